@@ -1,0 +1,48 @@
+"""One door for remote procedure calls: XML-RPC and JSON-RPC 2.0 in front of plain Python functions.
+
+    from gateway import Fault, method
+
+    @method
+    def divide(a: float, b: float) -> float:
+        if b == 0:
+            raise Fault(1, "division by zero")
+        return a / b
+
+``gateway serve`` serves such functions from the package ``handlers`` of the current folder; ``serve`` serves a Registry
+from a program of its own.
+"""
+
+from gateway.app import serve
+from gateway.calls import Context, current_context
+from gateway.faults import (
+    BadUpstream,
+    DeadlineExceeded,
+    Denied,
+    Fault,
+    InternalError,
+    InvalidParams,
+    MethodNotFound,
+    Overloaded,
+    RateLimited,
+    Unavailable,
+)
+from gateway.methods import RegistrationError, Registry, method
+
+__all__ = [
+    "BadUpstream",
+    "Context",
+    "DeadlineExceeded",
+    "Denied",
+    "Fault",
+    "InternalError",
+    "InvalidParams",
+    "MethodNotFound",
+    "Overloaded",
+    "RateLimited",
+    "RegistrationError",
+    "Registry",
+    "Unavailable",
+    "current_context",
+    "method",
+    "serve",
+]

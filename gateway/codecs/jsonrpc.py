@@ -1,0 +1,257 @@
+"""JSON-RPC 2.0 over strict JSON.
+
+    bytes -> Call                a request object (section 4); without an id a notification (4.1)
+          -> Batch               an array of them (section 6)
+          -> Rejected            ParseError: not UTF-8, not JSON, or JSON that two readers could read differently
+                                 (RFC 7493: duplicate names, numbers out of range, lone surrogates) or too deep;
+                                 InvalidRequest: JSON, but no request; its id is echoed where one can be told
+    Reply -> a response object   (section 5), its members in a fixed order and no others
+
+The messages of the five errors that the specification names are exactly its words; what is to be said beyond them
+stands in ``error.data``.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from math import isfinite
+from typing import Any
+
+import msgspec
+
+from gateway.calls import Answer, Batch, Call, Entry, Rejected, Reply
+from gateway.codecs import Decoded, encoded
+from gateway.faults import (
+    Fault,
+    GatewayFault,
+    InvalidRequest,
+    ParseError,
+    ResponseTooLarge,
+)
+from gateway.values import Unsayable, by_name, in_utc, legible, offset, plain
+
+_BOM = b"\xef\xbb\xbf"
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_LONE_SURROGATE = re.compile(
+    rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]",
+)
+_ID_TYPES = frozenset({str, int, float, type(None)})
+_SPECIFIED_CODES = frozenset({-32700, -32600, -32601, -32602, -32603})
+_MAX_INT = 10**4300  # Python itself reads and writes at most 4,300 digits (CVE-2020-10735)
+_MAX_BITS = _MAX_INT.bit_length() - 1  # what has no more is below it
+_MINUTE = timedelta(minutes=1)
+_FAULT_ROOM = 2**20  # for the data of a fault
+
+
+class JSONRPC:
+    """The JSON-RPC 2.0 codec, with the limits that it keeps."""
+
+    protocol = "jsonrpc"
+    media_types = frozenset({"application/json", "application/json-rpc", "application/jsonrequest"})
+    charsets: frozenset[str] | None = frozenset({"utf-8", "utf8"})
+    first_bytes = b"{["
+    content_type = "application/json"
+
+    def __init__(self, *, max_depth: int, max_batch: int) -> None:
+        self._max_depth = max_depth
+        self._max_batch = max_batch
+
+    def decode(self, body: bytes, charset: str | None) -> Decoded:
+        """Read a request or a batch of them; anything else becomes a Rejected."""
+        try:
+            document = self._parse(body.removeprefix(_BOM))
+        except ParseError as fault:
+            return Rejected(fault=fault)
+        if type(document) is not list:
+            return _entry(document)
+        if not document:
+            return Rejected(fault=InvalidRequest("a batch has at least one call"))
+        if len(document) > self._max_batch:
+            return Rejected(fault=InvalidRequest(f"limit: a batch has at most {self._max_batch} calls"))
+        return Batch([_entry(member) for member in document])
+
+    def _parse(self, text: bytes) -> Any:
+        """Parse strict JSON.
+
+        A JSON text has one colon outside of its strings for each member, so fewer members than colons are duplicate
+        names. Counting is far cheaper than collecting pairs, and an exact count is needed only where a string has a
+        colon in it.
+        """
+        try:
+            document = msgspec.json.decode(text)
+        except msgspec.ValidationError:
+            raise ParseError("a number is out of range") from None
+        except msgspec.DecodeError as error:
+            if _LONE_SURROGATE.search(text.replace(rb"\\", b"__")):
+                raise ParseError("a string has a lone surrogate") from None
+            raise ParseError(f"not JSON: {str(error).removeprefix('JSON is malformed: ')}") from None
+        except UnicodeDecodeError as error:
+            raise ParseError(f"not UTF-8 (byte {error.start} of a string)") from None
+        except RecursionError:
+            raise ParseError(self._too_deep()) from None
+        members, depth = _measure(document)
+        if depth > self._max_depth:
+            raise ParseError(self._too_deep())
+        if text.count(b":") != members and _STRINGS.sub(b"", text).count(b":") != members:
+            raise ParseError("an object has two members of the same name")
+        return document
+
+    def _too_deep(self) -> str:
+        return f"too deep: at most {self._max_depth} levels"
+
+    def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
+        """Write a response object."""
+
+        def write_value(value: Any) -> bytes:
+            return self._object(b"result", value, entry.id, room)
+
+        def write_fault(fault: Fault) -> bytes:
+            return self._object(b"error", _error(fault), entry.id, _FAULT_ROOM)
+
+        return encoded(reply, room, "JSON-RPC", write_value, write_fault)
+
+    def _object(self, name: bytes, value: Any, call_id: Any, room: int) -> bytes:
+        said = msgspec.json.encode(self._say(value, 1, [room]))
+        return b'{"jsonrpc":"2.0","%b":%b,"id":%b}' % (name, said, msgspec.json.encode(call_id))
+
+    def single(self, answer: Answer) -> bytes:
+        """Return the response object itself."""
+        return answer.wire
+
+    def batch(self, answers: list[Answer]) -> bytes:
+        """Put the response objects into an array; nothing to say is no array (section 6)."""
+        return b"[%b]" % b",".join([answer.wire for answer in answers]) if answers else b""
+
+    def _say(self, value: Any, depth: int, left: list[int]) -> Any:
+        """Turn a value into one that JSON says exactly (bytes as base64, datetime by RFC 3339).
+
+        ``left`` holds how many bytes may still be written. Each value takes two of them at least, and so what holds the
+        same values many times over is given up before it is written out.
+        """
+        kind = type(value)
+        check = _SCALARS.get(kind)
+        if check is not None:
+            check(value)
+            return value
+        if kind is datetime:
+            return value if value.tzinfo is None else _moment(value)
+        if depth >= self._max_depth:
+            raise Unsayable(f"more than {self._max_depth} levels, or it contains itself")
+        if kind is list:
+            return self._say_list(value, depth + 1, left)
+        if kind is dict:
+            return self._say_dict(by_name(value), depth + 1, left)
+        return self._say(plain(value), depth, left)
+
+    def _say_list(self, values: list[Any], depth: int, left: list[int]) -> list[Any]:
+        _take(len(values), left)
+        said: list[Any] = []
+        try:
+            for value in values:
+                said.append(self._say(value, depth, left))  # noqa: PERF401 - len(said) tells the place of a failure
+        except Unsayable as reason:
+            raise reason.inside(f"[{len(said)}]") from None
+        return said
+
+    def _say_dict(self, members: dict[str, Any], depth: int, left: list[int]) -> dict[str, Any]:
+        _take(len(members), left)
+        said: dict[str, Any] = {}
+        for name, value in members.items():
+            try:
+                _check_str(name)
+                said[name] = self._say(value, depth, left)
+            except Unsayable as reason:
+                raise reason.inside(f".{name[:80]}") from None
+        return said
+
+
+def _take(values: int, left: list[int]) -> None:
+    left[0] -= 2 * values
+    if left[0] < 0:
+        raise ResponseTooLarge("the answer would take more than the bytes that are left")
+
+
+def _measure(document: Any) -> tuple[int, int]:
+    """Count the members of all objects, and the levels of nesting."""
+    members = depth = 0
+    level = [document] if type(document) in (dict, list) else []
+    while level:
+        depth += 1
+        inner: list[Any] = []
+        for node in level:
+            if type(node) is dict:
+                members += len(node)
+                node = node.values()  # noqa: PLW2901 - from here on both kinds are their values
+            inner += [value for value in node if type(value) is dict or type(value) is list]
+        level = inner
+    return members, depth
+
+
+def _entry(document: Any) -> Entry:
+    """Make a call of a parsed request object (section 4)."""
+    if type(document) is not dict:
+        return Rejected(fault=InvalidRequest("a call is an object"))
+    call_id = document.get("id")
+    if type(call_id) not in _ID_TYPES:
+        return Rejected(fault=InvalidRequest("id is a string, a number or null"))
+    if document.get("jsonrpc") != "2.0":
+        return Rejected(fault=InvalidRequest('jsonrpc is exactly "2.0"'), id=call_id)
+    method = document.get("method")
+    if type(method) is not str:
+        return Rejected(fault=InvalidRequest("method is a string"), id=call_id)
+    params = document.get("params", [])
+    if type(params) is not list and type(params) is not dict:
+        return Rejected(fault=InvalidRequest("params is an array or an object"), id=call_id)
+    return Call(method=method, params=params, id=call_id, notification="id" not in document)
+
+
+def _error(fault: Fault) -> dict[str, Any]:
+    """Make the error object (section 5.1)."""
+    specified = isinstance(fault, GatewayFault) and fault.code in _SPECIFIED_CODES
+    error: dict[str, Any] = {"code": fault.code, "message": fault.title if specified else legible(fault.message)}
+    data = fault.data
+    if specified and fault.detail:
+        data = {"detail": legible(fault.detail), **fault.data}
+    if data or (data is not None and not isinstance(fault, GatewayFault)):
+        error["data"] = data
+    return error
+
+
+def _check_str(value: str) -> None:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Unsayable("a string has a lone surrogate") from None
+
+
+def _check_int(value: int) -> None:
+    if value.bit_length() > _MAX_BITS and abs(value) >= _MAX_INT:
+        raise Unsayable("an int of more than 4,300 digits")
+
+
+def _check_float(value: float) -> None:
+    if not isfinite(value):
+        raise Unsayable(f"{value} is not a JSON number")
+
+
+def _moment(value: datetime) -> datetime:
+    """Leave no zone but a fixed offset; RFC 3339 has only whole minutes of it, so a moment with seconds goes to UTC."""
+    ahead = offset(value)
+    if ahead is None:
+        return value.replace(tzinfo=None)
+    return in_utc(value).replace(tzinfo=UTC) if ahead % _MINUTE else value.replace(tzinfo=timezone(ahead))
+
+
+def _sayable(value: object) -> None:
+    """Check nothing: JSON says every value of the type."""
+
+
+_SCALARS: dict[type, Callable[[Any], None]] = {
+    str: _check_str,
+    int: _check_int,
+    float: _check_float,
+    bool: _sayable,
+    type(None): _sayable,
+    bytes: _sayable,
+}

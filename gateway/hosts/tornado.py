@@ -1,0 +1,299 @@
+"""The Tornado host: HTTP/1 on sockets of this process.
+
+    Tornado's parser -> HTTPRequest -> admit, then service -> HTTPResponse -> Tornado's connection
+
+It plugs in below RequestHandler and HTTPServer, at HTTP1ServerConnection: no routing, no parsing of arguments, no
+cookies, no timer for each head and each body. Where it differs from Tornado's own server:
+
+A request is judged by its head, so that one that is refused never sees ``100 Continue``. A body beyond the limit is
+answered with 413 instead of 400, and what still comes of it is read and thrown away for a moment, because closing at
+once would reset the connection under the answer. Slow heads and bodies are ended by one sweep a second over all
+connections. A call that never waits is answered without a task, see gateway/eager.py.
+"""
+
+import asyncio
+import logging
+import re
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+
+from msgspec import Struct
+from tornado import httputil, iostream, netutil
+from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
+
+from gateway.eager import start
+from gateway.exchange import Admission, HTTPRequest, HTTPResponse, Refusal, Service
+from gateway.limits import Limits
+
+log = logging.getLogger("gateway")
+
+_MARGIN = 2**20  # bytes; Tornado's own limit, answered with a bare 400, strikes only where a chunk says it is huge
+_UNBOUNDED = 2**62  # bytes; what is thrown away needs no limit but time
+_NEVER = float("inf")
+_STATUS_LINES: dict[int, str] = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+_REQUEST_LINE = re.compile(rb"[\r\n]*[!#$%&'*+.^_`|~0-9A-Za-z-]*(?: |$)")  # RFC 9112, 3
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+;=%-]*)(?::[0-9]*)?", re.ASCII)  # RFC 3986, 3.2.2; no comma
+_LONGEST_LENGTH = 18  # digits; Tornado refuses what is longer, for it is beyond its own limit
+_TURN = 8  # requests of one connection, after which it is the others' turn; a client may send without waiting
+_SWEEP = 1.0  # seconds; how late a timeout may come
+
+
+class _Connection(Struct, eq=False):
+    """A client's connection, and when it is closed if nothing happens until then."""
+
+    stream: "_Stream"
+    remote_ip: str
+    protocol: str = "http"
+    due: float = _NEVER
+    awaits_head: bool = False
+    requests: int = 0
+    suspected_at: int = -1
+    server: HTTP1ServerConnection | None = None
+
+
+class _Stream(iostream.IOStream):
+    """A client's stream, which sends what it has at once, always.
+
+    Tornado would switch that on and off again around each answer: two system calls, a twentieth of a short call.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection)
+        super().set_nodelay(True)
+
+    def set_nodelay(self, value: bool) -> None:  # noqa: FBT001 - Tornado's signature
+        """Leave it on."""
+
+    def holds_garbage(self) -> bool:
+        """Tell whether what the client has sent behind its last request cannot be the beginning of another one."""
+        return self._read_buffer_size > 0 and not _REQUEST_LINE.match(self._read_buffer)
+
+
+class Host(httputil.HTTPServerConnectionDelegate):
+    """An HTTP server for one door.
+
+    Attributes:
+        calls: the requests whose answers take their time.
+
+    """
+
+    def __init__(self, service: Service, admit: Admission, too_large: Refusal, limits: Limits) -> None:
+        self.calls: set[asyncio.Task[None]] = set()
+        self.service = service
+        self.admit = admit
+        self.too_large = too_large
+        self.limits = limits
+        self._parameters = HTTP1ConnectionParameters(
+            max_header_size=limits.max_header, max_body_size=limits.max_body + _MARGIN
+        )
+        self._connections: dict[object, _Connection] = {}
+        self._stop_accepting: list[Callable[[], None]] = []
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    def serve(self, address: str, port: int) -> list[tuple[str, int]]:
+        """Bind and accept.
+
+        Returns:
+            the addresses and ports that it listens on; with port 0 the one that was free.
+
+        Raises:
+            OSError: the address cannot be bound.
+
+        """
+        sockets = netutil.bind_sockets(port, address, backlog=self.limits.backlog)
+        for bound in sockets:
+            self._stop_accepting += [netutil.add_accept_handler(bound, self._accept), bound.close]
+        self._sweep()
+        return [_name(bound) for bound in sockets]
+
+    def stop(self) -> None:
+        """Accept nothing more; what is connected goes on."""
+        for step in self._stop_accepting:
+            step()
+        self._stop_accepting.clear()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._connections.values()):
+            if connection.server is not None:
+                await connection.server.close()
+
+    def _accept(self, accepted: socket.socket, address: tuple[str, int]) -> None:
+        stream = _Stream(accepted)
+        connection = _Connection(stream, address[0])
+        server = HTTP1ServerConnection(stream, self._parameters, connection)
+        connection.server = server
+        self._connections[server] = connection
+        server.start_serving(self)
+
+    def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> "_Exchange":
+        """Make the delegate of a connection's next request (called by Tornado)."""
+        assert isinstance(request_conn, HTTP1Connection)  # noqa: S101 - HTTP1ServerConnection has no other
+        connection = self._connections[server_conn]
+        if connection.stream.holds_garbage():
+            connection.stream.close()
+        connection.due = time.monotonic() + self.limits.idle_timeout
+        connection.awaits_head = True
+        return _Exchange(self, connection, request_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        """Forget a connection (called by Tornado)."""
+        self._connections.pop(server_conn, None)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        for connection in list(self._connections.values()):
+            if connection.due < now or self._is_stuck(connection):
+                connection.stream.close()
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
+
+    def _is_stuck(self, connection: _Connection) -> bool:
+        """Tell whether a client waits for an answer to what is no request.
+
+        At the second look: at the first one a head may have been read this moment, and its body be what is left.
+        """
+        if not connection.awaits_head or not connection.stream.holds_garbage():
+            return False
+        stuck = connection.suspected_at == connection.requests
+        connection.suspected_at = connection.requests
+        return stuck
+
+
+def _name(bound: socket.socket) -> tuple[str, int]:
+    address, port = bound.getsockname()[:2]
+    return address, port
+
+
+class _Exchange(httputil.HTTPMessageDelegate):
+    """One request and its response."""
+
+    __slots__ = (
+        "_chunks",
+        "_client",
+        "_connection",
+        "_head",
+        "_host",
+        "_options",
+        "_refusal",
+        "_sent",
+        "_size",
+        "_version",
+    )
+
+    def __init__(self, host: Host, client: _Connection, connection: HTTP1Connection) -> None:
+        self._host = host
+        self._client = client
+        self._connection = connection
+        self._head: HTTPRequest
+        self._version: str
+        self._options: list[str] = []
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._refusal: HTTPResponse | None = None
+        self._sent = False
+
+    def headers_received(
+        self, start_line: httputil.RequestStartLine | httputil.ResponseStartLine, headers: httputil.HTTPHeaders
+    ) -> Awaitable[None] | None:
+        assert isinstance(start_line, httputil.RequestStartLine)  # noqa: S101 - a server is sent requests
+        method, target, self._version = start_line
+        if "Connection" in headers:
+            self._options = [option.strip() for option in headers["Connection"].lower().split(",")]
+        host = headers.get("Host", "" if self._version == "HTTP/1.0" else ",")
+        if not _HOST.fullmatch(host):
+            raise httputil.HTTPInputError("one Host header is needed")  # RFC 9112, 3.2; Tornado answers 400
+        self._client.due = time.monotonic() + self._host.limits.body_timeout
+        self._client.awaits_head = False
+        self._head = HTTPRequest(method=method, target=target, headers=headers, peer=self._client.remote_ip)
+        too_long = _declared_length(headers) > self._host.limits.max_body
+        self._refusal = self._host.admit(self._head) or (self._host.too_large(self._head) if too_long else None)
+        if self._refusal is not None and "Expect" in headers:
+            self._respond(self._refusal, close=True)
+        elif self._refusal is not None and too_long:
+            self._respond_and_linger(self._refusal)
+        self._client.requests += 1
+        return None if self._client.requests % _TURN else asyncio.sleep(0)
+
+    def data_received(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > self._host.limits.max_body:
+            self._chunks.clear()
+            if not self._sent:
+                self._refusal = self._refusal or self._host.too_large(self._head)
+                self._respond_and_linger(self._refusal)
+        elif self._refusal is None:
+            self._chunks.append(chunk)
+
+    def finish(self) -> None:
+        self._client.due = _NEVER
+        if self._sent:
+            self._connection.finish()
+            self._client.stream.close()
+        elif self._refusal is not None:
+            self._respond(self._refusal)
+        else:
+            task = start(self._serve())
+            if task is not None:
+                self._host.calls.add(task)
+                task.add_done_callback(self._host.calls.discard)
+                self._connection.set_close_callback(lambda: _cancel(task))
+
+    def on_connection_close(self) -> None:
+        self._chunks.clear()
+
+    async def _serve(self) -> None:
+        head = self._head
+        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        request = HTTPRequest(method=head.method, target=head.target, headers=head.headers, peer=head.peer, body=body)
+        try:
+            response = await self._host.service(request)
+        except Exception:
+            log.exception("the service raised, which it never should")
+            response = HTTPResponse(status=HTTPStatus.INTERNAL_SERVER_ERROR)
+        self._respond(response)
+
+    def _respond(self, response: HTTPResponse, *, close: bool = False) -> None:
+        self._write(response, close=close)
+        self._connection.finish()
+
+    def _respond_and_linger(self, response: HTTPResponse) -> None:
+        """Answer before the body has ended, and go on reading it for a moment."""
+        self._write(response, close=True)
+        self._sent = True
+        self._connection.set_max_body_size(_UNBOUNDED)
+        self._client.due = time.monotonic() + self._host.limits.linger
+
+    def _write(self, response: HTTPResponse, *, close: bool) -> None:
+        lines = [f"{name}: {value}\r\n" for name, value in response.headers]
+        if close or "close" in self._options:
+            lines.append("Connection: close\r\n")
+        elif self._options == ["keep-alive"] and self._version == "HTTP/1.0":
+            lines.append("Connection: keep-alive\r\n")
+        head = (
+            f"{_STATUS_LINES[response.status]}Date: {_date(int(time.time()))}\r\n"
+            f"Content-Length: {len(response.body)}\r\n{''.join(lines)}\r\n"
+        ).encode("latin-1")
+        written = self._connection.write(head + response.body if self._head.method != "HEAD" else head)
+        if "close" in self._options:  # Tornado knows the word only where it stands alone
+            written.add_done_callback(lambda _: self._client.stream.close())
+
+
+def _declared_length(headers: httputil.HTTPHeaders) -> int:
+    """Return the Content-Length; 0 where there is none, or one that Tornado will refuse."""
+    length = headers.get("Content-Length", "0")
+    return int(length) if length.isascii() and length.isdigit() and len(length) <= _LONGEST_LENGTH else 0
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)

@@ -1,0 +1,108 @@
+"""The layers around a method: each takes a handler and returns a handler.
+
+    deadline   the caller has an answer when its time is up, whatever the method does
+    limited    so many run, so many wait, the next is told to come back
+
+The deadline is the outer one. It leaves what it gave up on to end by itself: an async method is cancelled, a thread
+cannot be; both keep their places until they have really ended.
+"""
+
+import asyncio
+from collections import deque
+
+from gateway.calls import Call, Context, Handler, Reply
+from gateway.faults import DeadlineExceeded, Overloaded
+
+
+class Places:
+    """Places to run, and places to wait for one, first come first served.
+
+    Attributes:
+        running: calls that have a place now.
+
+    """
+
+    def __init__(self, running: int, waiting: int) -> None:
+        self._most_running = running
+        self._most_waiting = waiting
+        self.running = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    def full(self) -> bool:
+        """Tell whether the next call would find neither a place to run nor one to wait."""
+        return self.running >= self._most_running and len(self._queue) >= self._most_waiting
+
+    async def take(self) -> None:
+        """Take a place, and wait for it if need be. Whoever asks while ``full`` jumps no queue, but lengthens it."""
+        if self.running < self._most_running:
+            self.running += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self.leave()
+            elif turn in self._queue:  # leave() may have passed it over already
+                self._queue.remove(turn)
+            raise
+
+    def leave(self) -> None:
+        """Give the place to whoever has waited longest."""
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.running -= 1
+
+
+def limited(handler: Handler, places: Places, retry_after: int) -> Handler:
+    """Let a call run when it has a place; refuse it at once when even the waiting places are taken."""
+
+    async def call_limited(call: Call, context: Context) -> Reply:
+        if places.full():
+            return Reply(fault=Overloaded("every place to run and to wait is taken", retry_after=retry_after))
+        await places.take()
+        try:
+            return await handler(call, context)
+        finally:
+            places.leave()
+
+    return call_limited
+
+
+def deadline(handler: Handler) -> Handler:
+    """Answer DeadlineExceeded when the time is up that the context tells.
+
+    The handler runs in a task of its own, so that neither a method that ignores its cancellation nor a thread can hold
+    up the answer.
+    """
+    left_behind: set[asyncio.Task[Reply]] = set()
+
+    async def call_within(call: Call, context: Context) -> Reply:
+        if not context.time_left:
+            return Reply(fault=_exceeded(context))
+        task = asyncio.ensure_future(handler(call, context))
+        try:
+            await asyncio.wait((task,), timeout=context.time_left)
+        finally:
+            if not task.done():
+                _leave_behind(task, left_behind)
+        if not task.cancelled() and task.done():
+            return task.result()
+        return Reply(fault=_exceeded(context))
+
+    return call_within
+
+
+def _exceeded(context: Context) -> DeadlineExceeded:
+    return DeadlineExceeded(f"no answer within {context.deadline - context.arrival:g} s")
+
+
+def _leave_behind(task: asyncio.Task[Reply], left_behind: set[asyncio.Task[Reply]]) -> None:
+    """Cancel a task without waiting for it; the set keeps it alive until it has ended."""
+    left_behind.add(task)
+    task.add_done_callback(left_behind.discard)
+    task.cancel()

@@ -1,0 +1,129 @@
+"""Every number that the gateway enforces, each with its range and its reason.
+
+Codecs, layers and hosts take theirs from here; a deployment changes them in the section ``[limits]`` of gateway.toml.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+_MIB = 2**20
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Sizes in bytes, times in seconds."""
+
+    max_body: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=1024 * _MIB,
+            description="Bytes of a request's body, before and after unpacking. 1 MiB is twice the default of xmlrpc-c,"
+            " and nginx's default.",
+        ),
+    ] = _MIB
+    max_header: Annotated[
+        int,
+        Meta(ge=1024, le=_MIB, description="Bytes of a request's head. Browsers and proxies stay below 16 KiB."),
+    ] = 16384
+    max_reply: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=1024 * _MIB,
+            description="Bytes of an answer. An answer is built in memory, so this bounds what one call can take.",
+        ),
+    ] = 16 * _MIB
+    max_depth: Annotated[
+        int,
+        Meta(
+            ge=4,
+            le=200,
+            description="Levels of nesting, both ways. xmlrpc-c's limit; no known client sends more.",
+        ),
+    ] = 64
+    max_batch: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description="Calls in one JSON-RPC batch or system.multicall."),
+    ] = 100
+    timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86400,
+            description="Seconds that a call has, unless its method says otherwise. Half of the 60 s after which"
+            " proxies give up, so that the caller hears it from here.",
+        ),
+    ] = 30.0
+    threads: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=32768,
+            description="Blocking methods that run at once. A thread that waits costs about 30 KiB and no processor"
+            " time, so 512 is some 15 MiB; what computes gains nothing from more threads than cores.",
+        ),
+    ] = 512
+    calls: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Async methods that run at once. A waiting one costs some 10 KiB, beside its connection.",
+        ),
+    ] = 16384
+    waiting: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Calls that wait for a running place; the next is told at once that the gateway is overloaded."
+            " Twice the threads: a queue longer than two rounds only makes every answer late.",
+        ),
+    ] = 1024
+    retry_after: Annotated[
+        int,
+        Meta(ge=1, le=3600, description="Seconds after which an overloaded caller is asked to come back."),
+    ] = 1
+    compress_above: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Bytes from which an answer is compressed, if the caller asks for it. Below some 1 KiB the"
+            " work costs more than the bytes.",
+        ),
+    ] = 1024
+    backlog: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65535,
+            description="Connections that may wait to be accepted. With Python's usual 5, a burst of a hundred callers"
+            " meets SYN retransmissions of 1 s and more; the kernel cuts it at net.core.somaxconn.",
+        ),
+    ] = 4096
+    idle_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86400,
+            description="Seconds until the head of the next request is complete. nginx keeps 75.",
+        ),
+    ] = 75.0
+    body_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86400,
+            description="Seconds until a request's body is complete; nginx waits 60 between reads.",
+        ),
+    ] = 60.0
+    linger: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=60,
+            description="Seconds that a refused upload is still read and thrown away. Closing at once would reset the"
+            " connection, and the client would see that instead of the answer.",
+        ),
+    ] = 2.0

@@ -1,0 +1,130 @@
+"""A method, and how a caller's arguments are fitted to it."""
+
+import typing
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.calls import Context, Params
+from gateway.faults import InvalidParams
+from gateway.methods.options import Options, Run
+from gateway.methods.places import readable
+
+_NATIVE: dict[str, tuple[type, ...]] = {"xmlrpc": (bytes, datetime), "jsonrpc": ()}
+
+
+class Param(Struct, frozen=True, kw_only=True):
+    """A parameter as the caller sees it: its name, its type hint (Any without one), and whether it must be given.
+
+    ``fits`` are the types whose values are right as they are; converting them would only cost time.
+    """
+
+    name: str
+    hint: Any
+    fits: frozenset[type]
+    required: bool
+    default: Any
+    positional: bool
+    named: bool
+
+
+class Method(Struct, frozen=True, kw_only=True):
+    """A registered function.
+
+    Attributes:
+        params: what the caller may give, in order, without ``*args``, ``**kwargs`` and the context.
+        positional: those of them that can be given by position.
+        rest: ``*args``, whose hint is that of each value; None without it.
+        others: the type hint of ``**kwargs``; None without it.
+        hidden: names that ``**kwargs`` cannot take, because the function has them for something else.
+        result: the type hint of the result; Any without one.
+        context: the place and name of the parameter that takes the Context, and no place where it goes by name only;
+            None without it.
+        place: where the function is written: ``file:line``.
+
+    """
+
+    name: str
+    function: Callable[..., Any]
+    doc: str
+    run: Run
+    params: tuple[Param, ...]
+    positional: tuple[Param, ...]
+    rest: Param | None
+    others: Any | None
+    hidden: frozenset[str]
+    result: Any
+    context: tuple[int | None, str] | None
+    options: Options
+    place: str
+
+    def bind(self, params: Params, context: Context) -> tuple[list[Any], dict[str, Any]]:
+        """Fit the caller's arguments to the function and convert them by its type hints.
+
+        Returns:
+            the positional and the named arguments to call the function with.
+
+        Raises:
+            InvalidParams: they do not fit; the detail begins with the place, ``params[0].price``.
+
+        """
+        native = _NATIVE[context.protocol]
+        if type(params) is list:
+            args, kwargs = self._bind_list(params, native), {}
+        else:
+            args, kwargs = [], self._bind_dict(typing.cast("dict[str, Any]", params), native)
+        if self.context is not None:
+            index, name = self.context
+            if index is not None and index <= len(args):
+                args.insert(index, context)
+            else:
+                kwargs[name] = context
+        return args, kwargs
+
+    def _bind_list(self, params: list[Any], native: tuple[type, ...]) -> list[Any]:
+        takes, given = self.positional, len(params)
+        args = [
+            value if type(value) in param.fits else _converted(value, param.hint, f"[{i}]", native)
+            for i, (param, value) in enumerate(zip(takes, params, strict=False))
+        ]
+        if given > len(takes):
+            if self.rest is None:
+                raise InvalidParams(f"params[{len(takes)}]: one too many, it takes {len(takes)} at most")
+            args += [_converted(params[i], self.rest.hint, f"[{i}]", native) for i in range(len(takes), given)]
+        for param in self.params[min(given, len(takes)) :]:
+            if param.required:
+                raise InvalidParams(
+                    f"params.{param.name}: missing{'' if param.positional else ', and given by name only'}"
+                )
+        return args
+
+    def _bind_dict(self, params: dict[str, Any], native: tuple[type, ...]) -> dict[str, Any]:
+        kwargs: dict[str, Any] = {}
+        for param in self.params:
+            if param.named and param.name in params:
+                kwargs[param.name] = _converted(params[param.name], param.hint, f".{param.name}", native)
+            elif param.required:
+                reason = "missing" if param.named else "it can be given by position only"
+                raise InvalidParams(f"params.{param.name}: {reason}")
+        for name in [name for name in params if name not in kwargs]:
+            if self.others is None or name in self.hidden:
+                raise InvalidParams(f"params.{name[:80]}: there is no such parameter")
+            kwargs[name] = _converted(params[name], self.others, f".{name[:80]}", native)
+        return kwargs
+
+
+def _converted(value: Any, hint: Any, place: str, native: tuple[type, ...]) -> Any:
+    """Convert and check one argument by its hint, strictly: "1" is not an int, True is not an int."""
+    if hint is Any or hint is type(value):
+        return value
+    try:
+        return msgspec.convert(value, hint, builtin_types=native, str_keys=True)  # a struct's names are always text
+    except (msgspec.ValidationError, TypeError) as error:  # a set takes only what can be hashed
+        what, path = readable(error)
+    unsaid = path.startswith("[...]") and typing.get_origin(hint) is dict  # msgspec does not say which member it is
+    for name, member in value.items() if unsaid else ():
+        _converted(member, typing.get_args(hint)[1], f"{place}.{name[:80]}", native)
+    raise InvalidParams(f"params{place}{path}: {what}")

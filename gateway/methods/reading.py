@@ -1,0 +1,145 @@
+"""Reading a function: its signature, its type hints, its docstring, and how it runs."""
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from gateway.calls import Context
+from gateway.methods.binding import Method, Param
+from gateway.methods.options import Options, RegistrationError, Run, check_callable
+from gateway.methods.places import place_of, written
+
+_SCALARS: frozenset[Any] = frozenset({type(None), bool, int, float, str, bytes, datetime})
+_NEUTRAL = _SCALARS | {list, dict}
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def make_method(function: Callable[..., Any], options: Options) -> Method:
+    """Read a function's signature, type hints and docstring.
+
+    Raises:
+        RegistrationError: it cannot be called, its hints cannot be read or checked, ``run`` does not fit it, or no call
+            could.
+
+    """
+    check_callable(function)
+    place = place_of(function)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise RegistrationError(
+            f"{place}: its parameters cannot be read: {error}; write a function around it"
+        ) from None
+    hints = _hints(function, place)
+    params: list[Param] = []
+    rest = others = context = None
+    for index, parameter in enumerate(signature.parameters.values()):
+        hint = hints.get(parameter.name, Any)
+        if _is_context(hint):
+            context = _context(index, parameter, context, place)
+        elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            rest = _param(parameter, hint)
+        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            others = hint
+        else:
+            params.append(_param(parameter, hint))
+    required = [param for param in params if param.required]
+    if not (all(param.positional for param in required) or all(param.named for param in required)):
+        raise RegistrationError(
+            f"{place}: some parameters go by position only and some by name only; no call can do both"
+        )
+    return Method(
+        name=str(getattr(function, "__name__", "")) if options.name is None else options.name,
+        function=function,
+        doc=inspect.getdoc(function) or "",
+        run=_run(function, options, place),
+        params=tuple(params),
+        positional=tuple(param for param in params if param.positional),
+        rest=rest,
+        others=others,
+        hidden=frozenset() if others is None else _hidden(function, params),
+        result=hints.get("return", Any),
+        context=context,
+        options=options,
+        place=place,
+    )
+
+
+def _is_context(hint: Any) -> bool:
+    return hint is Context or (
+        typing.get_origin(hint) in (typing.Union, types.UnionType, typing.Annotated)
+        and Context in typing.get_args(hint)
+    )
+
+
+def _context(
+    index: int, parameter: inspect.Parameter, before: tuple[int | None, str] | None, place: str
+) -> tuple[int | None, str]:
+    if parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, *_VARIABLE):
+        raise RegistrationError(f"{place}: a Context is a parameter that can be given by name")
+    if before is not None:
+        raise RegistrationError(f"{place}: it takes the Context twice, as {before[1]} and as {parameter.name}")
+    return (None if parameter.kind is inspect.Parameter.KEYWORD_ONLY else index), parameter.name
+
+
+def _hidden(function: Callable[..., Any], params: list[Param]) -> frozenset[str]:
+    """Find the parameters that no caller may name: positional-only, a Context's, those bound by a method or partial."""
+    all_of_them = inspect.signature(written(function)).parameters.values()
+    names = {parameter.name for parameter in all_of_them if parameter.kind not in _VARIABLE}
+    return frozenset(names - {param.name for param in params if param.named})
+
+
+def _param(parameter: inspect.Parameter, hint: Any) -> Param:
+    return Param(
+        name=parameter.name,
+        hint=hint,
+        fits=_fitting(hint),
+        required=parameter.default is inspect.Parameter.empty,
+        default=None if parameter.default is inspect.Parameter.empty else parameter.default,
+        positional=parameter.kind in _POSITIONAL,
+        named=parameter.kind is not inspect.Parameter.POSITIONAL_ONLY,
+    )
+
+
+def _fitting(hint: Any) -> frozenset[type]:
+    if hint is Any:
+        return _NEUTRAL
+    parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    return _SCALARS.intersection(parts) if _SCALARS.issuperset(parts) else frozenset()
+
+
+def _hints(function: Callable[..., Any], place: str) -> dict[str, Any]:
+    """Resolve the type hints, and prove that each can be checked."""
+    source = written(function)
+    if isinstance(source, type):
+        return {}
+    try:
+        hints = typing.get_type_hints(source, include_extras=True)
+    except Exception as error:  # noqa: BLE001 - a hint is any expression of the user's
+        raise RegistrationError(f"{place}: its type hints cannot be read: {error}") from None
+    for name, hint in hints.items():
+        if name == "return" or _is_context(hint):
+            continue
+        try:
+            msgspec.json.Decoder(hint)
+        except Exception as error:  # noqa: BLE001 - msgspec raises several kinds, and RecursionError
+            raise RegistrationError(f"{place}: the type hint of {name!r} cannot be checked: {error}") from None
+    return hints
+
+
+def _run(function: Callable[..., Any], options: Options, place: str) -> Run:
+    outer = function.func if isinstance(function, functools.partial) else function
+    inner = (outer, getattr(outer, "__func__", None), getattr(outer, "__call__", None))  # noqa: B004 - it may be async
+    asynchronous = any(inspect.iscoroutinefunction(each) for each in inner)
+    run = options.run or ("async" if asynchronous else "thread")
+    if asynchronous != (run == "async"):
+        kind = "async def" if asynchronous else "def"
+        raise RegistrationError(f"{place}: a function written with {kind} cannot run as {run!r}")
+    return run

@@ -1,0 +1,189 @@
+"""The registry: methods under their exact names, and the ways to fill it."""
+
+import functools
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from gateway.methods.binding import Method
+from gateway.methods.options import MARK, AnyFunction, Options, RegistrationError, read_options
+from gateway.methods.places import place_of
+from gateway.methods.reading import make_method
+
+RESERVED = ("rpc.", "system.")  # JSON-RPC 2.0, section 4; the XML-RPC introspection convention
+
+_UNUSABLE = re.compile(r"[\s<>&]")  # the standard library's client writes a name as it is
+_PROPERTIES = (property, functools.cached_property)
+
+
+class Registry:
+    """The methods that are served, each under its exact names.
+
+    A registry can be filled by decorator (``@registry.register``), by hand, from another one (``mount``), or with the
+    standard library's ``register_function`` and ``register_instance``. A name has one meaning: a second one is an
+    error, raised before anything is changed.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        self._methods: dict[str, Method] = {}
+        self._from_instance: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._methods)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over all names, aliases too, in the order of their registration."""
+        return iter(self._methods)
+
+    def get(self, name: str, protocol: str) -> Method | None:
+        """Return the method that has exactly this name and is offered on this protocol."""
+        found = self._methods.get(name)
+        return found if found is not None and protocol in found.options.protocols else None
+
+    def methods(self, protocol: str | None = None) -> Iterator[tuple[str, Method]]:
+        """Iterate over names and methods; with a protocol only over what it can call."""
+        for name, found in self._methods.items():
+            if protocol is None or protocol in found.options.protocols:
+                yield name, found
+
+    @typing.overload
+    def register(self, function: AnyFunction, /, **options: Any) -> AnyFunction: ...
+    @typing.overload
+    def register(self, /, **options: Any) -> Callable[[AnyFunction], AnyFunction]: ...
+    def register(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Register a function; as a decorator, with or without the options of ``@method``.
+
+        Options that are given here stand for all of those that the function is marked with.
+
+        Returns:
+            the function itself.
+
+        Raises:
+            RegistrationError: the name is taken, private, reserved or unusable, or the function cannot be served.
+
+        """
+        if function is None:
+            return functools.partial(self.register, **options)
+        chosen: Options = getattr(function, MARK, Options())
+        if options:
+            chosen = read_options(function, options)
+        self.add(make_method(function, chosen))
+        return function
+
+    def add(self, added: Method, *, reserved: bool = False) -> None:
+        """Add a method under its name and aliases, or raise RegistrationError and add nothing.
+
+        ``reserved`` opens the names that the protocols keep for the server itself.
+        """
+        names = [self._prefix + name for name in (added.name, *added.options.aliases)]
+        for index, name in enumerate(names):
+            self._check(name, added, reserved=reserved)
+            if name in names[:index]:
+                raise RegistrationError(f"{added.place}: it has the name {name!r} twice")
+        for name in names:
+            self._methods[name] = added
+        self._from_instance.difference_update(names)
+
+    def _check(self, name: str, added: Method, *, reserved: bool) -> None:
+        if not name or not name.isprintable() or _UNUSABLE.search(name):
+            raise RegistrationError(
+                f"{added.place}: {name!r} is no name: it is empty, or has blanks, control characters or one of < > &;"
+                " choose another with name=..."
+            )
+        if any(part.startswith("_") for part in name.split(".")):
+            raise RegistrationError(f"{added.place}: {name!r} is private: a name or a part of it begins with '_'")
+        if name.startswith(RESERVED) and not reserved:
+            raise RegistrationError(f"{added.place}: {name!r} is reserved: 'rpc.' and 'system.' belong to the gateway")
+        if name in self._methods and name not in self._from_instance:
+            raise self._twice(name, added)
+
+    def mount(self, other: "Registry", prefix: str = "") -> None:
+        """Take over all methods of another registry, under a prefix (``"billing."``); all of them, or none.
+
+        Raises:
+            RegistrationError: a name is taken.
+
+        """
+        taken = {self._prefix + prefix + name: found for name, found in other.methods()}
+        for name, found in taken.items():
+            self._check(name, found, reserved=False)
+        self._methods |= taken
+        self._from_instance.difference_update(taken)
+
+    def namespace(self, prefix: str) -> "Registry":
+        """Return a view of this registry that puts ``prefix`` and a dot before each name; namespaces can be nested."""
+        inner = Registry(f"{self._prefix}{prefix}.")
+        inner._methods = self._methods
+        inner._from_instance = self._from_instance
+        return inner
+
+    def register_function(self, function: Callable[..., Any] | None = None, name: str | None = None) -> Any:
+        """Register a function as ``SimpleXMLRPCServer.register_function`` does; a decorator without one.
+
+        Raises:
+            RegistrationError: see ``register``; unlike there, a second function of the same name is refused.
+
+        """
+        if function is None:
+            return functools.partial(self.register_function, name=name)
+        return self.register(function, **({"name": name} if name is not None else {}))
+
+    def register_instance(self, instance: object) -> None:
+        """Register the public methods of an object as ``SimpleXMLRPCServer.register_instance`` does.
+
+        Functions win over an instance's methods, whichever comes first. An instance that has ``_dispatch`` is called
+        through it, under the names that its ``_listMethods`` tells. Attributes are never walked, names with a leading
+        underscore never served, and the names are those of the moment of registration; properties and classes are no
+        methods.
+
+        Raises:
+            RegistrationError: it has ``_dispatch`` and does not tell its names, a method cannot be served, or another
+                instance has one of the same name; nothing of it is registered then.
+
+        """
+        dispatch = getattr(instance, "_dispatch", None)
+        made = _public(instance) if dispatch is None else _dispatched(instance, dispatch)
+        functions = self._methods.keys() - self._from_instance
+        taken = {self._prefix + found.name: found for found in made if self._prefix + found.name not in functions}
+        for name, found in taken.items():
+            if name in self._methods:
+                raise self._twice(name, found)
+            self._check(name, found, reserved=False)
+        self._methods |= taken
+        self._from_instance.update(taken)
+
+    def _twice(self, name: str, added: Method) -> RegistrationError:
+        first = self._methods[name].place
+        return RegistrationError(f"{name!r} is registered twice: by {first} and by {added.place}; rename one of them")
+
+
+def _public(instance: object) -> Iterator[Method]:
+    for name in dir(instance):
+        if not name.startswith("_") and not isinstance(inspect.getattr_static(instance, name, None), _PROPERTIES):
+            value = getattr(instance, name)
+            if callable(value) and not isinstance(value, type):
+                yield make_method(value, Options(name=name))
+
+
+def _dispatched(instance: object, dispatch: Callable[..., Any]) -> Iterator[Method]:
+    list_methods = getattr(instance, "_listMethods", None)
+    if list_methods is None:
+        kind = type(instance).__qualname__
+        raise RegistrationError(
+            f"{kind} has _dispatch but no _listMethods: only exact names are served, and it tells none"
+        )
+    for name in list_methods():
+        made = make_method(_bound_dispatch(dispatch, name), Options(name=name))
+        yield msgspec.structs.replace(made, place=place_of(dispatch))
+
+
+def _bound_dispatch(dispatch: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def call(*params: Any) -> Any:
+        return dispatch(name, params)
+
+    return call

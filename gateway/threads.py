@@ -1,0 +1,122 @@
+"""The threads in which blocking methods run: few, reused, and never waited for at the end.
+
+A pool belongs to one event loop, and all its bookkeeping happens on that loop, so it needs no lock: the loop hands a
+function to an idle thread's mailbox, and the thread hands the outcome back to the loop. The threads are daemons, so a
+method that never returns cannot keep the process from ending, which the standard library's executor would.
+"""
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, TypeAlias
+
+_Job: TypeAlias = tuple[asyncio.Future[Any], contextvars.Context, Callable[[], Any]]
+
+
+class ThreadPool:
+    """Threads for one event loop, started when they are needed.
+
+    The pool does not bound itself: whoever hands it functions holds a place for each until it has ended.
+
+    Attributes:
+        busy: functions that run now.
+        overdue: those among them that nobody waits for any more.
+
+    """
+
+    def __init__(self, name: str = "gateway") -> None:
+        self.busy = 0
+        self.overdue = 0
+        self._name = name
+        self._started = 0
+        self._idle: list[SimpleQueue[_Job]] = []
+        self._running: set[asyncio.Future[Any]] = set()
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        """Run a function in a thread, in a copy of the present context, and return what it returns.
+
+        A cancelled wait goes on, counted as overdue, until the function has really ended; only then is it cancelled.
+
+        Raises:
+            BaseException: whatever the function raises.
+            RuntimeError: the system has no room for another thread.
+
+        """
+        mailbox = self._idle.pop() if self._idle else self._start()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._running.add(future)
+        self.busy += 1
+        mailbox.put((future, contextvars.copy_context(), function))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if not future.done():
+                await self._outlast(future)
+            raise
+
+    async def _outlast(self, future: asyncio.Future[Any]) -> None:
+        self.overdue += 1
+        try:
+            while not future.done():
+                try:
+                    await asyncio.wait((future,))
+                except asyncio.CancelledError:
+                    continue
+        finally:
+            self.overdue -= 1
+        if not future.cancelled():
+            future.exception()
+
+    def abandon(self) -> None:
+        """Stop waiting for whatever still runs, when the loop is about to close."""
+        for future in self._running:
+            future.cancel()
+
+    def _start(self) -> SimpleQueue[_Job]:
+        mailbox: SimpleQueue[_Job] = SimpleQueue()
+        loop = asyncio.get_running_loop()
+        name = f"{self._name}-{self._started}"
+        threading.Thread(target=self._work, args=(mailbox, loop), name=name, daemon=True).start()
+        self._started += 1
+        return mailbox
+
+    def _work(self, mailbox: SimpleQueue[_Job], loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            future, context, function = mailbox.get()
+            outcome: Any = None
+            error: BaseException | None = None
+            try:
+                outcome = context.run(function)
+            except BaseException as raised:  # noqa: BLE001 - SystemExit too is the method's own, and ends no thread
+                error = raised
+            try:
+                loop.call_soon_threadsafe(self._deliver, mailbox, future, outcome, error)
+            except RuntimeError:
+                return  # the loop has closed, and nobody is left to tell
+            del future, context, function, outcome, error
+
+    def _deliver(
+        self,
+        mailbox: SimpleQueue[_Job],
+        future: asyncio.Future[Any],
+        outcome: Any,
+        error: BaseException | None,
+    ) -> None:
+        self._idle.append(mailbox)
+        self._running.discard(future)
+        self.busy -= 1
+        if future.cancelled():
+            return
+        if error is None:
+            future.set_result(outcome)
+        else:
+            future.set_exception(_carried(error))
+
+
+def _carried(error: BaseException) -> BaseException:
+    """Return what a future can carry: it refuses a StopIteration, which would end the coroutine that waits."""
+    if isinstance(error, StopIteration):
+        return RuntimeError("the method raised StopIteration").with_traceback(error.__traceback__)
+    return error

@@ -1,0 +1,45 @@
+"""What every test keeps to: no unexpected line in the log, and real sockets."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from tests import corpus_methods
+from tests.serving import Server, serving
+
+CORPUS_SETTINGS = {"limits.timeout": 2, "limits.max_depth": 64, "limits.max_batch": 100}
+
+
+class Logged(logging.Handler):
+    """The lines of warning and above that a test has caused and not yet taken."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(logging.Formatter("%(levelname)s %(name)s %(message)s").format(record))
+
+    def take(self, part: str) -> list[str]:
+        """Take out the lines that have a part, because the test expects them."""
+        taken = [line for line in self.lines if part in line]
+        self.lines = [line for line in self.lines if part not in line]
+        return taken
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[Logged]:
+    """Fail a test that leaves a warning or an error in the log."""
+    handler = Logged()
+    logging.getLogger().addHandler(handler)
+    yield handler
+    logging.getLogger().removeHandler(handler)
+    assert handler.lines == [], "unexpected lines in the log"
+
+
+@pytest.fixture(scope="session")
+def corpus_server() -> Iterator[Server]:
+    """Serve the corpus' methods as its README says."""
+    with serving(corpus_methods.registry, CORPUS_SETTINGS) as server:
+        yield server

@@ -1,0 +1,356 @@
+"""The Tornado host: what it answers before there is a call, and how it treats connections."""
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from gateway import Registry
+from gateway.exchange import HTTPRequest, HTTPResponse
+from gateway.hosts.tornado import Host
+from gateway.limits import Limits
+from tests.conftest import Logged
+from tests.serving import Server, serving
+from tests.wire import Wire, exchange, request
+
+XML = {"Content-Type": "text/xml"}
+CALL = b"<methodCall><methodName>add</methodName><params><param><value><int>2</int></value></param><param><value><int>3</int></value></param></params></methodCall>"  # noqa: E501 - one line on the wire, too
+FIVE = b"<value><int>5</int></value>"
+
+registry = Registry()
+release = threading.Event()
+running = threading.Event()
+
+
+@registry.register(run="inline")
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@registry.register
+def block() -> str:
+    running.set()
+    release.wait(20)
+    return "done"
+
+
+@registry.register(run="inline")
+def large(size: int) -> str:
+    return "x" * size
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving(registry, {"limits.linger": 1}) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def hasty_server() -> Iterator[Server]:
+    with serving(registry, {"limits.idle_timeout": 0.3, "limits.body_timeout": 0.3}) as started:
+        yield started
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "HEAD", "post", "CONNECT"])
+def test_other_verbs_are_405_and_say_which_is_allowed(method: str, server: Server) -> None:
+    response = exchange(server.port, request("/api", {}, b"", method), head=method == "HEAD")
+    assert response.status == 405
+    assert response.headers["allow"] == "POST"
+    assert "content-length" in response.headers
+
+
+@pytest.mark.parametrize(
+    "target", ["/nope", "/api/", "/apis", "/API", "//api", "/../api", "*", "http://localhost/api", "/api%00", "/%61pi"]
+)
+def test_other_paths_are_404(target: str, server: Server) -> None:
+    response = exchange(server.port, request(target, XML, CALL))
+    assert response.status == 404
+    assert b"Calls are POSTed to /" in response.body
+
+
+@pytest.mark.parametrize("path", ["/api", "/RPC2", "/jsonrpc", "/", "/api?debug=1"])
+def test_the_door_has_several_paths(path: str, server: Server) -> None:
+    assert FIVE in exchange(server.port, request(path, XML, CALL)).body
+
+
+def test_a_refusal_keeps_the_connection(server: Server) -> None:
+    with Wire(server.port) as wire:
+        wire.send(request("/nope", XML, CALL))
+        refused = wire.read()
+        wire.send(request("/api", XML, CALL))
+        answered = wire.read()
+    assert refused is not None
+    assert answered is not None
+    assert (refused.status, answered.status) == (404, 200)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "part"),
+    [("text/xml", b"<name>faultCode</name><value><int>-32006</int>"), ("application/json", b'"code":-32006')],
+)
+def test_a_body_that_is_too_large_is_413_though_the_client_sends_all_of_it_first(
+    content_type: str, part: bytes, server: Server
+) -> None:
+    with Wire(server.port) as wire:
+        wire.send(request("/api", {"Content-Type": content_type}, b" " * (3 * 2**20)))
+        response = wire.read()
+        assert response is not None
+        assert response.status == 413
+        assert response.headers["connection"] == "close"
+        assert part in response.body
+        assert wire.is_closed()
+
+
+def test_a_chunked_body_that_grows_too_large_is_413(server: Server) -> None:
+    chunk = b"8000\r\n" + b" " * 0x8000 + b"\r\n"
+    with Wire(server.port) as wire:
+        wire.send(b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Type: text/xml\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(64):
+            wire.send(chunk)
+        wire.send(b"0\r\n\r\n")
+        response = wire.read()
+        assert response is not None
+        assert response.status == 413
+        assert wire.is_closed()
+
+
+def test_a_refused_upload_that_goes_on_is_cut_off(server: Server) -> None:
+    with Wire(server.port) as wire:
+        wire.send(b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Type: text/xml\r\nContent-Length: 999999999\r\n\r\n")
+        response = wire.read()
+        assert response is not None
+        assert response.status == 413
+        assert wire.is_closed()
+
+
+def test_a_large_body_to_nowhere_is_not_read_to_its_end(server: Server) -> None:
+    with Wire(server.port) as wire:
+        wire.send(b"POST /nope HTTP/1.1\r\nHost: a\r\nContent-Type: text/xml\r\nContent-Length: 999999999\r\n\r\n")
+        response = wire.read()
+        assert response is not None
+        assert response.status == 404
+        assert wire.is_closed()
+
+
+def test_an_endless_body_to_nowhere_is_not_read_to_its_end(server: Server) -> None:
+    chunk = b"8000\r\n" + b" " * 0x8000 + b"\r\n"
+    with Wire(server.port) as wire:
+        wire.send(b"POST /nope HTTP/1.1\r\nHost: a\r\nContent-Type: text/xml\r\nTransfer-Encoding: chunked\r\n\r\n")
+        wire.send(chunk * 40)
+        response = wire.read()
+        assert response is not None
+        assert response.status == 404
+        assert wire.is_closed()
+
+
+def test_expect_gets_a_100_before_the_body(server: Server) -> None:
+    head = request("/api", {**XML, "Expect": "100-continue"}, CALL)[: -len(CALL)]
+    with Wire(server.port) as wire:
+        wire.send(head)
+        interim = wire.read()
+        wire.send(CALL)
+        final = wire.read()
+    assert interim is not None
+    assert interim.status == 100
+    assert final is not None
+    assert FIVE in final.body
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/nope", XML, 404),
+        ("/api", {"Content-Type": "image/png"}, 415),
+        ("/api", {**XML, "Content-Encoding": "br"}, 415),
+        ("/api", {**XML, "Content-Length": "9999999"}, 413),
+    ],
+)
+def test_what_is_refused_by_its_head_gets_no_100(
+    path: str, headers: dict[str, str], status: int, server: Server
+) -> None:
+    lines = {"Content-Length": "10", **headers, "Expect": "100-continue"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    with Wire(server.port) as wire:
+        wire.send(f"POST {path} HTTP/1.1\r\nHost: a\r\n{head}\r\n".encode())
+        response = wire.read()
+        assert response is not None
+        assert response.status == status
+        assert wire.is_closed()
+
+
+def test_http_1_0_gets_an_answer_without_chunks_and_a_closed_connection(server: Server) -> None:
+    with Wire(server.port) as wire:
+        wire.send(b"POST /RPC2 HTTP/1.0\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n%b" % (len(CALL), CALL))
+        response = wire.read()
+        assert response is not None
+        assert FIVE in response.body
+        assert "transfer-encoding" not in response.headers
+        assert wire.is_closed()
+
+
+def test_http_1_0_may_keep_the_connection(server: Server) -> None:
+    call = b"POST /RPC2 HTTP/1.0\r\nConnection: Keep-Alive\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n%b"
+    with Wire(server.port) as wire:
+        for _ in range(2):
+            wire.send(call % (len(CALL), CALL))
+            response = wire.read()
+            assert response is not None
+            assert response.headers["connection"] == "keep-alive"
+
+
+@pytest.mark.parametrize("options", ["close", "Close", "TE, close", "close ,TE"])
+def test_connection_close_is_kept(options: str, server: Server) -> None:
+    with Wire(server.port) as wire:
+        wire.send(request("/api", {**XML, "Connection": options}, CALL))
+        response = wire.read()
+        assert response is not None
+        assert response.headers["connection"] == "close"
+        assert wire.is_closed()
+
+
+@pytest.mark.parametrize("options", ["close", "TE, close"])
+def test_a_large_answer_arrives_whole_before_the_connection_closes(options: str, server: Server) -> None:
+    body = b'{"jsonrpc":"2.0","method":"large","params":[8000000],"id":1}'
+    response = exchange(server.port, request("/api", {"Content-Type": "application/json", "Connection": options}, body))
+    assert len(response.body) > 8_000_000
+
+
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
+    bodies = [b'{"jsonrpc":"2.0","method":"add","params":[%d,0],"id":%d}' % (n, n) for n in range(50)]
+    with Wire(server.port) as wire:
+        wire.send(b"".join(request("/api", {"Content-Type": "application/json"}, body) for body in bodies))
+        for number in range(50):
+            response = wire.read()
+            assert response is not None
+            assert response.body == b'{"jsonrpc":"2.0","result":%d,"id":%d}' % (number, number)
+
+
+def test_answers_have_a_date_a_length_and_no_sniffing(server: Server) -> None:
+    response = exchange(server.port, request("/api", XML, CALL))
+    assert response.headers["date"].endswith(" GMT")
+    assert int(response.headers["content-length"]) == len(response.body)
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /api HTT",
+        b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Type: text/xml\r\nContent-Length: 10\r\n\r\n<",
+        b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Type: text/xml\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n<",
+    ],
+)
+def test_a_connection_on_which_nothing_comes_is_closed(sent: bytes, hasty_server: Server) -> None:
+    with Wire(hasty_server.port) as wire:
+        wire.send(sent)
+        assert wire.is_closed()
+
+
+def test_a_call_that_takes_its_time_is_not_idle(hasty_server: Server) -> None:
+    release.clear()
+    with Wire(hasty_server.port) as wire:
+        wire.send(request("/api", {"Content-Type": "application/json"}, b'{"jsonrpc":"2.0","method":"block","id":1}'))
+        with Wire(hasty_server.port) as idle:
+            assert idle.is_closed()
+        release.set()
+        response = wire.read()
+    assert response is not None
+    assert b'"done"' in response.body
+
+
+@pytest.mark.parametrize("broken", [b"\x16\x03\x01\x00\xa5\x01\x00\r\n\r\n", b"\r\n\r\n\r\n\r\n", b"GET\r\n\r\n"])
+def test_bytes_that_are_no_request_close_the_connection(broken: bytes, server: Server) -> None:
+    with Wire(server.port) as wire:
+        wire.send(broken)
+        response = wire.read()
+        assert response is None or response.status == 400
+        assert wire.is_closed()
+
+
+def test_bytes_that_begin_no_request_end_the_connection_soon(server: Server) -> None:
+    with Wire(server.port) as wire:
+        wire.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")  # TLS, at a port that speaks none
+        assert wire.is_closed()
+
+
+def test_a_client_that_resets_the_connection_leaves_nothing_behind(server: Server) -> None:
+    for _ in range(50):
+        with Wire(server.port) as wire:
+            wire.send(request("/api", XML, CALL)[:-5])
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert FIVE in exchange(server.port, request("/api", XML, CALL)).body
+
+
+def test_a_running_call_ends_before_the_gateway_does() -> None:
+    running.clear()
+    release.clear()
+    with serving(registry) as started:
+        wire = Wire(started.port)
+        wire.send(request("/api", {"Content-Type": "application/json"}, b'{"jsonrpc":"2.0","method":"block","id":1}'))
+        assert running.wait(10)
+        threading.Timer(0.2, release.set).start()
+    response = wire.read()
+    wire.socket.close()
+    assert response is not None
+    assert b'"done"' in response.body
+
+
+def test_a_call_that_does_not_end_in_time_does_not_keep_the_gateway_from_ending() -> None:
+    running.clear()
+    release.clear()
+    with serving(registry, {"server.drain": 0.1}) as started:
+        wire = Wire(started.port)
+        wire.send(request("/api", {"Content-Type": "application/json"}, b'{"jsonrpc":"2.0","method":"block","id":1}'))
+        assert running.wait(10)
+    assert wire.is_closed()
+    wire.socket.close()
+    release.set()
+
+
+def test_a_service_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
+    async def broken(_: HTTPRequest) -> HTTPResponse:
+        raise RuntimeError("a bug of ours")
+
+    async def serve_one() -> bytes:
+        host = Host(broken, lambda _: None, lambda _: HTTPResponse(status=413), Limits())
+        ((_, port),) = host.serve("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request("/api", {**XML, "Connection": "close"}, CALL))
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        host.stop()
+        await host.close()
+        return answer
+
+    answer = asyncio.run(serve_one())
+    assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert b"a bug of ours" not in answer
+    assert len(logged.take("the service raised")) == 1
+
+
+def test_a_client_that_never_stops_sending_does_not_keep_others_waiting(server: Server) -> None:
+    flood = request("/api", XML, CALL) * 200
+    stop = threading.Event()
+
+    def send_for_ever() -> None:
+        with Wire(server.port) as wire:
+            while not stop.is_set():
+                wire.send(flood)
+                for _ in range(200):
+                    wire.read()
+
+    senders = [threading.Thread(target=send_for_ever) for _ in range(2)]
+    for sender in senders:
+        sender.start()
+    try:
+        for _ in range(20):
+            assert FIVE in exchange(server.port, request("/api", XML, CALL)).body
+    finally:
+        stop.set()
+        for sender in senders:
+            sender.join()
