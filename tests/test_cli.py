@@ -1,0 +1,623 @@
+"""The command, run as people run it: a program in a folder, its two outputs, its exit code."""
+
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+from gateway.cli import main
+from tests.wire import Wire, post, request
+
+HANDLERS = '''
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from gateway import Fault, Registry, method
+
+registry = Registry()
+
+
+@registry.register
+def registered() -> str:
+    return "by hand"
+
+
+@method
+def add(a: int | float, b: int | float = 5) -> int | float:
+    """Add two numbers."""
+    return a + b
+
+
+@method(run="inline", aliases="same")
+def echo(*values: Any) -> list[Any]:
+    return list(values)
+
+
+@method
+def named(**values: Any) -> str:
+    return " ".join(f"{name}={values[name]!r}" for name in sorted(values))
+
+
+@method
+def text(value: str) -> str:
+    return value
+
+
+@method
+def refuse() -> None:
+    raise Fault(7, "not today", {"when": "tomorrow"})
+
+
+@method
+def crash() -> None:
+    raise RuntimeError("a secret of the inside")
+
+
+@method
+def hold() -> str:
+    Path("started").write_text(".")
+    return Path("go").read_text()
+
+
+@method
+async def forever() -> None:
+    Path("started").write_text(".")
+    await asyncio.Event().wait()
+'''
+ADD = HANDLERS.partition("def add")[0].count("\n")  # the line of its decorator
+COMMANDS = ("serve", "methods", "check", "call")
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """What a finished command leaves behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Serving(Struct, kw_only=True):
+    """A command that serves: the process, what it printed to be ready, its URL and port, and its log so far."""
+
+    process: subprocess.Popen[str]
+    ready: list[str]
+    url: str
+    port: int
+    log: str = ""
+
+    def stop(self, number: int = signal.SIGTERM) -> Run:
+        """Send a signal, and wait for the end."""
+        self.process.send_signal(number)
+        return self.end()
+
+    def end(self) -> Run:
+        out, err = self.process.communicate(timeout=20)
+        return Run(code=self.process.returncode, out=out, err=self.log + err)
+
+    def until_logged(self, part: str) -> None:
+        """Read the log up to the line with a part."""
+        while part not in self.log:
+            line = _output(self.process.stderr).readline()
+            assert line, f"it has ended without a line of {part!r}: {self.log}"
+            self.log += line
+
+
+def _output(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
+
+
+def environment(changes: dict[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "PYTHONHASHSEED"))}
+    return kept | changes
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> Run:
+    command = [sys.executable, "-m", "gateway", *arguments]
+    ended = subprocess.run(
+        command, cwd=folder, env=environment(variables), capture_output=True, text=True, timeout=30, check=False
+    )
+    return Run(code=ended.returncode, out=ended.stdout, err=ended.stderr)
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str, **variables: str) -> Iterator[Serving]:
+    """Run ``gateway serve`` on a free port until it is ready, and end it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve", "--bind", "127.0.0.1:0", *arguments],
+        cwd=folder,
+        env=environment(variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        ready = [_output(process.stdout).readline() for _ in range(4)]
+        match = re.match(r"gateway: ready at (http://127\.0\.0\.1:(\d+)\S*) ", ready[0])
+        assert match is not None, (ready, _output(process.stderr).read())
+        yield Serving(process=process, ready=ready, url=match[1], port=int(match[2]))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def fill(folder: Path) -> Path:
+    """Make a folder a project with a package of handlers."""
+    (folder / "handlers").mkdir()
+    (folder / "handlers" / "__init__.py").touch()
+    (folder / "handlers" / "some.py").write_text(HANDLERS)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return fill(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with serving(fill(tmp_path_factory.mktemp("project"))) as running:
+        yield running
+
+
+def start(wire: Wire, method: str, project: Path) -> None:
+    """Send a call that does not end, and wait until it runs."""
+    os.mkfifo(project / "started")
+    started = os.open(project / "started", os.O_RDONLY | os.O_NONBLOCK)
+    body = b'{"jsonrpc":"2.0","method":"%s","id":1}' % method.encode()
+    wire.send(request("/api", {"Content-Type": "application/json"}, body))
+    assert select.select([started], [], [], 20)[0], "it does not run"
+    os.close(started)
+
+
+# serve
+
+
+def test_the_ready_line_tells_the_url_and_three_calls_that_work(server: Serving) -> None:
+    assert server.ready[0] == f"gateway: ready at {server.url} (9 methods). To call it:\n"
+    assert server.url == f"http://127.0.0.1:{server.port}/api"
+    kinds = ("python3 -c", "curl -H 'Content-Type: text/xml'", "curl -H 'Content-Type: application/json'")
+    for line, kind in zip(server.ready[1:], kinds, strict=True):
+        assert line.startswith(f"  {kind} ")
+        pasted = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, timeout=30, check=True)
+        assert "system.listMethods" in pasted.stdout
+        assert "add" in pasted.stdout
+        assert "fault" not in pasted.stdout
+        assert "error" not in pasted.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well(number: int, project: Path) -> None:
+    with serving(project) as running:
+        ended = running.stop(number)
+    assert (ended.code, ended.out) == (0, "")
+    assert "Traceback" not in ended.err
+
+
+def test_a_running_call_is_answered_after_the_signal_and_new_callers_are_not_let_in(project: Path) -> None:
+    os.mkfifo(project / "go")
+    with serving(project) as running, Wire(running.port) as wire:
+        start(wire, "hold", project)
+        running.process.send_signal(signal.SIGTERM)
+        running.until_logged("stopping; calls that run: 1")
+        with pytest.raises(ConnectionRefusedError):
+            Wire(running.port)
+        (project / "go").write_text("held")
+        response = wire.read()
+        assert response is not None
+        assert msgspec.json.decode(response.body)["result"] == "held"
+        assert running.end().code == 0
+
+
+@pytest.mark.parametrize("method", ["hold", "forever"])
+def test_a_call_that_does_not_end_holds_it_up_no_longer_than_it_is_given(method: str, project: Path) -> None:
+    os.mkfifo(project / "go")
+    with serving(project, "--set", "server.drain=0.05") as running, Wire(running.port) as wire:
+        start(wire, method, project)
+        assert running.stop().code == 0
+        assert wire.read() is None
+
+
+def test_a_second_signal_ends_it_at_once(project: Path) -> None:
+    with serving(project) as running, Wire(running.port) as wire:
+        start(wire, "forever", project)
+        running.process.send_signal(signal.SIGTERM)
+        running.until_logged("stopping; calls that run: 1")
+        assert running.stop().code == -signal.SIGTERM
+
+
+def test_a_port_in_use_is_told_in_one_line(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ended = run(project, "serve", "--bind", address)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.splitlines()[1:] == [
+        f"gateway: cannot listen on {address}: address already in use; choose another address with --bind HOST:PORT"
+    ]
+
+
+BINDS = {
+    "127.0.0.1:99999": "command line: server.bind: expected host:port, like 127.0.0.1:8000, with a port from 0, which"
+    " takes a free one, to 65535, not '127.0.0.1:99999'",
+    "192.0.2.1:0": "cannot listen on 192.0.2.1:0: cannot assign requested address; choose another address with --bind"
+    " HOST:PORT",
+    "a..b:0": "cannot listen on a..b:0: ",
+}
+
+
+@pytest.mark.parametrize(("bind", "problem"), BINDS.items())
+def test_an_address_that_cannot_be_bound_is_told_in_one_line(bind: str, problem: str, project: Path) -> None:
+    ended = run(project, "serve", "--bind", bind)
+    assert (ended.code, ended.out) == (1, "")
+    (line,) = [line for line in ended.err.splitlines() if " info " not in line]
+    assert line.startswith(f"gateway: {problem}")
+
+
+def test_hashes_that_callers_can_foresee_are_refused(project: Path) -> None:
+    ended = run(project, "serve", PYTHONHASHSEED="0")
+    assert ended == Run(code=1, out="", err="gateway: PYTHONHASHSEED=0 lets callers choose colliding names: unset it\n")
+
+
+@pytest.mark.parametrize(
+    ("in_environment", "arguments", "path"),
+    [
+        ({}, (), "/file"),
+        ({"GATEWAY_SERVER_PATHS": "/environment"}, (), "/environment"),
+        ({"GATEWAY_SERVER_PATHS": "/environment"}, ("--set", "server.paths=/command"), "/command"),
+    ],
+)
+def test_file_then_environment_then_command_line(
+    in_environment: dict[str, str], arguments: tuple[str, ...], path: str, project: Path
+) -> None:
+    (project / "conf").mkdir()
+    (project / "conf" / "gateway.toml").write_text('[server]\npaths = ["/file"]')
+    with serving(project, "handlers.some:registry", *arguments, **in_environment) as running:
+        assert running.url.endswith(path)
+        answer = post(running.port, b'{"jsonrpc":"2.0","method":"registered","id":1}', path=path)
+        assert msgspec.json.decode(answer.body)["result"] == "by hand"
+
+
+def test_modules_can_be_named_in_the_file(project: Path) -> None:
+    (project / "own.toml").write_text('[server]\nmodules = ["handlers.some:registry"]')
+    assert run(project, "methods", "--config", "own.toml").out.split()[0] == "registered"
+
+
+# methods
+
+
+def test_methods_are_listed_with_parameters_and_places(project: Path) -> None:
+    listed = run(project, "methods", "handlers.some:registry", "handlers")
+    assert (listed.code, listed.err) == (0, "")
+    rows = [re.split(" {2,}", line) for line in listed.out.splitlines()]
+    assert rows[0][:3] == ["registered", "()", "thread"]
+    assert rows[1] == ["add", "(a, b=5)", "thread", f"handlers/some.py:{ADD} (add)"]
+    assert [row[:3] for row in rows[2:5]] == [
+        ["echo", "(*)", "inline"],
+        ["same", "(*)", "inline"],
+        ["named", "(**)", "thread"],
+    ]
+    assert rows[-1][:3] == ["forever", "()", "async"]
+
+
+def test_methods_as_json_are_the_openrpc_document(project: Path) -> None:
+    listed = run(project, "methods", "--json")
+    document = msgspec.json.decode(listed.out)
+    assert (listed.code, document["openrpc"]) == (0, "1.3.2")
+    by_name = {described["name"]: described for described in document["methods"]}
+    assert {"add", "echo", "same", "system.listMethods", "rpc.discover"} <= set(by_name)
+    assert by_name["add"]["summary"] == "Add two numbers."
+
+
+def test_a_default_that_shows_itself_badly_does_not_break_the_table(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(
+        "from gateway import method\nclass Odd:\n def __repr__(self): 1 / 0\n"
+        "@method\ndef odd(a=Odd(), b='x\\n' * 500): ...\n"
+    )
+    listed = run(tmp_path, "methods", "odd")
+    assert listed.code == 0
+    assert len(listed.out.splitlines()) == 1
+    assert len(listed.out) < 200
+
+
+@pytest.mark.parametrize("command", ["serve", "methods", "check"])
+def test_a_folder_without_handlers(command: str, tmp_path: Path) -> None:
+    problem = f"gateway: handlers: there is no such module in {tmp_path} or on Python's path\n"
+    assert run(tmp_path, command) == Run(code=1, out="", err=problem)
+
+
+# check
+
+
+def test_check_counts_what_would_be_served(project: Path) -> None:
+    assert run(project, "check") == Run(code=0, out="gateway: all is well: 9 methods\n", err="")
+    one = run(project, "check", "handlers.some:registry")
+    assert one == Run(code=0, out="gateway: all is well: 1 method\n", err="")
+
+
+def test_check_tells_everything_wrong_at_once(project: Path) -> None:
+    (project / "conf").mkdir()
+    (project / "conf" / "gateway.toml").write_text(
+        '[limits]\ntimout = 5\nmax_depth = 4000\nthreads = "many"\n[upstreams]\n'
+        '[server]\nmodules = ["handlers", "lone"]'
+    )
+    (project / "lone.py").write_text(
+        "from gateway import method\n@method\ndef add(): ...\n@method\ndef f(a: 'Nope'): ..."
+    )
+    (project / "handlers" / "helper.py").write_text("def of(name):\n    return {}[name]\n")
+    (project / "handlers" / "broken.py").write_text("from handlers import helper\n\nhelper.of('missing')\n")
+    (project / "handlers" / "exits.py").write_text("import sys\nsys.exit(3)\n")
+    (project / "handlers" / "wrong.py").write_text("def (\n")
+    checked = run(project, "check", "--set", "limits.timeout=-1", "--set", "nonsense", GATEWAY_LOG_LEVEL="loud")
+    assert (checked.code, checked.out) == (1, "")
+    without_marks = re.sub(r"\n *[~^][ ~^]*$", "", checked.err, flags=re.MULTILINE)  # each Python has its own
+    problems = re.split(r"^gateway: ", without_marks, flags=re.MULTILINE)[1:]
+    assert [problem.strip() for problem in problems] == [
+        "conf/gateway.toml: there is no section [upstreams]",
+        "command line: 'nonsense' is no setting: write it as section.option=value",
+        "conf/gateway.toml: there is no option limits.timout; did you mean limits.timeout?",
+        "conf/gateway.toml: limits.max_depth: expected int <= 200, not 4000",
+        "conf/gateway.toml: limits.threads: expected int, not 'many'",
+        "environment variable GATEWAY_LOG_LEVEL: log.level: expected debug or info or warning or error, not 'loud'",
+        "command line: limits.timeout: expected float > 0.0, not '-1'",
+        "handlers.broken: it cannot be imported:\n"
+        "Traceback (most recent call last):\n"
+        f'  File "{project}/handlers/broken.py", line 3, in <module>\n'
+        "    helper.of('missing')\n"
+        f'  File "{project}/handlers/helper.py", line 2, in of\n'
+        "    return {}[name]\n"
+        "KeyError: 'missing'",
+        "handlers.exits: it cannot be imported:\n"
+        "Traceback (most recent call last):\n"
+        f'  File "{project}/handlers/exits.py", line 2, in <module>\n'
+        "    sys.exit(3)\n"
+        "SystemExit: 3",
+        f'handlers.wrong: it cannot be imported:\n  File "{project}/handlers/wrong.py", line 1\n'
+        "    def (\nSyntaxError: invalid syntax",
+        f"'add' is registered twice: by handlers/some.py:{ADD} (add) and by lone.py:2 (add); rename one of them",
+        "lone.py:4 (f): its type hints cannot be read: name 'Nope' is not defined",
+    ]
+
+
+def test_serve_tells_what_is_wrong_with_the_configuration_before_it_imports_anything(project: Path) -> None:
+    (project / "handlers" / "loud.py").write_text("print('imported')")
+    refused = run(project, "serve", "--set", "limits.timeout=0", "--set", "limits.calls=0")
+    assert (refused.code, refused.out, len(refused.err.splitlines())) == (1, "", 2)
+
+
+# call
+
+BOTH = ("jsonrpc", "xmlrpc")
+CALLS = {
+    ("add", "10", "5"): "15",
+    ("add", "-10", "-5.5"): "-15.5",
+    ("add", "1"): "6",
+    ("text", "-hot"): "-hot",
+    ("text", "--unknown=option"): "--unknown=option",
+    ("text", "http://host/?a=b&c=d"): "http://host/?a=b&c=d",
+    ("text", "a b=c"): "a b=c",
+    ("text", "=x"): "=x",
+    ("text", '"a=b"'): "a=b",
+    ("text", ""): "",
+    ("text", "ü☃"): "ü☃",
+    ("echo", "--", "--protocol", "-h", "--help", "--"): '["--protocol","-h","--help","--"]',
+    ("echo", "true", "null", "1.5", '[1,{"a":"b"}]', "NaN", "[", "1_0", "<&>"): (
+        '[true,null,1.5,[1,{"a":"b"}],"NaN","[","1_0","<&>"]'
+    ),
+}
+FAULTS = {
+    ("refuse",): ('fault 7: not today {"when":"tomorrow"}', "fault 7: not today"),
+    ("nothing",): (
+        'fault -32601: Method not found {"detail":"there is no method nothing"}',
+        "fault -32601: Method not found: there is no method nothing",
+    ),
+    ("<&>",): ("fault -32601: Method not found", "fault -32601: Method not found"),
+    ("add", "1", "2", "3"): (
+        'fault -32602: Invalid params {"detail":"params[2]: one too many, it takes 2 at most"}',
+        "fault -32602: Invalid params: params[2]: one too many, it takes 2 at most",
+    ),
+    ("text", b"\xff".decode(errors="surrogateescape")): (
+        ("the name of the method or an argument is not text in UTF-8",) * 2
+    ),
+}
+WRONG_USE = {
+    (): "Missing argument 'URL'.",
+    ("URL",): "Missing argument 'METHOD'.",
+    ("URL", "add", "1", "b=2"): "arguments are all by position, or all by name",
+    ("URL", "add", "a=1", "a=2"): "the argument a is given twice",
+    ("URL", "add", "--protocol", "soap"): "Invalid value for '--protocol'",
+    ("URL", "add", "--timeout", "0"): "Invalid value for '--timeout'",
+}
+NO_URLS = {
+    "foo": "foo is no URL to call: it begins with http:// or https://, like http://127.0.0.1:8000/api",
+    "localhost:8000/api": "localhost:8000/api is no URL to call",
+    "file:///etc/hostname": "file:///etc/hostname is no URL to call",
+    "http://": "http:// gives no answer: no host given",
+    "http://127.0.0.1:port/": "http://127.0.0.1:port/ gives no answer: nonnumeric port",
+    "http://[::1/": "http://[::1/ gives no answer: Invalid IPv6 URL",
+    "http://a..b/": "http://a..b/ gives no answer: ",
+}
+FOREIGN = {
+    b"HTTP/1.1 200 OK\r\n\r\n<html>hello</html>": "the answer is not {protocol}: ",
+    b"HTTP/1.1 200 OK\r\n\r\n": "the answer is not {protocol}: ",
+    b"HTTP/1.1 200 OK\r\n\r\n[1]": "the answer is not {protocol}: ",
+    b"HTTP/1.1 500 Oh no\r\n\r\nsome \x1b[31mred\r\ntext": "{url} answers 500 Oh no: some [31mred text",
+    b"HTTP/1.1 404 Not Found\r\n\r\n": "{url} answers 404 Not Found: ",
+    b"HTTP/1.1 301 Moved\r\nLocation: https://b/\r\n\r\n": "{url} answers 301 Moved (see https://b/): ",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort": "{url} gives no answer: IncompleteRead",
+    b"SSH-2.0-OpenSSH\r\n": "{url} gives no answer: SSH-2.0-OpenSSH",
+    b"": "{url} gives no answer: Remote end closed connection without response",
+}
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[int]:
+    """Answer one connection on a free port, whatever it says, and close it."""
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join(20)
+
+
+@pytest.mark.parametrize("protocol", BOTH)
+@pytest.mark.parametrize(("arguments", "out"), CALLS.items(), ids=str)
+def test_call_prints_the_result(protocol: str, arguments: tuple[str, ...], out: str, server: Serving) -> None:
+    called = run(Path(), "call", "--protocol", protocol, server.url, *arguments)
+    assert called == Run(code=0, out=f"{out}\n", err="")
+
+
+def test_call_prints_a_text_as_it_is(server: Serving) -> None:
+    called = run(Path(), "call", server.url, "text", "\x1b[1mbold\n\x07")
+    assert called == Run(code=0, out="\x1b[1mbold\n\x07\n", err="")
+
+
+def test_call_takes_arguments_by_name_and_its_options_anywhere(server: Serving) -> None:
+    arguments = ("a=1", "b=x=y", "c=[1]", "d=", "e=-5", "f=http://host/?a=b", "--timeout", "20")
+    called = run(Path(), "call", server.url, "named", *arguments, "--protocol", "jsonrpc")
+    assert called == Run(code=0, out="a=1 b='x=y' c=[1] d='' e=-5 f='http://host/?a=b'\n", err="")
+
+
+@pytest.mark.parametrize(("arguments", "told"), FAULTS.items(), ids=str)
+def test_call_tells_a_fault_and_fails(arguments: tuple[str, ...], told: tuple[str, str], server: Serving) -> None:
+    for protocol, problem in zip(BOTH, told, strict=True):
+        called = run(Path(), "call", "--protocol", protocol, server.url, *arguments)
+        assert called == Run(code=1, out="", err=f"gateway: {problem}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("named", "a=1"), "XML-RPC has no named arguments: give them by position, or use --protocol jsonrpc"),
+        (("echo", "2147483648"), "XML-RPC has no ints beyond 32 bits that every server reads; use --protocol jsonrpc"),
+        (("text", "\x1b[1m"), "XML has no control characters; use --protocol jsonrpc"),
+        (("text", "\uffff"), "XML has no control characters; use --protocol jsonrpc"),
+    ],
+)
+def test_call_says_what_xmlrpc_cannot(arguments: tuple[str, ...], problem: str, server: Serving) -> None:
+    called = run(Path(), "call", "--protocol", "xmlrpc", server.url, *arguments)
+    assert called == Run(code=1, out="", err=f"gateway: {problem}\n")
+
+
+@pytest.mark.parametrize("protocol", BOTH)
+def test_call_shows_the_text_of_a_refusal(protocol: str, server: Serving) -> None:
+    refused = run(Path(), "call", "--protocol", protocol, f"{server.url}x", "add", "1")
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err.startswith(f"gateway: {server.url}x answers 404 Not Found: Not found. Calls are POSTed to /, ")
+
+
+def test_call_shows_the_fault_that_refuses_too_long_a_request(project: Path) -> None:
+    with serving(project, "--set", "limits.max_body=1024") as running:
+        for protocol in BOTH:
+            refused = run(project, "call", "--protocol", protocol, running.url, "text", "x" * 2000)
+            assert (refused.code, refused.out) == (1, "")
+            assert refused.err.startswith("gateway: fault -32006: Request too large")
+            assert "at most 1024 bytes" in refused.err
+
+
+@pytest.mark.parametrize("protocol", BOTH)
+@pytest.mark.parametrize(("answer", "problem"), FOREIGN.items())
+def test_call_of_something_that_is_no_rpc_server(protocol: str, answer: bytes, problem: str) -> None:
+    with answering(answer) as port:
+        url = f"http://127.0.0.1:{port}/"
+        called = run(Path(), "call", "--protocol", protocol, url, "add", "1")
+    assert (called.code, called.out) == (1, "")
+    assert len(called.err.splitlines()) == 1
+    name = {"jsonrpc": "JSON-RPC", "xmlrpc": "XML-RPC"}[protocol]
+    assert called.err.startswith(f"gateway: {problem.format(url=url, protocol=name)}")
+
+
+def test_call_of_nobody() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/api"
+        called = run(Path(), "call", url, "add", "1")
+    assert called == Run(code=1, out="", err=f"gateway: {url} gives no answer: connection refused\n")
+
+
+def test_call_of_somebody_who_never_answers(server: Serving) -> None:
+    called = run(Path(), "call", server.url, "forever", "--timeout", "0.2")
+    assert called == Run(code=1, out="", err=f"gateway: {server.url} gives no answer: timed out\n")
+
+
+def test_call_by_https_of_a_port_that_speaks_http() -> None:
+    with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        called = run(Path(), "call", f"https://127.0.0.1:{port}/api", "add", "1")
+    assert (called.code, called.out) == (1, "")
+    assert called.err.startswith(f"gateway: https://127.0.0.1:{port}/api gives no answer: ")
+    assert called.err.endswith("; does it speak http, without s?\n")
+
+
+@pytest.mark.parametrize(("url", "problem"), NO_URLS.items())
+def test_call_of_what_is_no_url(url: str, problem: str) -> None:
+    called = run(Path(), "call", url, "add", "1")
+    assert (called.code, called.out) == (1, "")
+    assert called.err.startswith(f"gateway: {problem}")
+    assert len(called.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("arguments", "problem"), WRONG_USE.items(), ids=str)
+def test_a_wrong_command_line_is_told_with_the_usage(arguments: tuple[str, ...], problem: str) -> None:
+    told = run(Path(), "call", *arguments)
+    assert (told.code, told.out) == (2, "")
+    assert told.err.startswith("Usage: python -m gateway call ")
+    assert problem in told.err
+
+
+# help
+
+
+def test_help_explains_every_command_and_every_option(tmp_path: Path) -> None:
+    assert tuple(main.commands) == COMMANDS
+    words = run(tmp_path, "--help").out
+    for line in words.partition("Commands:\n")[2].splitlines():
+        assert line.endswith(".")
+        assert not line.endswith("...")
+    for name, command in main.commands.items():
+        assert f"  {name} " in words
+        shown = " ".join(run(tmp_path, name, "--help").out.split())
+        assert " ".join(str(command.help).split()) in shown
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                told = parameter.to_info_dict()
+                assert told["help"], parameter.name
+                assert f"{told['opts'][0]} " in shown
+                assert " ".join(told["help"].split()) in shown
+        if name != "call":
+            assert "A MODULE is a package (all modules in it), a package.module, or module:registry." in shown
+
+
+@pytest.mark.parametrize("program", [[sys.executable, "-m", "gateway"], [str(Path(sys.executable).parent / "gateway")]])
+def test_the_command_is_a_script_and_a_module(program: list[str], project: Path) -> None:
+    version = subprocess.run([*program, "--version"], capture_output=True, text=True, timeout=30, check=True)
+    assert re.fullmatch(r"gateway, version \d+\.\d+\.\d+\n", version.stdout)
+    checked = subprocess.run(
+        [*program, "check"], cwd=project, env=environment({}), capture_output=True, text=True, timeout=30, check=True
+    )
+    assert checked.stdout == "gateway: all is well: 9 methods\n"
+
+
+@pytest.mark.parametrize("arguments", [["unknown"], ["serve", "--unknown"], ["check", "--config", "."]])
+def test_what_no_command_takes_is_a_wrong_command_line(arguments: list[str], tmp_path: Path) -> None:
+    told = run(tmp_path, *arguments)
+    assert (told.code, told.out) == (2, "")
+    assert told.err.startswith("Usage: ")
