@@ -1,0 +1,87 @@
+"""The examples of README.md and docs/: each console block is typed into a shell, and prints what it says.
+
+``$`` begins what is typed; the lines below are what is printed. ``<!-- file: NAME -->`` above a block makes it a file
+of a project of its own, which the console blocks behind it then talk to; before the first one they talk to this
+repository's handlers. The port 8000 is whichever one is free.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/migrating.md")
+BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+
+
+@contextmanager
+def served(project: Path, command: list[str]) -> Iterator[str]:
+    """Run a gateway in a folder, and yield its port."""
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    try:
+        ready = process.stdout.readline()
+        assert "ready at http://" in ready
+        yield ready.partition("127.0.0.1:")[2].partition("/")[0]
+    finally:
+        process.terminate()
+        process.communicate(timeout=15)
+
+
+def typed(command: str, project: Path, port: str) -> str:
+    """Type a command into a shell, and return what it prints."""
+    shown = command.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace(".venv/bin/gateway", "gateway")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    run = subprocess.run(
+        ["/bin/bash", "-c", shown],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return run.stdout + run.stderr
+
+
+def check_console(text: str, project: Path, port: str) -> None:
+    for example in text.split("$ ")[1:]:
+        command, _, expected = example.partition("\n")
+        assert typed(command, project, port).rstrip("\n") == expected.rstrip("\n")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_do_what_they_say(page: str, tmp_path: Path) -> None:
+    blocks = list(BLOCK.finditer((ROOT / page).read_text("utf-8")))
+    assert any(block["kind"] == "console" for block in blocks)
+    parts: list[tuple[Path, list[str], list[str]]] = [(ROOT, ["-m", "gateway", "serve", "--bind", "127.0.0.1:0"], [])]
+    for number, block in enumerate(blocks):
+        if block["file"]:
+            project = tmp_path / str(number)
+            (project / block["file"]).parent.mkdir(parents=True)
+            (project / block["file"]).write_text(block["text"].replace("127.0.0.1:8000", "127.0.0.1:0"))
+            is_program = "serve(" in block["text"]
+            command = [block["file"]] if is_program else ["-m", "gateway", "serve", "--bind", "127.0.0.1:0"]
+            parts.append((project, command, []))
+        elif block["kind"] == "console":
+            parts[-1][2].append(block["text"])
+    for project, command, consoles in parts:
+        if consoles:
+            with served(project, command) as port:
+                for console in consoles:
+                    check_console(console, project, port)
+
+
+@pytest.mark.parametrize("page", [*PAGES, "docs/conformance.md", "docs/design.md", "benchmarks/README.md"])
+def test_the_links_lead_somewhere(page: str) -> None:
+    for target in LINK.findall((ROOT / page).read_text("utf-8")):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
