@@ -29,6 +29,7 @@ def test_the_benchmark_writes_a_row_for_each_protocol_number_of_connections_and_
 
 def test_a_wrong_answer_is_no_fast_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(10)
 
         def answer_wrongly() -> None:
             connection, _ = listening.accept()
