@@ -1,15 +1,18 @@
 """A table in SQLite: a method that blocks, called by name, with parameterised SQL.
 
-Each call takes a connection of its own, because a SQLite connection belongs to the thread that made it. The table is a
-small file beside the system's other temporary files, unless PHONEBOOK names another one.
+Each call takes a connection of its own, because a SQLite connection belongs to the thread that made it. The table is in
+a file of this process, in a folder that nobody else can write to, unless PHONEBOOK names another file.
 """
 
+import atexit
 import os
+import shutil
 import sqlite3
 import tempfile
 import threading
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from gateway import InvalidParams, method
@@ -50,13 +53,22 @@ def search(number: str | None = None, last_name: str | None = None, first_name: 
 
 def _database() -> Path:
     """Return the database's file, filled if it is new."""
-    path = Path(os.environ.get("PHONEBOOK") or Path(tempfile.gettempdir()) / f"phonebook-{os.getuid()}.sqlite")
-    with _create, closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS people"
-            " (id INTEGER PRIMARY KEY, last_name TEXT NOT NULL, first_name TEXT NOT NULL, number TEXT NOT NULL)"
-        )
-        if not connection.execute("SELECT 1 FROM people LIMIT 1").fetchone():
-            # OR IGNORE: another process may be filling it, too.
-            connection.executemany("INSERT OR IGNORE INTO people VALUES (?, ?, ?, ?)", _PEOPLE)
+    with _create:
+        path = Path(os.environ.get("PHONEBOOK") or _folder() / "phonebook.sqlite")
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS people"
+                " (id INTEGER PRIMARY KEY, last_name TEXT NOT NULL, first_name TEXT NOT NULL, number TEXT NOT NULL)"
+            )
+            if not connection.execute("SELECT 1 FROM people LIMIT 1").fetchone():
+                # OR IGNORE: another process may be filling it, too.
+                connection.executemany("INSERT OR IGNORE INTO people VALUES (?, ?, ?, ?)", _PEOPLE)
     return path
+
+
+@cache
+def _folder() -> Path:
+    """Make a folder that goes when the process does."""
+    folder = Path(tempfile.mkdtemp(prefix="phonebook-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -1,7 +1,7 @@
 """The repository's own handlers: called as the plain functions that they are, and over both protocols."""
 
 import asyncio
-import os
+import functools
 import sqlite3
 import tempfile
 import time
@@ -319,12 +319,15 @@ def rows(path: Path) -> list[Any]:
         connection.close()
 
 
-def test_a_new_phone_book_is_filled_once_beside_other_temporary_files(
+def test_a_new_phone_book_is_filled_once_in_a_folder_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PHONEBOOK", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(phonebook, "_folder", functools.cache(phonebook._folder.__wrapped__))
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda _: phonebook.search(last_name="Python"), range(24)))
     assert [len(people) for people in found] == [2] * 24
-    assert len(rows(tmp_path / f"phonebook-{os.getuid()}.sqlite")) == 4
+    (folder,) = tmp_path.iterdir()
+    assert folder.stat().st_mode & 0o077 == 0
+    assert len(rows(folder / "phonebook.sqlite")) == 4
