@@ -97,7 +97,13 @@ def _modules(name: str, problems: list[str]) -> Iterator[ModuleType]:
 
 def _import(name: str, problems: list[str]) -> ModuleType | None:
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
+        if not _is_shadowed(name, module):
+            return module
+        problems.append(
+            f"{name}: Python finds another one first, {module.__file__}; to serve"
+            f" {name.partition('.')[0]} of {Path.cwd()}, put an empty __init__.py into it"
+        )
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             problems.append(f"{name}: there is no such module in {Path.cwd()} or on Python's path")
@@ -108,6 +114,15 @@ def _import(name: str, problems: list[str]) -> ModuleType | None:
     except BaseException as error:  # noqa: BLE001 - whatever a module does while it is imported
         problems.append(_told(name, error))
     return None
+
+
+def _is_shadowed(name: str, module: ModuleType) -> bool:
+    """Tell whether the current folder has a package of this name, but without the file that makes it come first."""
+    folder = Path.cwd() / name.partition(".")[0]
+    if not folder.is_dir() or (folder / "__init__.py").exists():
+        return False
+    found = [*getattr(module, "__path__", []), getattr(module, "__file__", None)]
+    return not any(path is not None and Path(path).is_relative_to(folder.parent) for path in found)
 
 
 def _told(name: str, error: BaseException) -> str:

@@ -131,6 +131,24 @@ def test_names_under_which_there_is_nothing(name: str, problem: str, write: Writ
     assert problems(name) == [problem.format(here=Path.cwd())]
 
 
+def test_a_folder_that_is_no_package_yet_loses_to_an_installed_one_and_is_told_so(
+    write: Write, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    installed = tmp_path_factory.mktemp("installed")
+    (installed / "stall").mkdir()
+    (installed / "stall" / "__init__.py").write_text(f"{HEAD}@method\ndef installed(): ...\n")
+    sys.path.append(str(installed))
+    write({"stall/fruit.py": f"{HEAD}@method\ndef mine(): ...\n"})
+    (problem,) = problems("stall")
+    assert problem == (
+        f"stall: Python finds another one first, {installed}/stall/__init__.py; to serve stall of {Path.cwd()},"
+        " put an empty __init__.py into it"
+    )
+    del sys.modules["stall"]
+    write({"stall/__init__.py": ""})
+    assert list(load_registry(["stall"])) == ["mine"]
+
+
 @pytest.mark.parametrize(("source", "told"), FAILURES.items())
 def test_a_failing_import_is_told_by_the_frames_of_its_own_code(source: str, told: list[str], write: Write) -> None:
     write({"bad/__init__.py": "", "bad/bad.py": source, "bad/helper.py": "\n1 / 0"})
