@@ -39,6 +39,7 @@ _REQUEST_LINE = re.compile(rb"[\r\n]*[!#$%&'*+.^_`|~0-9A-Za-z-]*(?: |$)")  # RFC
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+;=%-]*)(?::[0-9]*)?", re.ASCII)  # RFC 3986, 3.2.2; no comma
 _LONGEST_LENGTH = 18  # digits; Tornado refuses what is longer, for it is beyond its own limit
 _TURN = 8  # requests of one connection, after which it is the others' turn; a client may send without waiting
+_SHORT = 2**15  # bytes of an answer for which Tornado's bookkeeping of writes costs more than the write itself
 _SWEEP = 1.0  # seconds; how late a timeout may come
 
 
@@ -279,7 +280,13 @@ class _Exchange(httputil.HTTPMessageDelegate):
             f"{_STATUS_LINES[response.status]}Date: {_date(int(time.time()))}\r\n"
             f"Content-Length: {len(response.body)}\r\n{''.join(lines)}\r\n"
         ).encode("latin-1")
-        written = self._connection.write(head + response.body if self._head.method != "HEAD" else head)
+        data = head + response.body if self._head.method != "HEAD" else head
+        stream = self._client.stream
+        stays_open = not close and not self._options and self._version == "HTTP/1.1"
+        if stays_open and len(data) <= _SHORT and not stream.closed() and not stream.writing():
+            stream.write(data)  # the kernel has room for it, so there is nothing to wait for
+            return
+        written = self._connection.write(data)
         if "close" in self._options:  # Tornado knows the word only where it stands alone
             written.add_done_callback(lambda _: self._client.stream.close())
 
