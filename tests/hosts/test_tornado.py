@@ -228,6 +228,18 @@ def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
             assert response.body == b'{"jsonrpc":"2.0","result":%d,"id":%d}' % (number, number)
 
 
+def test_a_client_that_reads_late_gets_every_answer_whole_and_in_order(server: Server) -> None:
+    bodies = [b'{"jsonrpc":"2.0","method":"large","params":[20000],"id":%d}' % number for number in range(600)]
+    with Wire(server.port) as wire:
+        wire.send(b"".join(request("/api", {"Content-Type": "application/json"}, body) for body in bodies))
+        assert FIVE in exchange(server.port, request("/api", XML, CALL)).body
+        for number in range(600):
+            response = wire.read()
+            assert response is not None
+            assert response.body.endswith(b'x","id":%d}' % number)
+            assert len(response.body) > 20000
+
+
 def test_answers_have_a_date_a_length_and_no_sniffing(server: Server) -> None:
     response = exchange(server.port, request("/api", XML, CALL))
     assert response.headers["date"].endswith(" GMT")
