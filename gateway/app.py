@@ -19,15 +19,18 @@ from xml.parsers import expat
 from msgspec import Struct
 
 from gateway import log
+from gateway.access import AccessPolicy
+from gateway.answering import Desk, Watchers
 from gateway.calls import Handler
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
 from gateway.config import Config, ConfigError, load
 from gateway.dispatch import dispatcher, invoke
 from gateway.introspection import add_introspection, describe
-from gateway.layers import Places, deadline, limited
+from gateway.layers import Places, charged, deadline, limited, permitted
 from gateway.methods import Method, Registry
-from gateway.service import RPCService
+from gateway.rates import RateLimits
+from gateway.service import RPCService, rate_limited
 from gateway.threads import ThreadPool
 
 _log = logging.getLogger("gateway")
@@ -72,7 +75,16 @@ def build(config: Config, registry: Registry) -> Gateway:
         XMLRPC(max_depth=limits.max_depth, max_batch=limits.max_batch, nil=config.xmlrpc.nil, i8=config.xmlrpc.i8),
         JSONRPC(max_depth=limits.max_depth, max_batch=limits.max_batch),
     )
-    service = RPCService(codecs, dispatcher(served, compose, limits.timeout), limits, config.server.paths)
+    handler = dispatcher(served, compose, limits.timeout)
+    policy = AccessPolicy(config.access)
+    rates = RateLimits(limits.client_rate, limits.client_burst, limits.key_rate, limits.key_burst)
+    if config.access.rules:
+        handler = permitted(handler, policy.permits, served.names_of)
+    if limits.client_rate or limits.key_rate:
+        handler = charged(handler, rates.charge, rate_limited)
+    watchers = Watchers(calls=(log.log_call,), refusals=(log.log_refusal,))
+    desk = Desk(codecs=codecs, handler=handler, limits=limits, watchers=watchers)
+    service = RPCService(desk, config.server.paths, policy, rates)
     return Gateway(config=config, registry=served, service=service, pool=pool)
 
 
@@ -93,8 +105,7 @@ async def run(gateway: Gateway, ready: Callable[[str], Any], stop: asyncio.Event
 
     config = gateway.config
     address, _, port = config.server.bind.rpartition(":")
-    service = gateway.service
-    host = Host(service, service.admit, service.too_large, config.limits)
+    host = Host(gateway.service.admit, config.limits)
     bound = host.serve(address.strip("[]"), int(port))
     ready(_url(*bound[0], config.server.paths[0]))
     await stop.wait()

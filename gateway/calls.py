@@ -59,13 +59,30 @@ class Answer(Struct, frozen=True, kw_only=True):
     fault: Fault | None = None
 
 
+class Caller(Struct, frozen=True, kw_only=True):
+    """Who sends a request, as the access policy has found.
+
+    Attributes:
+        client: the address that the call comes from, without a port; behind a trusted proxy that of its client.
+        key: the name of the API key that was shown; None without one.
+        certificate: the common name of the client's certificate; None without one.
+        is_proxied: whether the request came through a trusted proxy.
+
+    """
+
+    client: str
+    key: str | None = None
+    certificate: str | None = None
+    is_proxied: bool = False
+
+
 class Context(Struct, kw_only=True):
     """What a method may know of its call: who calls, how, and how long the caller will wait.
 
     Attributes:
         protocol: ``"xmlrpc"`` or ``"jsonrpc"``.
         method: the name that was called.
-        client: the caller's address, without a port.
+        caller: who calls.
         headers: the request's HTTP headers; names in any case.
         exchange_id: names the HTTP exchange in the log; the client's own X-Request-ID where it sent one.
         position: the place in a batch, counted from 0; None outside of one.
@@ -76,12 +93,22 @@ class Context(Struct, kw_only=True):
 
     protocol: str
     method: str
-    client: str
+    caller: Caller
     headers: Mapping[str, str]
     exchange_id: str
     position: int | None
     arrival: float
     deadline: float
+
+    @property
+    def client(self) -> str:
+        """The address that the call comes from, without a port."""
+        return self.caller.client
+
+    @property
+    def key(self) -> str | None:
+        """The name of the caller's API key; None without one."""
+        return self.caller.key
 
     @property
     def time_left(self) -> float:

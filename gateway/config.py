@@ -9,6 +9,7 @@ wrong, in all three places, is reported at once.
 """
 
 import difflib
+import json
 import re
 import tomllib
 import typing
@@ -20,6 +21,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.limits import Limits
+from gateway.rules import Access
 
 DEFAULT_FILE = Path("conf/gateway.toml")
 _PREFIX = "GATEWAY_"
@@ -65,7 +67,44 @@ class Server(Struct, frozen=True, kw_only=True):
     modules: Annotated[tuple[str, ...], Meta(min_length=1, description="The modules whose methods are served.")] = (
         "handlers",
     )
+    workers: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
+        Meta(description="Processes that serve; auto is one for each core. A method's memory is its process' own."),
+    ] = 1
+    grace: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="Seconds between SIGTERM, from which /readyz says no, and the end of accepting connections.",
+        ),
+    ] = 0.0
     drain: Annotated[float, Meta(ge=0, le=3600, description="Seconds that running calls have when it stops.")] = 10.0
+    pid_file: Annotated[
+        str, Meta(description="Where its process id is written, for gateway reload; none if empty.")
+    ] = ""
+
+
+class TLS(Struct, frozen=True, kw_only=True):
+    """HTTPS without a proxy in front. Without a certificate it is HTTP."""
+
+    certificate: Annotated[str, Meta(description="A file with the certificate and its chain, in PEM.")] = ""
+    key: Annotated[str, Meta(description="A file with the certificate's private key, in PEM.")] = ""
+    client_ca: Annotated[
+        str, Meta(description="A file of authorities, in PEM; clients then need a certificate of one of them.")
+    ] = ""
+
+
+class Metrics(Struct, frozen=True, kw_only=True):
+    """What Prometheus reads."""
+
+    bind: Annotated[
+        str,
+        Meta(
+            pattern=rf"^(?:(\[[0-9a-fA-F:.]+\]|[^:\s/]*):{_PORT})?$",
+            description="host:port of /metrics, with port 0 for a free one; none if empty.",
+        ),
+    ] = "127.0.0.1:0"
 
 
 class Log(Struct, frozen=True, kw_only=True):
@@ -89,7 +128,10 @@ class Config(Struct, frozen=True, kw_only=True):
 
     server: Server = Server()
     limits: Limits = Limits()
+    access: Access = Access()
+    tls: TLS = TLS()
     log: Log = Log()
+    metrics: Metrics = Metrics()
     xmlrpc: XMLRPC = XMLRPC()
 
 
@@ -128,13 +170,42 @@ def load(file: Path | None, environment: Mapping[str, str], settings: Iterable[s
         try:
             # What comes as text is read as text; a number in gateway.toml is a number.
             section, name = option.split(".")
-            sections[section][name] = msgspec.convert(_spelled(value, hint), hint, strict=not isinstance(value, str))
-        except (msgspec.ValidationError, UnicodeEncodeError) as error:
-            problems.append(f"{place}: {option}: expected {_expected(error, hint)}, not {value!r}")
-    config = msgspec.convert(sections, Config)
+            sections[section][name] = msgspec.convert(
+                _spelled(value, hint), hint, strict=not isinstance(value, str), dec_hook=_converted
+            )
+        except (msgspec.ValidationError, UnicodeEncodeError, json.JSONDecodeError) as error:
+            text, _, inside = str(error).partition(" - at `$")
+            within = "" if isinstance(value, str) else inside.removesuffix("`").replace("[...]", "")
+            problems.append(f"{place}: {option}{within}: expected {_expected(error, text, hint)}, not {value!r}")
+    built: dict[str, Any] = {name: struct(**sections[name]) for name, struct in _sections().items()}
+    config = Config(**built)
+    problems += _contradictions(config)
     if problems:
         raise ConfigError(problems, config)
     return config
+
+
+def _converted(kind: type, value: Any) -> Any:
+    """Make what msgspec has no type for (its ``dec_hook``)."""
+    return kind(value)
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    """Tell which options do not go together."""
+    for rule in config.access.rules:
+        for name in rule.keys or ():
+            if name not in config.access.keys:
+                yield f"access.rules: there is no key {name!r} in access.keys{_near_key(name, config.access.keys)}"
+    if bool(config.tls.certificate) != bool(config.tls.key):
+        missing, given = ("key", "certificate") if config.tls.certificate else ("certificate", "key")
+        yield f"tls.{missing}: it is needed with tls.{given}"
+    if config.tls.client_ca and not config.tls.certificate:
+        yield "tls.certificate: it is needed with tls.client_ca"
+
+
+def _near_key(name: str, keys: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(keys), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _from_file(file: Path | None, environment: Mapping[str, str], problems: list[str]) -> Iterable[Setting]:
@@ -181,21 +252,30 @@ def _from_settings(settings: Iterable[str], problems: list[str]) -> Iterable[Set
 
 
 def _spelled(value: Any, hint: Any) -> Any:
-    """Split a text where several values are meant: a,b,c."""
-    several = isinstance(value, str) and "tuple" in str(hint)
-    return [part.strip() for part in value.split(",") if part.strip()] if several else value
+    """Read a text where several values are meant: a,b,c for a list, JSON for tables."""
+    if not isinstance(value, str):
+        return value
+    if "dict[" in str(hint) or "Rule" in str(hint):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()] if "tuple[" in str(hint) else value
 
 
-def _expected(error: Exception, hint: Any) -> str:
+def _expected(error: Exception, text: str, hint: Any) -> str:
     """Say what an option takes: in the words of its description where msgspec has only a pattern."""
-    if isinstance(error, UnicodeEncodeError):
-        return "text in UTF-8"
-    text = str(error)
+    if isinstance(error, (UnicodeEncodeError, json.JSONDecodeError)):
+        return "text in UTF-8" if isinstance(error, UnicodeEncodeError) else "JSON"
     if text.startswith("Invalid enum value"):
-        return " or ".join(typing.get_args(typing.get_args(hint)[0]))
+        return " or ".join(_choices(hint))
     if "matching regex" in text:
-        return next(str(meta.description).partition(";")[0] for meta in _metas(hint) if meta.pattern)
+        return next(str(meta.description).partition(";")[0] for meta in _metas(hint) if repr(meta.pattern) in text)
+    if text.startswith("Object contains unknown field"):
+        return f"no {text.rpartition(' ')[2].strip('`')}"
     return text.removeprefix("Expected ").partition(", got ")[0].replace("`", "")
+
+
+def _choices(hint: Any) -> Iterator[str]:
+    for part in typing.get_args(hint):
+        yield from typing.get_args(part) if typing.get_origin(part) is Literal else _choices(part)
 
 
 def _metas(hint: Any) -> Iterator[Meta]:

@@ -1,26 +1,35 @@
 """The seam between hosts and the gateway: one HTTP request in, one HTTP response out.
 
-A host builds an HTTPRequest from its socket, asks the Admission with the head alone, reads the body if it is let in,
-and writes the HTTPResponse of the Service. It knows nothing else of the gateway.
+    host: head of a request -> HTTPRequest -> door.admit -> HTTPResponse, which refuses it
+                                                         -> Admitted: read the body, and await admitted.answer(body)
+
+A host knows nothing else of the gateway. It reads a body only when its request was admitted, and no more bytes of it
+than ``limits.max_body``; of one that is longer the answer is ``admitted.too_large()``.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
 
 class HTTPRequest(Struct, frozen=True, kw_only=True):
-    """A request, its body still as it was sent (compressed, if it is); empty as long as only the head is here.
+    """The head of a request.
 
-    ``target`` is the request target as it stands in the request line; names in ``headers`` compare in any case.
+    Attributes:
+        method: the verb, as it was sent.
+        target: the request target as it stands in the request line.
+        headers: names compare in any case; a name that comes twice has both values, joined by a comma.
+        peer: the address at the other end of the connection, without a port.
+        certificate: the common name of the client's certificate, where the host speaks TLS and has verified it.
+
     """
 
     method: str
     target: str
     headers: Mapping[str, str]
     peer: str
-    body: bytes = b""
+    certificate: str | None = None
 
 
 class HTTPResponse(Struct, frozen=True, kw_only=True):
@@ -31,6 +40,33 @@ class HTTPResponse(Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
 
-Service: TypeAlias = Callable[[HTTPRequest], Awaitable[HTTPResponse]]
-Admission: TypeAlias = Callable[[HTTPRequest], HTTPResponse | None]
-Refusal: TypeAlias = Callable[[HTTPRequest], HTTPResponse]
+class Refused(Struct, frozen=True, kw_only=True):
+    """What is to be told of a request that was refused before it was a call.
+
+    Attributes:
+        kind: access, rate, path, verb, type, coding or size.
+        status: the HTTP status.
+        reason: for the log alone; callers may be told less.
+        client: the client's address, or the peer's where the client is not known.
+        exchange: the request's id.
+
+    """
+
+    kind: str
+    status: int
+    reason: str
+    client: str
+    exchange: str
+
+
+class Admitted(Protocol):
+    """A request that was let in by its head."""
+
+    async def answer(self, body: bytes) -> HTTPResponse:
+        """Answer it, now that its body is here, still as it was sent (compressed, if it is). Raises nothing."""
+
+    def too_large(self) -> HTTPResponse:
+        """Refuse it, because its body has, or would have, more bytes than are read."""
+
+
+Admission: TypeAlias = Callable[[HTTPRequest], HTTPResponse | Admitted]

@@ -1,5 +1,7 @@
 """The layers around a method: each takes a handler and returns a handler.
 
+    charged    each call of a batch but the first, which the door has charged, is charged to its caller
+    permitted  the caller may call methods of this name
     deadline   the caller has an answer when its time is up, whatever the method does
     limited    so many run, so many wait, the next is told to come back
 
@@ -9,9 +11,10 @@ cannot be; both keep their places until they have really ended.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Iterable
 
-from gateway.calls import Call, Context, Handler, Reply
-from gateway.faults import DeadlineExceeded, Overloaded
+from gateway.calls import Call, Caller, Context, Handler, Reply
+from gateway.faults import DeadlineExceeded, Denied, Fault, Overloaded
 
 
 class Places:
@@ -71,6 +74,35 @@ def limited(handler: Handler, places: Places, retry_after: int) -> Handler:
             places.leave()
 
     return call_limited
+
+
+def charged(handler: Handler, charge: Callable[[Caller], float], fault: Callable[[float], Fault]) -> Handler:
+    """Charge what follows the first call of a batch to its caller, and refuse it when there have been too many.
+
+    ``charge`` returns 0, or the seconds after which a caller may call again; ``fault`` makes the answer of them.
+    """
+
+    async def call_charged(call: Call, context: Context) -> Reply:
+        wait = charge(context.caller) if context.position else 0.0
+        return Reply(fault=fault(wait)) if wait else await handler(call, context)
+
+    return call_charged
+
+
+def permitted(
+    handler: Handler, permits: Callable[[Iterable[str], Caller], bool], names: Callable[[str], Iterable[str]]
+) -> Handler:
+    """Refuse a call of what the caller may not call, whether it exists or not.
+
+    ``names`` returns all names of the method that has a name; just this one, if there is no such method.
+    """
+
+    async def call_permitted(call: Call, context: Context) -> Reply:
+        if not permits(names(call.method), context.caller):
+            return Reply(fault=Denied())
+        return await handler(call, context)
+
+    return call_permitted
 
 
 def deadline(handler: Handler) -> Handler:

@@ -81,6 +81,23 @@ class Limits(Struct, frozen=True, kw_only=True):
             " Twice the threads: a queue longer than two rounds only makes every answer late.",
         ),
     ] = 1024
+    client_rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Calls per second of one client, over all workers; 0 for no limit. An IPv6 client is its /64.",
+        ),
+    ] = 0.0
+    client_burst: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Calls that a client which has rested may make at once.")
+    ] = 100
+    key_rate: Annotated[
+        float, Meta(ge=0, le=1_000_000, description="Calls per second with one API key; 0 for no limit.")
+    ] = 0.0
+    key_burst: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Calls that may be made at once with a key which has rested.")
+    ] = 100
     retry_after: Annotated[
         int,
         Meta(ge=1, le=3600, description="Seconds after which an overloaded caller is asked to come back."),
@@ -102,20 +119,46 @@ class Limits(Struct, frozen=True, kw_only=True):
             " meets SYN retransmissions of 1 s and more; the kernel cuts it at net.core.somaxconn.",
         ),
     ] = 4096
+    connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Connections of one process; at one more, the one that has been idle for longest is closed. An"
+            " idle one costs some 5 KiB and a descriptor.",
+        ),
+    ] = 16384
     idle_timeout: Annotated[
         float,
         Meta(
             gt=0,
             le=86400,
-            description="Seconds until the head of the next request is complete. nginx keeps 75.",
+            description="Seconds until the next request begins. nginx keeps 75.",
         ),
     ] = 75.0
+    head_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86400,
+            description="Seconds from the first byte of a head to its last, and for a TLS handshake. Heads are sent in"
+            " one piece; ten seconds are three retransmissions.",
+        ),
+    ] = 10.0
     body_timeout: Annotated[
         float,
         Meta(
             gt=0,
             le=86400,
             description="Seconds until a request's body is complete; nginx waits 60 between reads.",
+        ),
+    ] = 60.0
+    write_timeout: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86400,
+            description="Seconds in which a client takes nothing of its answer. nginx's send_timeout, likewise.",
         ),
     ] = 60.0
     linger: Annotated[

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.calls import Answer, Call, Context, Entry
+from gateway.exchange import Refused
 from gateway.faults import Fault
 
 Format: TypeAlias = Literal["text", "json"]
@@ -84,9 +85,9 @@ def log_call(entry: Entry, context: Context, answer: Answer | None, seconds: flo
     )
 
 
-def log_refusal(status: int, reason: str, client: str, exchange_id: str) -> None:
+def log_refusal(refused: Refused) -> None:
     """Write the line of a request that was refused at the door."""
-    _door.info(DoorLine(status=status, reason=reason, client=client, exchange=exchange_id))
+    _door.info(DoorLine(status=refused.status, reason=refused.reason, client=refused.client, exchange=refused.exchange))
 
 
 def log_unsayable(context: Context, fault: Fault) -> None:

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "threads"}
-MIDDLE = {"codecs", "methods", "layers", "log", "hosts", "config", "client"}
-FLOW = {"dispatch", "introspection", "service", "loading"}
+GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "threads", "networks", "rules"}
+MIDDLE = {"codecs", "methods", "layers", "access", "rates", "log", "hosts", "config", "client"}
+FLOW = {"dispatch", "introspection", "answering", "service", "loading"}
 WIRING = {"app", "cli", "__init__", "__main__"}
 ACROSS = {  # the only ways between rooms of one floor
     "values": {"faults"},
     "calls": {"faults"},
     "coding": {"faults"},
-    "dispatch": set(),
+    "rules": {"calls", "networks"},
+    "service": {"answering"},
     "__init__": {"app"},
     "cli": {"app"},
     "__main__": {"cli"},

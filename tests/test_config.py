@@ -1,5 +1,7 @@
 """The configuration: where each value comes from, and what is said of each one that is wrong."""
 
+import json
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,12 +18,25 @@ DEFAULTS = {
     for section, options in msgspec.to_builtins(Config()).items()
     for name, value in options.items()
 }
+HASH = "sha256:" + "0123456789abcdef" * 4
 OTHERS = {
     "server.bind": ":1",
     "server.paths": ["/other"],
     "server.modules": ["other"],
+    "server.pid_file": "gateway.pid",
+    "access.trusted_proxies": ["127.0.0.1"],
+    "access.allow": ["10.0.0.0/8"],
+    "access.hosts": ["rpc.example"],
+    "access.origins": ["https://app.example"],
+    "access.keys": {"odoo": HASH},
+    "access.anonymous": True,
+    "access.rules": [{"methods": ["add"]}],
+    "tls.certificate": "other.pem",
+    "tls.key": "other.pem",
+    "tls.client_ca": "other.pem",
     "log.level": "error",
     "log.format": "json",
+    "metrics.bind": "127.0.0.1:1",
 }
 HOST_PORT = "host:port, like 127.0.0.1:8000, with a port from 0, which takes a free one, to 65535"
 HOSTS = {
@@ -65,8 +80,17 @@ IN_FILE = {
     "[log]\nformat = 3": "log.format: expected str, not 3",
     "[server]\nmodules = []": "server.modules: expected array of length >= 1, not []",
     "[server]\npaths = ['/api', 'rpc']": (
-        "server.paths: expected a path that begins with a slash, not ['/api', 'rpc']"
+        "server.paths[1]: expected a path that begins with a slash, not ['/api', 'rpc']"
     ),
+    "[access]\nallow = ['10.0.0.1/8']": (
+        "access.allow[0]: expected a network like 10.0.0.0/8 or 2001:db8::/32, or an address, not ['10.0.0.1/8']"
+    ),
+    "[access.keys]\nodoo = 'secret'": "access.keys: expected what gateway key prints, not {'odoo': 'secret'}",
+    "[[access.rules]]\nmethods = []": "access.rules[0].methods: expected array of length >= 1, not [{'methods': []}]",
+    "[[access.rules]]\nmethods = ['a']\nnetwork = []": (
+        "access.rules[0]: expected no network, not [{'methods': ['a'], 'network': []}]"
+    ),
+    "[server]\nworkers = 0": "server.workers: expected int >= 1, not 0",
     "[server]\nbind = 8000": "server.bind: expected str, not 8000",
 }
 NOT_TOML = {
@@ -146,12 +170,14 @@ def test_every_default_lies_in_its_own_range_and_is_described(option: str) -> No
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_is_set_from_all_three_places(option: str) -> None:
     value = OTHERS.get(option) or (DEFAULTS[option] + 1 if DEFAULTS[option] is not True else False)
-    text = value[0] if isinstance(value, list) else str(value).lower()
+    text = json.dumps(value) if "{" in str(value) else value[0] if isinstance(value, list) else str(value).lower()
     section, name = option.split(".")
+    in_toml = text if isinstance(value, (int, float)) else re.sub(r"('\w+'): ", r"\1 = ", repr(value))
+    beside = {"tls.certificate=a.pem", "tls.key=a.pem"} - {f"{option}=a.pem"} if section == "tls" else ()
     configs = [
-        load(written(f"[{section}]\n{name} = {text if isinstance(value, (int, float)) else repr(value)}"), {}, ()),
-        load(None, {variable(option): text}, ()),
-        load(None, {}, [f"{option}={text}"]),
+        load(written(f"[{section}]\n{name} = {in_toml}"), {}, [*beside]),
+        load(None, {variable(option): text}, [*beside]),
+        load(None, {}, [*beside, f"{option}={text}"]),
     ]
     assert configs[0] == configs[1] == configs[2] != Config()
 

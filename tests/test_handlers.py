@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from gateway import Context, Fault, InvalidParams
+from gateway.calls import Caller
 from gateway.loading import load_registry
 from handlers import calculator, greeting, objects, phonebook, sleeping, validator1
 from tests.serving import Server, serving
@@ -227,7 +228,7 @@ def test_waiting_is_a_plain_function_too() -> None:
     context = Context(
         protocol="jsonrpc",
         method="timeLeft",
-        client="",
+        caller=Caller(client=""),
         headers={},
         exchange_id="",
         position=None,

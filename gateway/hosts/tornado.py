@@ -1,6 +1,6 @@
 """The Tornado host: HTTP/1 on sockets of this process.
 
-    Tornado's parser -> HTTPRequest -> admit, then service -> HTTPResponse -> Tornado's connection
+    Tornado's parser -> HTTPRequest -> admit -> the body -> answer -> HTTPResponse -> Tornado's connection
 
 It plugs in below RequestHandler and HTTPServer, at HTTP1ServerConnection: no routing, no parsing of arguments, no
 cookies, no timer for each head and each body. Where it differs from Tornado's own server:
@@ -26,7 +26,7 @@ from tornado import httputil, iostream, netutil
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 
 from gateway.eager import start
-from gateway.exchange import Admission, HTTPRequest, HTTPResponse, Refusal, Service
+from gateway.exchange import Admission, Admitted, HTTPRequest, HTTPResponse
 from gateway.limits import Limits
 
 log = logging.getLogger("gateway")
@@ -82,11 +82,9 @@ class Host(httputil.HTTPServerConnectionDelegate):
 
     """
 
-    def __init__(self, service: Service, admit: Admission, too_large: Refusal, limits: Limits) -> None:
+    def __init__(self, admit: Admission, limits: Limits) -> None:
         self.calls: set[asyncio.Task[None]] = set()
-        self.service = service
         self.admit = admit
-        self.too_large = too_large
         self.limits = limits
         self._parameters = HTTP1ConnectionParameters(
             max_header_size=limits.max_header, max_body_size=limits.max_body + _MARGIN
@@ -175,11 +173,12 @@ class _Exchange(httputil.HTTPMessageDelegate):
     """One request and its response."""
 
     __slots__ = (
+        "_admitted",
         "_chunks",
         "_client",
         "_connection",
-        "_head",
         "_host",
+        "_is_head",
         "_options",
         "_refusal",
         "_sent",
@@ -191,7 +190,8 @@ class _Exchange(httputil.HTTPMessageDelegate):
         self._host = host
         self._client = client
         self._connection = connection
-        self._head: HTTPRequest
+        self._admitted: Admitted
+        self._is_head = False
         self._version: str
         self._options: list[str] = []
         self._chunks: list[bytes] = []
@@ -211,9 +211,16 @@ class _Exchange(httputil.HTTPMessageDelegate):
             raise httputil.HTTPInputError("one Host header is needed")  # RFC 9112, 3.2; Tornado answers 400
         self._client.due = time.monotonic() + self._host.limits.body_timeout
         self._client.awaits_head = False
-        self._head = HTTPRequest(method=method, target=target, headers=headers, peer=self._client.remote_ip)
+        self._is_head = method == "HEAD"
         too_long = _declared_length(headers) > self._host.limits.max_body
-        self._refusal = self._host.admit(self._head) or (self._host.too_large(self._head) if too_long else None)
+        admitted = self._host.admit(
+            HTTPRequest(method=method, target=target, headers=headers, peer=self._client.remote_ip)
+        )
+        if isinstance(admitted, HTTPResponse):
+            self._refusal = admitted
+        else:
+            self._admitted = admitted
+            self._refusal = admitted.too_large() if too_long else None
         if self._refusal is not None and "Expect" in headers:
             self._respond(self._refusal, close=True)
         elif self._refusal is not None and too_long:
@@ -226,7 +233,7 @@ class _Exchange(httputil.HTTPMessageDelegate):
         if self._size > self._host.limits.max_body:
             self._chunks.clear()
             if not self._sent:
-                self._refusal = self._refusal or self._host.too_large(self._head)
+                self._refusal = self._refusal or self._admitted.too_large()
                 self._respond_and_linger(self._refusal)
         elif self._refusal is None:
             self._chunks.append(chunk)
@@ -249,13 +256,11 @@ class _Exchange(httputil.HTTPMessageDelegate):
         self._chunks.clear()
 
     async def _serve(self) -> None:
-        head = self._head
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        request = HTTPRequest(method=head.method, target=head.target, headers=head.headers, peer=head.peer, body=body)
         try:
-            response = await self._host.service(request)
+            response = await self._admitted.answer(body)
         except Exception:
-            log.exception("the service raised, which it never should")
+            log.exception("the door raised, which it never should")
             response = HTTPResponse(status=HTTPStatus.INTERNAL_SERVER_ERROR)
         self._respond(response)
 
@@ -280,7 +285,7 @@ class _Exchange(httputil.HTTPMessageDelegate):
             f"{_STATUS_LINES[response.status]}Date: {_date(int(time.time()))}\r\n"
             f"Content-Length: {len(response.body)}\r\n{''.join(lines)}\r\n"
         ).encode("latin-1")
-        data = head + response.body if self._head.method != "HEAD" else head
+        data = head if self._is_head else head + response.body
         stream = self._client.stream
         stays_open = not close and not self._options and self._version == "HTTP/1.1"
         if stays_open and len(data) <= _SHORT and not stream.closed() and not stream.writing():

@@ -45,6 +45,11 @@ class Registry:
         found = self._methods.get(name)
         return found if found is not None and protocol in found.options.protocols else None
 
+    def names_of(self, name: str) -> list[str]:
+        """Return all names of the method that has this one; just this one, if there is no such method."""
+        found = self._methods.get(name)
+        return [name] if found is None else [other for other, method in self._methods.items() if method is found]
+
     def methods(self, protocol: str | None = None) -> Iterator[tuple[str, Method]]:
         """Iterate over names and methods; with a protocol only over what it can call."""
         for name, found in self._methods.items():

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway import Registry
-from gateway.exchange import HTTPRequest, HTTPResponse
+from gateway.exchange import HTTPResponse
 from gateway.hosts.tornado import Host
 from gateway.limits import Limits
 from tests.conftest import Logged
@@ -323,12 +323,16 @@ def test_a_call_that_does_not_end_in_time_does_not_keep_the_gateway_from_ending(
     release.set()
 
 
-def test_a_service_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
-    async def broken(_: HTTPRequest) -> HTTPResponse:
-        raise RuntimeError("a bug of ours")
+def test_a_door_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
+    class Broken:
+        async def answer(self, body: bytes) -> HTTPResponse:
+            raise RuntimeError(f"a bug of ours: {body!r}")
+
+        def too_large(self) -> HTTPResponse:
+            return HTTPResponse(status=413)
 
     async def serve_one() -> bytes:
-        host = Host(broken, lambda _: None, lambda _: HTTPResponse(status=413), Limits())
+        host = Host(lambda _: Broken(), Limits())
         ((_, port),) = host.serve("127.0.0.1", 0)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request("/api", {**XML, "Connection": "close"}, CALL))
@@ -342,7 +346,7 @@ def test_a_service_that_raises_is_told_as_500_and_logged(logged: Logged) -> None
     answer = asyncio.run(serve_one())
     assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
     assert b"a bug of ours" not in answer
-    assert len(logged.take("the service raised")) == 1
+    assert len(logged.take("the door raised")) == 1
 
 
 def test_a_client_that_never_stops_sending_does_not_keep_others_waiting(server: Server) -> None:

@@ -1,0 +1,54 @@
+"""IP addresses and networks, as they stand in a configuration and in X-Forwarded-For.
+
+    Network("10.0.0.0/8")       a network, or one address; IPv4 and IPv6
+    address("::ffff:10.0.0.5")  10.0.0.5: what arrives over IPv6 is the IPv4 address that it stands for
+
+Nothing is guessed: an address is written out in full, in decimal without leading zeros, or in the forms of RFC 4291.
+"""
+
+import ipaddress
+from typing import TypeAlias
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Network:
+    """A network, or a single address.
+
+    Raises:
+        ValueError: the text is neither; it says what is expected.
+
+    """
+
+    __slots__ = ("_network",)
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._network = ipaddress.ip_network(text)
+        except ValueError:
+            raise ValueError("a network like 10.0.0.0/8 or 2001:db8::/32, or an address") from None
+
+    def __contains__(self, sought: Address) -> bool:
+        return sought in self._network
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Network) and self._network == other._network
+
+    def __hash__(self) -> int:
+        return hash(self._network)
+
+    def __str__(self) -> str:
+        """Write it as nginx and gateway.toml read it."""
+        return str(self._network)
+
+    def __repr__(self) -> str:
+        return f"Network({str(self)!r})"
+
+
+def address(text: str) -> Address | None:
+    """Read an address; None if the text is none."""
+    try:
+        read = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(read, "ipv4_mapped", None) or read
