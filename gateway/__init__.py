@@ -12,7 +12,6 @@
 from a program of its own.
 """
 
-from gateway.app import serve
 from gateway.calls import Context, current_context
 from gateway.faults import (
     BadUpstream,
@@ -27,6 +26,7 @@ from gateway.faults import (
     Unavailable,
 )
 from gateway.methods import RegistrationError, Registry, method
+from gateway.server import serve
 
 __all__ = [
     "BadUpstream",

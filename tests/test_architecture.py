@@ -10,20 +10,21 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "threads", "networks", "rules"}
-MIDDLE = {"codecs", "methods", "layers", "access", "rates", "log", "hosts", "config", "client"}
+MIDDLE = {"codecs", "methods", "layers", "access", "rates", "log", "hosts", "config", "client", "workers"}
 FLOW = {"dispatch", "introspection", "answering", "service", "loading"}
-WIRING = {"app", "cli", "__init__", "__main__"}
+WIRING = {"app", "server", "cli", "__init__", "__main__"}
 ACROSS = {  # the only ways between rooms of one floor
     "values": {"faults"},
     "calls": {"faults"},
     "coding": {"faults"},
     "rules": {"calls", "networks"},
     "service": {"answering"},
-    "__init__": {"app"},
-    "cli": {"app"},
+    "server": {"app"},
+    "__init__": {"server"},
+    "cli": {"app", "server"},
     "__main__": {"cli"},
 }
-THIRD_PARTIES = {"tornado": {"hosts"}, "uvloop": {"app"}, "click": {"cli"}}
+THIRD_PARTIES = {"tornado": {"hosts"}, "uvloop": {"server"}, "click": {"cli"}}
 FLOORS = (GROUND, MIDDLE, FLOW, WIRING)
 
 
