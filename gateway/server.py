@@ -27,7 +27,7 @@ from gateway.config import Config, ConfigError, load
 from gateway.loading import LoadError, load_registry
 from gateway.methods import Registry
 from gateway.rates import Buckets
-from gateway.workers import RETIRE, STOP, Failed, Generation, Report, supervise
+from gateway.workers import RETIRE, START, STOP, Failed, Generation, Report, supervise
 
 _log = logging.getLogger("gateway")
 _TICK = 0.02  # seconds between two looks at what has not ended yet
@@ -81,9 +81,9 @@ def serve(registry: Registry, bind: str = "127.0.0.1:8000") -> None:
         loop.add_signal_handler(number, _stop, loop, ending)
     url = url_of(config, listeners)
     try:
-        loop.run_until_complete(
-            run(build(config, registry), listeners, lambda: print(f"gateway: ready at {url}", flush=True), ending)  # noqa: T201
-        )
+        gateway = build(config, registry)
+        loop.call_soon(lambda: print(f"gateway: ready at {url}", flush=True))  # noqa: T201
+        loop.run_until_complete(run(gateway, listeners, ending))
     finally:
         loop.close()
 
@@ -177,13 +177,16 @@ def _work(config: Config, modules: tuple[str, ...], listeners: Listeners, bucket
     except LoadError as error:
         _report(link, Report(problems=error.problems))
         return 1
+    gateway = build(config, registry, buckets)
+    _report(link, Report(methods=len(registry)))
+    if link.recv(1) != START:
+        return 0
     loop = _new_event_loop()
     ending: asyncio.Future[bytes] = loop.create_future()
     loop.add_reader(link, _obey, link, loop, ending)
     loop.add_signal_handler(signal.SIGTERM, _end, ending, STOP)
     try:
-        gateway = build(config, registry, buckets)
-        loop.run_until_complete(run(gateway, listeners, lambda: _report(link, Report(methods=len(registry))), ending))
+        loop.run_until_complete(run(gateway, listeners, ending))
     finally:
         loop.close()
     return 0
@@ -211,18 +214,17 @@ def _end(ending: asyncio.Future[bytes], order: bytes) -> None:
         ending.set_result(order)
 
 
-async def run(gateway: Gateway, listeners: Listeners, ready: Callable[[], Any], ending: asyncio.Future[bytes]) -> None:
+async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[bytes]) -> None:
     """Serve until told to end, by STOP or RETIRE of gateway/workers.py; then let running calls end.
 
     They have ``server.drain`` seconds. STOP means that nobody takes over: for ``server.grace`` seconds callers are told
-    so at /readyz, before nobody is let in any more. ``ready`` is called once.
+    so at /readyz, before nobody is let in any more.
     """
     from gateway.hosts.tornado import Host  # noqa: PLC0415 - who only imports the gateway needs no host
 
     server = gateway.config.server
     host = Host(gateway.service.admit, gateway.config.limits)
     host.serve(listeners.calls)
-    ready()
     order = await ending
     if order == STOP and server.grace:
         gateway.service.closing = True
