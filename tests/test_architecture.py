@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "threads", "networks", "rules"}
 MIDDLE = {"codecs", "methods", "layers", "access", "rates", "log", "hosts", "config", "client", "workers"}
-FLOW = {"dispatch", "introspection", "answering", "service", "loading"}
+FLOW = {"dispatch", "introspection", "answering", "service", "loading", "tls"}
 WIRING = {"app", "server", "cli", "__init__", "__main__"}
 ACROSS = {  # the only ways between rooms of one floor
     "values": {"faults"},
