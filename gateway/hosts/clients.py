@@ -116,7 +116,9 @@ class Clients:
             if client in self._idle and client.stream.has_bytes():
                 # No look at what it is before the next sweep: now it may be the body of a head that was read just now.
                 self._begin(client)
-            elif client.due < now or self._takes_nothing(client, now) or self._is_stuck(client):
+            elif self._takes_nothing(client, now):
+                client.stream.reset()
+            elif client.due < now or self._is_stuck(client):
                 client.stream.close()
 
     def _takes_nothing(self, client: Client, now: float) -> bool:

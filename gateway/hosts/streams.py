@@ -10,6 +10,7 @@ nothing but what Tornado raises for a stream that is closed.
 import re
 import socket
 import ssl
+import struct
 from contextlib import suppress
 from typing import Any
 
@@ -46,6 +47,12 @@ class Stream(iostream.IOStream):
     def taken(self) -> int:
         """Return how many bytes the client has taken so far, or the kernel for it."""
         return self._total_write_done_index
+
+    def reset(self) -> None:
+        """Close it and throw away what is unsent; the kernel would keep trying for minutes."""
+        if not self.closed():
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close()
 
     def _is_connreset(self, exc: BaseException) -> bool:
         return isinstance(exc, OSError)  # Tornado warns of each error that is none of these
