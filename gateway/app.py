@@ -3,6 +3,7 @@
 build(config, registry) -> Gateway    codecs, layers, dispatcher, service: everything but sockets and processes
 """
 
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -19,6 +20,7 @@ from gateway.dispatch import dispatcher, invoke
 from gateway.introspection import add_introspection, describe
 from gateway.layers import Places, charged, deadline, limited, permitted
 from gateway.methods import Method, Registry
+from gateway.metrics import Levels, Metrics
 from gateway.rates import Buckets, RateLimits
 from gateway.service import RPCService, rate_limited
 from gateway.threads import ThreadPool
@@ -31,17 +33,29 @@ class Gateway(Struct, frozen=True, kw_only=True):
     registry: Registry
     service: RPCService
     pool: ThreadPool
+    places: Mapping[str, list[Places]]
+    metrics: Metrics | None
 
     def describe(self) -> dict[str, Any]:
         """Return the OpenRPC document of what is served."""
         return describe(self.registry, "jsonrpc", *_identity())
 
 
-def build(config: Config, registry: Registry, buckets: Buckets | None = None) -> Gateway:
+def build(
+    config: Config,
+    registry: Registry,
+    buckets: Buckets | None = None,
+    make_metrics: Callable[..., Metrics] | None = None,
+) -> Gateway:
     """Put a gateway together around the methods of a registry.
 
     The registry is taken over into one of the gateway's own, beside the introspection methods. ``buckets`` are what
-    workers share to charge their callers; a gateway without others has its own.
+    workers share to charge their callers; a gateway without others has its own. ``make_metrics`` is ``Metrics``, or a
+    partial of it with a directory and a slot; without it, or without ``metrics.bind``, nothing is counted.
+
+    Raises:
+        OSError: the metrics' directory cannot be written to.
+
     """
     limits = config.limits
     served = Registry()
@@ -49,15 +63,20 @@ def build(config: Config, registry: Registry, buckets: Buckets | None = None) ->
     title, number = _identity()
     add_introspection(served, title=title, version=number, nil=config.xmlrpc.nil)
     pool = ThreadPool()
-    places = {"thread": Places(limits.threads, limits.waiting), "async": Places(limits.calls, limits.waiting)}
+    places = {
+        "thread": [Places(limits.threads, limits.waiting)],
+        "async": [Places(limits.calls, limits.waiting)],
+        "method": list[Places](),
+    }
 
     def compose(method: Method) -> Handler:
         handler = invoke(method, pool)
         if method.run == "inline":
             return handler  # it has returned before anything could be limited
-        handler = limited(handler, places[method.run], limits.retry_after)
+        handler = limited(handler, places[method.run][0], limits.retry_after)
         if method.options.concurrency is not None:
-            handler = limited(handler, Places(method.options.concurrency, limits.waiting), limits.retry_after)
+            places["method"].append(Places(method.options.concurrency, limits.waiting))
+            handler = limited(handler, places["method"][-1], limits.retry_after)
         return deadline(handler)
 
     codecs = (
@@ -71,10 +90,32 @@ def build(config: Config, registry: Registry, buckets: Buckets | None = None) ->
         handler = permitted(handler, policy.permits, served.names_of)
     if limits.client_rate or limits.key_rate:
         handler = charged(handler, rates.charge, rate_limited)
-    watchers = Watchers(calls=(log.log_call,), refusals=(log.log_refusal,))
-    desk = Desk(codecs=codecs, handler=handler, limits=limits, watchers=watchers)
+    metrics = make_metrics(served.get, number) if make_metrics is not None and config.metrics.bind else None
+    desk = Desk(codecs=codecs, handler=handler, limits=limits, watchers=_watchers(metrics))
     service = RPCService(desk, config.server.paths, policy, rates)
-    return Gateway(config=config, registry=served, service=service, pool=pool)
+    return Gateway(config=config, registry=served, service=service, pool=pool, places=places, metrics=metrics)
+
+
+def levels(gateway: Gateway, requests: int, connections: int) -> Levels:
+    """Measure what goes up and down in this process."""
+    levels: dict[tuple[str, ...], float] = {
+        ("requests_in_flight",): requests,
+        ("connections",): connections,
+        ("threads_busy",): gateway.pool.busy,
+        ("threads_overdue",): gateway.pool.overdue,
+    }
+    for kind, places in gateway.places.items():
+        levels["calls_running", kind] = sum(place.running for place in places)
+        levels["calls_waiting", kind] = sum(place.waiting for place in places)
+    return levels
+
+
+def _watchers(metrics: Metrics | None) -> Watchers:
+    if metrics is None:
+        return Watchers(calls=(log.log_call,), refusals=(log.log_refusal,))
+    return Watchers(
+        calls=(log.log_call, metrics.call), refusals=(log.log_refusal, metrics.refusal), traffic=(metrics.traffic,)
+    )
 
 
 def _identity() -> tuple[str, str]:

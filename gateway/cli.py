@@ -69,7 +69,8 @@ def serve(
     settings = (*settings, *(f"{name}={value}" for name, value in given.items() if value is not None))
     try:
         serve_modules(
-            Source(file=file, settings=settings, modules=modules), lambda url, count: click.echo(_ready(url, count))
+            Source(file=file, settings=settings, modules=modules),
+            lambda url, metrics_url, count: click.echo(_ready(url, metrics_url, count)),
         )
     except (ConfigError, Failed) as error:
         _fail(error.problems)
@@ -210,14 +211,15 @@ def _counted(methods: int) -> str:
     return f"{methods} method{'s'[: methods != 1]}"
 
 
-def _ready(url: str, methods: int) -> str:
+def _ready(url: str, metrics_url: str | None, methods: int) -> str:
     xml = "<methodCall><methodName>system.listMethods</methodName></methodCall>"
     json = '{"jsonrpc":"2.0","method":"system.listMethods","id":1}'
+    metrics = "" if metrics_url is None else f"\ngateway: metrics at {metrics_url}"
     return (
         f"gateway: ready at {url} ({_counted(methods)}). To call it:\n"
         f"""  python3 -c "from xmlrpc.client import ServerProxy as S; print(S('{url}').system.listMethods())"\n"""
         f"  curl -H 'Content-Type: text/xml' -d '{xml}' {url}\n"
-        f"  curl -H 'Content-Type: application/json' -d '{json}' {url}"
+        f"  curl -H 'Content-Type: application/json' -d '{json}' {url}{metrics}"
     )
 
 

@@ -31,6 +31,11 @@ class Places:
         self.running = 0
         self._queue: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a place now."""
+        return len(self._queue)
+
     def full(self) -> bool:
         """Tell whether the next call would find neither a place to run nor one to wait."""
         return self.running >= self._most_running and len(self._queue) >= self._most_waiting

@@ -9,12 +9,16 @@ import asyncio
 import logging
 import os
 import resource
+import shutil
 import signal
 import socket
 import ssl
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -22,11 +26,12 @@ from xml.parsers import expat
 import msgspec
 from msgspec import Struct
 
-from gateway import log, tls
-from gateway.app import Gateway, build
+from gateway import log, monitoring, tls
+from gateway.app import Gateway, build, levels
 from gateway.config import Config, ConfigError, load
 from gateway.loading import LoadError, load_registry
 from gateway.methods import Registry
+from gateway.metrics import Levels, Metrics, forget
 from gateway.rates import Buckets
 from gateway.workers import RETIRE, START, STOP, Failed, Generation, Report, supervise
 
@@ -35,10 +40,11 @@ _TICK = 0.02  # seconds between two looks at what has not ended yet
 
 
 class Listeners(Struct, frozen=True, kw_only=True):
-    """The sockets of a gateway, and how connections on them are encrypted; None for not at all."""
+    """The sockets of a gateway, for calls and for metrics, and how calls are encrypted; None for not at all."""
 
     calls: tuple[socket.socket, ...]
-    tls: ssl.SSLContext | None = None
+    metrics: tuple[socket.socket, ...]
+    tls: ssl.SSLContext | None
 
 
 class Source(Struct, frozen=True, kw_only=True):
@@ -71,18 +77,23 @@ def serve(registry: Registry, bind: str = "127.0.0.1:8000") -> None:
     _check_hashes()
     _raise_descriptor_limit()
     _log_process()
-    listeners = Listeners(calls=listen(config), tls=tls.load(config.tls))
+    listeners = listen(config, tls.load(config.tls))
     loop = _new_event_loop()
     ending: asyncio.Future[bytes] = loop.create_future()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, loop, ending)
-    url = url_of(config, listeners)
     try:
-        gateway = build(config, registry)
-        loop.call_soon(lambda: print(f"gateway: ready at {url}", flush=True))  # noqa: T201
+        gateway = build(config, registry, make_metrics=Metrics)
+        loop.call_soon(_print, *urls_of(config, listeners))
         loop.run_until_complete(run(gateway, listeners, ending))
     finally:
         loop.close()
+
+
+def _print(url: str, metrics_url: str | None) -> None:
+    print(f"gateway: ready at {url}", flush=True)  # noqa: T201 - as the command does
+    if metrics_url is not None:
+        print(f"gateway: metrics at {metrics_url}", flush=True)  # noqa: T201 - likewise
 
 
 def _stop(loop: asyncio.AbstractEventLoop, ending: asyncio.Future[bytes]) -> None:
@@ -91,10 +102,11 @@ def _stop(loop: asyncio.AbstractEventLoop, ending: asyncio.Future[bytes]) -> Non
         loop.remove_signal_handler(number)
 
 
-def serve_modules(source: Source, ready: Callable[[str, int], Any]) -> None:
+def serve_modules(source: Source, ready: Callable[[str, str | None, int], Any]) -> None:
     """Serve modules from workers under this process, until SIGINT or SIGTERM; SIGHUP reloads.
 
-    ``ready`` is told the URL and the number of methods when the first workers are.
+    ``ready`` is told the URL, that of the metrics if there are any, and the number of methods, when the first workers
+    are.
 
     Raises:
         ConfigError: the configuration is wrong, or the process cannot serve safely.
@@ -106,18 +118,23 @@ def serve_modules(source: Source, ready: Callable[[str, int], Any]) -> None:
     _check_hashes()
     _raise_descriptor_limit()
     fleet = _Fleet(source, ready)
-    supervise(fleet.plan, fleet.note_ready)
+    try:
+        supervise(fleet.plan, fleet.note_ready)
+    except Failed:
+        fleet.end()
+        raise
     fleet.end()
 
 
 class _Fleet:
     """What the parent keeps from one generation to the next: its sockets, and what workers share."""
 
-    def __init__(self, source: Source, ready: Callable[[str, int], Any]) -> None:
+    def __init__(self, source: Source, ready: Callable[[str, str | None, int], Any]) -> None:
         self._source = source
-        self._ready: Callable[[str, int], Any] | None = ready
+        self._ready: Callable[[str, str | None, int], Any] | None = ready
         self._buckets = Buckets()
         self._planned: dict[Generation, tuple[Config, Listeners]] = {}
+        self._metrics = Path(tempfile.mkdtemp(prefix="gateway-metrics-"))
         self._pid_file = ""
 
     def plan(self, serving: Generation | None) -> Generation:
@@ -128,15 +145,14 @@ class _Fleet:
         except ConfigError as error:
             raise Failed(error.problems) from None
         before = {generation: planned for generation, planned in self._planned.items() if generation is serving}
-        kept = [listeners.calls for old, listeners in before.values() if old.server.bind == config.server.bind]
-        listeners = Listeners(calls=kept[0] if kept else listen(config), tls=context)
+        listeners = listen(config, context, *before.values())
         generation = Generation(
             workers=_count(config.server.workers),
-            work=lambda _, link: _work(config, self._source.modules, listeners, self._buckets, link),
-            listeners=listeners.calls,
+            work=lambda slot, link: self._work(config, listeners, slot, link),
+            listeners=(*listeners.calls, *listeners.metrics),
             grace=config.server.grace,
             drain=config.server.drain,
-            ended=lambda _: None,
+            ended=lambda slot: forget(self._metrics, slot),
         )
         self._planned = before | {generation: (config, listeners)}
         return generation
@@ -148,46 +164,49 @@ class _Fleet:
         self._write_pid(config.server.pid_file)
         if self._ready is not None:
             _log_process()
-            self._ready(url_of(config, listeners), report.methods)
+            self._ready(*urls_of(config, listeners), report.methods)
             self._ready = None
 
     def _write_pid(self, file: str) -> None:
         if file == self._pid_file:
             return
-        self.end()
+        self._remove_pid()
         try:
             Path(file).write_text(f"{os.getpid()}\n", "ascii")
             self._pid_file = file
         except OSError as error:
             _log.error("server.pid_file: %s cannot be written: %s", file, str(error.strerror).lower())
 
-    def end(self) -> None:
-        """Take away what the parent has put into the file system."""
+    def _remove_pid(self) -> None:
         if self._pid_file:
             Path(self._pid_file).unlink(missing_ok=True)
 
+    def end(self) -> None:
+        """Take away what the parent has put into the file system."""
+        self._remove_pid()
+        shutil.rmtree(self._metrics, ignore_errors=True)
 
-def _work(config: Config, modules: tuple[str, ...], listeners: Listeners, buckets: Buckets, link: socket.socket) -> int:
-    """Serve in a worker, and say over the link how it goes; returns the exit code."""
-    log.configure(config.log.level, config.log.format)
-    try:
-        registry = load_registry(modules or config.server.modules)
-    except LoadError as error:
-        _report(link, Report(problems=error.problems))
-        return 1
-    gateway = build(config, registry, buckets)
-    _report(link, Report(methods=len(registry)))
-    if link.recv(1) != START:
+    def _work(self, config: Config, listeners: Listeners, slot: int, link: socket.socket) -> int:
+        """Serve in a worker, and say over the link how it goes; returns the exit code."""
+        log.configure(config.log.level, config.log.format)
+        try:
+            registry = load_registry(self._source.modules or config.server.modules)
+        except LoadError as error:
+            _report(link, Report(problems=error.problems))
+            return 1
+        gateway = build(config, registry, self._buckets, partial(Metrics, directory=self._metrics, slot=slot))
+        _report(link, Report(methods=len(registry)))
+        if link.recv(1) != START:
+            return 0
+        loop = _new_event_loop()
+        ending: asyncio.Future[bytes] = loop.create_future()
+        loop.add_reader(link, _obey, link, loop, ending)
+        loop.add_signal_handler(signal.SIGTERM, _end, ending, STOP)
+        try:
+            loop.run_until_complete(run(gateway, listeners, ending))
+        finally:
+            loop.close()
         return 0
-    loop = _new_event_loop()
-    ending: asyncio.Future[bytes] = loop.create_future()
-    loop.add_reader(link, _obey, link, loop, ending)
-    loop.add_signal_handler(signal.SIGTERM, _end, ending, STOP)
-    try:
-        loop.run_until_complete(run(gateway, listeners, ending))
-    finally:
-        loop.close()
-    return 0
 
 
 def _report(link: socket.socket, report: Report) -> None:
@@ -223,21 +242,44 @@ async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[byt
     server = gateway.config.server
     host = Host(gateway.service.admit, gateway.config.limits)
     host.serve(listeners.calls, listeners.tls)
-    order = await ending
-    if order == STOP and server.grace:
-        gateway.service.closing = True
-        _log.info("stopping; seconds until nobody is let in: %g", server.grace)
-        await asyncio.sleep(server.grace)
-    host.retire()
-    if host.calls:
-        _log.info("stopping; calls that run: %d; seconds that they have: %g", len(host.calls), server.drain)
-    end = time.monotonic() + server.drain
-    await host.drain(server.drain)
-    if order == RETIRE or server.grace:  # a proxy may be about to send a call on an idle connection
-        await _until(lambda: not len(host.clients), end)
-    await host.close()
+    async with _monitored(gateway, lambda: levels(gateway, len(host.calls), len(host.clients)), listeners.metrics):
+        order = await ending
+        if order == STOP and server.grace:
+            gateway.service.closing = True
+            _log.info("stopping; seconds until nobody is let in: %g", server.grace)
+            await asyncio.sleep(server.grace)
+        host.retire()
+        if host.calls:
+            _log.info("stopping; calls that run: %d; seconds that they have: %g", len(host.calls), server.drain)
+        end = time.monotonic() + server.drain
+        await host.drain(server.drain)
+        if order == RETIRE or server.grace:  # a proxy may be about to send a call on an idle connection
+            await _until(lambda: not len(host.clients), end)
+        await host.close()
     gateway.pool.abandon()
     await _end_tasks()
+
+
+@asynccontextmanager
+async def _monitored(
+    gateway: Gateway, measure: Callable[[], Levels], sockets: tuple[socket.socket, ...]
+) -> AsyncIterator[None]:
+    """Serve the metrics, if there are any."""
+    if gateway.metrics is None:
+        yield
+        return
+    from gateway.hosts.tornado import Host  # noqa: PLC0415 - likewise
+
+    scraped = Host(monitoring.admission(gateway.metrics, measure, gateway.service.health), gateway.config.limits)
+    scraped.serve(sockets)
+    sampling = asyncio.create_task(monitoring.sample(gateway.metrics, measure))
+    try:
+        yield
+    finally:
+        sampling.cancel()
+        gateway.metrics.update(measure())
+        scraped.retire()
+        await scraped.close()
 
 
 async def _until(done: Callable[[], bool], end: float) -> None:
@@ -255,29 +297,46 @@ async def _end_tasks() -> None:
         await asyncio.wait(left, timeout=1)
 
 
-def listen(config: Config) -> tuple[socket.socket, ...]:
-    """Open the sockets of a configuration.
+def listen(config: Config, context: ssl.SSLContext | None, *before: tuple[Config, Listeners]) -> Listeners:
+    """Open the sockets of a configuration, or take over those before it that have the same address.
 
     Raises:
         Failed: an address cannot be bound.
 
     """
-    from gateway.hosts.listening import bind  # noqa: PLC0415 - likewise
+    calls = [old.calls for configured, old in before if configured.server.bind == config.server.bind]
+    metrics = [old.metrics for configured, old in before if configured.metrics.bind == config.metrics.bind]
+    backlog = config.limits.backlog
+    return Listeners(
+        calls=calls[0] if calls else _bind(config.server.bind, backlog, "--bind HOST:PORT"),
+        metrics=metrics[0] if metrics else _bind(config.metrics.bind, backlog, "metrics.bind"),
+        tls=context,
+    )
 
-    address, _, port = config.server.bind.rpartition(":")
+
+def _bind(bind: str, backlog: int, option: str) -> tuple[socket.socket, ...]:
+    from gateway.hosts.listening import bind as open_sockets  # noqa: PLC0415 - likewise
+
+    if not bind:
+        return ()
+    address, _, port = bind.rpartition(":")
     try:
-        return tuple(bind(address.strip("[]"), int(port), config.limits.backlog))
+        return tuple(open_sockets(address.strip("[]"), int(port), backlog))
     except (OSError, UnicodeError) as error:  # a host name can be one that has no bytes
         reason = str(getattr(error, "strerror", None) or error).lower()
-        problem = f"cannot listen on {config.server.bind}: {reason}; choose another address with --bind HOST:PORT"
-        raise Failed([problem]) from None
+        raise Failed([f"cannot listen on {bind}: {reason}; choose another address with {option}"]) from None
 
 
-def url_of(config: Config, listeners: Listeners) -> str:
-    """Return the URL to POST to."""
-    address, port = listeners.calls[0].getsockname()[:2]
-    host = f"[{address}]" if ":" in address else address
-    return f"{'http' if listeners.tls is None else 'https'}://{host}:{port}{config.server.paths[0]}"
+def urls_of(config: Config, listeners: Listeners) -> tuple[str, str | None]:
+    """Return the URL to POST to, and that of the metrics; None without one."""
+    scheme = "http" if listeners.tls is None else "https"
+    metrics = f"http://{_place(listeners.metrics[0])}/metrics" if listeners.metrics else None
+    return f"{scheme}://{_place(listeners.calls[0])}{config.server.paths[0]}", metrics
+
+
+def _place(bound: socket.socket) -> str:
+    address, port = bound.getsockname()[:2]
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _count(workers: int | str) -> int:

@@ -65,7 +65,7 @@ class RPCService:
         """Judge a request by its head alone."""
         path = head.target.partition("?")[0]
         if path in ("/healthz", "/readyz") and path not in self._paths and head.method in ("GET", "HEAD"):
-            return self._health(path)
+            return self.health(path)
         codec, charset = self._spoken(head.headers.get("Content-Type", ""))
         caller = self._policy.judge(head)
         if isinstance(caller, Stranger):
@@ -80,6 +80,12 @@ class RPCService:
             headers=_shared_with(head),
         )
         return self._misplaced(conversation, path) or self._too_often(conversation) or conversation
+
+    def health(self, path: str) -> HTTPResponse:
+        """Answer /healthz: the process runs; or /readyz: it takes calls, and is not about to stop."""
+        closing = self.closing and path == "/readyz"
+        headers = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
+        return HTTPResponse(status=503 if closing else 200, headers=headers, body=b"closing\n" if closing else b"ok\n")
 
     def _misplaced(self, asked: Conversation, path: str) -> HTTPResponse | None:
         """Refuse what is not where or how calls are made."""
@@ -124,11 +130,6 @@ class RPCService:
             exchange=self._exchange_id(head),
         )
         return self._desk.refuse_call(refused, Denied(), codec, _CHALLENGE if stranger.status == 401 else ())
-
-    def _health(self, path: str) -> HTTPResponse:
-        closing = self.closing and path == "/readyz"
-        headers = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
-        return HTTPResponse(status=503 if closing else 200, headers=headers, body=b"closing\n" if closing else b"ok\n")
 
     def _read_content_type(self, content_type: str) -> _Spoken:
         charset = _CHARSET.search(content_type.partition(";")[2])

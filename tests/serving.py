@@ -14,6 +14,7 @@ from msgspec import Struct
 from gateway import app, server, tls
 from gateway.config import load
 from gateway.methods import Registry
+from gateway.metrics import Metrics
 from gateway.workers import STOP
 
 
@@ -22,6 +23,7 @@ class Server(Struct, frozen=True, kw_only=True):
 
     url: str
     port: int
+    metrics: int  # the port of /metrics; 0 without one
     gateway: app.Gateway
     loop: asyncio.AbstractEventLoop
 
@@ -47,20 +49,23 @@ def serving(registry: Registry, settings: Mapping[str, Any] | None = None) -> It
     """Serve a registry on a free port; settings are options of gateway.toml by their full names."""
     chosen = [f"{name}={value}" for name, value in (settings or {}).items()]
     config = load(None, {}, ["server.bind=127.0.0.1:0", *chosen])
-    gateway = app.build(config, registry)
-    listeners = server.Listeners(calls=server.listen(config), tls=tls.load(config.tls))
-    url = server.url_of(config, listeners)
+    gateway = app.build(config, registry, make_metrics=Metrics)
+    listeners = server.listen(config, tls.load(config.tls))
+    url, metrics_url = server.urls_of(config, listeners)
     loop = uvloop.new_event_loop()
     ending: asyncio.Future[bytes] = loop.create_future()
     thread = threading.Thread(
         target=lambda: loop.run_until_complete(server.run(gateway, listeners, ending)), daemon=True
     )
     thread.start()
-    port = int(url.rpartition(":")[2].partition("/")[0])
     try:
-        yield Server(url=url, port=port, gateway=gateway, loop=loop)
+        yield Server(url=url, port=_port(url), metrics=_port(metrics_url), gateway=gateway, loop=loop)
     finally:
         loop.call_soon_threadsafe(ending.set_result, STOP)
         thread.join(15)
         assert not thread.is_alive(), "the gateway does not stop"
         loop.close()
+
+
+def _port(url: str | None) -> int:
+    return int(url.rpartition(":")[2].partition("/")[0]) if url else 0

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "threads", "networks", "rules"}
-MIDDLE = {"codecs", "methods", "layers", "access", "rates", "log", "hosts", "config", "client", "workers"}
-FLOW = {"dispatch", "introspection", "answering", "service", "loading", "tls"}
+MIDDLE = {"codecs", "methods", "layers", "access", "rates", "log", "hosts", "config", "client", "metrics", "workers"}
+FLOW = {"dispatch", "introspection", "answering", "service", "loading", "monitoring", "tls"}
 WIRING = {"app", "server", "cli", "__init__", "__main__"}
 ACROSS = {  # the only ways between rooms of one floor
     "values": {"faults"},
@@ -24,7 +24,7 @@ ACROSS = {  # the only ways between rooms of one floor
     "cli": {"app", "server"},
     "__main__": {"cli"},
 }
-THIRD_PARTIES = {"tornado": {"hosts"}, "uvloop": {"server"}, "click": {"cli"}}
+THIRD_PARTIES = {"tornado": {"hosts"}, "uvloop": {"server"}, "click": {"cli"}, "prometheus_client": {"metrics"}}
 FLOORS = (GROUND, MIDDLE, FLOW, WIRING)
 
 
@@ -92,7 +92,7 @@ def test_no_back_arrow_hides_behind_type_checking() -> None:
 
 
 def test_importing_the_gateway_loads_no_host() -> None:
-    code = "import sys, gateway; sys.exit(bool({'tornado', 'uvloop', 'click'} & set(sys.modules)))"
+    code = "import sys, gateway; sys.exit(bool({'tornado', 'uvloop', 'click', 'prometheus_client'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
