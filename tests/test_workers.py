@@ -358,6 +358,7 @@ def test_a_worker_that_keeps_crashing_is_started_more_and_more_slowly(project: P
 def test_sigterm_to_a_worker_only_replaces_it(project: Path) -> None:
     with fleet(project, workers=1) as running:
         (victim,) = processes(running)
+        assert call(running.port, "process") == victim
         os.kill(victim, signal.SIGTERM)
         eventually(lambda: processes(running) not in ({victim}, set()), "it is not replaced")
         assert "ended with exit code 0; another one starts" in running.log
