@@ -22,7 +22,7 @@ from msgspec import Struct
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 
 from gateway import Fault, Registry
-from gateway.metrics import FAMILIES, forget
+from gateway.metrics import FAMILIES, Metrics, forget
 from tests.scraping import scrape, until
 from tests.serving import Server, serving
 from tests.wire import Response, Wire, exchange, post, request
@@ -206,6 +206,17 @@ def test_methods_fault_codes_are_told_apart_until_there_are_too_many(server: Ser
     assert numbers.labels("gateway_calls_total", "code") == codes | {"-32601"}
     assert numbers.of("gateway_calls_total", method="refuse", code="application") == 20
     assert numbers.of("gateway_calls_total", method="refuse", code="7") == 3
+
+
+def test_what_callers_or_methods_invent_is_not_kept(server: Server) -> None:
+    for number in range(50):
+        post(server.port, json(f"invented.{number}"))
+        post(server.port, json("refuse", number + 1))
+    metrics = server.gateway.metrics
+    assert metrics is not None
+    assert scrape(server.metrics).of("gateway_calls_total") == 100
+    assert len(metrics._usual) == 20
+    assert len(metrics._tallies) == 22
 
 
 def test_times_fall_into_buckets(server: Server) -> None:
@@ -581,6 +592,17 @@ def test_what_a_killed_worker_has_counted_stays_and_what_went_on_in_it_vanishes(
             assert numbers.of("gateway_call_duration_seconds_count", method="add") == 6
 
 
+def test_a_slot_that_is_taken_over_unasked_has_nothing_of_its_last_worker_but_counts(shelf: Path) -> None:
+    before = Metrics(registry.get, "0.0.1", shelf, 1)
+    before.update({("connections",): 5})
+    with worker(shelf, 0) as first:
+        assert scrape(first.metrics).of("gateway_build_info", version="0.0.1") == 1
+        with worker(shelf, 1):
+            numbers = scrape(first.metrics)
+    assert "0.0.1" not in numbers.labels("gateway_build_info", "version")
+    assert (numbers.of("gateway_connections"), numbers.of("gateway_worker_starts_total")) == (0, 3)
+
+
 def test_files_do_not_pile_up_and_neither_do_fault_codes(shelf: Path) -> None:
     for start in range(4):
         with worker(shelf, 0) as started:
@@ -660,8 +682,6 @@ def test_metrics_of_methods_and_of_the_gateway_do_not_mix(shelf: Path, tmp_path:
 
 
 def test_a_directory_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
-    from gateway.metrics import Metrics
-
     with pytest.raises(FileNotFoundError):
         Metrics(registry.get, "1", tmp_path / "nowhere", 0)
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
