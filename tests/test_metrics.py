@@ -593,10 +593,14 @@ def test_what_a_killed_worker_has_counted_stays_and_what_went_on_in_it_vanishes(
 
 
 def test_a_slot_that_is_taken_over_unasked_has_nothing_of_its_last_worker_but_counts(shelf: Path) -> None:
-    before = Metrics(registry.get, "0.0.1", shelf, 1)
-    before.update({("connections",): 5})
+    before = (
+        "import pathlib, sys, gateway.metrics as m\n"
+        "m.Metrics(str, '0.0.1', pathlib.Path(sys.argv[1]), 1).update({('connections',): 5})"
+    )
+    subprocess.run([sys.executable, "-c", before, str(shelf)], cwd=ROOT, check=True, timeout=30)
     with worker(shelf, 0) as first:
-        assert scrape(first.metrics).of("gateway_build_info", version="0.0.1") == 1
+        numbers = scrape(first.metrics)
+        assert (numbers.of("gateway_build_info", version="0.0.1"), numbers.of("gateway_connections")) == (1, 5)
         with worker(shelf, 1):
             numbers = scrape(first.metrics)
     assert "0.0.1" not in numbers.labels("gateway_build_info", "version")
