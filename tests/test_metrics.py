@@ -443,17 +443,20 @@ def serve(folder: Path, *arguments: str, lines: int = 5, **variables: str) -> An
 
 
 WORKER = """
+import asyncio
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
 
 import prometheus_client
 
-from gateway import Registry, app
+from gateway import Registry, app, server
 from gateway.config import load
 from gateway.faults import Fault
 from gateway.metrics import Metrics
+from gateway.workers import STOP
 
 registry = Registry()
 of_a_method = prometheus_client.Counter("some_of_a_method", "A metric that is not the gateway's", ["number"])
@@ -483,8 +486,14 @@ def surroundings() -> list[str | None]:
 
 
 metrics = partial(Metrics, directory=Path(sys.argv[1]), slot=int(sys.argv[2]))
-gateway = app.build(load(None, {}, ["server.bind=127.0.0.1:0"]), registry, metrics)
-app.run_until_signal(gateway, lambda url, metrics_url: print(url, metrics_url, "", flush=True))
+config = load(None, {}, ["server.bind=127.0.0.1:0"])
+gateway = app.build(config, registry, make_metrics=metrics)
+listeners = server.listen(config, None)
+print(*server.urls_of(config, listeners), "", flush=True)
+loop = asyncio.new_event_loop()
+ending = loop.create_future()
+loop.add_signal_handler(signal.SIGTERM, ending.set_result, STOP)
+loop.run_until_complete(server.run(gateway, listeners, ending))
 """
 
 
