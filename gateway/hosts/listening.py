@@ -22,6 +22,7 @@ log = logging.getLogger("gateway")
 Take: TypeAlias = Callable[[socket.socket, Any], None]
 
 _TURN = 16  # connections in a turn of the loop, so that workers which share a socket share what comes in a burst
+_LAST = 4096  # connections that are accepted at the end; more may come than ever end, but by default no more can wait
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -72,8 +73,9 @@ class Listener:
     def close(self) -> None:
         """Accept what has come already, so that it is not reset, and nothing more."""
         for bound in self._sockets:
-            while self._has_room() and self._accept(bound):
-                pass
+            for _ in range(_LAST):
+                if not (self._has_room() and self._accept(bound)):
+                    break
         self._pause()
         for bound in self._sockets:
             bound.close()
