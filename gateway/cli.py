@@ -20,6 +20,7 @@ from gateway.access import make_key
 from gateway.config import Config, ConfigError, load
 from gateway.loading import LoadError, load_registry
 from gateway.methods import Method, Registry
+from gateway.nginx import render, warnings
 
 _MODULE_HELP = (
     "A MODULE is a package (all modules in it), a package.module, or module:registry. Without one, the configured ones"
@@ -99,6 +100,24 @@ def check(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
     """Report everything that is wrong with configuration and methods."""
     _, registry = _checked(modules, file, settings)
     click.echo(f"gateway: all is well: {_counted(len(registry))}")
+
+
+@main.command(epilog=_MODULE_HELP)
+@_configured
+def nginx(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
+    """Print the configuration of an nginx in front of the gateway.
+
+    It waits for an answer as long as the slowest of the methods may take.
+    """
+    config, registry = _load(modules, file, settings)
+    longest = max([config.limits.timeout, *(found.options.timeout or 0.0 for _, found in registry.methods())])
+    try:
+        text = render(config, longest)
+    except ConfigError as error:
+        _fail(error.problems)
+    for warning in warnings(config):
+        click.echo(f"gateway: warning: {warning}", err=True)
+    click.echo(text, nl=False)
 
 
 @main.command("reload", epilog=_MODULE_HELP)

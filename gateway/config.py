@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.edge import Nginx
 from gateway.limits import Limits
 from gateway.rules import Access
 
@@ -130,6 +131,7 @@ class Config(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     access: Access = Access()
     tls: TLS = TLS()
+    nginx: Nginx = Nginx()
     log: Log = Log()
     metrics: Metrics = Metrics()
     xmlrpc: XMLRPC = XMLRPC()

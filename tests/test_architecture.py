@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "threads", "networks", "rules"}
+GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "threads", "networks", "rules", "edge"}
 MIDDLE = {"codecs", "methods", "layers", "access", "rates", "log", "hosts", "config", "client", "metrics", "workers"}
-FLOW = {"dispatch", "introspection", "answering", "service", "loading", "monitoring", "tls"}
+FLOW = {"dispatch", "introspection", "answering", "service", "loading", "monitoring", "nginx", "tls"}
 WIRING = {"app", "server", "cli", "__init__", "__main__"}
 ACROSS = {  # the only ways between rooms of one floor
     "values": {"faults"},
     "calls": {"faults"},
     "coding": {"faults"},
     "rules": {"calls", "networks"},
+    "edge": {"networks"},
     "service": {"answering"},
     "server": {"app"},
     "__init__": {"server"},
