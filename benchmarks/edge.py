@@ -4,7 +4,7 @@ Both run as the present user, with all that they write in one folder, and a cert
 else is given are arguments of ``gateway serve``: modules, and options of the configuration, which both are told.
 
     with edge(folder) as running: ...    both of them, as tests and comparisons use it
-    with nginx(folder, settings): ...    nginx alone, before whatever ``nginx.upstreams`` names
+    with nginx(folder, settings): ...    nginx alone, before whatever ``nginx.servers`` names
 """
 
 import argparse

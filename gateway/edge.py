@@ -37,13 +37,13 @@ class Nginx(Struct, frozen=True, kw_only=True):
         str, Meta(pattern=_FILE, description='a path without ", $ and \\; a certificate and its chain, in PEM.')
     ] = "/etc/ssl/certs/rpc-gateway.pem"
     key: Annotated[
-        str, Meta(pattern=_FILE, description='a path without ", $ and \\; the certificate\'s private key, in PEM.')
+        str, Meta(pattern=_FILE, description="a path without \", $ and \\; the certificate's private key, in PEM.")
     ] = "/etc/ssl/private/rpc-gateway.key"
     tls_protocols: Annotated[
         tuple[Literal["TLSv1.2", "TLSv1.3"], ...],
         Meta(min_length=1, description="Versions of TLS that are spoken; older ones are broken."),
     ] = ("TLSv1.2", "TLSv1.3")
-    upstreams: Annotated[
+    servers: Annotated[
         tuple[_ADDRESS, ...], Meta(description="host:port of the gateways behind it; server.bind, here, if empty.")
     ] = ()
     proxies: Annotated[
@@ -62,10 +62,10 @@ class Nginx(Struct, frozen=True, kw_only=True):
         Meta(
             gt=0,
             le=75,
-            description="Seconds to connect to a gateway. It is near; two are one retransmission, and time for another"
-            " gateway.",
+            description="Seconds to connect to a gateway; then another one is tried. It is near: five are two"
+            " retransmissions.",
         ),
-    ] = 2.0
+    ] = 5.0
     send_timeout: Annotated[
         float, Meta(gt=0, le=86400, description="Seconds in which a gateway takes nothing of a request.")
     ] = 10.0
@@ -124,6 +124,6 @@ class Nginx(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=_FILE,
-            description='a path without ", $ and \\; a folder for its process id and bodies, the system\'s if empty.',
+            description="a path without \", $ and \\; a folder for its process id and bodies, the system's if empty.",
         ),
     ] = ""

@@ -34,6 +34,18 @@ OTHERS = {
     "tls.certificate": "other.pem",
     "tls.key": "other.pem",
     "tls.client_ca": "other.pem",
+    "nginx.listen": ["127.0.0.1:1"],
+    "nginx.server_name": "rpc.example",
+    "nginx.certificate": "other.pem",
+    "nginx.key": "other.pem",
+    "nginx.tls_protocols": ["TLSv1.3"],
+    "nginx.servers": ["10.0.0.11:8000"],
+    "nginx.proxies": ["10.1.0.0/24"],
+    "nginx.buffer_bodies": True,
+    "nginx.user": "nginx",
+    "nginx.access_log": "access.log",
+    "nginx.error_log": "error.log",
+    "nginx.folder": "folder",
     "log.level": "error",
     "log.format": "json",
     "metrics.bind": "127.0.0.1:1",
@@ -90,6 +102,17 @@ IN_FILE = {
     "[[access.rules]]\nmethods = ['a']\nnetwork = []": (
         "access.rules[0]: expected no network, not [{'methods': ['a'], 'network': []}]"
     ),
+    "[nginx]\nlisten = []": "nginx.listen: expected array of length >= 1, not []",
+    "[nginx]\nlisten = ['443']": (
+        "nginx.listen[0]: expected host:port, like 0.0.0.0:443 or [::]:443, with a port from 1 to 65535, not ['443']"
+    ),
+    "[nginx]\nservers = ['10.0.0.1:0']": (
+        "nginx.servers[0]: expected host:port, like 0.0.0.0:443 or [::]:443, with a port from 1 to 65535,"
+        " not ['10.0.0.1:0']"
+    ),
+    "[nginx]\nkey = 'a\"; b'": "nginx.key: expected a path without \", $ and \\, not 'a\"; b'",
+    "[nginx]\nserver_name = 'a;b'": "nginx.server_name: expected a host name, not 'a;b'",
+    "[nginx]\ntls_protocols = ['TLSv1']": "nginx.tls_protocols[0]: expected TLSv1.2 or TLSv1.3, not ['TLSv1']",
     "[server]\nworkers = 0": "server.workers: expected int >= 1, not 0",
     "[server]\nbind = 8000": "server.bind: expected str, not 8000",
 }
