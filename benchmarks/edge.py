@@ -103,17 +103,17 @@ def nginx(folder: Path, settings: Sequence[str], modules: Sequence[str] = ()) ->
         RuntimeError: nginx is not there, or does not start; it says why.
 
     """
-    program = _program("nginx")
-    certificate, key = _certified(folder)
+    command = program("nginx")
+    certificate, key = certified(folder)
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
         port = listener.getsockname()[1]
-        given = [*_common_user(folder), f"nginx.listen=127.0.0.1:{port}", f"nginx.certificate={certificate}"]
+        given = [*own_files(folder), f"nginx.listen=127.0.0.1:{port}", f"nginx.certificate={certificate}"]
         rendered = [*_GATEWAY, "nginx", *modules, *_set([*given, f"nginx.key={key}", *settings])]
         text = subprocess.run(rendered, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
         (folder / "nginx.conf").write_text(text)
         number = listener.fileno()
         process = subprocess.Popen(
-            [program, "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"],
+            [command, "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"],
             env={**os.environ, "NGINX": f"{number};"},  # as nginx hands its sockets to a new version of itself
             pass_fds=[number],
             stderr=subprocess.DEVNULL,
@@ -128,14 +128,20 @@ def nginx(folder: Path, settings: Sequence[str], modules: Sequence[str] = ()) ->
         _end(process)
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Find a program.
+
+    Raises:
+        RuntimeError: it is not there.
+
+    """
     found = shutil.which(name, path=_PATH)
     if found is None:
         raise RuntimeError(f"{name} is needed; on Debian: apt-get install {name}")
     return found
 
 
-def _certified(folder: Path) -> tuple[Path, Path]:
+def certified(folder: Path) -> tuple[Path, Path]:
     """Make a certificate for localhost that vouches for itself."""
     certificate, key = folder / "localhost.pem", folder / "localhost.key"
     if not certificate.exists():
@@ -143,13 +149,13 @@ def _certified(folder: Path) -> tuple[Path, Path]:
         names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
         usage = "keyUsage=critical,digitalSignature,keyCertSign"
         files = ["-keyout", str(key), "-out", str(certificate)]
-        command = [_program("openssl"), *made.split(), "-addext", names, "-addext", usage, *files]
+        command = [program("openssl"), *made.split(), "-addext", names, "-addext", usage, *files]
         subprocess.run(command, check=True, capture_output=True)
     return certificate, key
 
 
-def _common_user(folder: Path) -> list[str]:
-    """Return the options of an nginx that belongs to nobody but the present user."""
+def own_files(folder: Path) -> list[str]:
+    """Return the options of an nginx that is the present user's, with all that it writes in one folder."""
     user = pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() == 0 else ""
     _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
     few = [] if descriptors > 32_000 else [f"nginx.clients={max(1, (descriptors - 1024) // 3)}"]

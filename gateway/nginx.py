@@ -95,8 +95,8 @@ def warnings(config: Config) -> Iterator[str]:
             is_trusted, remedy = bool(proxies), "nginx's address"
         if not is_trusted:
             yield (
-                f"the gateway at {server} does not trust nginx: it takes all clients for one, and nginx's log does not say"
-                f" what they call; add {remedy} to access.trusted_proxies"
+                f"the gateway at {server} does not trust nginx: it takes all clients for one, and nginx's log does not"
+                f" say what they call; add {remedy} to access.trusted_proxies"
             )
 
 
