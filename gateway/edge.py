@@ -88,7 +88,7 @@ class Nginx(Struct, frozen=True, kw_only=True):
         ),
     ] = 100
     burst: Annotated[
-        int, Meta(ge=0, le=1_000_000, description="Requests that a client which has rested may make at once.")
+        int, Meta(ge=1, le=1_000_000, description="Requests that a client which has rested may make at once.")
     ] = 200
     connections: Annotated[
         int,

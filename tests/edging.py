@@ -1,10 +1,13 @@
 """What the tests of nginx share: how they ask, what a refusal is held against, and servers in a gateway's place."""
 
 import json
+import shutil
 import socket
+import subprocess
 import threading
 import xmlrpc.client
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
 
 import msgspec
@@ -52,6 +55,15 @@ def calling(method: str, *params: Any, headers: dict[str, str] | None = None) ->
 def result(response: Response) -> Any:
     assert response.status == 200, response
     return msgspec.json.decode(response.body)["result"]
+
+
+def curl_2(running: Edge, kind: str, body: bytes, folder: Path, *options: str) -> str:
+    """POST over HTTP/2; returns head, body, and the version of HTTP that came about."""
+    (folder / "body").write_bytes(body)
+    told = ["-D", "-", "-w", " version=%{http_version}", "-H", f"Content-Type: {kind}", "-H", "Expect:", *options]
+    command = [str(shutil.which("curl")), "-sS", "--http2", "--cacert", str(running.certificate), *told]
+    command += ["--data-binary", f"@{folder / 'body'}", running.url]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
 
 
 def check_refusal(response: Response, status: int, code: int, kind: str) -> None:

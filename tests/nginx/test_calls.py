@@ -1,8 +1,6 @@
 """Calls through nginx, over TLS: what reaches the gateway, what comes back, and what stands in the access log."""
 
-import shutil
 import ssl
-import subprocess
 import time
 import xmlrpc.client
 from pathlib import Path
@@ -10,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.edge import Edge, edge, nginx
-from tests.edging import ADD, FREE, KINDS, METHODS, Upstream, answer_five, ask, calling, logged_lines, result
+from tests.edging import ADD, FREE, KINDS, METHODS, Upstream, answer_five, ask, calling, curl_2, logged_lines, result
 from tests.wire import Wire, request
 
 
@@ -96,26 +94,11 @@ def test_the_standard_library_s_client_and_a_body_and_an_answer_that_fit_into_no
 
 @pytest.mark.parametrize(("kind", "expected"), [("text/xml", "<int>5</int>"), ("application/json", '"result":5')])
 def test_http_2(kind: str, expected: str, door: Edge, tmp_path: Path) -> None:
-    body = tmp_path / "body"
-    body.write_bytes(ADD[kind].ljust(900_000))
-    told = ["-D", "-", "-w", " version=%{http_version}"]
-    sent = ["-H", f"Content-Type: {kind}", "--data-binary", f"@{body}", door.url]
-    command = [str(shutil.which("curl")), "-sS", "--http2", "--cacert", str(door.certificate), *told, *sent]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert run.stdout.startswith("HTTP/2 200")
-    assert run.stdout.endswith(" version=2")
-    assert expected in run.stdout
-    assert "x-rpc-" not in run.stdout.lower()
-
-
-def test_a_refusal_over_http_2(door: Edge, tmp_path: Path) -> None:
-    body = tmp_path / "body"
-    body.write_bytes(ADD["text/xml"].ljust(2_000_000))
-    sent = ["-H", "Content-Type: text/xml", "-H", "Expect:", "--data-binary", f"@{body}", door.url]
-    command = [str(shutil.which("curl")), "-sS", "--http2", "--cacert", str(door.certificate), "-D", "-", *sent]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.stdout.startswith("HTTP/2 413")
-    assert "<int>-32006</int>" in run.stdout
+    told = curl_2(door, kind, ADD[kind].ljust(900_000), tmp_path)
+    assert told.startswith("HTTP/2 200")
+    assert told.endswith(" version=2")
+    assert expected in told
+    assert "x-rpc-" not in told.lower()
 
 
 def test_the_access_log_says_what_was_called_and_clients_do_not_see_it(tmp_path: Path) -> None:

@@ -7,7 +7,19 @@ import msgspec
 import pytest
 
 from benchmarks.edge import Edge, edge, nginx
-from tests.edging import ADD, KINDS, METHODS, Upstream, answer_five, ask, calling, check_refusal, closed_port, result
+from tests.edging import (
+    ADD,
+    KINDS,
+    METHODS,
+    Upstream,
+    answer_five,
+    ask,
+    calling,
+    check_refusal,
+    closed_port,
+    curl_2,
+    result,
+)
 from tests.serving import eventually
 from tests.wire import Wire, request
 
@@ -150,3 +162,34 @@ def test_what_nginx_is_told_to_refuse_by_hand_after_a_reload(kind: str, tmp_path
         eventually(lambda: ask(running, request("/503", {}, b"")).status == 503, "nginx does not reload")
         for status, code in ((503, -32002), (500, -32603)):
             check_refusal(ask(running, request(f"/{status}", {"Content-Type": kind}, b"")), status, code, kind)
+
+
+@pytest.mark.parametrize("is_declared", [True, False])
+@pytest.mark.parametrize(("kind", "code"), [("text/xml", "<int>-32006</int>"), ("application/json", '"code":-32006')])
+def test_bodies_above_the_limit_over_http_2(
+    kind: str, code: str, is_declared: bool, door: Edge, tmp_path: Path
+) -> None:
+    """Told by their length or not: then they are counted."""
+    told = curl_2(
+        door, kind, b" " * 2_000_000, tmp_path, *([] if is_declared else ["-H", "Transfer-Encoding: chunked"])
+    )
+    assert told.startswith("HTTP/2 413")
+    assert code in told
+
+
+@pytest.mark.parametrize(("kind", "code"), [("text/xml", "<int>{}</int>"), ("application/json", '"code":{}')])
+def test_other_refusals_over_http_2(kind: str, code: str, tmp_path: Path) -> None:
+    settings = [f"nginx.servers={closed_port()}", "nginx.rate=1", "nginx.burst=1"]
+    with nginx(tmp_path, settings, METHODS) as running:
+        told = curl_2(running, kind, ADD[kind], tmp_path)
+        assert told.startswith("HTTP/2 502")
+        assert code.format(-32002) in told
+        for _ in range(3):
+            told = curl_2(running, kind, ADD[kind], tmp_path)
+        assert told.startswith("HTTP/2 429")
+        assert code.format(-32003) in told
+        assert "retry-after: 1" in told
+    with nginx(tmp_path, [*settings, "access.allow=10.0.0.0/8"], METHODS) as running:
+        told = curl_2(running, kind, ADD[kind], tmp_path)
+        assert told.startswith("HTTP/2 403")
+        assert code.format(-32005) in told

@@ -1,7 +1,6 @@
 """What nginx is told: the configuration that ``gateway nginx`` prints."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.edge import certified, own_files, program
-from gateway.config import load
+from gateway.config import OPTIONS, load
 from gateway.nginx import warnings
-from tests.edging import FREE, rendered
+from tests.edging import rendered
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,20 +33,46 @@ def test_it_waits_as_long_as_the_slowest_method_may_take() -> None:
     assert run.stderr == ""
 
 
-def test_what_is_rendered_passes_nginx_s_own_test_as_the_only_configuration(tmp_path: Path) -> None:
-    certificate, key = certified(tmp_path)
-    settings = [f"nginx.certificate={certificate}", f"nginx.key={key}", "access.allow=10.0.0.0/8,2001:db8::/32"]
-    settings += ["nginx.proxies=192.0.2.1,2001:db8::/64", "nginx.servers=10.0.0.11:8000,10.0.0.12:8000"]
+def check_by_nginx(folder: Path, *settings: str, longest: float = 30.0) -> None:
+    """Have nginx itself test a rendering."""
+    certificate, key = certified(folder)
+    files = [f"nginx.certificate={certificate}", f"nginx.key={key}"]
     if os.geteuid() != 0:  # only root writes where the system has its logs, and listens at 443
-        settings += ["nginx.listen=127.0.0.1:8443", *own_files(tmp_path)]
-    elif not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists():
-        settings += ["nginx.listen=0.0.0.0:443"]
-    for chosen in (settings, [*settings, "nginx.folder=" + str(tmp_path), *FREE, "nginx.buffer_bodies=true"]):
-        (tmp_path / "nginx.conf").write_text(rendered(*chosen))
-        command = [program("nginx"), "-t", "-c", str(tmp_path / "nginx.conf")]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert run.returncode == 0, run.stderr
-        assert "test is successful" in run.stderr
+        files += ["nginx.listen=127.0.0.1:8443", *own_files(folder)]
+    elif not Path("/proc/net/if_inet6").exists():
+        files += ["nginx.listen=0.0.0.0:443"]
+    (folder / "nginx.conf").write_text(rendered(*files, *settings, longest=longest))
+    command = [program("nginx"), "-t", "-c", str(folder / "nginx.conf")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "[warn]" not in run.stderr.replace("http2", "")
+
+
+def test_what_is_rendered_passes_nginx_s_own_test_as_the_only_configuration(tmp_path: Path) -> None:
+    check_by_nginx(tmp_path)
+
+
+def test_so_does_what_has_everything_in_it(tmp_path: Path) -> None:
+    networks = ["access.allow=10.0.0.0/8,2001:db8::/32", "nginx.proxies=192.0.2.1,2001:db8::/64"]
+    servers = [
+        "nginx.servers=10.0.0.11:8000,[2001:db8::1]:8000",
+        "nginx.buffer_bodies=true",
+        f"nginx.folder={tmp_path}",
+    ]
+    check_by_nginx(tmp_path, *networks, *servers)
+
+
+@pytest.mark.parametrize("end", ["lowest", "highest"])
+def test_so_does_every_number_at_the_end_of_its_range(end: str, tmp_path: Path) -> None:
+    settings = [
+        f"{option}={meta.gt + 0.001 if meta.ge is None else meta.ge}" if end == "lowest" else f"{option}={meta.le}"
+        for option, hint in OPTIONS.items()
+        if option.split(".")[0] in ("limits", "nginx") or option == "server.drain"
+        for meta in hint.__metadata__
+        if (meta.gt, meta.ge) != (None, None) and meta.le is not None
+    ]
+    assert len(settings) > 25
+    check_by_nginx(tmp_path, *settings, longest=0.001 if end == "lowest" else 86400)
 
 
 DIRECTIVES = {  # what is configured: what nginx is told
