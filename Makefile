@@ -1,6 +1,7 @@
 # make run    serve handlers/ on 127.0.0.1:8000
 # make test   format, lint, types, and all tests
 # make bench  calls per second against a plain Tornado handler
+# make edge   nginx in front of workers, on free ports, as the present user, with a certificate for localhost
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,7 @@ need = command -v $(1) >/dev/null || { command -v apt-get >/dev/null && \
 	{ apt-get install -y -qq $(2) || { apt-get update -qq && apt-get install -y -qq $(2); }; } >/dev/null; } || \
 	{ echo "$(3) is tested with $(1): install it (Debian's package is $(2)), and try again"; exit 1; }
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench edge clean programs
 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
@@ -30,6 +31,18 @@ check: $(VENV)/test.stamp
 
 bench: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.calls
+
+edge: $(VENV)/run.stamp programs
+	$(BIN)/python -m benchmarks.edge
+
+# nginx is the edge, openssl makes the certificate of its tests, and curl is what the README's examples are typed with.
+programs:
+	@PATH="$$PATH:/usr/local/sbin:/usr/sbin"; \
+	missing=; for program in nginx openssl curl; do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	test -z "$$missing" && exit; \
+	command -v apt-get >/dev/null || { echo "Install$$missing, and try again"; exit 1; }; \
+	apt-get install -y -qq $$missing || { apt-get update -qq && apt-get install -y -qq $$missing; } || \
+		{ echo "Install$$missing, and try again, or do it as root"; exit 1; }
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

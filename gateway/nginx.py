@@ -74,7 +74,7 @@ def render(config: Config, longest: float) -> str:
         "key": _quoted(nginx.key),
         "tls_protocols": " ".join(nginx.tls_protocols),
         "first_buffer": limits.max_header // 16,
-        "large_buffer": limits.max_header * 13 // 16,
+        "large_buffer": limits.max_header * 13 // 32,
         "max_body": limits.max_body,
         "allow": _allow(config.access.allow),
         "limits": _limits(nginx),

@@ -150,3 +150,8 @@ def closed_port() -> str:
 
 def rendered(*settings: str, longest: float = 30.0) -> str:
     return render(load(None, {}, settings), longest)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that one has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -19,6 +19,7 @@ from tests.edging import (
     ask,
     calling,
     check_refusal,
+    children,
     closed_port,
     rendered,
 )
@@ -89,10 +90,6 @@ def test_make_edge_prints_what_to_call_and_stops_both(number: int) -> None:
         assert process.wait(40) == 0
     assert not folder.exists()
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_make_edge_ends_when_one_of_both_does() -> None:

@@ -1,14 +1,27 @@
-"""A call is never sent twice; connections to the gateway are kept, and given up in time."""
+"""A call is never sent twice, and never lost: connections to the gateway are kept, and given up in time."""
 
+import signal
 import socket
 import threading
 import time
 from pathlib import Path
 
-from benchmarks.edge import Edge, nginx
-from tests.edging import METHODS, Upstream, answer_five, ask, calling, check_refusal, closed_port, hang_up, result
+from benchmarks.edge import Edge, edge, nginx
+from tests.edging import (
+    FREE,
+    METHODS,
+    Upstream,
+    answer_five,
+    ask,
+    calling,
+    check_refusal,
+    children,
+    closed_port,
+    hang_up,
+    result,
+)
 from tests.serving import eventually
-from tests.wire import Wire
+from tests.wire import Response, Wire
 
 
 def test_a_call_that_was_sent_is_not_sent_again_when_its_gateway_dies(tmp_path: Path) -> None:
@@ -72,3 +85,37 @@ def test_a_client_that_hangs_up_is_hung_up_on_at_the_gateway(door: Edge) -> None
         time.sleep(0.3)
     log = door.folder / "gateway.log"
     eventually(lambda: "call method=nap " in log.read_text() and "outcome=cancelled" in log.read_text(), "it went on")
+
+
+def test_no_call_is_lost_while_the_gateway_s_workers_are_replaced(tmp_path: Path) -> None:
+    failures: list[Response | None] = []
+    calls: list[int] = []
+    done = threading.Event()
+
+    def call_again_and_again(running: Edge) -> None:
+        with Wire(running.port, tls=running.client()) as wire:
+            for number in range(900):  # nginx ends a connection after its thousandth request
+                wire.send(calling("add", number, 1))
+                response = wire.read()
+                if response is None or response.status != 200 or result(response) != number + 1:
+                    failures.append(response)
+                    return
+                calls.append(number)
+                if done.wait(0.005):
+                    return
+
+    with edge(tmp_path, METHODS, [*FREE, "server.workers=2", "server.drain=2"]) as running:
+        assert running.gateway is not None
+        gateway = running.gateway.pid
+        callers = [threading.Thread(target=call_again_and_again, args=(running,)) for _ in range(6)]
+        for caller in callers:
+            caller.start()
+        for _ in range(6):
+            old = set(children(gateway))
+            running.gateway.send_signal(signal.SIGHUP)
+            eventually(lambda: old.isdisjoint(children(gateway)), "the old workers do not end")  # noqa: B023 - at once
+        done.set()
+        for caller in callers:
+            caller.join()
+    assert failures == []
+    assert len(calls) > 100

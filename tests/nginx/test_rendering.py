@@ -82,7 +82,7 @@ DIRECTIVES = {  # what is configured: what nginx is told
     "limits.idle_timeout=55": "keepalive_timeout 55s;",
     "limits.linger=1.5": "lingering_time 1500ms;",
     "limits.max_body=12345": "client_max_body_size 12345;",
-    "limits.max_header=1024": "large_client_header_buffers 1 832;",
+    "limits.max_header=1024": "large_client_header_buffers 2 416;",
     "limits.backlog=77": "backlog=77;",
     "limits.retry_after=9": "429 9;",
     "access.allow=10.0.0.0/8,2001:db8::/32": (
