@@ -8,11 +8,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # need PROGRAM,PACKAGE,PURPOSE: install a program that the tests run
-need = command -v $(1) >/dev/null || { command -v apt-get >/dev/null && \
+need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { command -v apt-get >/dev/null && \
 	{ apt-get install -y -qq $(2) || { apt-get update -qq && apt-get install -y -qq $(2); }; } >/dev/null; } || \
 	{ echo "$(3) is tested with $(1): install it (Debian's package is $(2)), and try again"; exit 1; }
 
-.PHONY: run test check bench edge clean programs
+.PHONY: run test check bench edge clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
@@ -20,6 +20,8 @@ run: $(VENV)/run.stamp
 test: check
 	@$(call need,curl,curl,what the README shows)
 	@$(call need,systemd-analyze,systemd,the systemd unit)
+	@$(call need,nginx,nginx,the edge)
+	@$(call need,openssl,openssl,the edge)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --fail-under=100 --include='gateway/codecs/*,gateway/faults.py,gateway/dispatch.py'
@@ -32,17 +34,10 @@ check: $(VENV)/test.stamp
 bench: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.calls
 
-edge: $(VENV)/run.stamp programs
+edge: $(VENV)/run.stamp
+	@$(call need,nginx,nginx,the edge)
+	@$(call need,openssl,openssl,the edge)
 	$(BIN)/python -m benchmarks.edge
-
-# nginx is the edge, openssl makes the certificate of its tests, and curl is what the README's examples are typed with.
-programs:
-	@PATH="$$PATH:/usr/local/sbin:/usr/sbin"; \
-	missing=; for program in nginx openssl curl; do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
-	test -z "$$missing" && exit; \
-	command -v apt-get >/dev/null || { echo "Install$$missing, and try again"; exit 1; }; \
-	apt-get install -y -qq $$missing || { apt-get update -qq && apt-get install -y -qq $$missing; } || \
-		{ echo "Install$$missing, and try again, or do it as root"; exit 1; }
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
