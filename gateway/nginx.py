@@ -189,7 +189,7 @@ def _upstream(gateways: tuple[str, ...], shortest: float) -> list[str]:
     case. nginx has to be first: what it sends on a connection that is being closed is lost.
     """
     kept = ["keepalive 64;", f"keepalive_timeout {_time(shortest / 2)};"] if shortest else []
-    return ["least_conn;"] * (len(gateways) > 1) + [f"server {place};" for place in gateways] + kept
+    return ["least_conn;"] * (len(gateways) > 1) + [f"server {place} max_fails=0;" for place in gateways] + kept
 
 
 def _real_ip(proxies: tuple[Network, ...]) -> list[str]:

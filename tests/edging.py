@@ -95,9 +95,9 @@ def logged_lines(running: Edge, count: int) -> list[dict[str, Any]]:
 
 
 class Upstream:
-    """A server in the place of a gateway, which keeps what it is sent and does as it is told with each request."""
+    """A server in the place of a gateway, which keeps what it is sent and does as it is told with the last of it."""
 
-    def __init__(self, answer: Callable[[socket.socket, int], None], port: int = 0) -> None:
+    def __init__(self, answer: Callable[[socket.socket, list[bytes]], None], port: int = 0) -> None:
         self.requests: list[bytes] = []
         self._answer = answer
         self._listener = socket.create_server(("127.0.0.1", port))
@@ -130,16 +130,16 @@ class Upstream:
                 if end and len(body) >= length:
                     self.requests.append(received)
                     received = b""
-                    self._answer(connection, len(self.requests))
+                    self._answer(connection, self.requests)
 
 
-def answer_five(connection: socket.socket, _: int) -> None:
+def answer_five(connection: socket.socket, _: list[bytes]) -> None:
     body = b'{"jsonrpc":"2.0","result":5,"id":1}'
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     connection.sendall(head % len(body) + body)
 
 
-def hang_up(connection: socket.socket, _: int) -> None:
+def hang_up(connection: socket.socket, _: list[bytes]) -> None:
     connection.shutdown(socket.SHUT_RDWR)
 
 

@@ -32,8 +32,8 @@ def test_a_call_that_was_sent_is_not_sent_again_when_its_gateway_dies(tmp_path: 
 
 
 def test_a_call_on_a_connection_that_was_kept_is_not_sent_again_either(tmp_path: Path) -> None:
-    def answer_once(connection: socket.socket, number: int) -> None:
-        (answer_five if number == 1 else hang_up)(connection, number)
+    def answer_once(connection: socket.socket, requests: list[bytes]) -> None:
+        (answer_five if len(requests) == 1 else hang_up)(connection, requests)
 
     with Upstream(answer_once) as upstream:
         with (
@@ -57,6 +57,20 @@ def test_a_call_goes_to_another_gateway_where_no_connection_comes_about(tmp_path
             for _ in range(4):
                 assert result(ask(running, calling("add", 2, 3))) == 5
         assert len(upstream.requests) == 4
+
+
+def test_a_client_whose_calls_fail_does_not_shut_out_the_others(tmp_path: Path) -> None:
+    def fail_if_told(connection: socket.socket, requests: list[bytes]) -> None:
+        (hang_up if b'"bad"' in requests[-1] else answer_five)(connection, requests)
+
+    with Upstream(fail_if_told) as first, Upstream(fail_if_told) as second:
+        settings = [*FREE, f"nginx.servers={first.address},{second.address}"]
+        with nginx(tmp_path, settings, METHODS) as running:
+            for _ in range(6):
+                assert ask(running, calling("bad")).status == 502
+                assert result(ask(running, calling("add", 2, 3))) == 5
+    assert first.requests
+    assert second.requests
 
 
 def test_connections_to_the_gateway_are_kept_and_given_up_before_it_closes_them(tmp_path: Path) -> None:

@@ -88,17 +88,19 @@ DIRECTIVES = {  # what is configured: what nginx is told
     "access.allow=10.0.0.0/8,2001:db8::/32": (
         "            allow 10.0.0.0/8;\n            allow 2001:db8::/32;\n            deny all;\n"
     ),
-    "server.bind=[::1]:8123": "server [::1]:8123;",
-    "server.bind=[::]:8123": "server [::1]:8123;",
-    "server.bind=:8123": "server 127.0.0.1:8123;",
-    "server.bind=0.0.0.0:8123": "server 127.0.0.1:8123;",
+    "server.bind=[::1]:8123": "server [::1]:8123 max_fails=0;",
+    "server.bind=[::]:8123": "server [::1]:8123 max_fails=0;",
+    "server.bind=:8123": "server 127.0.0.1:8123 max_fails=0;",
+    "server.bind=0.0.0.0:8123": "server 127.0.0.1:8123 max_fails=0;",
     "server.drain=4": "        keepalive 64;\n        keepalive_timeout 2s;\n",
     "nginx.listen=192.0.2.1:8443": "listen 192.0.2.1:8443 ssl http2 ",
     "nginx.server_name=rpc.example": "server_name rpc.example;",
     "nginx.certificate=/a b.pem": "ssl_certificate '/a b.pem';",
     "nginx.key=/it's.key": "ssl_certificate_key '/it\\'s.key';",
     "nginx.tls_protocols=TLSv1.3": "ssl_protocols TLSv1.3;",
-    "nginx.servers=a.example:1,b.example:2": "least_conn;\n        server a.example:1;\n        server b.example:2;",
+    "nginx.servers=a.example:1,b.example:2": (
+        "least_conn;\n        server a.example:1 max_fails=0;\n        server b.example:2 max_fails=0;\n"
+    ),
     "nginx.proxies=10.1.0.0/24": "set_real_ip_from 10.1.0.0/24;",
     "nginx.buffer_bodies=true": "proxy_request_buffering on;",
     "nginx.connect_timeout=0.5": "proxy_connect_timeout 500ms;",
