@@ -9,10 +9,10 @@
         return a / b
 
 ``gateway serve`` serves such functions from the package ``handlers`` of the current folder; ``serve`` serves a Registry
-from a program of its own.
+from a program of its own, and ``door`` makes a door for a Flask app, or another WSGI server.
 """
 
-from gateway.app import serve
+from gateway.app import door, serve
 from gateway.calls import Context, current_context
 from gateway.faults import (
     BadUpstream,
@@ -43,6 +43,7 @@ __all__ = [
     "Registry",
     "Unavailable",
     "current_context",
+    "door",
     "method",
     "serve",
 ]

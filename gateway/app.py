@@ -3,6 +3,7 @@
 build(config, registry)   codecs, layers, dispatcher, service: everything but sockets
 run(gateway, ...)         a host around it, until it is told to stop
 serve(registry, bind)     both, for a program that serves its own functions
+door(registry)            what a program puts into a host of its own, like a Flask app
 """
 
 import asyncio
@@ -26,8 +27,10 @@ from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
 from gateway.config import Config, ConfigError, load
 from gateway.dispatch import dispatcher, invoke
+from gateway.exchange import Door
 from gateway.introspection import add_introspection, describe
 from gateway.layers import Places, charged, deadline, limited, permitted
+from gateway.loading import load_registry
 from gateway.methods import Method, Registry
 from gateway.rates import RateLimits
 from gateway.service import RPCService, rate_limited
@@ -49,10 +52,11 @@ class Gateway(Struct, frozen=True, kw_only=True):
         return describe(self.registry, "jsonrpc", *_identity())
 
 
-def build(config: Config, registry: Registry) -> Gateway:
+def build(config: Config, registry: Registry, rates: RateLimits | None = None) -> Gateway:
     """Put a gateway together around the methods of a registry.
 
-    The registry is taken over into one of the gateway's own, beside the introspection methods.
+    The registry is taken over into one of the gateway's own, beside the introspection methods. ``rates`` are those that
+    processes share; without them the gateway has its own.
     """
     limits = config.limits
     served = Registry()
@@ -77,7 +81,7 @@ def build(config: Config, registry: Registry) -> Gateway:
     )
     handler = dispatcher(served, compose, limits.timeout)
     policy = AccessPolicy(config.access)
-    rates = RateLimits(limits.client_rate, limits.client_burst, limits.key_rate, limits.key_burst)
+    rates = rates or rate_limits(config)
     if config.access.rules:
         handler = permitted(handler, policy.permits, served.names_of)
     if limits.client_rate or limits.key_rate:
@@ -86,6 +90,12 @@ def build(config: Config, registry: Registry) -> Gateway:
     desk = Desk(codecs=codecs, handler=handler, limits=limits, watchers=watchers)
     service = RPCService(desk, config.server.paths, policy, rates)
     return Gateway(config=config, registry=served, service=service, pool=pool)
+
+
+def rate_limits(config: Config) -> RateLimits:
+    """Make the buckets that all processes share which are forked from this one."""
+    limits = config.limits
+    return RateLimits(limits.client_rate, limits.client_burst, limits.key_rate, limits.key_burst)
 
 
 def _identity() -> tuple[str, str]:
@@ -143,6 +153,45 @@ def serve(registry: Registry, bind: str = "127.0.0.1:8000") -> None:
     run_until_signal(build(config, registry), lambda url: print(f"gateway: ready at {url}", flush=True))  # noqa: T201
 
 
+def door(*served: Registry | str) -> Door:
+    """Make a door for a host of the program's own: ``blueprint`` of gateway/hosts/flask.py, ``Host`` of hosts/wsgi.py.
+
+    Args:
+        served: registries, and names of modules as ``gateway serve`` takes them; without any, ``server.modules``.
+
+    The rest comes from conf/gateway.toml, if there is one, and the environment. The log is left to the program.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        LoadError: a module cannot be loaded.
+        RegistrationError: two methods have the same name.
+
+    """
+    config = load(None, os.environ, ())
+    names = [name for name in served if isinstance(name, str)]
+    registry = load_registry(names or config.server.modules) if names or not served else Registry()
+    for own in served:
+        if isinstance(own, Registry):
+            registry.mount(own)
+    return door_of(config, registry)
+
+
+def door_of(config: Config, registry: Registry) -> Door:
+    """Make a door of a configuration and a registry.
+
+    Raises:
+        ConfigError: the process cannot serve safely.
+        RegistrationError: a method has the name of one of the gateway's own.
+
+    """
+    _refuse_known_hashes()
+    rates = rate_limits(config)
+    build(config, registry, rates)  # what is wrong with it is told now, and not to the first caller
+    return Door(
+        open=lambda: build(config, registry, rates).service.admit, limits=config.limits, paths=config.server.paths
+    )
+
+
 def run_until_signal(gateway: Gateway, ready: Callable[[str], Any]) -> None:
     """Run a gateway on an event loop of this thread, until SIGINT or SIGTERM; a second signal ends the process at once.
 
@@ -151,8 +200,7 @@ def run_until_signal(gateway: Gateway, ready: Callable[[str], Any]) -> None:
         OSError: the address cannot be bound.
 
     """
-    if not sys.flags.hash_randomization:
-        raise ConfigError(["PYTHONHASHSEED=0 lets callers choose colliding names: unset it"])
+    _refuse_known_hashes()
     _log.info(
         "python %s, %s, %d descriptors",
         sys.version.split()[0],
@@ -167,6 +215,11 @@ def run_until_signal(gateway: Gateway, ready: Callable[[str], Any]) -> None:
         loop.run_until_complete(run(gateway, ready, stop))
     finally:
         loop.close()
+
+
+def _refuse_known_hashes() -> None:
+    if not sys.flags.hash_randomization:
+        raise ConfigError(["PYTHONHASHSEED=0 lets callers choose colliding names: unset it"])
 
 
 def _stop(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
