@@ -9,10 +9,10 @@
         return a / b
 
 ``gateway serve`` serves such functions from the package ``handlers`` of the current folder; ``serve`` serves a Registry
-from a program of its own, and ``door`` makes a door for a Flask app, or another WSGI server.
+from a program of its own, and ``door`` puts one into a Flask app or another WSGI server.
 """
 
-from gateway.app import door, serve
+from gateway.app import door
 from gateway.calls import Context, current_context
 from gateway.faults import (
     BadUpstream,
@@ -27,6 +27,7 @@ from gateway.faults import (
     Unavailable,
 )
 from gateway.methods import RegistrationError, Registry, method
+from gateway.server import serve
 
 __all__ = [
     "BadUpstream",

@@ -112,7 +112,7 @@ def make_key() -> tuple[str, str]:
         the key, which only its holder keeps, and the hash of it for ``access.keys``.
 
     """
-    key = secrets.token_urlsafe(32)
+    key = f"gw_{secrets.token_urlsafe(32)}"
     return key, _DIGEST + hashlib.sha256(key.encode()).hexdigest()
 
 

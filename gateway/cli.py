@@ -4,7 +4,9 @@ Exit codes: 0 done; 1 what was asked for failed (a fault, a problem, a port in u
 """
 
 import os
+import re
 import reprlib
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +15,9 @@ from typing import Any, NoReturn
 import click
 import msgspec
 
-from gateway import app, client, log
-from gateway.config import Config, ConfigError, load
+from gateway import app, client, uwsgi
+from gateway.access import make_key
+from gateway.config import Config, ConfigError, load, variable_of
 from gateway.loading import LoadError, load_registry
 from gateway.methods import Method, Registry
 
@@ -51,22 +54,25 @@ def main() -> None:
 @main.command(epilog=_MODULE_HELP)
 @_configured
 @click.option("--bind", metavar="HOST:PORT", help="Where to listen, like 127.0.0.1:8000; port 0 takes a free one.")
-def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], bind: str | None) -> None:
-    """Serve the methods of MODULEs until SIGINT or SIGTERM."""
-    if bind is not None:
-        settings = (*settings, f"server.bind={bind}")
-    config, registry = _load(modules, file, settings)
-    log.configure(config.log.level, config.log.format)
-    gateway = app.build(config, registry)
+@click.option("--workers", metavar="N", help="How many processes serve; auto is one for each core.")
+def serve(
+    modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], bind: str | None, workers: str | None
+) -> None:
+    """Serve the methods of MODULEs until SIGINT or SIGTERM.
+
+    SIGHUP, and the command reload, take configuration and methods anew without losing a call.
+    """
+    from gateway.server import Source, serve_modules  # noqa: PLC0415 - Tornado, which the other commands do not need
+    from gateway.workers import Failed  # noqa: PLC0415 - likewise
+
+    given = {"server.bind": bind, "server.workers": workers}
+    settings = (*settings, *(f"{name}={value}" for name, value in given.items() if value is not None))
     try:
-        app.run_until_signal(gateway, lambda url: click.echo(_ready(url, registry)))
-    except ConfigError as error:
+        serve_modules(
+            Source(file=file, settings=settings, modules=modules), lambda url, count: click.echo(_ready(url, count))
+        )
+    except (ConfigError, Failed) as error:
         _fail(error.problems)
-    except BrokenPipeError:  # nobody reads the ready line; click ends the command
-        raise
-    except (OSError, UnicodeError) as error:  # a host name can be one that has no bytes
-        reason = str(getattr(error, "strerror", None) or error).lower()
-        _fail([f"cannot listen on {config.server.bind}: {reason}; choose another address with --bind HOST:PORT"])
 
 
 @main.command(epilog=_MODULE_HELP)
@@ -90,18 +96,56 @@ def methods(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ..
 @_configured
 def check(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
     """Report everything that is wrong with configuration and methods."""
-    problems: list[str] = []
+    _, registry = _checked(modules, file, settings)
+    click.echo(f"gateway: all is well: {_counted(len(registry))}")
+
+
+@main.command("reload", epilog=_MODULE_HELP)
+@_configured
+def reload_(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
+    """Have a running gateway take configuration and methods anew.
+
+    They are checked first, as the command check does it. The process is the one in server.pid_file.
+    """
+    config, _ = _checked(modules, file, settings)
+    if not config.server.pid_file:
+        _fail(["server.pid_file is not set, so the process is not known: send it SIGHUP, or set it and start anew"])
     try:
-        config = load(file, os.environ, settings)
-    except ConfigError as error:
-        config, problems = error.config, error.problems
-    try:
-        registry = load_registry(modules or config.server.modules)
-    except LoadError as error:
-        problems += error.problems
-    if problems:
-        _fail(problems)
-    click.echo(f"gateway: all is well: {_counted(registry)}")
+        process = int(Path(config.server.pid_file).read_text("ascii"))
+        os.kill(process, signal.SIGHUP)
+    except (OSError, ValueError) as error:
+        reason = str(getattr(error, "strerror", None) or "it holds no process id").lower()
+        _fail([f"{config.server.pid_file}: {reason}; is the gateway running?"])
+    click.echo(f"gateway: process {process} takes configuration and methods anew; its log says what comes of it")
+
+
+@main.command()
+@click.argument("name")
+def key(name: str) -> None:
+    """Make an API key for the caller NAME.
+
+    It is printed with the line for the configuration, which holds only its hash: the key itself is kept nowhere.
+    """
+    if not re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII):
+        raise click.UsageError(f"{name!r} is no name of a key: letters, digits and ._- are, at most 64 of them")
+    made, stored = make_key()
+    click.echo(f'{made}\n\n# in gateway.toml, under [access.keys]:\n{_bare(name)} = "{stored}"')
+
+
+@main.command("uwsgi", epilog=_MODULE_HELP)
+@_configured
+def uwsgi_(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
+    """Print the configuration of uWSGI that goes with the gateway's own."""
+    config, registry = _load(modules, file, settings)
+    named = {"GATEWAY_CONFIG": str(file.absolute())} if file else {}
+    given = (*settings, *([f"server.modules={','.join(modules)}"] if modules else ()))
+    named |= {variable_of(name.strip()): value.strip() for name, _, value in (text.partition("=") for text in given)}
+    click.echo(uwsgi.render(config, registry, named), nl=False)
+
+
+def _bare(name: str) -> str:
+    """Write a name as a key of TOML."""
+    return f'"{name}"' if "." in name else name
 
 
 # An ARG may begin with a dash, like -5 or -hot, unless it is an option of this command.
@@ -147,21 +191,37 @@ def _load(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
         _fail(error.problems)
 
 
+def _checked(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> tuple[Config, Registry]:
+    """Load configuration and methods, and report everything that is wrong with them."""
+    problems: list[str] = []
+    try:
+        config = load(file, os.environ, settings)
+    except ConfigError as error:
+        config, problems = error.config, error.problems
+    try:
+        registry = load_registry(modules or config.server.modules)
+    except LoadError as error:
+        problems += error.problems
+    if problems:
+        _fail(problems)
+    return config, registry
+
+
 def _fail(problems: list[str]) -> NoReturn:
     for problem in problems:
         click.echo(f"gateway: {problem}", err=True)
     sys.exit(1)
 
 
-def _counted(registry: Registry) -> str:
-    return f"{len(registry)} method{'s'[: len(registry) != 1]}"
+def _counted(methods: int) -> str:
+    return f"{methods} method{'s'[: methods != 1]}"
 
 
-def _ready(url: str, registry: Registry) -> str:
+def _ready(url: str, methods: int) -> str:
     xml = "<methodCall><methodName>system.listMethods</methodName></methodCall>"
     json = '{"jsonrpc":"2.0","method":"system.listMethods","id":1}'
     return (
-        f"gateway: ready at {url} ({_counted(registry)}). To call it:\n"
+        f"gateway: ready at {url} ({_counted(methods)}). To call it:\n"
         f"""  python3 -c "from xmlrpc.client import ServerProxy as S; print(S('{url}').system.listMethods())"\n"""
         f"  curl -H 'Content-Type: text/xml' -d '{xml}' {url}\n"
         f"  curl -H 'Content-Type: application/json' -d '{json}' {url}"

@@ -13,52 +13,60 @@ import mmap
 import time
 
 from gateway.calls import Caller
+from gateway.limits import Limits
 
 _BUCKETS = 2**16
 _NEIGHBOURS = 8  # places in which a caller's bucket may be; with 65,536 of them, collisions stay rare up to some 30,000
 _MASK = 2**64 - 1
+_ROUNDING = 1e-9  # seconds
 
 
-class RateLimits:
-    """Buckets for clients and for keys; a rate of 0 has none.
+class Buckets:
+    """A table of buckets, to be made before the workers are forked that share it."""
 
-    Rates are in calls per second, bursts in calls that may be made at once by a caller who has rested.
-    """
-
-    def __init__(self, client_rate: float, client_burst: int, key_rate: float, key_burst: int) -> None:
-        self._by_client = (client_rate, client_burst)
-        self._by_key = (key_rate, key_burst)
+    def __init__(self) -> None:
         table = memoryview(mmap.mmap(-1, _BUCKETS * 16))
         self._names = table[: _BUCKETS * 8].cast("Q")
         self._full_at = table[_BUCKETS * 8 :].cast("d")
 
-    def charge(self, caller: Caller) -> float:
-        """Charge one call to the caller's address, and to its key where it has one."""
-        wait = self._charge(f"client {_household(caller.client)}", *self._by_client) if self._by_client[0] else 0.0
-        if caller.key is not None and self._by_key[0] and not wait:
-            wait = self._charge(f"key {caller.key}", *self._by_key)
-        return wait
-
-    def _charge(self, name: str, rate: float, burst: int) -> float:
+    def charge(self, name: str, rate: float, burst: int) -> float:
+        """Take one call out of a bucket; returns 0, or the seconds until there is one in it."""
         now = time.monotonic()
         place = self._place(hash(name) & _MASK, now)
         full_at = max(self._full_at[place], now) + 1 / rate
         wait = full_at - now - burst / rate
-        if wait > 1e-9:
+        if wait > _ROUNDING:
             return wait
         self._full_at[place] = full_at
         return 0.0
 
     def _place(self, name: int, now: float) -> int:
-        """Find a caller's bucket, or make one where one is full again, or else where one will be the soonest."""
-        first = name % _BUCKETS
-        places = [(first + offset) % _BUCKETS for offset in range(_NEIGHBOURS)]
+        """Find a caller's bucket, or make one in the place of that which is full, or will be the soonest."""
+        places = [(name + offset) % _BUCKETS for offset in range(_NEIGHBOURS)]
         for place in places:
             if self._names[place] == name:
                 return place
         place = min(places, key=self._full_at.__getitem__)
         self._names[place], self._full_at[place] = name, now
         return place
+
+
+class RateLimits:
+    """The rates and bursts of the limits, for clients and for keys; a rate of 0 is no limit."""
+
+    def __init__(self, limits: Limits, buckets: Buckets) -> None:
+        self._limits = limits
+        self._buckets = buckets
+
+    def charge(self, caller: Caller) -> float:
+        """Charge one call to the caller's address, and to its key where it has one."""
+        limits, wait = self._limits, 0.0
+        if limits.client_rate:
+            name = f"client {_household(caller.client)}"
+            wait = self._buckets.charge(name, limits.client_rate, limits.client_burst)
+        if limits.key_rate and caller.key is not None and not wait:
+            wait = self._buckets.charge(f"key {caller.key}", limits.key_rate, limits.key_burst)
+        return wait
 
 
 def _household(client: str) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 import uvloop
 from msgspec import Struct
 
-from gateway import app
+from gateway import app, server
 from gateway.config import load
 from gateway.methods import Registry
+from gateway.workers import STOP
 
 
 class Server(Struct, frozen=True, kw_only=True):
@@ -32,23 +33,21 @@ def serving(registry: Registry, settings: Mapping[str, Any] | None = None) -> It
     chosen = [f"{name}={value}" for name, value in (settings or {}).items()]
     config = load(None, {}, ["server.bind=127.0.0.1:0", *chosen])
     gateway = app.build(config, registry)
+    listeners = server.listen(config)
+    url = server.url_of(config, listeners)
     loop = uvloop.new_event_loop()
-    stop = asyncio.Event()
-    urls: list[str] = []
+    ending: asyncio.Future[bytes] = loop.create_future()
     ready = threading.Event()
-
-    def note(url: str) -> None:
-        urls.append(url)
-        ready.set()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(app.run(gateway, note, stop)), daemon=True)
+    thread = threading.Thread(
+        target=lambda: loop.run_until_complete(server.run(gateway, listeners, ready.set, ending)), daemon=True
+    )
     thread.start()
     assert ready.wait(10), "the gateway does not start"
-    port = int(urls[0].rpartition(":")[2].partition("/")[0])
+    port = int(url.rpartition(":")[2].partition("/")[0])
     try:
-        yield Server(url=urls[0], port=port, gateway=gateway, loop=loop)
+        yield Server(url=url, port=port, gateway=gateway, loop=loop)
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        loop.call_soon_threadsafe(ending.set_result, STOP)
         thread.join(15)
         assert not thread.is_alive(), "the gateway does not stop"
         loop.close()

@@ -9,21 +9,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "threads", "networks", "rules"}
-MIDDLE = {"codecs", "methods", "layers", "access", "rates", "log", "hosts", "config", "client"}
-FLOW = {"dispatch", "introspection", "answering", "service", "loading"}
-WIRING = {"app", "cli", "__init__", "__main__"}
+GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "loops"}
+GROUND |= {"threads", "networks", "rules"}
+MIDDLE = {"codecs", "methods", "layers", "access", "rates", "log", "hosts", "config", "client", "workers"}
+FLOW = {"dispatch", "introspection", "answering", "service", "loading", "uwsgi"}
+WIRING = {"app", "server", "wsgi", "cli", "__init__", "__main__"}
 ACROSS = {  # the only ways between rooms of one floor
     "values": {"faults"},
     "calls": {"faults"},
     "coding": {"faults"},
+    "exchange": {"limits"},
     "rules": {"calls", "networks"},
     "service": {"answering"},
-    "__init__": {"app"},
-    "cli": {"app"},
+    "server": {"app"},
+    "wsgi": {"app"},
+    "__init__": {"app", "server"},
+    "cli": {"app", "server"},
     "__main__": {"cli"},
 }
-THIRD_PARTIES = {"tornado": {"hosts"}, "uvloop": {"app"}, "click": {"cli"}}
+THIRD_PARTIES = {"tornado": {"hosts"}, "flask": {"hosts"}, "uvloop": {"loops"}, "click": {"cli"}}
 FLOORS = (GROUND, MIDDLE, FLOW, WIRING)
 
 
@@ -75,7 +79,7 @@ def test_third_parties_stay_in_their_rooms(path: Path) -> None:
 
 def test_hosts_know_only_the_exchange_and_the_limits() -> None:
     for path in (ROOT / "gateway" / "hosts").glob("*.py"):
-        assert rooms_imported(path) <= {"exchange", "limits", "eager"}
+        assert rooms_imported(path) <= {"exchange", "limits", "eager", "loops"}
 
 
 def test_every_room_has_a_floor() -> None:
@@ -91,7 +95,7 @@ def test_no_back_arrow_hides_behind_type_checking() -> None:
 
 
 def test_importing_the_gateway_loads_no_host() -> None:
-    code = "import sys, gateway; sys.exit(bool({'tornado', 'uvloop', 'click'} & set(sys.modules)))"
+    code = "import sys, gateway; sys.exit(bool({'tornado', 'flask', 'uvloop', 'click'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

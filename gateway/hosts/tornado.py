@@ -16,7 +16,7 @@ import logging
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -79,11 +79,13 @@ class Host(httputil.HTTPServerConnectionDelegate):
 
     Attributes:
         calls: the requests whose answers take their time.
+        is_retiring: whether each connection is closed after its next answer.
 
     """
 
     def __init__(self, admit: Admission, limits: Limits) -> None:
         self.calls: set[asyncio.Task[None]] = set()
+        self.is_retiring = False
         self.admit = admit
         self.limits = limits
         self._parameters = HTTP1ConnectionParameters(
@@ -93,27 +95,23 @@ class Host(httputil.HTTPServerConnectionDelegate):
         self._stop_accepting: list[Callable[[], None]] = []
         self._sweeper: asyncio.TimerHandle | None = None
 
-    def serve(self, address: str, port: int) -> list[tuple[str, int]]:
-        """Bind and accept.
-
-        Returns:
-            the addresses and ports that it listens on; with port 0 the one that was free.
-
-        Raises:
-            OSError: the address cannot be bound.
-
-        """
-        sockets = netutil.bind_sockets(port, address, backlog=self.limits.backlog)
-        for bound in sockets:
-            self._stop_accepting += [netutil.add_accept_handler(bound, self._accept), bound.close]
+    def serve(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept from sockets that listen; they stay the caller's."""
+        for listener in sockets:
+            self._stop_accepting.append(netutil.add_accept_handler(listener, self._accept))
         self._sweep()
-        return [_name(bound) for bound in sockets]
 
-    def stop(self) -> None:
-        """Accept nothing more; what is connected goes on."""
+    def retire(self) -> None:
+        """Accept nothing more, and close each connection that is left when it has had its next answer."""
         for step in self._stop_accepting:
             step()
         self._stop_accepting.clear()
+        self.is_retiring = True
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -164,9 +162,14 @@ class Host(httputil.HTTPServerConnectionDelegate):
         return stuck
 
 
-def _name(bound: socket.socket) -> tuple[str, int]:
-    address, port = bound.getsockname()[:2]
-    return address, port
+def bind(address: str, port: int, backlog: int) -> list[socket.socket]:
+    """Listen on all addresses of a name; with port 0 on one that is free.
+
+    Raises:
+        OSError: the address cannot be bound.
+
+    """
+    return netutil.bind_sockets(port, address, backlog=backlog)
 
 
 class _Exchange(httputil.HTTPMessageDelegate):
@@ -276,8 +279,9 @@ class _Exchange(httputil.HTTPMessageDelegate):
         self._client.due = time.monotonic() + self._host.limits.linger
 
     def _write(self, response: HTTPResponse, *, close: bool) -> None:
+        is_last = "close" in self._options or (self._host.is_retiring and not close)
         lines = [f"{name}: {value}\r\n" for name, value in response.headers]
-        if close or "close" in self._options:
+        if close or is_last:
             lines.append("Connection: close\r\n")
         elif self._options == ["keep-alive"] and self._version == "HTTP/1.0":
             lines.append("Connection: keep-alive\r\n")
@@ -287,12 +291,12 @@ class _Exchange(httputil.HTTPMessageDelegate):
         ).encode("latin-1")
         data = head if self._is_head else head + response.body
         stream = self._client.stream
-        stays_open = not close and not self._options and self._version == "HTTP/1.1"
+        stays_open = not close and not is_last and not self._options and self._version == "HTTP/1.1"
         if stays_open and len(data) <= _SHORT and not stream.closed() and not stream.writing():
             stream.write(data)  # the kernel has room for it, so there is nothing to wait for
             return
         written = self._connection.write(data)
-        if "close" in self._options:  # Tornado knows the word only where it stands alone
+        if is_last:  # Tornado knows the word only where it stands alone
             written.add_done_callback(lambda _: self._client.stream.close())
 
 

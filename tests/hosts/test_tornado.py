@@ -10,7 +10,7 @@ import pytest
 
 from gateway import Registry
 from gateway.exchange import HTTPResponse
-from gateway.hosts.tornado import Host
+from gateway.hosts.tornado import Host, bind
 from gateway.limits import Limits
 from tests.conftest import Logged
 from tests.serving import Server, serving
@@ -331,16 +331,21 @@ def test_a_door_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
         def too_large(self) -> HTTPResponse:
             return HTTPResponse(status=413)
 
+        def unreadable(self, status: int, reason: str) -> HTTPResponse:
+            return HTTPResponse(status=status, body=reason.encode())
+
     async def serve_one() -> bytes:
         host = Host(lambda _: Broken(), Limits())
-        ((_, port),) = host.serve("127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        sockets = bind("127.0.0.1", 0, 1)
+        host.serve(sockets)
+        reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
         writer.write(request("/api", {**XML, "Connection": "close"}, CALL))
         answer = await reader.read()
         writer.close()
         await writer.wait_closed()
-        host.stop()
+        host.retire()
         await host.close()
+        sockets[0].close()
         return answer
 
     answer = asyncio.run(serve_one())

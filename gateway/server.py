@@ -1,0 +1,297 @@
+"""Sockets and processes around a gateway.
+
+serve(registry, bind)           in this process, for a program that serves its own functions
+serve_modules(source, ready)    in workers under this process, for the command; SIGHUP reloads
+run(gateway, ...)               on a loop, until it is told to end: what both come to
+"""
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.parsers import expat
+
+import msgspec
+from msgspec import Struct
+
+from gateway import log
+from gateway.app import Gateway, build, check_hashes
+from gateway.config import Config, ConfigError, load
+from gateway.loading import LoadError, load_registry
+from gateway.loops import new_event_loop
+from gateway.methods import Registry
+from gateway.rates import Buckets
+from gateway.workers import RETIRE, STOP, Failed, Generation, Report, supervise
+
+_log = logging.getLogger("gateway")
+_TICK = 0.02  # seconds between two looks at what has not ended yet
+
+
+class Listeners(Struct, frozen=True, kw_only=True):
+    """The sockets of a gateway."""
+
+    calls: tuple[socket.socket, ...]
+
+    def close(self) -> None:
+        """Close them, in this process."""
+        for listener in self.calls:
+            listener.close()
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """Where a configuration and its methods come from; it is read anew at each reload.
+
+    Attributes:
+        file: the configuration; None for the usual one.
+        settings: ``name=value``, as on the command line.
+        modules: what to load; if empty, what the configuration names.
+
+    """
+
+    file: Path | None
+    settings: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
+def serve(registry: Registry, bind: str = "127.0.0.1:8000") -> None:
+    """Serve a registry from this process, until SIGINT or SIGTERM; a second signal ends it at once.
+
+    Everything else comes from conf/gateway.toml, if there is one, and the environment.
+
+    Raises:
+        ConfigError: the configuration is wrong, or the process cannot serve safely.
+        Failed: the address cannot be bound.
+
+    """
+    config = load(None, os.environ, [f"server.bind={bind}"])
+    log.configure(config.log.level, config.log.format)
+    check_hashes()
+    _raise_descriptor_limit()
+    _log_process()
+    listeners = listen(config)
+    loop = new_event_loop()
+    ending: asyncio.Future[bytes] = loop.create_future()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _stop, loop, ending)
+    url = url_of(config, listeners)
+    try:
+        loop.run_until_complete(
+            run(build(config, registry), listeners, lambda: print(f"gateway: ready at {url}", flush=True), ending)  # noqa: T201
+        )
+    finally:
+        loop.close()
+
+
+def _stop(loop: asyncio.AbstractEventLoop, ending: asyncio.Future[bytes]) -> None:
+    ending.set_result(STOP)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(number)
+
+
+def serve_modules(source: Source, ready: Callable[[str, int], Any]) -> None:
+    """Serve modules from workers under this process, until SIGINT or SIGTERM; SIGHUP reloads.
+
+    ``ready`` is told the URL and the number of methods when the first workers are.
+
+    Raises:
+        ConfigError: the configuration is wrong, or the process cannot serve safely.
+        Failed: the address cannot be bound, or the methods cannot be served.
+
+    """
+    config = load(source.file, os.environ, source.settings)
+    log.configure(config.log.level, config.log.format)
+    check_hashes()
+    _raise_descriptor_limit()
+    fleet = _Fleet(source, ready)
+    supervise(fleet.plan, fleet.note_ready)
+    fleet.end()
+
+
+class _Fleet:
+    """What the parent keeps from one generation to the next: its sockets, and what workers share."""
+
+    def __init__(self, source: Source, ready: Callable[[str, int], Any]) -> None:
+        self._source = source
+        self._ready: Callable[[str, int], Any] | None = ready
+        self._buckets = Buckets()
+        self._planned: dict[Generation, tuple[Config, Listeners]] = {}
+        self._pid_file = ""
+
+    def plan(self, serving: Generation | None) -> Generation:
+        """Read the configuration, and open what is new in it."""
+        try:
+            config = load(self._source.file, os.environ, self._source.settings)
+        except ConfigError as error:
+            raise Failed(error.problems) from None
+        before = {generation: planned for generation, planned in self._planned.items() if generation is serving}
+        kept = [listeners for old, listeners in before.values() if old.server.bind == config.server.bind]
+        listeners = kept[0] if kept else listen(config)
+        generation = Generation(
+            workers=_count(config.server.workers),
+            work=lambda _, link: _work(config, self._source.modules, listeners, self._buckets, link),
+            listeners=listeners.calls,
+            grace=config.server.grace,
+            drain=config.server.drain,
+            ended=lambda _: None,
+        )
+        self._planned = before | {generation: (config, listeners)}
+        return generation
+
+    def note_ready(self, generation: Generation, report: Report) -> None:
+        """Tell the first time that all workers are ready."""
+        config, listeners = self._planned[generation]
+        log.configure(config.log.level, config.log.format)
+        self._write_pid(config.server.pid_file)
+        if self._ready is not None:
+            _log_process()
+            self._ready(url_of(config, listeners), report.methods)
+            self._ready = None
+
+    def _write_pid(self, file: str) -> None:
+        if file == self._pid_file:
+            return
+        self.end()
+        try:
+            Path(file).write_text(f"{os.getpid()}\n", "ascii")
+            self._pid_file = file
+        except OSError as error:
+            _log.error("server.pid_file: %s cannot be written: %s", file, str(error.strerror).lower())
+
+    def end(self) -> None:
+        """Take away what the parent has put into the file system."""
+        if self._pid_file:
+            Path(self._pid_file).unlink(missing_ok=True)
+
+
+def _work(config: Config, modules: tuple[str, ...], listeners: Listeners, buckets: Buckets, link: socket.socket) -> int:
+    """Serve in a worker, and say over the link how it goes; returns the exit code."""
+    log.configure(config.log.level, config.log.format)
+    try:
+        registry = load_registry(modules or config.server.modules)
+    except LoadError as error:
+        _report(link, Report(problems=error.problems))
+        return 1
+    loop = new_event_loop()
+    ending: asyncio.Future[bytes] = loop.create_future()
+    loop.add_reader(link, _obey, link, loop, ending)
+    loop.add_signal_handler(signal.SIGTERM, _end, ending, STOP)
+    try:
+        gateway = build(config, registry, buckets)
+        loop.run_until_complete(run(gateway, listeners, lambda: _report(link, Report(methods=len(registry))), ending))
+    finally:
+        loop.close()
+    return 0
+
+
+def _report(link: socket.socket, report: Report) -> None:
+    try:
+        link.sendall(msgspec.json.encode(report) + b"\n")
+    except OSError:  # the parent is gone; that is seen, too, by who reads the link
+        _log.debug("nobody reads the worker's report")
+
+
+def _obey(link: socket.socket, loop: asyncio.AbstractEventLoop, ending: asyncio.Future[bytes]) -> None:
+    """Do what the parent says; if it is gone, let others have the port, as if they took over."""
+    try:
+        order = link.recv(1)
+    except ConnectionResetError:
+        order = b""
+    loop.remove_reader(link)
+    _end(ending, order or RETIRE)
+
+
+def _end(ending: asyncio.Future[bytes], order: bytes) -> None:
+    if not ending.done():
+        ending.set_result(order)
+
+
+async def run(gateway: Gateway, listeners: Listeners, ready: Callable[[], Any], ending: asyncio.Future[bytes]) -> None:
+    """Serve until told to end, by STOP or RETIRE of gateway/workers.py; then let running calls end.
+
+    They have ``server.drain`` seconds. STOP means that nobody takes over: for ``server.grace`` seconds callers are told
+    so at /readyz, before nobody is let in any more. ``ready`` is called once.
+    """
+    from gateway.hosts.tornado import Host  # noqa: PLC0415 - who only imports the gateway needs no host
+
+    server = gateway.config.server
+    host = Host(gateway.service.admit, gateway.config.limits)
+    host.serve(listeners.calls)
+    ready()
+    order = await ending
+    if order == STOP and server.grace:
+        gateway.service.closing = True
+        _log.info("stopping; seconds until nobody is let in: %g", server.grace)
+        await asyncio.sleep(server.grace)
+    host.retire()
+    listeners.close()
+    if host.calls:
+        _log.info("stopping; calls that run: %d; seconds that they have: %g", len(host.calls), server.drain)
+    idle_too = order == RETIRE or server.grace > 0  # a proxy may be about to send a call on an idle connection
+    await _until(lambda: not host.calls and not (idle_too and host.connections), server.drain)
+    await host.close()
+    gateway.pool.abandon()
+    await _end_tasks()
+
+
+async def _until(done: Callable[[], bool], seconds: float) -> None:
+    """Wait until something is done, but no longer than some seconds."""
+    end = time.monotonic() + seconds
+    while not done() and time.monotonic() < end:  # noqa: ASYNC110 - calls and connections end in many ways
+        await asyncio.sleep(_TICK)
+
+
+async def _end_tasks() -> None:
+    """Cancel what is left, and wait a moment for it; a method that ignores its cancellation is not waited for."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=1)
+
+
+def listen(config: Config) -> Listeners:
+    """Open the sockets of a configuration.
+
+    Raises:
+        Failed: an address cannot be bound.
+
+    """
+    from gateway.hosts.tornado import bind  # noqa: PLC0415 - likewise
+
+    address, _, port = config.server.bind.rpartition(":")
+    try:
+        return Listeners(calls=tuple(bind(address.strip("[]"), int(port), config.limits.backlog)))
+    except (OSError, UnicodeError) as error:  # a host name can be one that has no bytes
+        reason = str(getattr(error, "strerror", None) or error).lower()
+        problem = f"cannot listen on {config.server.bind}: {reason}; choose another address with --bind HOST:PORT"
+        raise Failed([problem]) from None
+
+
+def url_of(config: Config, listeners: Listeners) -> str:
+    """Return the URL to POST to."""
+    address, port = listeners.calls[0].getsockname()[:2]
+    host = f"[{address}]" if ":" in address else address
+    return f"http://{host}:{port}{config.server.paths[0]}"
+
+
+def _count(workers: int | str) -> int:
+    return workers if isinstance(workers, int) else len(os.sched_getaffinity(0))
+
+
+def _log_process() -> None:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _log.info("python %s, %s, %d descriptors", sys.version.split()[0], expat.EXPAT_VERSION, descriptors)
+
+
+def _raise_descriptor_limit() -> None:
+    """Raise the limit of open files to what the system lets this process have: each connection takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,421 @@
+"""Workers under their parent: real processes, real signals, and callers that must not notice."""
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+from tests.wire import Wire, post, request
+
+SERVE = (sys.executable, "-m", "gateway", "serve")
+HANDLERS = """
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from gateway import method
+
+VERSION = {version}
+
+
+@method(run="inline")
+def version() -> int:
+    return VERSION
+
+
+@method(run="inline")
+def process() -> int:
+    return os.getpid()
+
+
+@method
+def block(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@method(timeout=60)
+def wait_for(file: str) -> str:
+    Path(file + ".started").touch()
+    while not Path(file).exists():
+        time.sleep(0.01)
+    return "done"
+"""
+
+
+class Fleet(Struct, kw_only=True):
+    """A running gateway: its parent process, its port, and its log so far."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    port: int
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        return self.process.wait(30)
+
+
+def eventually(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+
+
+def write_handlers(folder: Path, text: str | None = None, version: int = 1) -> None:
+    """Put a module into the folder; an older file's bytecode would do for a file of the same second and size."""
+    file = folder / "handlers" / "some.py"
+    file.parent.mkdir(exist_ok=True)
+    (file.parent / "__init__.py").touch()
+    file.write_text(text or HANDLERS.replace("{version}", str(version)))
+    moment = time.time() + version * 10
+    os.utime(file, (moment, moment))
+
+
+@contextmanager
+def fleet(
+    folder: Path, *settings: str, workers: int | None = 2, bind: str = "127.0.0.1:0", **variables: str
+) -> Iterator[Fleet]:
+    (folder / "conf").mkdir(exist_ok=True)
+    chosen = [f"server.bind={bind}"] if bind else []
+    chosen += [f"server.workers={workers}"] if workers else []
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*SERVE, *(word for setting in (*chosen, *settings) for word in ("--set", setting))],
+            cwd=folder,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **variables},
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline().decode()
+        match = re.match(r"gateway: ready at http://127\.0\.0\.1:(\d+)/", line)
+        assert match is not None, (line, (folder / "log").read_text())
+        yield Fleet(process=process, folder=folder, port=int(match[1]))
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def call(port: int, method: str, *params: object) -> object:
+    """Call a method on a connection of its own."""
+    body = msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": params, "id": 1})
+    return msgspec.json.decode(post(port, body).body)["result"]
+
+
+def processes(fleet: Fleet) -> set[object]:
+    """Ask for the workers' process ids, until as many as there are children have answered."""
+    children = Path(f"/proc/{fleet.process.pid}/task/{fleet.process.pid}/children").read_text().split()
+    return {int(child) for child in children}
+
+
+def alive(process: object) -> bool:
+    stat = Path(f"/proc/{process}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+class Callers:
+    """Callers that never pause, half of them on connections that they keep."""
+
+    def __init__(self, port: int, number: int = 4) -> None:
+        self.answers: list[object] = []
+        self.failures: list[str] = []
+        self._port = port
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._call, args=(kept % 2 == 0,)) for kept in range(number)]
+
+    def _call(self, keeps: bool) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        body = '{"jsonrpc":"2.0","method":"version","id":1}'
+        while not self._over.is_set():
+            try:
+                connection.request("POST", "/api", body, {"Content-Type": "application/json"})
+                self.answers.append(msgspec.json.decode(connection.getresponse().read())["result"])
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
+                self.failures.append(repr(error))
+                connection.close()
+            if not keeps:
+                connection.close()
+        connection.close()
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    write_handlers(tmp_path)
+    return tmp_path
+
+
+def test_as_many_workers_serve_as_are_asked_for(project: Path) -> None:
+    with fleet(project, workers=3) as running:
+        assert len(processes(running)) == 3
+        assert call(running.port, "process") in processes(running)
+        running.signal(signal.SIGTERM)
+        assert running.end() == 0
+
+
+def test_auto_is_one_worker_for_each_core(project: Path) -> None:
+    (project / "conf").mkdir()
+    (project / "conf" / "gateway.toml").write_text('[server]\nworkers = "auto"')
+    with fleet(project, workers=None) as running:
+        assert len(processes(running)) == len(os.sched_getaffinity(0))
+
+
+def test_a_crashed_worker_is_replaced_and_only_its_own_calls_fail(project: Path) -> None:
+    with fleet(project) as running, Callers(running.port) as callers:
+        before = processes(running)
+        with Wire(running.port) as wire:
+            wire.send(request("/api", {"Content-Type": "application/json"}, _json("wait_for", str(project / "go"))))
+            eventually((project / "go.started").exists, "the call does not run")
+            victim = next(iter(before))
+            os.kill(int(str(victim)), signal.SIGKILL)
+            eventually(lambda: len(processes(running) - before) == 1, "the worker is not replaced")
+            eventually(lambda: "was killed by signal 9; another one starts" in running.log, "it is not told")
+            (project / "go").touch()
+            answered = wire.read()
+        answers = len(callers.answers)
+        eventually(lambda: len(callers.answers) > answers + 50, "callers are not served")
+    assert len(callers.failures) <= len(callers._threads), "one call of each caller may have been in it"
+    assert answered is None or b"done" in answered.body
+
+
+def _json(method: str, *params: object) -> bytes:
+    return msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": params, "id": 1})
+
+
+def test_a_reload_takes_handlers_and_configuration_anew_and_loses_no_call(project: Path) -> None:
+    with fleet(project) as running, Callers(running.port) as callers, Wire(running.port) as wire:
+        before = processes(running)
+        wire.send(request("/api", {"Content-Type": "application/json"}, _json("wait_for", str(project / "go"))))
+        eventually((project / "go.started").exists, "the call does not run")
+        for version in (2, 3):
+            write_handlers(project, version=version)
+            running.signal(signal.SIGHUP)
+            eventually(lambda version=version: version in callers.answers[-20:], "it does not reload")  # type: ignore[misc]
+        (project / "go").touch()
+        response = wire.read()
+        assert response is not None
+        assert b"done" in response.body
+        assert response.headers["connection"] == "close"
+        eventually(lambda: len(processes(running)) == 2, "the old workers do not end")
+        assert not processes(running) & before
+    assert callers.failures == []
+    assert callers.answers[0] == 1
+    assert callers.answers[-1] == 3
+
+
+@pytest.mark.parametrize(
+    ("toml", "handlers", "problem"),
+    [
+        ("[limits]\ntimout = 5", None, "there is no option limits.timout; did you mean limits.timeout?"),
+        ("", "from nowhere import nothing", "No module named 'nowhere'"),
+        ("[server]\nbind = '192.0.2.1:1'", None, ""),
+    ],
+)
+def test_a_reload_of_what_is_wrong_changes_nothing_and_says_what_is(
+    toml: str, handlers: str | None, problem: str, project: Path
+) -> None:
+    with fleet(project) as running:
+        before = processes(running)
+        (project / "conf" / "gateway.toml").write_text(toml)
+        write_handlers(project, handlers, version=2)
+        running.signal(signal.SIGHUP)
+        if problem:
+            eventually(lambda: "not reloaded, nothing has changed: " in running.log, "it is not told")
+            assert problem in running.log
+            eventually(lambda: processes(running) == before, "the workers are others")
+            assert call(running.port, "version") == 1
+        else:  # the address of the command line wins over the file's
+            eventually(lambda: "reloaded" in running.log, "it does not reload")
+        write_handlers(project, version=3)
+        (project / "conf" / "gateway.toml").write_text("")
+        running.signal(signal.SIGHUP)
+        eventually(lambda: call(running.port, "version") == 3, "it does not reload what is right again")
+
+
+def test_a_reload_can_change_the_number_of_workers_and_the_address(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (project / "conf").mkdir()
+    configured = project / "conf" / "gateway.toml"
+    configured.write_text(f"[server]\nbind = '127.0.0.1:{port}'\nworkers = 1")
+    with fleet(project, workers=None, bind="") as running:
+        configured.write_text("[server]\nbind = '127.0.0.2:0'\nworkers = 3")
+        running.signal(signal.SIGHUP)
+        eventually(lambda: len(processes(running)) == 3, "there are not three workers")
+        eventually(lambda: _is_refused(port), "the old address still answers")
+
+
+def _is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_a_first_start_that_fails_is_told_and_leaves_nothing(project: Path) -> None:
+    write_handlers(project, "1 / 0")
+    command = [*SERVE, "--bind", "127.0.0.1:0", "--workers", "3"]
+    ended = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("gateway: handlers.some: it cannot be imported:\n")
+    assert ended.stderr.count("ZeroDivisionError") == 1
+
+
+def test_a_worker_that_dies_while_it_starts_ends_the_start(project: Path) -> None:
+    write_handlers(project, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    command = [*SERVE, "--bind", "127.0.0.1:0"]
+    ended = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "gateway: a worker was killed by signal 9 while it started\n"
+
+
+def test_a_worker_that_keeps_crashing_is_started_more_and_more_slowly(project: Path) -> None:
+    with fleet(project, workers=1) as running:
+        for crash in range(3):
+            (victim,) = processes(running)
+            os.kill(int(str(victim)), signal.SIGSEGV)
+            eventually(lambda crash=crash: running.log.count("another one starts") == crash + 1, "it is not told")  # type: ignore[misc]
+            eventually(lambda victim=victim: processes(running) not in ({victim}, set()), "it is not replaced")  # type: ignore[misc]
+        pauses = re.findall(r"was killed by signal 11; another one starts in (\S+) s", running.log)
+        assert pauses == ["0", "0.4", "0.8"]
+        assert call(running.port, "version") == 1
+
+
+def test_sigterm_to_a_worker_only_replaces_it(project: Path) -> None:
+    with fleet(project, workers=1) as running:
+        (victim,) = processes(running)
+        os.kill(int(str(victim)), signal.SIGTERM)
+        eventually(lambda: processes(running) not in ({victim}, set()), "it is not replaced")
+        assert "ended with exit code 0; another one starts" in running.log
+        assert call(running.port, "version") == 1
+
+
+def test_the_grace_before_the_end(project: Path) -> None:
+    with fleet(project, "server.grace=2") as running, Callers(running.port) as callers:
+        assert _readiness(running.port) == 200
+        running.signal(signal.SIGTERM)
+        eventually(lambda: _readiness(running.port) == 503, "it stays ready")
+        answers = len(callers.answers)
+        eventually(lambda: len(callers.answers) > answers + 20, "it serves nobody in its grace")
+        callers.__exit__()
+        assert callers.failures == []
+        assert running.end() == 0
+
+
+def _readiness(port: int) -> int:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status
+
+
+def test_running_calls_end_before_their_worker_does(project: Path) -> None:
+    with fleet(project) as running, Wire(running.port) as wire:
+        wire.send(request("/api", {"Content-Type": "application/json"}, _json("wait_for", str(project / "go"))))
+        eventually((project / "go.started").exists, "the call does not run")
+        running.signal(signal.SIGTERM)
+        eventually(lambda: _is_refused(running.port), "it still lets callers in")
+        (project / "go").touch()
+        response = wire.read()
+        assert response is not None
+        assert b"done" in response.body
+        assert running.end() == 0
+
+
+def test_workers_end_when_their_parent_is_killed(project: Path) -> None:
+    with fleet(project) as running:
+        left = processes(running)
+        running.signal(signal.SIGKILL)
+        running.end()
+        eventually(lambda: not any(map(alive, left)), "the workers stay")
+        assert _is_refused(running.port)
+
+
+def test_a_worker_that_does_not_end_is_killed(project: Path) -> None:
+    with fleet(project, "server.drain=0", workers=1) as running:
+        (stuck,) = processes(running)
+        os.kill(int(str(stuck)), signal.SIGSTOP)
+        running.signal(signal.SIGTERM)
+        assert running.end() == 0
+        assert "does not end, and is killed" in running.log
+        assert not alive(stuck)
+
+
+def test_the_pid_file_and_the_command_that_reloads(project: Path) -> None:
+    with fleet(project, "server.pid_file=gateway.pid") as running:
+        eventually((project / "gateway.pid").exists, "there is no file")
+        assert (project / "gateway.pid").read_text() == f"{running.process.pid}\n"
+        write_handlers(project, version=2)
+        told = _reload(project)
+        assert told.stdout == (
+            f"gateway: process {running.process.pid} takes configuration and methods anew; its log says what comes of"
+            " it\n"
+        )
+        eventually(lambda: call(running.port, "version") == 2, "it does not reload")
+        write_handlers(project, "1 / 0", version=3)
+        told = _reload(project)
+        assert told.returncode == 1
+        assert "ZeroDivisionError" in told.stderr
+        running.signal(signal.SIGTERM)
+        assert running.end() == 0
+    assert not (project / "gateway.pid").exists()
+    write_handlers(project)
+    assert _reload(project).stderr == "gateway: gateway.pid: no such file or directory; is the gateway running?\n"
+
+
+def _reload(project: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "gateway", "reload", "--set", "server.pid_file=gateway.pid"]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_systemd_is_told_what_happens(project: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(project / "notify"))
+        told.settimeout(30)
+        with fleet(project, NOTIFY_SOCKET=str(project / "notify")) as running:
+            assert told.recv(4096) == b"READY=1"
+            running.signal(signal.SIGHUP)
+            assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+", told.recv(4096))
+            assert told.recv(4096) == b"READY=1"
+            running.signal(signal.SIGTERM)
+            assert told.recv(4096) == b"STOPPING=1"
+            assert running.end() == 0
+
+
+def test_rates_hold_over_all_workers(project: Path) -> None:
+    with fleet(project, "limits.client_rate=0.01", "limits.client_burst=10", workers=3) as running:
+        statuses = [post(running.port, _json("version")).status for _ in range(20)]
+    assert statuses == [200] * 10 + [429] * 10
