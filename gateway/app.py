@@ -92,7 +92,8 @@ def door(*served: Registry | str) -> Door:
     Args:
         served: registries, and names of modules as ``gateway serve`` takes them; without any, ``server.modules``.
 
-    The rest comes from conf/gateway.toml, if there is one, and the environment. The log is left to the program.
+    What a registry is given before the first request is served with it. The rest comes from conf/gateway.toml, if there
+    is one, and the environment. The log is left to the program.
 
     Raises:
         ConfigError: the configuration is wrong, or the process cannot serve safely.
@@ -102,27 +103,29 @@ def door(*served: Registry | str) -> Door:
     """
     config = load(None, os.environ, ())
     names = [name for name in served if isinstance(name, str)]
-    registry = load_registry(names or config.server.modules) if names or not served else Registry()
-    for own in served:
-        if isinstance(own, Registry):
-            registry.mount(own)
-    return door_of(config, registry)
+    loaded = [load_registry(names or config.server.modules)] if names or not served else []
+    return door_of(config, *loaded, *(own for own in served if isinstance(own, Registry)))
 
 
-def door_of(config: Config, registry: Registry) -> Door:
-    """Make a door of a configuration and a registry.
+def door_of(config: Config, *registries: Registry) -> Door:
+    """Make a door of a configuration and registries.
 
     Raises:
         ConfigError: the process cannot serve safely.
-        RegistrationError: a method has the name of one of the gateway's own.
+        RegistrationError: two methods have the same name.
 
     """
     check_hashes()
     buckets = Buckets()
-    build(config, registry, buckets)  # what is wrong is told now, and not to the first caller
-    return Door(
-        open=lambda: build(config, registry, buckets).service.admit, limits=config.limits, paths=config.server.paths
-    )
+
+    def together() -> Gateway:
+        served = Registry()
+        for registry in registries:
+            served.mount(registry)
+        return build(config, served, buckets)
+
+    together()  # what is wrong is told now, and not to the first caller
+    return Door(open=lambda: together().service.admit, limits=config.limits, paths=config.server.paths)
 
 
 def check_hashes() -> None:

@@ -4,6 +4,7 @@ conf/uwsgi.ini is what comes of the defaults. Every number in it is one of the g
 """
 
 import math
+import shlex
 from collections.abc import Mapping
 
 from gateway.config import Config
@@ -14,15 +15,15 @@ _ANNOUNCED = 64  # times limits.max_body; uWSGI hangs up on what announces more,
 _UWSGI = """\
 # uWSGI in front of gateway.wsgi, behind nginx. Made by "gateway uwsgi" of gateway.toml: change the numbers there, and
 # make it anew. Started as
-#     uwsgi --ini conf/uwsgi.ini
-# with SIGTERM it stops, with SIGHUP it takes configuration and methods anew; running calls end in both, and callers who
-# come meanwhile wait.
+#     {environment}uwsgi --ini conf/uwsgi.ini
+# it stops with SIGTERM, and takes configuration and methods anew with SIGHUP; running calls end, and callers who come
+# during a reload wait.
 
 [uwsgi]
 strict = true
 module = gateway.wsgi
 need-app = true
-{environment}
+
 # server.bind. It speaks HTTP for a proxy, which waits for slow clients: here each connection holds a thread. (The
 # option http would put a process of uWSGI's between, which cuts off running calls when it is reloaded.)
 http-socket = {bind}
@@ -57,7 +58,7 @@ socket-timeout = {socket_timeout}
 # limits.body_timeout for the request, limits.write_timeout for the answer, and limits.linger.
 harakiri = {harakiri}
 
-# SIGTERM stops it as SIGHUP does; calls then have the seconds of server.drain to end.
+# SIGTERM has it stop when all calls have ended, each by its deadline. At SIGHUP they have the seconds of server.drain.
 hook-master-start = unix_signal:15 gracefully_kill_them_all
 worker-reload-mercy = {mercy}
 reload-mercy = {mercy}
@@ -78,12 +79,13 @@ def render(config: Config, registry: Registry, environment: Mapping[str, str]) -
     Args:
         config: of its numbers; what gateway.wsgi loads when uWSGI runs has to say the same.
         registry: of its deadlines.
-        environment: variables that gateway.wsgi is to find beside those of the process.
+        environment: variables that gateway.wsgi has to find for that. (uWSGI's option env comes too late for Python
+            where uWSGI is a wheel.)
 
     """
     limits, mercy = config.limits, max(1, math.ceil(config.server.drain))
     deadline = max([limits.timeout, *(method.options.timeout or 0 for _, method in registry.methods())])
-    variables = "".join(f"env = {name}={value.replace('%', '%%')}\n" for name, value in environment.items())
+    variables = "".join(f"{name}={shlex.quote(value)} " for name, value in environment.items())
     return _UWSGI.format(
         environment=variables,
         bind=config.server.bind,
