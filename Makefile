@@ -6,14 +6,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# need PROGRAM,PACKAGE,PURPOSE: install a program that the tests run
+need = command -v $(1) >/dev/null || { command -v apt-get >/dev/null && \
+	{ apt-get install -y -qq $(2) || { apt-get update -qq && apt-get install -y -qq $(2); }; } >/dev/null; } || \
+	{ echo "$(3) is tested with $(1): install it (Debian's package is $(2)), and try again"; exit 1; }
+
 .PHONY: run test check bench clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
 
 test: check
-	@command -v curl >/dev/null || { command -v apt-get >/dev/null && apt-get install -y -qq curl; } || \
-		{ echo "The README's examples are tested with curl: install it, and try again"; exit 1; }
+	@$(call need,curl,curl,what the README shows)
+	@$(call need,systemd-analyze,systemd,the systemd unit)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --fail-under=100 --include='gateway/codecs/*,gateway/faults.py,gateway/dispatch.py'

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +26,14 @@ class Server(Struct, frozen=True, kw_only=True):
 
     def at(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
+
+
+def eventually(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    """Wait until something is true, or fail and say what is not."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
 
 
 @contextmanager

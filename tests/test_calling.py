@@ -22,7 +22,7 @@ from gateway import (
     current_context,
 )
 from tests.conftest import Logged
-from tests.serving import Server, serving
+from tests.serving import Server, eventually, serving
 from tests.wire import Response, Wire, post, request
 
 registry = Registry()
@@ -274,37 +274,28 @@ def read(wire: Wire) -> dict[str, Any]:
     return decoded(response)
 
 
-def eventually(condition: Any) -> None:
-    """Wait until something becomes true that another thread makes true."""
-    for _ in range(1000):
-        if condition():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it did not become true")
-
-
 def test_an_async_method_is_cancelled_at_its_deadline(server: Server) -> None:
     error = call(server, "wait_for_ever")["error"]
     assert error == {"code": DeadlineExceeded().code, "message": "Deadline exceeded: no answer within 0.2 s"}
-    eventually(lambda: cancelled == ["wait_for_ever"])
+    eventually(lambda: cancelled == ["wait_for_ever"], "it did not become true")
 
 
 def test_a_method_that_ignores_its_cancellation_does_not_hold_up_the_answer(server: Server) -> None:
     stubborn_may_end.clear()
     assert call(server, "ignore_cancellation")["error"]["code"] == DeadlineExceeded().code
-    eventually(lambda: "ignored" in cancelled)
+    eventually(lambda: "ignored" in cancelled, "it did not become true")
     stubborn_may_end.set()
 
 
 def test_a_blocked_thread_keeps_its_place_until_it_ends_and_is_counted_as_overdue(server: Server) -> None:
     pool = server.gateway.pool
     assert call(server, "block")["error"]["code"] == DeadlineExceeded().code
-    eventually(lambda: (pool.busy, pool.overdue) == (1, 1))
+    eventually(lambda: (pool.busy, pool.overdue) == (1, 1), "it did not become true")
     error = call(server, "block")["error"]  # the method's one place is taken, so it waits until its own deadline
     assert error["code"] == DeadlineExceeded().code
-    eventually(lambda: (pool.busy, pool.overdue) == (1, 1))
+    eventually(lambda: (pool.busy, pool.overdue) == (1, 1), "it did not become true")
     gate.set()
-    eventually(lambda: (pool.busy, pool.overdue) == (0, 0))
+    eventually(lambda: (pool.busy, pool.overdue) == (0, 0), "it did not become true")
     assert call(server, "block")["result"] == "done"
 
 
@@ -341,7 +332,10 @@ def test_more_calls_than_running_and_waiting_places_are_told_to_come_back(server
     for _ in wires:
         assert started.acquire(timeout=10)
     wires += [send(server, "hold") for _ in range(3)]
-    eventually(lambda: "retry_after" in str(call(server, "hold", headers={"X-Request-Timeout": "0.3"})))
+    eventually(
+        lambda: "retry_after" in str(call(server, "hold", headers={"X-Request-Timeout": "0.3"})),
+        "it did not become true",
+    )
     error = call(server, "hold")["error"]
     assert error["code"] == -32003
     assert error["message"].startswith("Overloaded: ")

@@ -97,7 +97,7 @@ MADE: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serving(registry) as server:
+    with serving(registry, {"access.origins": "http://example.com"}) as server:
         yield server
 
 

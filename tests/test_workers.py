@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -19,6 +19,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
+from tests.serving import eventually
 from tests.wire import Wire, post, request
 
 SERVE = (sys.executable, "-m", "gateway", "serve")
@@ -74,13 +75,6 @@ class Fleet(Struct, kw_only=True):
 
     def end(self) -> int:
         return self.process.wait(30)
-
-
-def eventually(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
 
 
 def write_handlers(folder: Path, text: str | None = None, version: int = 1) -> None:

@@ -19,10 +19,11 @@ class Response(Struct, frozen=True, kw_only=True):
 
 
 class Wire:
-    """A connection to 127.0.0.1."""
+    """A connection to 127.0.0.1, from there or from another address of this machine; from ::1 it goes to ::1."""
 
-    def __init__(self, port: int, timeout: float = 10) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(self, port: int, timeout: float = 10, source: str = "127.0.0.1") -> None:
+        host = "::1" if ":" in source else "127.0.0.1"
+        self.socket = socket.create_connection((host, port), timeout=timeout, source_address=(source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.received = b""
 
