@@ -8,9 +8,15 @@ from gateway import Registry
 registry = Registry()
 
 
+FORKED: list[int] = []
+os.register_at_fork(after_in_child=lambda: FORKED.append(os.getpid()))
+
+
 @registry.register
-def process() -> int:
-    return os.getpid()
+def process() -> tuple[int, list[int]]:
+    """Take a moment, so that calls at once come to several processes; tell this one, and what forks it knows of."""
+    time.sleep(0.1)
+    return os.getpid(), FORKED
 
 
 @registry.register

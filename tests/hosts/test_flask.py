@@ -1,6 +1,8 @@
 """The Flask blueprint: the program of old Flask extensions, and a door beside other pages of an app."""
 
 import json
+import os
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -13,7 +15,8 @@ from flask.testing import FlaskClient
 from gateway import RegistrationError, Registry, door
 from gateway.config import ConfigError
 from gateway.hosts.flask import blueprint
-from tests.test_origins import output, running
+from tests.test_origins import ROOT, output, running
+from tests.uwsgi import free_port, until
 
 registry = Registry()
 ADD = {"jsonrpc": "2.0", "method": "add", "params": [2, 3], "id": 1}
@@ -78,6 +81,40 @@ def test_a_few_lines_put_a_handler_into_an_app_and_its_clients_call_it(tmp_path:
         assert output(CALLER, url) == ["Hello, world!", "Hello, Ada!", "1 a name is needed"]
 
 
+def test_the_page_on_moving_says_what_happens(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "migrating.md").read_text("utf-8").partition("<!-- flask: moved -->\n")[2]
+    program, console = page.split("```python\n")[1].split("```")[0], page.split("```text\n")[1].split("```")[0]
+    (tmp_path / "moved.py").write_text(program)
+    serve, *examples = console.split("$ ")[1:]
+    port = str(free_port())
+    command = [str(Path(sys.executable).parent / word) if word == "flask" else word for word in serve.split()[:-1]]
+    log = tmp_path / "flask.log"
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            [port if word == "8000" else word for word in command], cwd=tmp_path, stdout=errors, stderr=errors
+        ) as server,
+    ):
+        try:
+            until(lambda: "Running on" in log.read_text() or server.poll() is not None)
+            assert len(examples) == 2
+            for example in examples:
+                typed, _, expected = example.partition("\n")
+                assert printed_by(typed.replace(":8000", f":{port}")) == expected
+        finally:
+            server.terminate()
+
+
+def printed_by(command: str) -> str:
+    """Type a command into a shell, and return what it prints."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shell = ["/bin/bash", "-c", command]
+    done = subprocess.run(
+        shell, capture_output=True, text=True, timeout=60, check=True, env={**os.environ, "PATH": path}
+    )
+    return f"{done.stdout.rstrip()}\n"
+
+
 def test_it_speaks_both_protocols_at_the_doors_paths_and_leaves_the_root_to_the_app() -> None:
     app = client()
     for path in ("/api", "/RPC2", "/jsonrpc"):
@@ -95,6 +132,7 @@ def test_the_door_answers_all_verbs_itself(verb: str) -> None:
     response = client().open("/api", method=verb)
     assert response.status_code == 405
     assert response.headers["Allow"] == "POST"
+    assert "X-Request-ID" in response.headers
     assert (response.data == b"") == (verb == "HEAD")
 
 

@@ -436,7 +436,7 @@ def test_the_standard_librarys_server_serves_it(wrapped: Callable[[Any], Any]) -
 
 def test_a_refused_upload_sees_its_answer() -> None:
     with serving(host()) as port, Wire(port) as wire:
-        wire.send(request("/api", {"Content-Type": "text/xml"}, b"<" * 3_000_000))
+        wire.send(request("/api", {"Content-Type": "text/xml"}, b"<" * 30_000_000))
         response = wire.read()
     assert response is not None
     assert response.status == 413
