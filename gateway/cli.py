@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 import msgspec
 
-from gateway import app, client, uwsgi
+from gateway import app, client, tls, uwsgi
 from gateway.access import make_key
 from gateway.config import Config, ConfigError, load, variable_of
 from gateway.loading import LoadError, load_registry
@@ -198,6 +198,10 @@ def _checked(modules: tuple[str, ...], file: Path | None, settings: tuple[str, .
         config = load(file, os.environ, settings)
     except ConfigError as error:
         config, problems = error.config, error.problems
+    try:
+        tls.load(config.tls)
+    except ConfigError as error:
+        problems += error.problems
     try:
         registry = load_registry(modules or config.server.modules)
     except LoadError as error:

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -21,28 +22,24 @@ from xml.parsers import expat
 import msgspec
 from msgspec import Struct
 
-from gateway import log
+from gateway import log, tls
 from gateway.app import Gateway, build, check_hashes
 from gateway.config import Config, ConfigError, load
 from gateway.loading import LoadError, load_registry
 from gateway.loops import new_event_loop
 from gateway.methods import Registry
 from gateway.rates import Buckets
-from gateway.workers import RETIRE, STOP, Failed, Generation, Report, supervise
+from gateway.workers import RETIRE, START, STOP, Failed, Generation, Report, supervise
 
 _log = logging.getLogger("gateway")
 _TICK = 0.02  # seconds between two looks at what has not ended yet
 
 
 class Listeners(Struct, frozen=True, kw_only=True):
-    """The sockets of a gateway."""
+    """The sockets of a gateway, and how connections on them are encrypted; None for not at all."""
 
     calls: tuple[socket.socket, ...]
-
-    def close(self) -> None:
-        """Close them, in this process."""
-        for listener in self.calls:
-            listener.close()
+    tls: ssl.SSLContext | None = None
 
 
 class Source(Struct, frozen=True, kw_only=True):
@@ -66,7 +63,7 @@ def serve(registry: Registry, bind: str = "127.0.0.1:8000") -> None:
     Everything else comes from conf/gateway.toml, if there is one, and the environment.
 
     Raises:
-        ConfigError: the configuration is wrong, or the process cannot serve safely.
+        ConfigError: the configuration or a file of [tls] is wrong, or the process cannot serve safely.
         Failed: the address cannot be bound.
 
     """
@@ -75,16 +72,16 @@ def serve(registry: Registry, bind: str = "127.0.0.1:8000") -> None:
     check_hashes()
     _raise_descriptor_limit()
     _log_process()
-    listeners = listen(config)
+    listeners = Listeners(calls=listen(config), tls=tls.load(config.tls))
     loop = new_event_loop()
     ending: asyncio.Future[bytes] = loop.create_future()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, loop, ending)
     url = url_of(config, listeners)
     try:
-        loop.run_until_complete(
-            run(build(config, registry), listeners, lambda: print(f"gateway: ready at {url}", flush=True), ending)  # noqa: T201
-        )
+        gateway = build(config, registry)
+        loop.call_soon(lambda: print(f"gateway: ready at {url}", flush=True))  # noqa: T201
+        loop.run_until_complete(run(gateway, listeners, ending))
     finally:
         loop.close()
 
@@ -128,11 +125,12 @@ class _Fleet:
         """Read the configuration, and open what is new in it."""
         try:
             config = load(self._source.file, os.environ, self._source.settings)
+            context = tls.load(config.tls)
         except ConfigError as error:
             raise Failed(error.problems) from None
         before = {generation: planned for generation, planned in self._planned.items() if generation is serving}
-        kept = [listeners for old, listeners in before.values() if old.server.bind == config.server.bind]
-        listeners = kept[0] if kept else listen(config)
+        kept = [listeners.calls for old, listeners in before.values() if old.server.bind == config.server.bind]
+        listeners = Listeners(calls=kept[0] if kept else listen(config), tls=context)
         generation = Generation(
             workers=_count(config.server.workers),
             work=lambda _, link: _work(config, self._source.modules, listeners, self._buckets, link),
@@ -178,13 +176,16 @@ def _work(config: Config, modules: tuple[str, ...], listeners: Listeners, bucket
     except LoadError as error:
         _report(link, Report(problems=error.problems))
         return 1
+    gateway = build(config, registry, buckets)
+    _report(link, Report(methods=len(registry)))
+    if link.recv(1) != START:
+        return 0
     loop = new_event_loop()
     ending: asyncio.Future[bytes] = loop.create_future()
     loop.add_reader(link, _obey, link, loop, ending)
     loop.add_signal_handler(signal.SIGTERM, _end, ending, STOP)
     try:
-        gateway = build(config, registry, buckets)
-        loop.run_until_complete(run(gateway, listeners, lambda: _report(link, Report(methods=len(registry))), ending))
+        loop.run_until_complete(run(gateway, listeners, ending))
     finally:
         loop.close()
     return 0
@@ -212,38 +213,37 @@ def _end(ending: asyncio.Future[bytes], order: bytes) -> None:
         ending.set_result(order)
 
 
-async def run(gateway: Gateway, listeners: Listeners, ready: Callable[[], Any], ending: asyncio.Future[bytes]) -> None:
+async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[bytes]) -> None:
     """Serve until told to end, by STOP or RETIRE of gateway/workers.py; then let running calls end.
 
     They have ``server.drain`` seconds. STOP means that nobody takes over: for ``server.grace`` seconds callers are told
-    so at /readyz, before nobody is let in any more. ``ready`` is called once.
+    so at /readyz, before nobody is let in any more.
     """
     from gateway.hosts.tornado import Host  # noqa: PLC0415 - who only imports the gateway needs no host
 
     server = gateway.config.server
     host = Host(gateway.service.admit, gateway.config.limits)
-    host.serve(listeners.calls)
-    ready()
+    host.serve(listeners.calls, listeners.tls)
     order = await ending
     if order == STOP and server.grace:
         gateway.service.closing = True
         _log.info("stopping; seconds until nobody is let in: %g", server.grace)
         await asyncio.sleep(server.grace)
     host.retire()
-    listeners.close()
     if host.calls:
         _log.info("stopping; calls that run: %d; seconds that they have: %g", len(host.calls), server.drain)
-    idle_too = order == RETIRE or server.grace > 0  # a proxy may be about to send a call on an idle connection
-    await _until(lambda: not host.calls and not (idle_too and host.connections), server.drain)
+    end = time.monotonic() + server.drain
+    await host.drain(server.drain)
+    if order == RETIRE or server.grace:  # a proxy may be about to send a call on an idle connection
+        await _until(lambda: not len(host.clients), end)
     await host.close()
     gateway.pool.abandon()
     await _end_tasks()
 
 
-async def _until(done: Callable[[], bool], seconds: float) -> None:
-    """Wait until something is done, but no longer than some seconds."""
-    end = time.monotonic() + seconds
-    while not done() and time.monotonic() < end:  # noqa: ASYNC110 - calls and connections end in many ways
+async def _until(done: Callable[[], bool], end: float) -> None:
+    """Wait until something is done, but no longer than to a moment of ``time.monotonic()``."""
+    while not done() and time.monotonic() < end:  # noqa: ASYNC110 - connections end in many ways
         await asyncio.sleep(_TICK)
 
 
@@ -256,18 +256,18 @@ async def _end_tasks() -> None:
         await asyncio.wait(left, timeout=1)
 
 
-def listen(config: Config) -> Listeners:
+def listen(config: Config) -> tuple[socket.socket, ...]:
     """Open the sockets of a configuration.
 
     Raises:
         Failed: an address cannot be bound.
 
     """
-    from gateway.hosts.tornado import bind  # noqa: PLC0415 - likewise
+    from gateway.hosts.listening import bind  # noqa: PLC0415 - likewise
 
     address, _, port = config.server.bind.rpartition(":")
     try:
-        return Listeners(calls=tuple(bind(address.strip("[]"), int(port), config.limits.backlog)))
+        return tuple(bind(address.strip("[]"), int(port), config.limits.backlog))
     except (OSError, UnicodeError) as error:  # a host name can be one that has no bytes
         reason = str(getattr(error, "strerror", None) or error).lower()
         problem = f"cannot listen on {config.server.bind}: {reason}; choose another address with --bind HOST:PORT"
@@ -278,7 +278,7 @@ def url_of(config: Config, listeners: Listeners) -> str:
     """Return the URL to POST to."""
     address, port = listeners.calls[0].getsockname()[:2]
     host = f"[{address}]" if ":" in address else address
-    return f"http://{host}:{port}{config.server.paths[0]}"
+    return f"{'http' if listeners.tls is None else 'https'}://{host}:{port}{config.server.paths[0]}"
 
 
 def _count(workers: int | str) -> int:

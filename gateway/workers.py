@@ -4,14 +4,15 @@
 
 The parent opens the sockets, forks, and then only waits: it loads no handlers, runs no event loop and has no threads,
 so there is nothing in it that a fork could harm or a method could crash. A worker reports once that it is ready, or
-what keeps it from being so. Both hold an end of a socket pair, and see on it when the other is gone.
+what keeps it from being so, and serves when it is told to. Both hold an end of a socket pair, and see on it when the
+other is gone.
 
     SIGTERM, SIGINT    all workers stop: they are not ready for the configured grace, then accept nothing more, and have
                        the configured drain to finish running calls; then the parent ends with 0. At a second signal all
                        of them end at once
-    SIGHUP             a new generation is planned and started beside the old one. Once all of it is ready, the old one
-                       accepts nothing more and ends when its calls and connections have; if any of it fails, it is
-                       ended again, the log says why, and nothing has changed
+    SIGHUP             a new generation is planned and forked beside the old one. Once all of it is ready, it serves,
+                       and the old one accepts nothing more and ends when its calls and connections have; if any of it
+                       fails, it is ended again before it has served, the log says why, and nothing has changed
 
 The sockets are the parent's and shared by all, so connections that wait to be accepted outlive any worker. systemd is
 told what it wants to know (sd_notify(3)) where it asks for it.
@@ -30,6 +31,7 @@ from typing import NoReturn
 import msgspec
 from msgspec import Struct
 
+START = b"g"
 STOP = b"s"
 RETIRE = b"r"
 
@@ -61,7 +63,8 @@ class Generation(Struct, frozen=True, kw_only=True, eq=False):
     Attributes:
         workers: how many.
         work: what each of them does, given its slot (the smallest number that no living worker has) and its end of the
-            socket pair, on which it sends its Report and is sent STOP or RETIRE; what it returns is its exit code.
+            socket pair, on which it sends its Report and is sent START and then STOP or RETIRE; what it returns is its
+            exit code.
         listeners: the sockets that it accepts from.
         grace: seconds from STOP to the end of accepting.
         drain: seconds that running calls have then.
@@ -146,7 +149,8 @@ class _Parent:
         self._try(self._plan(None))
         while self._workers or self._due:
             for key, _ in self._selector.select(self._pause()):
-                key.data()
+                if self._selector.get_map().get(key.fd) is key:  # else the one before has dropped it
+                    key.data()
             self._do_what_is_due()
         signal.set_wakeup_fd(-1)
         self._stop_listening()
@@ -221,7 +225,9 @@ class _Parent:
     def _read(self, worker: _Worker) -> None:
         try:
             data = worker.link.recv(65536)
-        except (ConnectionResetError, BlockingIOError):  # it has ended, and not read, or has children that have not
+        except BlockingIOError:  # it has ended, and left children that hold its end
+            return
+        except ConnectionResetError:  # it has ended, and not read all that it was sent
             data = b""
         if not data:
             self._selector.unregister(worker.link)
@@ -236,7 +242,9 @@ class _Parent:
             return
         worker.is_ready = True
         generation = worker.generation
-        if generation is self._trial and all(other.is_ready for other in self._of(generation)):
+        if generation is not self._trial:
+            _send(worker, START)
+        elif all(other.is_ready for other in self._of(generation)):
             self._promote(generation, report)
 
     def _of(self, generation: Generation) -> list[_Worker]:
@@ -246,7 +254,9 @@ class _Parent:
         before, self._serving, self._trial = self._serving, generation, None
         self._due.clear()
         for worker in self._workers.values():
-            if worker.generation is not generation:
+            if worker.generation is generation:
+                _send(worker, START)
+            elif not worker.is_ending:
                 self._order(worker, RETIRE, worker.generation.drain)
         if before is not None:
             _close(set(before.listeners) - set(generation.listeners))
@@ -306,10 +316,7 @@ class _Parent:
     def _order(self, worker: _Worker, order: bytes, seconds: float) -> None:
         worker.is_ending = True
         worker.killed_at = time.monotonic() + seconds + _MERCY
-        try:
-            worker.link.send(order)
-        except OSError:
-            _log.debug("worker %d ends already", worker.slot)
+        _send(worker, order)
         if not worker.is_ready:  # it does not listen yet
             os.kill(worker.pid, signal.SIGTERM)
 
@@ -349,6 +356,13 @@ class _Parent:
         pause = min(_LONGEST_PAUSE, 0.1 * 2**self._crashes) if self._crashes > 1 else 0.0
         _log.warning("worker %d (process %d) %s; another one starts in %g s", worker.slot, worker.pid, how, pause)
         self._due.append((time.monotonic() + pause, worker.generation))
+
+
+def _send(worker: _Worker, order: bytes) -> None:
+    try:
+        worker.link.send(order)
+    except OSError:
+        _log.debug("worker %d ends already", worker.slot)
 
 
 def notify(state: str) -> None:

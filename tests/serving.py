@@ -10,7 +10,7 @@ from typing import Any
 import uvloop
 from msgspec import Struct
 
-from gateway import app, server
+from gateway import app, server, tls
 from gateway.config import load
 from gateway.methods import Registry
 from gateway.workers import STOP
@@ -42,16 +42,14 @@ def serving(registry: Registry, settings: Mapping[str, Any] | None = None) -> It
     chosen = [f"{name}={value}" for name, value in (settings or {}).items()]
     config = load(None, {}, ["server.bind=127.0.0.1:0", *chosen])
     gateway = app.build(config, registry)
-    listeners = server.listen(config)
+    listeners = server.Listeners(calls=server.listen(config), tls=tls.load(config.tls))
     url = server.url_of(config, listeners)
     loop = uvloop.new_event_loop()
     ending: asyncio.Future[bytes] = loop.create_future()
-    ready = threading.Event()
     thread = threading.Thread(
-        target=lambda: loop.run_until_complete(server.run(gateway, listeners, ready.set, ending)), daemon=True
+        target=lambda: loop.run_until_complete(server.run(gateway, listeners, ending)), daemon=True
     )
     thread.start()
-    assert ready.wait(10), "the gateway does not start"
     port = int(url.rpartition(":")[2].partition("/")[0])
     try:
         yield Server(url=url, port=port, gateway=gateway, loop=loop)

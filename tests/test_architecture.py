@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "loops"}
 GROUND |= {"threads", "networks", "rules"}
 MIDDLE = {"codecs", "methods", "layers", "access", "rates", "log", "hosts", "config", "client", "workers"}
-FLOW = {"dispatch", "introspection", "answering", "service", "loading", "uwsgi"}
+FLOW = {"dispatch", "introspection", "answering", "service", "loading", "tls", "uwsgi"}
 WIRING = {"app", "server", "wsgi", "cli", "__init__", "__main__"}
 ACROSS = {  # the only ways between rooms of one floor
     "values": {"faults"},

@@ -259,6 +259,53 @@ def test_a_reload_of_what_is_wrong_changes_nothing_and_says_what_is(
         eventually(lambda: call(running.port, "version") == 3, "it does not reload what is right again")
 
 
+ONLY_THE_FIRST = """
+from pathlib import Path
+
+from gateway import method
+
+Path(__file__).with_name("loaded").touch(exist_ok=False)
+
+
+@method(run="inline")
+def version() -> int:
+    return 2
+"""
+
+
+def test_a_reload_that_only_some_workers_survive_changes_nothing(project: Path) -> None:
+    with fleet(project, workers=2) as running, Callers(running.port) as callers:
+        write_handlers(project, ONLY_THE_FIRST, version=2)
+        running.signal(signal.SIGHUP)
+        eventually(lambda: "not reloaded, nothing has changed: " in running.log, "it is not told")
+        answers = len(callers.answers)
+        eventually(lambda: len(callers.answers) > answers + 50, "callers are not served")
+    assert callers.failures == []
+    assert set(callers.answers) == {1}
+
+
+def test_reloads_that_come_faster_than_workers_start(project: Path) -> None:
+    with fleet(project) as running, Callers(running.port) as callers:
+        for version in range(2, 8):
+            write_handlers(project, version=version)
+            running.signal(signal.SIGHUP)
+            time.sleep(0.03 * version)
+        eventually(lambda: 7 in callers.answers[-20:], "it does not reload")
+        eventually(lambda: len(processes(running)) == 2, "the old workers do not end")
+    assert callers.failures == []
+
+
+def test_a_signal_while_the_handlers_are_loaded_ends_it(project: Path) -> None:
+    write_handlers(project, "from pathlib import Path\nimport time\nPath('loading').touch()\ntime.sleep(600)")
+    command = [*SERVE, "--bind", "127.0.0.1:0"]
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        eventually((project / "loading").exists, "it does not load them")
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    assert "is killed" not in err
+
+
 def test_a_reload_can_change_the_number_of_workers_and_the_address(project: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -1,6 +1,7 @@
 """Raw HTTP on raw sockets: bytes out, responses in, and nothing in between that could mend either."""
 
 import socket
+import ssl
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -19,12 +20,19 @@ class Response(Struct, frozen=True, kw_only=True):
 
 
 class Wire:
-    """A connection to 127.0.0.1, from there or from another address of this machine; from ::1 it goes to ::1."""
+    """A connection to 127.0.0.1, in TLS if there is a context.
 
-    def __init__(self, port: int, timeout: float = 10, source: str = "127.0.0.1") -> None:
+    It comes from there, or from another address of this machine; from ::1 it goes to ::1.
+    """
+
+    def __init__(
+        self, port: int, timeout: float = 10, tls: ssl.SSLContext | None = None, source: str = "127.0.0.1"
+    ) -> None:
         host = "::1" if ":" in source else "127.0.0.1"
         self.socket = socket.create_connection((host, port), timeout=timeout, source_address=(source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.received = b""
 
     def __enter__(self) -> Self:

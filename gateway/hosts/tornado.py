@@ -1,4 +1,4 @@
-"""The Tornado host: HTTP/1 on sockets of this process.
+"""The Tornado host: HTTP/1 on sockets of this process, in the clear or in TLS.
 
     Tornado's parser -> HTTPRequest -> admit -> the body -> answer -> HTTPResponse -> Tornado's connection
 
@@ -7,169 +7,151 @@ cookies, no timer for each head and each body. Where it differs from Tornado's o
 
 A request is judged by its head, so that one that is refused never sees ``100 Continue``. A body beyond the limit is
 answered with 413 instead of 400, and what still comes of it is read and thrown away for a moment, because closing at
-once would reset the connection under the answer. Slow heads and bodies are ended by one sweep a second over all
-connections. A call that never waits is answered without a task, see gateway/eager.py.
+once would reset the connection under the answer. Clients that are slow, or too many, are ended by gateway/hosts/
+clients.py. A call that never waits is answered without a task, see gateway/eager.py.
 """
 
 import asyncio
 import logging
 import re
 import socket
+import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
+from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from typing import Any
 
-from msgspec import Struct
-from tornado import httputil, iostream, netutil
+from tornado import httputil
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 
 from gateway.eager import start
 from gateway.exchange import Admission, Admitted, HTTPRequest, HTTPResponse
+from gateway.hosts.clients import SWEEP, Client, Clients
+from gateway.hosts.listening import Listener
+from gateway.hosts.streams import Stream, TLSStream
 from gateway.limits import Limits
 
 log = logging.getLogger("gateway")
 
 _MARGIN = 2**20  # bytes; Tornado's own limit, answered with a bare 400, strikes only where a chunk says it is huge
 _UNBOUNDED = 2**62  # bytes; what is thrown away needs no limit but time
-_NEVER = float("inf")
 _STATUS_LINES: dict[int, str] = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
-_REQUEST_LINE = re.compile(rb"[\r\n]*[!#$%&'*+.^_`|~0-9A-Za-z-]*(?: |$)")  # RFC 9112, 3
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+;=%-]*)(?::[0-9]*)?", re.ASCII)  # RFC 3986, 3.2.2; no comma
+_ABSOLUTE = re.compile(r"https?://([^/?#]+)(.*)", re.ASCII | re.IGNORECASE)
 _LONGEST_LENGTH = 18  # digits; Tornado refuses what is longer, for it is beyond its own limit
 _TURN = 8  # requests of one connection, after which it is the others' turn; a client may send without waiting
 _SHORT = 2**15  # bytes of an answer for which Tornado's bookkeeping of writes costs more than the write itself
-_SWEEP = 1.0  # seconds; how late a timeout may come
-
-
-class _Connection(Struct, eq=False):
-    """A client's connection, and when it is closed if nothing happens until then."""
-
-    stream: "_Stream"
-    remote_ip: str
-    protocol: str = "http"
-    due: float = _NEVER
-    awaits_head: bool = False
-    requests: int = 0
-    suspected_at: int = -1
-    server: HTTP1ServerConnection | None = None
-
-
-class _Stream(iostream.IOStream):
-    """A client's stream, which sends what it has at once, always.
-
-    Tornado would switch that on and off again around each answer: two system calls, a twentieth of a short call.
-    """
-
-    def __init__(self, connection: socket.socket) -> None:
-        super().__init__(connection)
-        super().set_nodelay(True)
-
-    def set_nodelay(self, value: bool) -> None:  # noqa: FBT001 - Tornado's signature
-        """Leave it on."""
-
-    def holds_garbage(self) -> bool:
-        """Tell whether what the client has sent behind its last request cannot be the beginning of another one."""
-        return self._read_buffer_size > 0 and not _REQUEST_LINE.match(self._read_buffer)
 
 
 class Host(httputil.HTTPServerConnectionDelegate):
     """An HTTP server for one door.
 
     Attributes:
+        clients: who is connected.
         calls: the requests whose answers take their time.
-        is_retiring: whether each connection is closed after its next answer.
+        tls: how connections that are still to come are encrypted, None for not at all. It may be replaced at any time.
+        retired: whether each answer is the last one of its connection.
 
     """
 
     def __init__(self, admit: Admission, limits: Limits) -> None:
+        self.clients = Clients(limits)
         self.calls: set[asyncio.Task[None]] = set()
-        self.is_retiring = False
+        self.tls: ssl.SSLContext | None = None
+        self.retired = False
         self.admit = admit
         self.limits = limits
         self._parameters = HTTP1ConnectionParameters(
             max_header_size=limits.max_header, max_body_size=limits.max_body + _MARGIN
         )
-        self._connections: dict[object, _Connection] = {}
-        self._stop_accepting: list[Callable[[], None]] = []
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._listener: Listener
+        self._sweeper: asyncio.TimerHandle
+        self._quiet = asyncio.Event()
 
-    def serve(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept from sockets that listen; they stay the caller's."""
-        for listener in sockets:
-            self._stop_accepting.append(netutil.add_accept_handler(listener, self._accept))
+    def serve(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+        """Accept on sockets that are bound (gateway/hosts/listening.py), which are the host's own from now on."""
+        self.tls = tls
+        self._listener = Listener(sockets, self.clients.has_room, self._take)
         self._sweep()
 
     def retire(self) -> None:
-        """Accept nothing more, and close each connection that is left when it has had its next answer."""
-        for step in self._stop_accepting:
-            step()
-        self._stop_accepting.clear()
-        self.is_retiring = True
+        """Accept nothing more. What is connected goes on, and each connection ends with its next answer."""
+        self.retired = True
+        self._listener.close()
 
-    @property
-    def connections(self) -> int:
-        """How many clients are connected."""
-        return len(self._connections)
+    async def drain(self, seconds: float) -> None:
+        """Wait until no request is being read, beyond its head, or answered; for so long at most. Retire it first."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.clients.busy():
+                    self._quiet.clear()
+                    await self._quiet.wait()
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-        for connection in list(self._connections.values()):
-            if connection.server is not None:
-                await connection.server.close()
-
-    def _accept(self, accepted: socket.socket, address: tuple[str, int]) -> None:
-        stream = _Stream(accepted)
-        connection = _Connection(stream, address[0])
-        server = HTTP1ServerConnection(stream, self._parameters, connection)
-        connection.server = server
-        self._connections[server] = connection
-        server.start_serving(self)
+        self._sweeper.cancel()
+        for client in self.clients.all():
+            client.stream.close()
+            if client.server is not None:
+                await client.server.close()
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> "_Exchange":
         """Make the delegate of a connection's next request (called by Tornado)."""
         assert isinstance(request_conn, HTTP1Connection)  # noqa: S101 - HTTP1ServerConnection has no other
-        connection = self._connections[server_conn]
-        if connection.stream.holds_garbage():
-            connection.stream.close()
-        connection.due = time.monotonic() + self.limits.idle_timeout
-        connection.awaits_head = True
-        return _Exchange(self, connection, request_conn)
+        client = request_conn.context
+        assert isinstance(client, Client)  # noqa: S101 - _start says so
+        if client.stream.holds_garbage():
+            client.stream.close()
+        self.clients.await_head(client)
+        self._note_quiet()
+        return _Exchange(self, client, request_conn)
 
     def on_close(self, server_conn: object) -> None:
         """Forget a connection (called by Tornado)."""
-        self._connections.pop(server_conn, None)
+        assert isinstance(server_conn, HTTP1ServerConnection)  # noqa: S101 - _start makes no other
+        assert isinstance(server_conn.context, Client)  # noqa: S101 - _start says so
+        self._forget(server_conn.context)
+
+    def _take(self, accepted: socket.socket, address: tuple[Any, ...]) -> None:
+        try:
+            stream = Stream(accepted) if self.tls is None else TLSStream(accepted, self.tls)
+        except OSError:  # it is gone already
+            accepted.close()
+            return
+        client = Client(stream, address[0])
+        self.clients.add(client)
+        if isinstance(stream, TLSStream):
+            stream.wait_for_handshake().add_done_callback(lambda _: self._shaken(client, stream))
+        else:
+            self._start(client)
+
+    def _shaken(self, client: Client, stream: TLSStream) -> None:
+        if stream.closed():
+            self._forget(client)
+        else:
+            client.certificate = stream.common_name()
+            self._start(client)
+
+    def _start(self, client: Client) -> None:
+        client.server = HTTP1ServerConnection(client.stream, self._parameters, client)
+        client.server.start_serving(self)
+
+    def _forget(self, client: Client) -> None:
+        self.clients.forget(client)
+        self._listener.resume()
+        self._note_quiet()
+
+    def _note_quiet(self) -> None:
+        if self.retired and not self.clients.busy():
+            self._quiet.set()
 
     def _sweep(self) -> None:
-        now = time.monotonic()
-        for connection in list(self._connections.values()):
-            if connection.due < now or self._is_stuck(connection):
-                connection.stream.close()
-        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
-
-    def _is_stuck(self, connection: _Connection) -> bool:
-        """Tell whether a client waits for an answer to what is no request.
-
-        At the second look: at the first one a head may have been read this moment, and its body be what is left.
-        """
-        if not connection.awaits_head or not connection.stream.holds_garbage():
-            return False
-        stuck = connection.suspected_at == connection.requests
-        connection.suspected_at = connection.requests
-        return stuck
-
-
-def bind(address: str, port: int, backlog: int) -> list[socket.socket]:
-    """Listen on all addresses of a name; with port 0 on one that is free.
-
-    Raises:
-        OSError: the address cannot be bound.
-
-    """
-    return netutil.bind_sockets(port, address, backlog=backlog)
+        self.clients.sweep()
+        self._listener.resume()
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
 
 class _Exchange(httputil.HTTPMessageDelegate):
@@ -189,7 +171,7 @@ class _Exchange(httputil.HTTPMessageDelegate):
         "_version",
     )
 
-    def __init__(self, host: Host, client: _Connection, connection: HTTP1Connection) -> None:
+    def __init__(self, host: Host, client: Client, connection: HTTP1Connection) -> None:
         self._host = host
         self._client = client
         self._connection = connection
@@ -212,12 +194,20 @@ class _Exchange(httputil.HTTPMessageDelegate):
         host = headers.get("Host", "" if self._version == "HTTP/1.0" else ",")
         if not _HOST.fullmatch(host):
             raise httputil.HTTPInputError("one Host header is needed")  # RFC 9112, 3.2; Tornado answers 400
-        self._client.due = time.monotonic() + self._host.limits.body_timeout
-        self._client.awaits_head = False
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is not None:
+            target = _without_authority(absolute, headers)
+        self._host.clients.read_body(self._client)
         self._is_head = method == "HEAD"
         too_long = _declared_length(headers) > self._host.limits.max_body
         admitted = self._host.admit(
-            HTTPRequest(method=method, target=target, headers=headers, peer=self._client.remote_ip)
+            HTTPRequest(
+                method=method,
+                target=target,
+                headers=headers,
+                peer=self._client.address,
+                certificate=self._client.certificate,
+            )
         )
         if isinstance(admitted, HTTPResponse):
             self._refusal = admitted
@@ -228,7 +218,6 @@ class _Exchange(httputil.HTTPMessageDelegate):
             self._respond(self._refusal, close=True)
         elif self._refusal is not None and too_long:
             self._respond_and_linger(self._refusal)
-        self._client.requests += 1
         return None if self._client.requests % _TURN else asyncio.sleep(0)
 
     def data_received(self, chunk: bytes) -> None:
@@ -242,7 +231,7 @@ class _Exchange(httputil.HTTPMessageDelegate):
             self._chunks.append(chunk)
 
     def finish(self) -> None:
-        self._client.due = _NEVER
+        self._host.clients.answer(self._client)
         if self._sent:
             self._connection.finish()
             self._client.stream.close()
@@ -268,7 +257,10 @@ class _Exchange(httputil.HTTPMessageDelegate):
         self._respond(response)
 
     def _respond(self, response: HTTPResponse, *, close: bool = False) -> None:
-        self._write(response, close=close)
+        close = close or self._host.retired or "close" in self._options
+        written = self._write(response, close=close)
+        if close and written is not None:  # Tornado closes only where the client's option stands alone
+            written.add_done_callback(lambda _: self._client.stream.close())
         self._connection.finish()
 
     def _respond_and_linger(self, response: HTTPResponse) -> None:
@@ -276,12 +268,12 @@ class _Exchange(httputil.HTTPMessageDelegate):
         self._write(response, close=True)
         self._sent = True
         self._connection.set_max_body_size(_UNBOUNDED)
-        self._client.due = time.monotonic() + self._host.limits.linger
+        self._host.clients.linger(self._client)
 
-    def _write(self, response: HTTPResponse, *, close: bool) -> None:
-        is_last = "close" in self._options or (self._host.is_retiring and not close)
+    def _write(self, response: HTTPResponse, *, close: bool) -> "asyncio.Future[None] | None":
+        """Write a response; what is returned is done when the client has taken all of it, None if it has already."""
         lines = [f"{name}: {value}\r\n" for name, value in response.headers]
-        if close or is_last:
+        if close:
             lines.append("Connection: close\r\n")
         elif self._options == ["keep-alive"] and self._version == "HTTP/1.0":
             lines.append("Connection: keep-alive\r\n")
@@ -291,13 +283,27 @@ class _Exchange(httputil.HTTPMessageDelegate):
         ).encode("latin-1")
         data = head if self._is_head else head + response.body
         stream = self._client.stream
-        stays_open = not close and not is_last and not self._options and self._version == "HTTP/1.1"
-        if stays_open and len(data) <= _SHORT and not stream.closed() and not stream.writing():
-            stream.write(data)  # the kernel has room for it, so there is nothing to wait for
-            return
-        written = self._connection.write(data)
-        if is_last:  # Tornado knows the word only where it stands alone
-            written.add_done_callback(lambda _: self._client.stream.close())
+        if not close and not self._options and self._version == "HTTP/1.1" and len(data) <= _SHORT:
+            if not stream.closed():
+                stream.write(data)  # mostly the kernel has room for it, so there is nothing to wait for
+            if not stream.has_unsent():
+                return None
+            data = b""  # the wait for what is unsent is Tornado's: it reads no other request before
+        return self._connection.write(data)
+
+
+def _without_authority(target: re.Match[str], headers: httputil.HTTPHeaders) -> str:
+    """Return the rest of a target in absolute form; the host in it is the one that counts (RFC 9112, 3.2.2).
+
+    Raises:
+        HTTPInputError: it names no host, or more than that.
+
+    """
+    authority, rest = target.groups()
+    if not _HOST.fullmatch(authority):
+        raise httputil.HTTPInputError("the target's host is none")
+    headers["Host"] = authority
+    return rest if rest.startswith("/") else f"/{rest}"
 
 
 def _declared_length(headers: httputil.HTTPHeaders) -> int:

@@ -10,7 +10,8 @@ import pytest
 
 from gateway import Registry
 from gateway.exchange import HTTPResponse
-from gateway.hosts.tornado import Host, bind
+from gateway.hosts.listening import bind
+from gateway.hosts.tornado import Host
 from gateway.limits import Limits
 from tests.conftest import Logged
 from tests.serving import Server, serving
@@ -50,7 +51,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def hasty_server() -> Iterator[Server]:
-    with serving(registry, {"limits.idle_timeout": 0.3, "limits.body_timeout": 0.3}) as started:
+    limits = ("limits.idle_timeout", "limits.head_timeout", "limits.body_timeout")
+    with serving(registry, dict.fromkeys(limits, 0.3)) as started:
         yield started
 
 
@@ -63,7 +65,20 @@ def test_other_verbs_are_405_and_say_which_is_allowed(method: str, server: Serve
 
 
 @pytest.mark.parametrize(
-    "target", ["/nope", "/api/", "/apis", "/API", "//api", "/../api", "*", "http://localhost/api", "/api%00", "/%61pi"]
+    "target",
+    [
+        "/nope",
+        "/api/",
+        "/apis",
+        "/API",
+        "//api",
+        "/../api",
+        "*",
+        "ftp://localhost/api",
+        "http:///api",
+        "/api%00",
+        "/%61pi",
+    ],
 )
 def test_other_paths_are_404(target: str, server: Server) -> None:
     response = exchange(server.port, request(target, XML, CALL))
@@ -71,7 +86,10 @@ def test_other_paths_are_404(target: str, server: Server) -> None:
     assert b"Calls are POSTed to /" in response.body
 
 
-@pytest.mark.parametrize("path", ["/api", "/RPC2", "/jsonrpc", "/", "/api?debug=1"])
+@pytest.mark.parametrize(
+    "path",
+    ["/api", "/RPC2", "/jsonrpc", "/", "/api?debug=1", "http://a/api", "HTTPS://[::1]:8/api?debug=1", "http://a"],
+)
 def test_the_door_has_several_paths(path: str, server: Server) -> None:
     assert FIVE in exchange(server.port, request(path, XML, CALL)).body
 
@@ -337,15 +355,14 @@ def test_a_door_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
     async def serve_one() -> bytes:
         host = Host(lambda _: Broken(), Limits())
         sockets = bind("127.0.0.1", 0, 1)
-        host.serve(sockets)
         reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
+        host.serve(sockets)
         writer.write(request("/api", {**XML, "Connection": "close"}, CALL))
         answer = await reader.read()
         writer.close()
         await writer.wait_closed()
         host.retire()
         await host.close()
-        sockets[0].close()
         return answer
 
     answer = asyncio.run(serve_one())

@@ -1,0 +1,108 @@
+"""Where connections come from: bound sockets, and what accepts on them.
+
+    bind(address, port, backlog) -> sockets, which workers can inherit
+    Listener(sockets, ...)       -> accepted sockets, a few in a turn of the event loop
+
+Where there is no room, nobody is refused: who comes waits in the kernel's queue, from which other processes that share
+the sockets may take it.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from tornado import netutil
+
+log = logging.getLogger("gateway")
+
+Take: TypeAlias = Callable[[socket.socket, Any], None]
+
+_TURN = 16  # connections in a turn of the loop, so that workers which share a socket share what comes in a burst
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+def bind(address: str, port: int, backlog: int) -> list[socket.socket]:
+    """Bind and listen.
+
+    Args:
+        address: a host name or an address; empty for all of this machine.
+        port: 0 for a free one, the same for IPv4 and IPv6.
+        backlog: connections that may wait to be accepted.
+
+    Returns:
+        a socket for each address that the host name has.
+
+    Raises:
+        OSError: it cannot be bound.
+        UnicodeError: it cannot be the name of a host.
+
+    """
+    return netutil.bind_sockets(port, address, backlog=backlog)
+
+
+class Listener:
+    """Accepts on sockets, as long as there is room.
+
+    Args:
+        sockets: bound, listening, not blocking; they are closed at the end.
+        has_room: tells whether one more may be accepted.
+        take: gets each accepted socket and the address at its other end.
+
+    """
+
+    def __init__(self, sockets: Iterable[socket.socket], has_room: Callable[[], bool], take: Take) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sockets = list(sockets)
+        self._has_room = has_room
+        self._take = take
+        self._listens = False
+        self.resume()
+
+    def resume(self) -> None:
+        """Accept again, if it does not and there is room."""
+        if not self._listens and self._has_room():
+            self._listens = True
+            for bound in self._sockets:
+                self._loop.add_reader(bound, self._accept_some, bound)
+
+    def close(self) -> None:
+        """Accept what has come already, so that it is not reset, and nothing more."""
+        for bound in self._sockets:
+            while self._has_room() and self._accept(bound):
+                pass
+        self._pause()
+        for bound in self._sockets:
+            bound.close()
+        self._sockets.clear()
+
+    def _pause(self) -> None:
+        self._listens = False
+        for bound in self._sockets:
+            self._loop.remove_reader(bound)
+
+    def _accept_some(self, bound: socket.socket) -> None:
+        for _ in range(_TURN):
+            if not self._has_room():
+                self._pause()
+                return
+            if not self._accept(bound):
+                return
+
+    def _accept(self, bound: socket.socket) -> bool:
+        """Accept one; False where none waits."""
+        try:
+            accepted, address = bound.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:  # accept(2): one that was gone already has its error told here
+            if error.errno not in _EXHAUSTED:
+                return True
+            log.warning("no connection can be accepted for the moment: %s", os.strerror(error.errno or 0).lower())
+            self._pause()
+            return False
+        self._take(accepted, address)
+        return True
