@@ -135,7 +135,10 @@ def key(name: str) -> None:
 @main.command("uwsgi", epilog=_MODULE_HELP)
 @_configured
 def uwsgi_(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
-    """Print the configuration of uWSGI that goes with the gateway's own."""
+    """Print a configuration for uWSGI.
+
+    Its numbers come from the gateway's own configuration; conf/uwsgi.ini is what comes of the defaults.
+    """
     config, registry = _load(modules, file, settings)
     named = {"GATEWAY_CONFIG": str(file.absolute())} if file else {}
     given = (*settings, *([f"server.modules={','.join(modules)}"] if modules else ()))
