@@ -20,7 +20,8 @@ class HTTPRequest(Struct, frozen=True, kw_only=True):
 
     Attributes:
         method: the verb, as it was sent.
-        target: the request target as it stands in the request line.
+        target: the request target as it stands in the request line; without a scheme and a host, which are then in the
+            header Host (RFC 9112, 3.2.2).
         headers: names compare in any case; a name that comes twice has both values, joined by a comma.
         peer: the address at the other end of the connection, without a port.
         certificate: the common name of the client's certificate, where the host speaks TLS and has verified it.

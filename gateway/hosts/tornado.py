@@ -91,7 +91,7 @@ class Host(httputil.HTTPServerConnectionDelegate):
                     await self._quiet.wait()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. Retire it first."""
         self._sweeper.cancel()
         for client in self.clients.all():
             client.stream.close()

@@ -94,6 +94,21 @@ def test_the_door_has_several_paths(path: str, server: Server) -> None:
     assert FIVE in exchange(server.port, request(path, XML, CALL)).body
 
 
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/api", 200),
+        ("http://LOCALHOST:80/api", 200),
+        ("http://evil.example/api", 403),
+        ("http://localhost@evil.example/api", 400),
+        ("http://localhost,evil.example/api", 400),
+    ],
+)
+def test_the_host_in_the_target_counts_and_not_the_header(target: str, status: int) -> None:
+    with serving(registry, {"access.hosts": "localhost"}) as guarded:
+        assert exchange(guarded.port, request(target, XML, CALL)).status == status
+
+
 def test_a_refusal_keeps_the_connection(server: Server) -> None:
     with Wire(server.port) as wire:
         wire.send(request("/nope", XML, CALL))
