@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -34,6 +35,11 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = 30) 
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.02)
+
+
+def children(process: int) -> set[int]:
+    """Return the ids of a process' children: of ``gateway serve`` they are the workers."""
+    return set(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from tests.serving import eventually
+from tests.serving import children, eventually
 from tests.wire import Wire, post, request
 
 SERVE = (sys.executable, "-m", "gateway", "serve")
@@ -120,13 +120,12 @@ def call(port: int, method: str, *params: object) -> object:
     return msgspec.json.decode(post(port, body).body)["result"]
 
 
-def processes(fleet: Fleet) -> set[object]:
-    """Ask for the workers' process ids, until as many as there are children have answered."""
-    children = Path(f"/proc/{fleet.process.pid}/task/{fleet.process.pid}/children").read_text().split()
-    return {int(child) for child in children}
+def processes(fleet: Fleet) -> set[int]:
+    """Return the workers' process ids."""
+    return children(fleet.process.pid)
 
 
-def alive(process: object) -> bool:
+def alive(process: int) -> bool:
     stat = Path(f"/proc/{process}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
@@ -194,7 +193,7 @@ def test_a_crashed_worker_is_replaced_and_only_its_own_calls_fail(project: Path)
             wire.send(request("/api", {"Content-Type": "application/json"}, _json("wait_for", str(project / "go"))))
             eventually((project / "go.started").exists, "the call does not run")
             victim = next(iter(before))
-            os.kill(int(str(victim)), signal.SIGKILL)
+            os.kill(victim, signal.SIGKILL)
             eventually(lambda: len(processes(running) - before) == 1, "the worker is not replaced")
             eventually(lambda: "was killed by signal 9; another one starts" in running.log, "it is not told")
             (project / "go").touch()
@@ -348,7 +347,7 @@ def test_a_worker_that_keeps_crashing_is_started_more_and_more_slowly(project: P
     with fleet(project, workers=1) as running:
         for crash in range(3):
             (victim,) = processes(running)
-            os.kill(int(str(victim)), signal.SIGSEGV)
+            os.kill(victim, signal.SIGSEGV)
             eventually(lambda crash=crash: running.log.count("another one starts") == crash + 1, "it is not told")  # type: ignore[misc]
             eventually(lambda victim=victim: processes(running) not in ({victim}, set()), "it is not replaced")  # type: ignore[misc]
         pauses = re.findall(r"was killed by signal 11; another one starts in (\S+) s", running.log)
@@ -359,7 +358,7 @@ def test_a_worker_that_keeps_crashing_is_started_more_and_more_slowly(project: P
 def test_sigterm_to_a_worker_only_replaces_it(project: Path) -> None:
     with fleet(project, workers=1) as running:
         (victim,) = processes(running)
-        os.kill(int(str(victim)), signal.SIGTERM)
+        os.kill(victim, signal.SIGTERM)
         eventually(lambda: processes(running) not in ({victim}, set()), "it is not replaced")
         assert "ended with exit code 0; another one starts" in running.log
         assert call(running.port, "version") == 1
@@ -408,7 +407,7 @@ def test_workers_end_when_their_parent_is_killed(project: Path) -> None:
 def test_a_worker_that_does_not_end_is_killed(project: Path) -> None:
     with fleet(project, "server.drain=0", workers=1) as running:
         (stuck,) = processes(running)
-        os.kill(int(str(stuck)), signal.SIGSTOP)
+        os.kill(stuck, signal.SIGSTOP)
         running.signal(signal.SIGTERM)
         assert running.end() == 0
         assert "does not end, and is killed" in running.log
