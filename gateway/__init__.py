@@ -9,9 +9,10 @@
         return a / b
 
 ``gateway serve`` serves such functions from the package ``handlers`` of the current folder; ``serve`` serves a Registry
-from a program of its own.
+from a program of its own, and ``door`` puts one into a Flask app or another WSGI server.
 """
 
+from gateway.app import door
 from gateway.calls import Context, current_context
 from gateway.faults import (
     BadUpstream,
@@ -43,6 +44,7 @@ __all__ = [
     "Registry",
     "Unavailable",
     "current_context",
+    "door",
     "method",
     "serve",
 ]

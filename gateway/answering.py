@@ -124,6 +124,10 @@ class Conversation(Struct, kw_only=True):
         fault = RequestTooLarge(f"at most {self.desk.limits.max_body} bytes")
         return self.desk.refuse_call(self.refused("size", fault.status, fault.message), fault, self.codec)
 
+    def unreadable(self, status: int, reason: str) -> HTTPResponse:
+        """Refuse the request, because its body did not come as its head says, or cannot be read by this host."""
+        return self.desk.refuse_call(self.refused("framing", status, reason), InvalidRequest(reason), self.codec)
+
     def refused(self, kind: str, status: int, reason: str) -> Refused:
         """Say that the request is refused after all."""
         return Refused(kind=kind, status=status, reason=reason, client=self.caller.client, exchange=self.id)

@@ -1,8 +1,11 @@
 """The wiring: the one file that knows every part of a gateway.
 
 build(config, registry) -> Gateway    codecs, layers, dispatcher, service: everything but sockets and processes
+door(registry) -> Door                the same, for a host that a program brings with it, like a Flask app
 """
 
+import os
+import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
@@ -15,10 +18,12 @@ from gateway.answering import Desk, Watchers
 from gateway.calls import Handler
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
-from gateway.config import Config
+from gateway.config import Config, ConfigError, load
 from gateway.dispatch import dispatcher, invoke
+from gateway.exchange import Door
 from gateway.introspection import add_introspection, describe
 from gateway.layers import Places, charged, deadline, limited, permitted
+from gateway.loading import load_registry
 from gateway.methods import Method, Registry
 from gateway.metrics import Levels, Metrics
 from gateway.rates import Buckets, RateLimits
@@ -120,3 +125,56 @@ def _watchers(metrics: Metrics | None) -> Watchers:
 
 def _identity() -> tuple[str, str]:
     return "RPC gateway", version("rpc-gateway")
+
+
+def door(*served: Registry | str) -> Door:
+    """Make a door for a host that the program brings: ``blueprint`` in gateway/hosts/flask.py takes it.
+
+    Args:
+        served: registries, and names of modules as ``gateway serve`` takes them; without any, ``server.modules``.
+
+    What a registry is given before the first request is served with it. The rest comes from conf/gateway.toml, if there
+    is one, and the environment. The log is left to the program.
+
+    Raises:
+        ConfigError: the configuration is wrong, or the process cannot serve safely.
+        LoadError: a module cannot be loaded.
+        RegistrationError: two methods have the same name.
+
+    """
+    config = load(None, os.environ, ())
+    names = [name for name in served if isinstance(name, str)]
+    loaded = [load_registry(names or config.server.modules)] if names or not served else []
+    return door_of(config, *loaded, *(own for own in served if isinstance(own, Registry)))
+
+
+def door_of(config: Config, *registries: Registry) -> Door:
+    """Make a door of a configuration and registries.
+
+    Raises:
+        ConfigError: the process cannot serve safely.
+        RegistrationError: two methods have the same name.
+
+    """
+    check_hashes()
+    buckets = Buckets()
+
+    def together() -> Gateway:
+        served = Registry()
+        for registry in registries:
+            served.mount(registry)
+        return build(config, served, buckets)
+
+    together()  # what is wrong is told now, and not to the first caller
+    return Door(open=lambda: together().service.admit, limits=config.limits, paths=config.server.paths)
+
+
+def check_hashes() -> None:
+    """Refuse to serve where callers could choose names that collide in every dict.
+
+    Raises:
+        ConfigError: PYTHONHASHSEED is 0.
+
+    """
+    if not sys.flags.hash_randomization:
+        raise ConfigError(["PYTHONHASHSEED=0 lets callers choose colliding names: unset it"])

@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 import click
 import msgspec
 
-from gateway import app, client, tls
+from gateway import app, client, tls, uwsgi
 from gateway.access import make_key
-from gateway.config import Config, ConfigError, load
+from gateway.config import Config, ConfigError, load, variable_of
 from gateway.loading import LoadError, load_registry
 from gateway.methods import Method, Registry
 from gateway.nginx import render, warnings
@@ -150,6 +150,20 @@ def key(name: str) -> None:
         raise click.UsageError(f"{name!r} is no name of a key: letters, digits and ._- are, at most 64 of them")
     made, stored = make_key()
     click.echo(f'{made}\n\n# in gateway.toml, under [access.keys]:\n{_bare(name)} = "{stored}"')
+
+
+@main.command("uwsgi", epilog=_MODULE_HELP)
+@_configured
+def uwsgi_(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
+    """Print a configuration for uWSGI.
+
+    Its numbers come from the gateway's own configuration; conf/uwsgi.ini is what comes of the defaults.
+    """
+    config, registry = _load(modules, file, settings)
+    named = {"GATEWAY_CONFIG": str(file.absolute())} if file else {}
+    given = (*settings, *([f"server.modules={','.join(modules)}"] if modules else ()))
+    named |= {variable_of(name.strip()): value.strip() for name, _, value in (text.partition("=") for text in given)}
+    click.echo(uwsgi.render(config, registry, named), nl=False)
 
 
 def _bare(name: str) -> str:

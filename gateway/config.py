@@ -237,11 +237,16 @@ def _from_file(file: Path | None, environment: Mapping[str, str], problems: list
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterable[Setting]:
-    by_name = {_PREFIX + option.replace(".", "_").upper(): option for option in OPTIONS}
+    by_name = {variable_of(option): option for option in OPTIONS}
     for name, value in environment.items():
         if name.startswith(_PREFIX) and not _NOT_OPTIONS.fullmatch(name):
             option = by_name.get(name, name.removeprefix(_PREFIX).lower().replace("_", ".", 1))
             yield option, value, f"environment variable {name}"
+
+
+def variable_of(option: str) -> str:
+    """Return the name of an option in the environment."""
+    return _PREFIX + option.replace(".", "_").upper()
 
 
 def _from_settings(settings: Iterable[str], problems: list[str]) -> Iterable[Setting]:

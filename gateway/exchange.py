@@ -12,6 +12,8 @@ from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
+from gateway.limits import Limits
+
 
 class HTTPRequest(Struct, frozen=True, kw_only=True):
     """The head of a request.
@@ -45,7 +47,7 @@ class Refused(Struct, frozen=True, kw_only=True):
     """What is to be told of a request that was refused before it was a call.
 
     Attributes:
-        kind: access, rate, path, verb, type, coding or size.
+        kind: access, rate, path, verb, type, coding, size or framing.
         status: the HTTP status.
         reason: for the log alone; callers may be told less.
         client: the client's address, or the peer's where the client is not known.
@@ -69,5 +71,24 @@ class Admitted(Protocol):
     def too_large(self) -> HTTPResponse:
         """Refuse it, because its body has, or would have, more bytes than are read."""
 
+    def unreadable(self, status: int, reason: str) -> HTTPResponse:
+        """Refuse it, because its body did not come as its head says, or cannot be read by this host."""
+
 
 Admission: TypeAlias = Callable[[HTTPRequest], HTTPResponse | Admitted]
+
+
+class Door(Struct, frozen=True, kw_only=True):
+    """A door for a host that a program of its own brings, like a Flask app.
+
+    Attributes:
+        open: opens the door in this process. What it returns belongs to the process and to one event loop; a process
+            that is forked later opens the door anew. What all processes share was made before.
+        limits: what the host keeps to.
+        paths: where calls are POSTed to.
+
+    """
+
+    open: Callable[[], Admission]
+    limits: Limits
+    paths: tuple[str, ...]

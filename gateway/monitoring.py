@@ -33,6 +33,9 @@ class _Scrape(Struct, frozen=True):
     def too_large(self) -> HTTPResponse:
         return HTTPResponse(status=413, headers=(_PLAIN,), body=b"No body is read here.\n")
 
+    def unreadable(self, status: int, reason: str) -> HTTPResponse:
+        return HTTPResponse(status=status, headers=(_PLAIN,), body=f"{reason}\n".encode())
+
 
 def admission(metrics: Metrics, levels: Callable[[], Levels], health: Callable[[str], HTTPResponse]) -> Admission:
     """Make the door for those who watch.

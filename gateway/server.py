@@ -27,9 +27,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway import log, monitoring, tls
-from gateway.app import Gateway, build, levels
+from gateway.app import Gateway, build, check_hashes, levels
 from gateway.config import Config, ConfigError, load
 from gateway.loading import LoadError, load_registry
+from gateway.loops import new_event_loop
 from gateway.methods import Registry
 from gateway.metrics import Levels, Metrics, forget
 from gateway.rates import Buckets
@@ -74,11 +75,11 @@ def serve(registry: Registry, bind: str = "127.0.0.1:8000") -> None:
     """
     config = load(None, os.environ, [f"server.bind={bind}"])
     log.configure(config.log.level, config.log.format)
-    _check_hashes()
+    check_hashes()
     _raise_descriptor_limit()
     _log_process()
     listeners = listen(config, tls.load(config.tls))
-    loop = _new_event_loop()
+    loop = new_event_loop()
     ending: asyncio.Future[bytes] = loop.create_future()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, loop, ending)
@@ -115,7 +116,7 @@ def serve_modules(source: Source, ready: Callable[[str, str | None, int], Any]) 
     """
     config = load(source.file, os.environ, source.settings)
     log.configure(config.log.level, config.log.format)
-    _check_hashes()
+    check_hashes()
     _raise_descriptor_limit()
     fleet = _Fleet(source, ready)
     try:
@@ -198,7 +199,7 @@ class _Fleet:
         _report(link, Report(methods=len(registry)))
         if link.recv(1) != START:
             return 0
-        loop = _new_event_loop()
+        loop = new_event_loop()
         ending: asyncio.Future[bytes] = loop.create_future()
         loop.add_reader(link, _obey, link, loop, ending)
         loop.add_signal_handler(signal.SIGTERM, _end, ending, STOP)
@@ -343,22 +344,9 @@ def _count(workers: int | str) -> int:
     return workers if isinstance(workers, int) else len(os.sched_getaffinity(0))
 
 
-def _check_hashes() -> None:
-    if not sys.flags.hash_randomization:
-        raise ConfigError(["PYTHONHASHSEED=0 lets callers choose colliding names: unset it"])
-
-
 def _log_process() -> None:
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     _log.info("python %s, %s, %d descriptors", sys.version.split()[0], expat.EXPAT_VERSION, descriptors)
-
-
-def _new_event_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop  # noqa: PLC0415 - where it does not exist, asyncio's own loop serves
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 def _raise_descriptor_limit() -> None:

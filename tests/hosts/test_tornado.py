@@ -364,6 +364,9 @@ def test_a_door_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
         def too_large(self) -> HTTPResponse:
             return HTTPResponse(status=413)
 
+        def unreadable(self, status: int, reason: str) -> HTTPResponse:
+            return HTTPResponse(status=status, body=reason.encode())
+
     async def serve_one() -> bytes:
         host = Host(lambda _: Broken(), Limits())
         sockets = bind("127.0.0.1", 0, 1)

@@ -1,0 +1,46 @@
+"""The Flask host: a door as a blueprint, beside whatever else the app serves.
+
+    from gateway import door
+    from gateway.hosts.flask import blueprint
+
+    app.register_blueprint(blueprint(door(registry)))
+
+It is the WSGI host at the blueprint's routes. All verbs come there, so that the door answers them and not Flask; other
+paths are the app's own, with its own 404. Where a hook of the app reads the body first, none is left for the door.
+"""
+
+from collections.abc import Iterable
+
+from flask import Blueprint
+
+from gateway.exchange import Door
+from gateway.hosts.wsgi import Application, Host
+
+_VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+
+
+def blueprint(door: Door, paths: Iterable[str] = (), name: str = "gateway") -> Blueprint:
+    """Make a blueprint that is a door.
+
+    Args:
+        door: what ``gateway.door`` returns.
+        paths: where calls are POSTed to; without any, the door's own paths but ``/``, which is the app's. A
+            ``url_prefix`` comes before them, as with any blueprint.
+        name: the blueprint's name, which two of them in one app must not share.
+
+    Raises:
+        ValueError: no path is left.
+
+    """
+    routes = tuple(paths) or tuple(path for path in door.paths if path != "/")
+    if not routes:
+        raise ValueError('the door has no path but "/", which is the app\'s own: name some, blueprint(door, ["/api"])')
+    application = Host(door).at(door.paths[0])
+    made = Blueprint(name, __name__)
+
+    def call() -> Application:
+        return application  # Flask calls what a view returns as a WSGI application
+
+    for route in routes:
+        made.add_url_rule(route, "call", call, methods=_VERBS, provide_automatic_options=False)
+    return made

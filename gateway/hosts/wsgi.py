@@ -1,0 +1,271 @@
+"""The WSGI host: a door as a WSGI application (PEP 3333), on whatever server calls it.
+
+    environ -> HTTPRequest -> admit -> the body -> answer -> HTTPResponse -> start_response
+
+The door lives on one event loop in a thread of its own, which a process starts with its first request, and so after it
+was forked. The server's thread reads, waits, and writes. A body is read only when its request was admitted; what is
+left of one is thrown away for a moment after the answer, because closing at once would reset the connection under it.
+
+A server hands a request over as it understood it. What can still be seen to be wrong is 400 here: folded lines, names
+that are no tokens, no Host or two, a Content-Length that is no number or stands beside a Transfer-Encoding. What cannot
+be told any more: whether a header was written with a dash or an underscore (a proxy in front has to drop the latter, as
+nginx does), and whether the client is still there, so a call that nobody waits for goes on.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import math
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, TypeAlias, TypeVar
+
+from gateway.exchange import Admission, Admitted, Door, HTTPRequest, HTTPResponse
+from gateway.loops import new_event_loop
+
+T = TypeVar("T")
+Environ: TypeAlias = dict[str, Any]
+StartResponse: TypeAlias = Callable[..., Any]
+Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+log = logging.getLogger("gateway")
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_BROKEN = re.compile(r"[\r\n\0]")
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+;=%-]*)(?::[0-9]*)?", re.ASCII)  # RFC 3986, 3.2.2; no comma
+_LENGTH = re.compile(r"0*([0-9]{1,18})")
+_CONTENT = ("CONTENT_TYPE", "CONTENT_LENGTH")
+_PIECE = 2**16  # bytes that are read at once
+
+
+class _Malformed(Exception):
+    """The server has handed over what is no HTTP request."""
+
+
+class Host:
+    """A WSGI application for one door."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._admissions: dict[int, Admission] = {}
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request for the path in it."""
+        return self._answer(environ, start_response, environ.get("PATH_INFO", ""))
+
+    def at(self, path: str) -> Application:
+        """Return an application whose requests are all for one path of the door, whatever path leads to it."""
+        return lambda environ, start_response: self._answer(environ, start_response, path)
+
+    def _answer(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
+        body = None
+        try:
+            headers = _Headers(environ)
+            _check(environ, headers)
+            body = _Body(environ, headers)
+            head = HTTPRequest(
+                method=environ["REQUEST_METHOD"],
+                target=path.replace("?", "%3F"),  # it has been decoded, and what follows a question mark is no path
+                headers=headers,
+                peer=environ.get("REMOTE_ADDR", ""),
+            )
+            response = self._converse(head, body)
+        except _Malformed as error:
+            response = _plain(HTTPStatus.BAD_REQUEST, f"Bad request: {error}.")
+        except Exception:
+            log.exception("the door raised, which it never should")
+            response = _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
+        sent = _send(response, environ, start_response)
+        return [sent] if body is None or not body.left else _linger(sent, body, self._door.limits.linger)
+
+    def _converse(self, head: HTTPRequest, body: "_Body") -> HTTPResponse:
+        loop = _background()
+        limit = self._door.limits.max_body
+        admitted = loop.run(self._admit(head))
+        if isinstance(admitted, HTTPResponse):
+            return admitted
+        if body.read is None:
+            return loop.run(_call(admitted.unreadable, 411, "a Content-Length is needed: no chunks are read here"))
+        if math.inf > body.left > limit:
+            return loop.run(_call(admitted.too_large))
+        try:
+            received = body.up_to(limit)
+        except OSError as error:  # what servers raise where a client has hung up, or is late, or sends no chunks
+            received = None
+            log.debug("a body could not be read: %s", error)
+        if received is None:
+            return loop.run(_call(admitted.unreadable, 400, "the body did not come as its head says"))
+        if len(received) > limit:
+            return loop.run(_call(admitted.too_large))
+        return loop.run(admitted.answer(received))
+
+    async def _admit(self, head: HTTPRequest) -> HTTPResponse | Admitted:
+        process = os.getpid()
+        if process not in self._admissions:
+            self._admissions[process] = self._door.open()
+        return self._admissions[process](head)
+
+
+async def _call(function: Callable[..., HTTPResponse], *args: Any) -> HTTPResponse:
+    return function(*args)
+
+
+class _Background:
+    """The event loop of one process, in a thread that does not keep it from ending."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop, and wait for what it returns or raises."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._started()).result()
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="gateway-loop", daemon=True).start()
+            return self._loop
+
+
+_BACKGROUNDS: dict[int, _Background] = {}  # by process: a forked one has its parent's, but not the parent's thread
+
+
+def _background() -> _Background:
+    process = os.getpid()
+    return _BACKGROUNDS.get(process) or _BACKGROUNDS.setdefault(process, _Background())
+
+
+class _Headers(Mapping[str, str]):
+    """The headers of a request; not the environ itself, which a server may use again for the next one."""
+
+    def __init__(self, environ: Environ) -> None:
+        taken = [(name[5:], value) for name, value in environ.items() if name.startswith("HTTP_")]
+        taken = [pair for pair in taken if pair[0] not in _CONTENT]
+        taken += [(name, environ[name]) for name in _CONTENT if environ.get(name)]
+        self._values: dict[str, str] = {name.replace("_", "-").title(): value for name, value in taken}
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.title()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def _check(environ: Environ, headers: _Headers) -> None:
+    """Raise _Malformed for a head that RFC 9112 has a server refuse, where it has not."""
+    if not _TOKEN.fullmatch(environ.get("REQUEST_METHOD", "")):
+        raise _Malformed("the method is no token")
+    if not all(map(_TOKEN.fullmatch, headers)):
+        raise _Malformed("the name of a header is no token")
+    if any(map(_BROKEN.search, headers.values())):
+        raise _Malformed("a header has a line break in it")
+    if not _HOST.fullmatch(headers.get("Host", "" if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else ",")):
+        raise _Malformed("one Host header is needed")
+
+
+class _Body:
+    """The body of a request, which is not read before it is asked for.
+
+    Attributes:
+        left: bytes that have not been read; infinite while only the end tells.
+        read: takes a number of bytes, and returns at most so many, none at the end; None where it cannot be read.
+
+    """
+
+    def __init__(self, environ: Environ, headers: _Headers) -> None:
+        coding, length = headers.get("Transfer-Encoding"), headers.get("Content-Length")
+        if coding is not None and (length is not None or coding.strip(" \t").lower() != "chunked"):
+            raise _Malformed("the Transfer-Encoding is chunked, without a Content-Length")
+        self.left = _number(length) if length is not None else math.inf
+        self.read: Callable[[int], bytes] | None = environ["wsgi.input"].read
+        if length is not None or environ.get("wsgi.input_terminated"):
+            return
+        if coding is None:
+            self.left = 0
+        elif "uwsgi.version" in environ:
+            self.read = _read_chunk
+        else:
+            self.left, self.read = 0, None
+
+    def up_to(self, limit: int) -> bytes | None:
+        """Return the body, or more than ``limit`` bytes of it; None if it has ended before its Content-Length.
+
+        Raises:
+            OSError: the server cannot read it.
+
+        """
+        pieces, size = [], 0
+        while self.left and size <= limit:
+            piece = self._next()
+            if not piece and self.left:
+                return None
+            pieces.append(piece)
+            size += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def throw_away(self, seconds: float) -> None:
+        """Read what is left, but only for so long.
+
+        Raises:
+            OSError: the server cannot read it.
+
+        """
+        until = time.monotonic() + seconds
+        while self.left and time.monotonic() < until and self._next():
+            pass
+
+    def _next(self) -> bytes:
+        assert self.read is not None  # noqa: S101 - nothing is left of what cannot be read
+        piece = self.read(int(min(self.left, _PIECE)))
+        self.left = 0 if not piece and self.left == math.inf else self.left - len(piece)
+        return piece
+
+
+def _number(length: str) -> float:
+    match = _LENGTH.fullmatch(length)
+    if match is None:
+        raise _Malformed("the Content-Length is no number")
+    return int(match[1])
+
+
+def _read_chunk(_: int) -> bytes:
+    """Read a chunk as uWSGI does it, which calls its module only inside of its own processes."""
+    chunk: bytes = importlib.import_module("uwsgi").chunked_read()
+    return chunk
+
+
+def _plain(status: HTTPStatus, text: str) -> HTTPResponse:
+    headers = (("Content-Type", "text/plain; charset=utf-8"),)
+    return HTTPResponse(status=status, headers=headers, body=f"{text}\n".encode())
+
+
+def _send(response: HTTPResponse, environ: Environ, start_response: StartResponse) -> bytes:
+    """Send a response's head, and return what is to be sent of its body. Connection is the server's to say."""
+    status = HTTPStatus(response.status)
+    headers = list(response.headers)
+    if status is not HTTPStatus.NO_CONTENT:
+        headers.append(("Content-Length", str(len(response.body))))
+    if "uwsgi.version" in environ:  # all others have a clock of their own
+        headers.append(("Date", formatdate(usegmt=True)))
+    start_response(f"{status.value} {status.phrase}", headers)
+    return b"" if environ.get("REQUEST_METHOD") == "HEAD" else response.body
+
+
+def _linger(sent: bytes, body: _Body, seconds: float) -> Iterator[bytes]:
+    """Send an answer before the whole body was read, and throw away for a moment what still comes of it."""
+    try:
+        yield sent
+    finally:
+        with contextlib.suppress(OSError):  # the client has gone, which is what this waits for
+            body.throw_away(seconds)

@@ -1,0 +1,30 @@
+"""The application for uWSGI and other WSGI servers: the modules of ``server.modules``, as ``gateway serve`` has them.
+
+    uwsgi --ini conf/uwsgi.ini        conf/uwsgi.ini names gateway.wsgi
+    gunicorn gateway.wsgi             any server that wants gateway.wsgi:application
+
+The configuration is conf/gateway.toml, or the file that GATEWAY_CONFIG names, and the environment. Of its sections the
+door takes all but [server] bind, workers, grace and drain, [tls] and [metrics]: those are the server's own business.
+Whatever is wrong ends the server at its start, with a line for each problem.
+"""
+
+import os
+import sys
+
+from gateway import app, log
+from gateway.config import Config, ConfigError, load
+from gateway.exchange import Door
+from gateway.hosts.wsgi import Host
+from gateway.loading import LoadError, load_registry
+
+
+def _open() -> Door:
+    config: Config = load(None, os.environ, ())
+    log.configure(config.log.level, config.log.format)
+    return app.door_of(config, load_registry(config.server.modules))
+
+
+try:
+    application = Host(_open())
+except (ConfigError, LoadError) as error:
+    sys.exit("\n".join(f"gateway: {problem}" for problem in error.problems))
