@@ -78,7 +78,7 @@ async def forever() -> None:
     await asyncio.Event().wait()
 '''
 ADD = HANDLERS.partition("def add")[0].count("\n")  # the line of its decorator
-COMMANDS = ("serve", "methods", "check", "reload", "key", "uwsgi", "call")
+COMMANDS = ("serve", "methods", "check", "nginx", "reload", "key", "uwsgi", "call")
 
 
 class Run(Struct, frozen=True, kw_only=True):
