@@ -113,7 +113,7 @@ DIRECTIVES = {  # what is configured: what nginx is told
     "nginx.user=edge": "user edge;",
     "nginx.access_log=/log": "access_log '/log' rpc;",
     "nginx.access_log=": "access_log off;",
-    "nginx.error_log=": "error_log stderr warn;",
+    "nginx.error_log=": "error_log stderr error;",
     "nginx.folder=/run/edge": "client_body_temp_path '/run/edge/client_body';",
 }
 
