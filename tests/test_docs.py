@@ -82,7 +82,16 @@ def test_the_examples_do_what_they_say(page: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, "docs/conformance.md", "docs/design.md", "docs/metrics.md", "benchmarks/README.md"]
+    "page",
+    [
+        *PAGES,
+        "docs/conformance.md",
+        "docs/design.md",
+        "docs/metrics.md",
+        "docs/deployment.md",
+        "docs/security.md",
+        "benchmarks/README.md",
+    ],
 )
 def test_the_links_lead_somewhere(page: str) -> None:
     for target in LINK.findall((ROOT / page).read_text("utf-8")):
