@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import xmlrpc.client
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -581,6 +582,36 @@ def test_a_wrong_command_line_is_told_with_the_usage(arguments: tuple[str, ...],
     assert (told.code, told.out) == (2, "")
     assert told.err.startswith("Usage: python -m gateway call ")
     assert problem in told.err
+
+
+# key
+
+
+def test_a_key_is_printed_with_the_line_that_lets_it_in(project: Path) -> None:
+    made = run(project, "key", "odoo")
+    key, comment, line = (part for part in made.out.split("\n") if part)
+    assert comment == "# in gateway.toml, under [access.keys]:"
+    (project / "conf").mkdir()
+    (project / "conf" / "gateway.toml").write_text(f"[access.keys]\n{line}\n")
+    with serving(project) as running:
+        users = (f"odoo:{key}@", f"other:{key}@", "")
+        assert [added(running.url.replace("://", f"://{user}")) for user in users] == [5, 401, 401]
+
+
+def added(url: str) -> object:
+    """Add 2 and 3; the HTTP status where that is refused."""
+    try:
+        with xmlrpc.client.ServerProxy(url) as proxy:
+            return proxy.add(2, 3)
+    except xmlrpc.client.ProtocolError as refusal:
+        return refusal.errcode
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a" * 65, "\u00fc", "a/b"])
+def test_what_is_no_name_of_a_key(name: str, tmp_path: Path) -> None:
+    ended = run(tmp_path, "key", name)
+    assert (ended.code, ended.out) == (2, "")
+    assert "is no name of a key" in ended.err
 
 
 # help

@@ -6,12 +6,14 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +21,8 @@ import msgspec
 import pytest
 from msgspec import Struct
 
+from tests.certificates import PAST, Authority
+from tests.scraping import until
 from tests.serving import children, eventually
 from tests.wire import Wire, post, request
 
@@ -65,6 +69,7 @@ class Fleet(Struct, kw_only=True):
     process: subprocess.Popen[bytes]
     folder: Path
     port: int
+    metrics: int
 
     @property
     def log(self) -> str:
@@ -104,10 +109,12 @@ def fleet(
         )
     assert process.stdout is not None
     try:
-        line = process.stdout.readline().decode()
-        match = re.match(r"gateway: ready at http://127\.0\.0\.1:(\d+)/", line)
-        assert match is not None, (line, (folder / "log").read_text())
-        yield Fleet(process=process, folder=folder, port=int(match[1]))
+        said = b"".join(process.stdout.readline() for _ in range(5)).decode()
+        match = re.match(
+            r"gateway: ready at https?://127\.0\.0\.1:(\d+)/.*http://127\.0\.0\.1:(\d+)/metrics", said, re.DOTALL
+        )
+        assert match is not None, (said, (folder / "log").read_text())
+        yield Fleet(process=process, folder=folder, port=int(match[1]), metrics=int(match[2]))
     finally:
         process.kill()
         process.wait()
@@ -460,3 +467,47 @@ def test_rates_hold_over_all_workers(project: Path) -> None:
     with fleet(project, "limits.client_rate=0.01", "limits.client_burst=10", workers=3) as running:
         statuses = [post(running.port, _json("version")).status for _ in range(20)]
     assert statuses == [200] * 10 + [429] * 10
+
+
+def test_metrics_are_those_of_all_workers_over_crashes_and_reloads(project: Path) -> None:
+    with fleet(project, workers=2) as running:
+        answered = {call(running.port, "process") for _ in range(50)}
+        assert answered <= processes(running)
+        until(running.metrics, lambda seen: seen.of("gateway_calls_total", method="process", outcome="ok") == 50)
+        os.kill(next(iter(processes(running))), signal.SIGKILL)
+        until(running.metrics, lambda seen: seen.of("gateway_worker_starts_total") == 3)
+        running.signal(signal.SIGHUP)
+        until(running.metrics, lambda seen: seen.of("gateway_worker_starts_total") == 5)
+        eventually(lambda: len(processes(running)) == 2, "the old workers do not end")
+        seen = until(running.metrics, lambda seen: seen.of("gateway_workers") == 2)
+        assert seen.of("gateway_calls_total", method="process", outcome="ok") == 50
+        running.signal(signal.SIGTERM)
+        assert running.end() == 0
+
+
+def test_a_reload_takes_a_new_certificate_and_keeps_the_old_one_where_the_new_one_is_bad(project: Path) -> None:
+    authority = Authority(project)
+    files = (project / "server.pem", project / "server.key")
+
+    def renew(end: datetime | None = None) -> None:
+        for file, made in zip(files, authority.issue(end=end), strict=True):
+            file.write_bytes(made.read_bytes())
+
+    renew()
+    with fleet(project, f"tls.certificate={files[0]}", f"tls.key={files[1]}") as running:
+        first = _serial(running, authority)
+        renew(end=PAST)
+        running.signal(signal.SIGHUP)
+        expired = f"not reloaded, nothing has changed: tls.certificate: {files[0]}: certificate has expired"
+        eventually(lambda: expired in running.log, "it is not told")
+        assert _serial(running, authority) == first
+        renew()
+        running.signal(signal.SIGHUP)
+        eventually(lambda: _serial(running, authority) != first, "it keeps the old one")
+
+
+def _serial(fleet: Fleet, authority: Authority) -> object:
+    """Shake hands, and return the number of the certificate that is shown."""
+    with Wire(fleet.port, tls=authority.client()) as wire:
+        assert isinstance(wire.socket, ssl.SSLSocket)
+        return (wire.socket.getpeercert() or {})["serialNumber"]
