@@ -211,7 +211,8 @@ def _described(running: Edge) -> str:
 
 def _watch(running: Edge) -> None:
     """Wait for Ctrl-C or SIGTERM, or for one of both to end."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs begin with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     processes = {"nginx": running.nginx, "the gateway": running.gateway}
     try:
         while True:

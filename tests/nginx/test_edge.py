@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,14 @@ def test_nginx_runs_as_a_user_without_rights_and_writes_nowhere_else(open_folder
     assert not any(f"[{level}]" in log for level in ("emerg", "alert", "crit", "warn")), log
 
 
-def start_edge(*arguments: str) -> subprocess.Popen[str]:
+@contextmanager
+def start_edge(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "benchmarks.edge", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 def printed(process: subprocess.Popen[str], lines: int) -> list[str]:
