@@ -34,7 +34,7 @@ from gateway.loops import new_event_loop
 from gateway.methods import Registry
 from gateway.metrics import Levels, Metrics, forget
 from gateway.rates import Buckets
-from gateway.workers import RETIRE, START, STOP, Failed, Generation, Report, supervise
+from gateway.workers import RETIRE, START, STOP, AtOnce, Failed, Generation, Report, supervise
 
 _log = logging.getLogger("gateway")
 _TICK = 0.02  # seconds between two looks at what has not ended yet
@@ -124,6 +124,10 @@ def serve_modules(source: Source, ready: Callable[[str, str | None, int], Any]) 
     except Failed:
         fleet.end()
         raise
+    except AtOnce as asked:
+        fleet.end()
+        signal.signal(asked.number, signal.SIG_DFL)
+        os.kill(os.getpid(), asked.number)
     fleet.end()
 
 

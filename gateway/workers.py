@@ -50,6 +50,14 @@ class Failed(Exception):
         super().__init__("\n".join(problems))
 
 
+class AtOnce(Exception):
+    """A second signal has come, and all workers have been killed."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(number)
+
+
 class Report(Struct, frozen=True, kw_only=True):
     """What a worker says of itself once: how many methods it serves, or what is wrong."""
 
@@ -111,6 +119,7 @@ def supervise(plan: Callable[[Generation | None], Generation], ready: Callable[[
 
     Raises:
         Failed: the first generation cannot be planned or started.
+        AtOnce: a second signal has come.
 
     """
     try:
@@ -323,9 +332,7 @@ class _Parent:
     def _end_at_once(self, number: int) -> NoReturn:
         for pid in self._workers:
             os.kill(pid, signal.SIGKILL)
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-        raise SystemExit(1)  # pragma: no cover - the signal has ended it
+        raise AtOnce(number)
 
     def _reap(self) -> None:
         for worker in list(self._workers.values()):

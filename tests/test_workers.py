@@ -403,6 +403,26 @@ def test_running_calls_end_before_their_worker_does(project: Path) -> None:
         assert running.end() == 0
 
 
+@pytest.mark.parametrize("signals", [1, 2])
+def test_nothing_is_left_in_the_file_system(signals: int, project: Path) -> None:
+    (project / "temporary").mkdir()
+    with fleet(project, "server.pid_file=gateway.pid", TMPDIR=str(project / "temporary")) as running:
+        eventually((project / "gateway.pid").exists, "there is no file")
+        left = processes(running)
+        with Wire(running.port) as wire:
+            wire.send(request("/api", {"Content-Type": "application/json"}, _json("wait_for", str(project / "go"))))
+            eventually((project / "go.started").exists, "the call does not run")
+            running.signal(signal.SIGTERM)
+            eventually(lambda: _is_refused(running.port), "it still lets callers in")
+            if signals == 2:
+                running.signal(signal.SIGTERM)
+            (project / "go").touch()
+        assert running.end() == (0 if signals == 1 else -signal.SIGTERM)
+    assert not (project / "gateway.pid").exists()
+    assert list((project / "temporary").iterdir()) == []
+    eventually(lambda: not any(map(alive, left)), "the workers stay")
+
+
 def test_workers_end_when_their_parent_is_killed(project: Path) -> None:
     with fleet(project) as running:
         left = processes(running)
@@ -474,7 +494,9 @@ def test_metrics_are_those_of_all_workers_over_crashes_and_reloads(project: Path
         answered = {call(running.port, "process") for _ in range(50)}
         assert answered <= processes(running)
         until(running.metrics, lambda seen: seen.of("gateway_calls_total", method="process", outcome="ok") == 50)
-        os.kill(next(iter(processes(running))), signal.SIGKILL)
+        before = processes(running)
+        os.kill(next(iter(before)), signal.SIGKILL)
+        eventually(lambda: len(processes(running) - before) == 1, "the worker is not replaced")
         until(running.metrics, lambda seen: seen.of("gateway_worker_starts_total") == 3)
         running.signal(signal.SIGHUP)
         until(running.metrics, lambda seen: seen.of("gateway_worker_starts_total") == 5)
