@@ -37,6 +37,7 @@ from gateway.rates import Buckets
 from gateway.workers import RETIRE, START, STOP, AtOnce, Failed, Generation, Report, supervise
 
 _log = logging.getLogger("gateway")
+_LAST_SCRAPE = 2.0  # seconds that a scrape has which a worker meets at its end
 _TICK = 0.02  # seconds between two looks at what has not ended yet
 
 
@@ -284,6 +285,7 @@ async def _monitored(
         sampling.cancel()
         gateway.metrics.update(measure())
         scraped.retire()
+        await scraped.drain(_LAST_SCRAPE)
         await scraped.close()
 
 
