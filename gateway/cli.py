@@ -3,6 +3,7 @@
 Exit codes: 0 done; 1 what was asked for failed (a fault, a problem, a port in use); 2 the command line is wrong.
 """
 
+import asyncio
 import os
 import reprlib
 import sys
@@ -16,7 +17,7 @@ import msgspec
 from gateway import app, client, log
 from gateway.config import Config, ConfigError, load
 from gateway.loading import LoadError, load_registry
-from gateway.methods import Method, Registry
+from gateway.methods import RESERVED, Method, Registry
 
 _MODULE_HELP = (
     "A MODULE is a package (all modules in it), a package.module, or module:registry. Without one, the configured ones"
@@ -51,15 +52,19 @@ def main() -> None:
 @main.command(epilog=_MODULE_HELP)
 @_configured
 @click.option("--bind", metavar="HOST:PORT", help="Where to listen, like 127.0.0.1:8000; port 0 takes a free one.")
-def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], bind: str | None) -> None:
-    """Serve the methods of MODULEs until SIGINT or SIGTERM."""
-    if bind is not None:
-        settings = (*settings, f"server.bind={bind}")
-    config, registry = _load(modules, file, settings)
+@click.option("--tcp", metavar="HOST:PORT", help="Where to listen for JSON-RPC over plain TCP, without HTTP.")
+def serve(
+    modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], bind: str | None, tcp: str | None
+) -> None:
+    """Serve the methods of MODULEs and upstreams until SIGINT or SIGTERM."""
+    for name, value in (("bind", bind), ("tcp", tcp)):
+        if value is not None:
+            settings = (*settings, f"server.{name}={value}")
+    gateway = _gateway(modules, file, settings)
+    config = gateway.config
     log.configure(config.log.level, config.log.format)
-    gateway = app.build(config, registry)
     try:
-        app.run_until_signal(gateway, lambda url: click.echo(_ready(url, registry)))
+        app.run_until_signal(gateway, lambda *urls: click.echo(_ready(_offered(gateway), *urls)))
     except ConfigError as error:
         _fail(error.problems)
     except BrokenPipeError:  # nobody reads the ready line; click ends the command
@@ -73,35 +78,70 @@ def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
 @_configured
 @click.option("--json", "as_json", is_flag=True, help="Print the OpenRPC document instead of a table.")
 def methods(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """List the methods that would be served, with their parameters."""
-    config, registry = _load(modules, file, settings)
+    """List the methods that would be served, with their parameters.
+
+    Of upstreams these are the ones that the configuration names; "gateway upstreams" asks for the others.
+    """
+    gateway = _gateway(modules, file, settings)
     if as_json:
-        described = app.build(config, registry).describe()
-        click.echo(msgspec.json.format(msgspec.json.encode(described), indent=2).decode())
+        click.echo(msgspec.json.format(msgspec.json.encode(gateway.describe()), indent=2).decode())
         return
-    rows = [(name, _parameters(found), found.run, found.place) for name, found in registry.methods()]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    _print_table([(name, _parameters(found), found.run, found.place) for name, found in _offered(gateway)])
+
+
+@main.command(epilog=_MODULE_HELP)
+@_configured
+def upstreams(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
+    """Reach each upstream, and show how it is.
+
+    Each is asked once for its methods. Exit 1 if one is not up.
+    """
+    gateway = _gateway(modules, file, settings)
+    log.configure("error", gateway.config.log.format)  # what is wrong stands in the table
+    asyncio.run(app.survey(gateway))
+    rows = [
+        (bridge.name, bridge.address, bridge.status.state, str(bridge.status.methods), bridge.status.error)
+        for bridge in gateway.bridges
+    ]
+    _print_table([("NAME", "ADDRESS", "STATE", "METHODS", "LAST ERROR"), *rows])
+    if any(bridge.status.state != "up" for bridge in gateway.bridges):
+        sys.exit(1)
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        columns = [text.ljust(width) for text, width in zip(row, widths, strict=False)]
-        click.echo("  ".join((*columns, row[3])).rstrip())
+        *columns, last = row
+        click.echo(
+            "  ".join((*(text.ljust(width) for text, width in zip(columns, widths, strict=False)), last)).rstrip()
+        )
 
 
 @main.command(epilog=_MODULE_HELP)
 @_configured
 def check(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
-    """Report everything that is wrong with configuration and methods."""
+    """Report everything that is wrong with configuration and methods.
+
+    Upstreams are not reached for it; "gateway upstreams" does that.
+    """
     problems: list[str] = []
+    registry = Registry()
     try:
         config = load(file, os.environ, settings)
     except ConfigError as error:
         config, problems = error.config, error.problems
     try:
-        registry = load_registry(modules or config.server.modules)
+        registry = _load_registry(modules, config)
     except LoadError as error:
+        problems += error.problems
+    try:
+        gateway = app.build(config, registry)
+    except ConfigError as error:
         problems += error.problems
     if problems:
         _fail(problems)
-    click.echo(f"gateway: all is well: {_counted(registry)}")
+    told = f" and {len(gateway.bridges)} upstream{'s'[: len(gateway.bridges) != 1]}" if gateway.bridges else ""
+    click.echo(f"gateway: all is well: {_counted(_offered(gateway))}{told}")
 
 
 # An ARG may begin with a dash, like -5 or -hot, unless it is an option of this command.
@@ -124,10 +164,10 @@ def check(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
     help="Seconds to wait for the server.",
 )
 def call(url: str, method: str, arguments: tuple[str, ...], protocol: str, timeout: float) -> None:
-    """Call METHOD at URL and print its result, or its fault and exit 1.
+    """Call METHOD at URL and print its result, or its fault.
 
     An ARG is JSON (10, true, '["a"]', '{"b": 1}'); what is not JSON is a text. name=value gives an argument by name; a
-    text that looks like one is written as JSON: '"a=b"'. After -- nothing is an option.
+    text that looks like one is written as JSON: '"a=b"'. After -- nothing is an option. Exit 1 for a fault.
     """
     try:
         result = client.call(url, method, _params(arguments), protocol, timeout)
@@ -139,12 +179,22 @@ def call(url: str, method: str, arguments: tuple[str, ...], protocol: str, timeo
     click.echo(result if isinstance(result, str) else _shown(result), color=True)  # as it is, escapes and all
 
 
-def _load(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> tuple[Config, Registry]:
+def _gateway(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> app.Gateway:
     try:
         config = load(file, os.environ, settings)
-        return config, load_registry(modules or config.server.modules)
+        return app.build(config, _load_registry(modules, config))
     except (ConfigError, LoadError) as error:
         _fail(error.problems)
+
+
+def _load_registry(modules: tuple[str, ...], config: Config) -> Registry:
+    names = modules or config.server.modules
+    return load_registry(names) if names or not config.upstreams else Registry()
+
+
+def _offered(gateway: app.Gateway) -> list[tuple[str, Method]]:
+    """Return the methods that are served, without those that speak of them."""
+    return [(name, found) for name, found in gateway.registry.methods() if not name.startswith(RESERVED)]
 
 
 def _fail(problems: list[str]) -> NoReturn:
@@ -153,15 +203,15 @@ def _fail(problems: list[str]) -> NoReturn:
     sys.exit(1)
 
 
-def _counted(registry: Registry) -> str:
-    return f"{len(registry)} method{'s'[: len(registry) != 1]}"
+def _counted(offered: list[tuple[str, Method]]) -> str:
+    return f"{len(offered)} method{'s'[: len(offered) != 1]}"
 
 
-def _ready(url: str, registry: Registry) -> str:
+def _ready(offered: list[tuple[str, Method]], url: str, *others: str) -> str:
     xml = "<methodCall><methodName>system.listMethods</methodName></methodCall>"
     json = '{"jsonrpc":"2.0","method":"system.listMethods","id":1}'
     return (
-        f"gateway: ready at {url} ({_counted(registry)}). To call it:\n"
+        f"gateway: ready at {' and '.join((url, *others))} ({_counted(offered)}). To call it:\n"
         f"""  python3 -c "from xmlrpc.client import ServerProxy as S; print(S('{url}').system.listMethods())"\n"""
         f"  curl -H 'Content-Type: text/xml' -d '{xml}' {url}\n"
         f"  curl -H 'Content-Type: application/json' -d '{json}' {url}"
@@ -169,15 +219,16 @@ def _ready(url: str, registry: Registry) -> str:
 
 
 def _parameters(method: Method) -> str:
-    shown = [
-        param.name if param.required else f"{param.name}={' '.join(reprlib.repr(param.default).split())}"
-        for param in method.params
-    ]
+    shown = [param.name if param.required else f"{param.name}={_default(param.default)}" for param in method.params]
     if method.rest is not None:
         shown.append("*")
     if method.others is not None:
         shown.append("**")
     return f"({', '.join(shown)})"
+
+
+def _default(value: Any) -> str:
+    return "..." if value is ... else " ".join(reprlib.repr(value).split())
 
 
 def _params(arguments: tuple[str, ...]) -> list[Any] | dict[str, Any]:

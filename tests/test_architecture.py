@@ -9,20 +9,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "threads"}
-MIDDLE = {"codecs", "methods", "layers", "log", "hosts", "config", "client"}
-FLOW = {"dispatch", "introspection", "service", "loading"}
+GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "framing", "threads"}
+MIDDLE = {"codecs", "methods", "layers", "log", "hosts", "config", "client", "upstreams"}
+FLOW = {"bridges", "dispatch", "introspection", "service", "loading"}
 WIRING = {"app", "cli", "__init__", "__main__"}
 ACROSS = {  # the only ways between rooms of one floor
     "values": {"faults"},
     "calls": {"faults"},
     "coding": {"faults"},
     "dispatch": set(),
+    "config": {"upstreams"},  # the options of each scheme
+    "upstreams": {"codecs"},  # XML-RPC and JSON-RPC as a client
     "__init__": {"app"},
     "cli": {"app"},
     "__main__": {"cli"},
 }
-THIRD_PARTIES = {"tornado": {"hosts"}, "uvloop": {"app"}, "click": {"cli"}}
+THIRD_PARTIES = {"tornado": {"hosts"}, "uvloop": {"app"}, "click": {"cli"}, "aiohttp": {"upstreams"}}
 FLOORS = (GROUND, MIDDLE, FLOW, WIRING)
 
 
@@ -74,7 +76,7 @@ def test_third_parties_stay_in_their_rooms(path: Path) -> None:
 
 def test_hosts_know_only_the_exchange_and_the_limits() -> None:
     for path in (ROOT / "gateway" / "hosts").glob("*.py"):
-        assert rooms_imported(path) <= {"exchange", "limits", "eager"}
+        assert rooms_imported(path) <= {"exchange", "limits", "eager", "framing"}
 
 
 def test_every_room_has_a_floor() -> None:
@@ -90,7 +92,7 @@ def test_no_back_arrow_hides_behind_type_checking() -> None:
 
 
 def test_importing_the_gateway_loads_no_host() -> None:
-    code = "import sys, gateway; sys.exit(bool({'tornado', 'uvloop', 'click'} & set(sys.modules)))"
+    code = "import sys, gateway; sys.exit(bool({'tornado', 'uvloop', 'click', 'aiohttp'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

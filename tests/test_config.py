@@ -20,6 +20,8 @@ OTHERS = {
     "server.bind": ":1",
     "server.paths": ["/other"],
     "server.modules": ["other"],
+    "server.tcp": ":1",
+    "server.tcp_framing": "netstring",
     "log.level": "error",
     "log.format": "json",
 }
@@ -63,7 +65,7 @@ IN_FILE = {
     "[xmlrpc]\nnil = 1": "xmlrpc.nil: expected bool, not 1",
     "[log]\nlevel = 'loud'": "log.level: expected debug or info or warning or error, not 'loud'",
     "[log]\nformat = 3": "log.format: expected str, not 3",
-    "[server]\nmodules = []": "server.modules: expected array of length >= 1, not []",
+    "[server]\npaths = []": "server.paths: expected array of length >= 1, not []",
     "[server]\npaths = ['/api', 'rpc']": (
         "server.paths: expected a path that begins with a slash, not ['/api', 'rpc']"
     ),

@@ -11,6 +11,7 @@ and the other way round, as a client of other servers:
 
     method, params, id -> a request object; InvalidParams names the argument that JSON cannot say
     bytes -> id, Reply    a response object, as strictly read; BadUpstream for what is none
+          -> None         a request object: the server has something to say itself
 
 The messages of the five errors that the specification names are exactly its words; what is to be said beyond them
 stands in ``error.data``.
@@ -144,14 +145,19 @@ class JSONRPC:
             raise InvalidParams(f"{reason.place.removeprefix('.')}: JSON cannot say it: {reason.reason}") from None
         return msgspec.json.encode(said)
 
-    def decode_answer(self, body: bytes) -> tuple[Id, Reply]:
-        """Read a response object (section 5); an error in it is a ForeignFault, anything else a BadUpstream."""
+    def decode_answer(self, body: bytes) -> tuple[Id, Reply] | None:
+        """Read a response object (section 5); an error in it is a ForeignFault, anything else a BadUpstream.
+
+        None stands for a request object, which answers nothing.
+        """
         try:
             document = self._parse(body.removeprefix(_BOM))
         except ParseError as fault:
             return None, Reply(fault=BadUpstream(f"its answer is no JSON-RPC: {fault.detail}"))
         if type(document) is not dict or document.get("jsonrpc") != "2.0":
             return None, _no_answer('a response is an object with jsonrpc "2.0"')
+        if "method" in document and "result" not in document and "error" not in document:
+            return None
         answered = document.get("id")
         if type(answered) not in _ID_TYPES or "id" not in document:
             return None, _no_answer("its id is a string, a number or null")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.calls import Call, Reply
+from gateway.calls import Call, Id, Reply
 from gateway.faults import BadUpstream, ForeignFault, InvalidParams
 from tests.codecs.test_properties import CALL, JSON, JSON_VALUES, ROOM, XML, XML_VALUES, fixed
 
@@ -54,6 +54,12 @@ NO_JSON = {
 }
 
 
+def json_answer(body: bytes) -> tuple[Id, Reply]:
+    answer = JSON.decode_answer(body)
+    assert answer is not None
+    return answer
+
+
 def faulted(reply: Reply) -> str:
     assert isinstance(reply.fault, BadUpstream)
     return reply.fault.message
@@ -66,7 +72,7 @@ def test_what_is_no_answer_in_xml(answer: bytes, reason: str) -> None:
 
 @pytest.mark.parametrize(("answer", "reason"), NO_JSON.items())
 def test_what_is_no_answer_in_json(answer: bytes, reason: str) -> None:
-    message = faulted(JSON.decode_answer(answer)[1])
+    message = faulted(json_answer(answer)[1])
     assert message.startswith("Bad upstream: its answer is no JSON-RPC: ")
     assert reason in message
 
@@ -92,7 +98,7 @@ def test_a_json_call_and_its_answer_are_read_as_they_were_written(params: Any) -
     decoded = JSON.decode(JSON.encode_call("m", params, 7), None)
     assert repr(decoded) == repr(Call(method="m", params=params, id=7))
     assert isinstance(decoded, Call)
-    call_id, reply = JSON.decode_answer(JSON.encode(decoded, Reply(value=params), ROOM).wire)
+    call_id, reply = json_answer(JSON.encode(decoded, Reply(value=params), ROOM).wire)
     assert repr((call_id, reply)) == repr((7, Reply(value=params)))
 
 
@@ -111,10 +117,15 @@ def test_the_standard_library_reads_a_call_and_its_answer_is_read() -> None:
 def test_a_json_error_is_kept_as_it_stands() -> None:
     error = {"code": -32050, "message": "no", "data": {"why": [1]}}
     body = json.dumps({"jsonrpc": "2.0", "id": "x", "error": error}).encode()
-    call_id, reply = JSON.decode_answer(body)
+    call_id, reply = json_answer(body)
     assert call_id == "x"
     assert isinstance(reply.fault, ForeignFault)
     assert (reply.fault.code, reply.fault.message, reply.fault.data) == (-32050, "no", {"why": [1]})
+
+
+def test_what_a_json_server_says_itself_is_no_answer() -> None:
+    assert JSON.decode_answer(b'{"jsonrpc": "2.0", "method": "changed", "params": [1]}') is None
+    assert JSON.decode_answer(b'{"jsonrpc": "2.0", "method": "ask", "id": 1}') is None
 
 
 @pytest.mark.parametrize(
@@ -144,5 +155,5 @@ def test_an_argument_that_json_cannot_say_is_refused_by_its_place(params: Any, p
 @given(st.binary(max_size=60))
 def test_any_bytes_are_an_answer_or_a_bad_upstream(noise: bytes) -> None:
     for body in (noise, XML_START + noise, b'{"jsonrpc":"2.0",' + noise):
-        for reply in (XML.decode_answer(body, None), JSON.decode_answer(body)[1]):
+        for reply in (XML.decode_answer(body, None), (JSON.decode_answer(body) or (None, Reply()))[1]):
             assert reply.fault is None or isinstance(reply.fault, BadUpstream | ForeignFault)
