@@ -45,6 +45,7 @@ _DESCRIBE = 5.0  # seconds that an upstream has to tell its methods
 _FIRST_PAUSE = 0.2  # seconds between two attempts to ask it, twice as long each time
 _LAST_PAUSE = 5.0
 _MARGIN = 0.005  # seconds before the caller's deadline, so that it hears from here how far the call has come
+_MOST_SAID = 200  # characters of a reason, which may quote what came
 _TOLD_HOW_FAR = (Unavailable, BadUpstream, DeadlineExceeded)
 
 
@@ -322,5 +323,5 @@ def _reason(error: BaseException) -> str:
     number = getattr(error, "errno", None)
     if isinstance(error, OSError) and number is not None and number > 0:
         return os.strerror(number).lower()
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split())[:_MOST_SAID]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -56,7 +56,7 @@ def main() -> None:
 def serve(
     modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], bind: str | None, tcp: str | None
 ) -> None:
-    """Serve the methods of MODULEs and upstreams until SIGINT or SIGTERM."""
+    """Serve MODULEs and upstreams until SIGINT or SIGTERM."""
     for name, value in (("bind", bind), ("tcp", tcp)):
         if value is not None:
             settings = (*settings, f"server.{name}={value}")

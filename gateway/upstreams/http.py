@@ -10,7 +10,7 @@ with those; the codec tells whether it is one.
 """
 
 import ssl
-from typing import Annotated
+from typing import Annotated, Any
 
 import aiohttp
 from msgspec import Meta, field
@@ -105,7 +105,7 @@ class HTTP:
         trace.on_request_headers_sent.append(_note_sent)  # which comes when the head is ready, before its first byte
         options = self._options
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=options.connections, keepalive_timeout=_KEPT, ssl=self._tls),
+            connector=_Connector(limit=options.connections, keepalive_timeout=_KEPT, ssl=self._tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             headers=self._headers,
@@ -117,6 +117,19 @@ class HTTP:
             trace_configs=[trace],
         )
         return self._session
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections that are in their place: aiohttp would take what came on an idle one for the next call's answer."""
+
+    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+        """Pass over connections that have something to read before anything was asked."""
+        for _ in range(self.limit):
+            connection = await super().connect(*args, **kwargs)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
+        return await super().connect(*args, **kwargs)  # a new one by now
 
 
 async def _note_sent(_: aiohttp.ClientSession, context: object, __: object) -> None:
