@@ -94,5 +94,5 @@ def hint_of(schema: Any) -> Any:
 
 def _union(hints: list[Any]) -> Any:
     """Make a union that msgspec can tell apart: at most one kind of array."""
-    arrays = [hint for hint in hints if hint not in _TYPES.values() or hint is list[Any]]
+    arrays = [hint for hint in hints if hint not in _TYPES.values() or hint == list[Any]]
     return Any if not hints or Any in hints or len(arrays) > 1 else Union[tuple(hints)]  # noqa: UP007 - made at run time

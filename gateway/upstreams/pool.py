@@ -49,7 +49,7 @@ class Pool(Generic[C]):
         self._size = size
         self._share = share
         self._held: list[_Held[C]] = []
-        self._turns: deque[asyncio.Future[None]] = deque()
+        self._turns: deque[asyncio.Event] = deque()
 
     def __len__(self) -> int:
         """Count the connections, those too that are being made."""
@@ -82,26 +82,38 @@ class Pool(Generic[C]):
         self._held = [held for held in self._held if held.calls]
 
     async def _take(self) -> _Held[C]:
-        if self._turns:
-            await self._turn()
-        while True:
-            self._drop_unusable()
-            found = self._least_busy()
-            if found is not None and (found.calls == 0 or len(self._held) >= self._size):
-                found.calls += 1
-                self._call_next()
-                return found
-            if len(self._held) < self._size:
-                return await self._add()
-            await self._turn(first=True)
+        turn = asyncio.Event()
+        self._turns.append(turn)
+        try:
+            while self._turns[0] is not turn or not self._has_room():
+                turn.clear()
+                await turn.wait()
+            held = self._found()
+        finally:
+            self._turns.remove(turn)
+            self._call_next()
+        if held.connection is None:
+            await self._fill(held)
+        return held
+
+    def _has_room(self) -> bool:
+        self._drop_unusable()
+        return len(self._held) < self._size or self._least_busy() is not None
+
+    def _found(self) -> _Held[C]:
+        """Take an idle connection, or the place of a new one, or a share of the least busy one, in this order."""
+        busy = self._least_busy()
+        if busy is not None and (busy.calls == 0 or len(self._held) >= self._size):
+            busy.calls += 1
+            return busy
+        self._held.append(_Held())
+        return self._held[-1]
 
     def _least_busy(self) -> _Held[C] | None:
         free = [held for held in self._held if held.calls < self._share and _is_usable(held)]
         return min(free, key=lambda held: held.calls, default=None)
 
-    async def _add(self) -> _Held[C]:
-        held: _Held[C] = _Held()
-        self._held.append(held)
+    async def _fill(self, held: _Held[C]) -> None:
         try:
             held.connection = await self._connect()
         except BaseException:
@@ -109,26 +121,10 @@ class Pool(Generic[C]):
             raise
         finally:
             self._call_next()
-        return held
-
-    async def _turn(self, *, first: bool = False) -> None:
-        """Wait until it is this call's turn to look; who has waited before waits at the front."""
-        turn = asyncio.get_running_loop().create_future()
-        (self._turns.appendleft if first else self._turns.append)(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn in self._turns:
-                self._turns.remove(turn)
-            else:
-                self._call_next()
-            raise
 
     def _call_next(self) -> None:
-        if self._turns:
-            turn = self._turns.popleft()
-            if not turn.done():
-                turn.set_result(None)
+        if self._turns and self._has_room():
+            self._turns[0].set()
 
     def _give_back(self, held: _Held[C]) -> None:
         held.calls -= 1
