@@ -175,7 +175,7 @@ class Bridge:
             run="async",
             params=params,
             positional=params,
-            rest=_param(Parameter(name="params", required=False)) if anything else None,
+            rest=_param(Parameter(name="params", required=False)) if anything and self._takes != "dict" else None,
             others=Any if anything and self._takes != "list" else None,
             hidden=frozenset(),
             result=signature.result if bare is None else bare[1],
@@ -321,7 +321,7 @@ def _unwrapped(signature: Signature, value: Any) -> Any:
 def _reason(error: BaseException) -> str:
     """Say for operators what has happened."""
     number = getattr(error, "errno", None)
-    if isinstance(error, OSError) and number is not None and number > 0:
+    if type(error).__module__ == "builtins" and number is not None and number > 0:  # libraries number otherwise
         return os.strerror(number).lower()
     text = " ".join(str(error).split())[:_MOST_SAID]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -163,7 +163,7 @@ class Bridged:
         self.server = server
         (self.bridge,) = server.gateway.bridges
 
-    def answer(self, method: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def answer(self, method: str, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Call over JSON-RPC, and return the response object."""
         call = {"jsonrpc": "2.0", "method": f"up.{method}", "params": kwargs or list(args), "id": 1}
         body = post(self.server.port, json.dumps(call).encode()).body.decode()
@@ -171,13 +171,13 @@ class Bridged:
         assert "error" not in said or not INTERNAL.search(body), body
         return said
 
-    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Return a result; a fault fails the test."""
         said = self.answer(method, *args, **kwargs)
         assert "result" in said, said
         return said["result"]
 
-    def fault(self, method: str, *args: Any, **kwargs: Any) -> tuple[int, Any]:
+    def fault(self, method: str, /, *args: Any, **kwargs: Any) -> tuple[int, Any]:
         """Return the code of a fault, and how far the call has come."""
         said = self.answer(method, *args, **kwargs)
         assert "error" in said, said
