@@ -131,7 +131,8 @@ def check(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
     except ConfigError as error:
         config, problems = error.config, error.problems
     try:
-        registry = _load_registry(modules, config)
+        if modules or config.server.modules or not problems:  # an upstream that is told of may be all that is served
+            registry = _load_registry(modules, config)
     except LoadError as error:
         problems += error.problems
     try:

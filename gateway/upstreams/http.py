@@ -167,5 +167,5 @@ def _tls(options: HTTPOptions) -> ssl.SSLContext | bool:
             context.load_cert_chain(options.cert, options.key)
     except (OSError, ssl.SSLError) as error:
         named = ", ".join(file for file in (options.ca, options.cert, options.key) if file is not None)
-        raise NoBridge(f"the certificates in {named} cannot be read: {error.strerror or error}") from None
+        raise NoBridge(f"the certificates in {named} cannot be read: {str(error.strerror or error).lower()}") from None
     return context
