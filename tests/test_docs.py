@@ -81,7 +81,9 @@ def test_the_examples_do_what_they_say(page: str, tmp_path: Path) -> None:
                     check_console(console, project, port)
 
 
-@pytest.mark.parametrize("page", [*PAGES, "docs/conformance.md", "docs/design.md", "benchmarks/README.md"])
+@pytest.mark.parametrize(
+    "page", [*PAGES, "docs/bridges.md", "docs/conformance.md", "docs/design.md", "benchmarks/README.md"]
+)
 def test_the_links_lead_somewhere(page: str) -> None:
     for target in LINK.findall((ROOT / page).read_text("utf-8")):
         assert (ROOT / page).parent.joinpath(target).exists(), target

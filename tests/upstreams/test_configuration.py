@@ -1,14 +1,17 @@
 """The tables of upstreams in gateway.toml, and what the command line tells of them."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec import Struct
 
 from gateway.config import ConfigError, load
+from gateway.upstreams import SCHEMES, bridge_class
 from gateway.upstreams.jsonrpc_tcp import TCPOptions
 from tests.upstreams.kinds import KINDS
 from tests.upstreams.running import Program, broken, free_port
@@ -55,6 +58,9 @@ WRONG = {
         "upstreams.a.headers: expected a header's value, on one line, not {'X': 'a\\r\\nb'}"
     ),
 }
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "bridges.md").read_text("utf-8")
 
 
 class Run(Struct, frozen=True):
@@ -173,10 +179,24 @@ def test_methods_lists_what_the_configuration_names(tmp_path: Path) -> None:
 
 def test_a_tcp_port_that_is_taken_is_told_by_its_own_option(tmp_path: Path) -> None:
     with broken(b"") as port:
-        told = gateway(
-            tmp_path, f"[upstreams.a]\n{TCP}", "serve", "--bind", "127.0.0.1:0", "--tcp", f"127.0.0.1:{port}"
-        )
+        taken = f"127.0.0.1:{port}"
+        told = gateway(tmp_path, f"[upstreams.a]\n{TCP}", "serve", "--bind", "127.0.0.1:0", "--tcp", taken)
     assert told.code == 1
     assert told.err.splitlines()[-1] == (
-        f"gateway: cannot listen on 127.0.0.1:{port}: address already in use; choose another address with --tcp HOST:PORT"
+        f"gateway: cannot listen on {taken}: address already in use; choose another address with --tcp HOST:PORT"
     )
+
+
+@pytest.mark.parametrize("block", re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL))
+def test_what_the_page_shows_is_right(block: str, tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(block)
+    assert load(file, {}, ()).upstreams
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_page_tells_of_every_scheme_and_every_option(scheme: str) -> None:
+    assert f"`{scheme}://`" in PAGE
+    for field in msgspec.structs.fields(bridge_class(f"{scheme}://localhost:1").Options):
+        assert f"`{field.name}`" in PAGE, field.name
+        assert any(meta.description for meta in field.type.__metadata__), field.name
