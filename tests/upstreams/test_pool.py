@@ -179,6 +179,25 @@ def test_who_gives_up_waiting_takes_no_place() -> None:
     run(test)
 
 
+def test_nobody_overtakes_who_waits() -> None:
+    async def test() -> None:
+        pool, _ = pool_of(1)
+        order: list[str] = []
+
+        async def use(name: str) -> None:
+            async with pool.lend():
+                order.append(name)
+
+        async with pool.lend():
+            waits = asyncio.ensure_future(use("first"))
+            await asyncio.sleep(0)
+        await use("second")  # it asks in the very moment in which the connection is given back
+        await waits
+        assert order == ["first", "second"]
+
+    run(test)
+
+
 def test_close_closes_what_is_lent_too() -> None:
     async def test() -> None:
         pool, made = pool_of(2)
