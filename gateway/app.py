@@ -4,9 +4,10 @@ build(config, registry) -> Gateway    codecs, layers, dispatcher, service: every
 door(registry) -> Door                the same, for a host that a program brings with it, like a Flask app
 """
 
+import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -15,20 +16,23 @@ from msgspec import Struct
 from gateway import log
 from gateway.access import AccessPolicy
 from gateway.answering import Desk, Watchers
+from gateway.bridges import Bridge
 from gateway.calls import Handler
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
 from gateway.config import Config, ConfigError, load
 from gateway.dispatch import dispatcher, invoke
-from gateway.exchange import Door
+from gateway.exchange import Admission, Door
+from gateway.faults import Fault
 from gateway.introspection import add_introspection, describe
 from gateway.layers import Places, charged, deadline, limited, permitted
 from gateway.loading import load_registry
-from gateway.methods import Method, Registry
+from gateway.methods import RESERVED, Method, RegistrationError, Registry
 from gateway.metrics import Levels, Metrics
 from gateway.rates import Buckets, RateLimits
 from gateway.service import RPCService, rate_limited
 from gateway.threads import ThreadPool
+from gateway.upstreams import NoBridge
 
 
 class Gateway(Struct, frozen=True, kw_only=True):
@@ -40,6 +44,11 @@ class Gateway(Struct, frozen=True, kw_only=True):
     pool: ThreadPool
     places: Mapping[str, list[Places]]
     metrics: Metrics | None
+    bridges: tuple[Bridge, ...]
+
+    def offered(self) -> list[tuple[str, Method]]:
+        """Return the methods that are served, with their names, without those that speak of them."""
+        return [(name, found) for name, found in self.registry.methods() if not name.startswith(RESERVED)]
 
     def describe(self) -> dict[str, Any]:
         """Return the OpenRPC document of what is served."""
@@ -54,11 +63,13 @@ def build(
 ) -> Gateway:
     """Put a gateway together around the methods of a registry.
 
-    The registry is taken over into one of the gateway's own, beside the introspection methods. ``buckets`` are what
+    The registry is taken over into one of the gateway's own, beside the introspection methods and the methods of the
+    upstreams that are known before they are reached. ``buckets`` are what
     workers share to charge their callers; a gateway without others has its own. ``make_metrics`` is ``Metrics``, or a
     partial of it with a directory and a slot; without it, or without ``metrics.bind``, nothing is counted.
 
     Raises:
+        ConfigError: an upstream cannot be served as it is configured; it lists all of them.
         OSError: the metrics' directory cannot be written to.
 
     """
@@ -67,6 +78,7 @@ def build(
     served.mount(registry)
     title, number = _identity()
     add_introspection(served, title=title, version=number, nil=config.xmlrpc.nil)
+    bridges = _bridges(config, served)
     pool = ThreadPool()
     places = {
         "thread": [Places(limits.threads, limits.waiting)],
@@ -84,11 +96,14 @@ def build(
             handler = limited(handler, places["method"][-1], limits.retry_after)
         return deadline(handler)
 
+    def absent(name: str) -> Fault | None:
+        return next((fault for bridge in bridges if (fault := bridge.absent(name)) is not None), None)
+
     codecs = (
         XMLRPC(max_depth=limits.max_depth, max_batch=limits.max_batch, nil=config.xmlrpc.nil, i8=config.xmlrpc.i8),
         JSONRPC(max_depth=limits.max_depth, max_batch=limits.max_batch),
     )
-    handler = dispatcher(served, compose, limits.timeout)
+    handler = dispatcher(served, compose, limits.timeout, absent)
     policy = AccessPolicy(config.access)
     rates = RateLimits(limits, buckets or Buckets())
     if config.access.rules:
@@ -98,7 +113,36 @@ def build(
     metrics = make_metrics(served.get, number) if make_metrics is not None and config.metrics.bind else None
     desk = Desk(codecs=codecs, handler=handler, limits=limits, watchers=_watchers(metrics))
     service = RPCService(desk, config.server.paths, policy, rates)
-    return Gateway(config=config, registry=served, service=service, pool=pool, places=places, metrics=metrics)
+    return Gateway(
+        config=config,
+        registry=served,
+        service=service,
+        pool=pool,
+        places=places,
+        metrics=metrics,
+        bridges=bridges,
+    )
+
+
+def _bridges(config: Config, served: Registry) -> tuple[Bridge, ...]:
+    """Make the bridges, and add the methods that they know already; nothing is connected before the loop runs."""
+    bridges: list[Bridge] = []
+    problems: list[str] = []
+    for name, options in config.upstreams.items():
+        try:
+            bridges.append(Bridge(name, options, config.limits))
+            bridges[-1].add_known(served)
+        except (NoBridge, RegistrationError) as error:
+            problems.append(f"upstreams.{name}: {error}")
+    if problems:
+        raise ConfigError(problems, config)
+    return tuple(bridges)
+
+
+async def survey(gateway: Gateway) -> None:
+    """Ask each upstream once for its methods; afterwards the bridges' ``status`` says what they are worth."""
+    await asyncio.gather(*(bridge.survey(gateway.registry) for bridge in gateway.bridges))
+    await asyncio.gather(*(bridge.close() for bridge in gateway.bridges))
 
 
 def levels(gateway: Gateway, requests: int, connections: int) -> Levels:
@@ -127,6 +171,17 @@ def _identity() -> tuple[str, str]:
     return "RPC gateway", version("rpc-gateway")
 
 
+def registry_of(config: Config, modules: Iterable[str]) -> Registry:
+    """Load the methods of modules; without any, of those that the configuration names. Upstreams may be all there is.
+
+    Raises:
+        LoadError: a module cannot be loaded.
+
+    """
+    names = tuple(modules) or config.server.modules
+    return load_registry(names) if names or not config.upstreams else Registry()
+
+
 def door(*served: Registry | str) -> Door:
     """Make a door for a host that the program brings: ``blueprint`` in gateway/hosts/flask.py takes it.
 
@@ -144,7 +199,7 @@ def door(*served: Registry | str) -> Door:
     """
     config = load(None, os.environ, ())
     names = [name for name in served if isinstance(name, str)]
-    loaded = [load_registry(names or config.server.modules)] if names or not served else []
+    loaded = [registry_of(config, names)] if names or not served else []
     return door_of(config, *loaded, *(own for own in served if isinstance(own, Registry)))
 
 
@@ -165,8 +220,18 @@ def door_of(config: Config, *registries: Registry) -> Door:
             served.mount(registry)
         return build(config, served, buckets)
 
+    discoveries: set[asyncio.Future[None]] = set()
+
+    def open_here() -> Admission:
+        gateway = together()
+        for bridge in gateway.bridges:
+            discovery = asyncio.ensure_future(bridge.discover(gateway.registry))
+            discoveries.add(discovery)
+            discovery.add_done_callback(discoveries.discard)
+        return gateway.service.admit
+
     together()  # what is wrong is told now, and not to the first caller
-    return Door(open=lambda: together().service.admit, limits=config.limits, paths=config.server.paths)
+    return Door(open=open_here, limits=config.limits, paths=config.server.paths)
 
 
 def check_hashes() -> None:

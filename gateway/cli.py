@@ -3,6 +3,7 @@
 Exit codes: 0 done; 1 what was asked for failed (a fault, a problem, a port in use); 2 the command line is wrong.
 """
 
+import asyncio
 import os
 import re
 import reprlib
@@ -15,10 +16,10 @@ from typing import Any, NoReturn
 import click
 import msgspec
 
-from gateway import app, client, tls, uwsgi
+from gateway import app, client, log, tls, uwsgi
 from gateway.access import make_key
-from gateway.config import Config, ConfigError, load, variable_of
-from gateway.loading import LoadError, load_registry
+from gateway.config import ConfigError, load, variable_of
+from gateway.loading import LoadError
 from gateway.methods import Method, Registry
 from gateway.nginx import render, warnings
 
@@ -55,23 +56,21 @@ def main() -> None:
 @main.command(epilog=_MODULE_HELP)
 @_configured
 @click.option("--bind", metavar="HOST:PORT", help="Where to listen, like 127.0.0.1:8000; port 0 takes a free one.")
+@click.option("--tcp", metavar="HOST:PORT", help="Where to listen for JSON-RPC over plain TCP, without HTTP.")
 @click.option("--workers", metavar="N", help="How many processes serve; auto is one for each core.")
-def serve(
-    modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], bind: str | None, workers: str | None
-) -> None:
-    """Serve the methods of MODULEs until SIGINT or SIGTERM.
+def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], **given: str | None) -> None:
+    """Serve MODULEs and upstreams until SIGINT or SIGTERM.
 
     SIGHUP, and the command reload, take configuration and methods anew without losing a call.
     """
     from gateway.server import Source, serve_modules  # noqa: PLC0415 - Tornado, which the other commands do not need
     from gateway.workers import Failed  # noqa: PLC0415 - likewise
 
-    given = {"server.bind": bind, "server.workers": workers}
-    settings = (*settings, *(f"{name}={value}" for name, value in given.items() if value is not None))
+    settings = (*settings, *(f"server.{name}={value}" for name, value in given.items() if value is not None))
     try:
         serve_modules(
             Source(file=file, settings=settings, modules=modules),
-            lambda url, metrics_url, count: click.echo(_ready(url, metrics_url, count)),
+            lambda urls, count: click.echo(_ready(urls.calls, urls.tcp, urls.metrics, count)),
         )
     except (ConfigError, Failed) as error:
         _fail(error.problems)
@@ -81,25 +80,55 @@ def serve(
 @_configured
 @click.option("--json", "as_json", is_flag=True, help="Print the OpenRPC document instead of a table.")
 def methods(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """List the methods that would be served, with their parameters."""
-    config, registry = _load(modules, file, settings)
+    """List the methods that would be served, with their parameters.
+
+    Of upstreams these are the ones that the configuration names; "gateway upstreams" asks for the others.
+    """
+    gateway = _gateway(modules, file, settings)
     if as_json:
-        described = app.build(config, registry).describe()
-        click.echo(msgspec.json.format(msgspec.json.encode(described), indent=2).decode())
+        click.echo(msgspec.json.format(msgspec.json.encode(gateway.describe()), indent=2).decode())
         return
-    rows = [(name, _parameters(found), found.run, found.place) for name, found in registry.methods()]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    _print_table([(name, _parameters(found), found.run, found.place) for name, found in gateway.offered()])
+
+
+@main.command(epilog=_MODULE_HELP)
+@_configured
+def upstreams(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
+    """Reach each upstream, and show how it is.
+
+    Each is asked once for its methods. Exit 1 if one is not up.
+    """
+    gateway = _gateway(modules, file, settings)
+    log.configure("error", gateway.config.log.format)  # what is wrong stands in the table
+    asyncio.run(app.survey(gateway))
+    rows = [
+        (bridge.name, bridge.address, bridge.status.state, str(bridge.status.methods), bridge.status.error)
+        for bridge in gateway.bridges
+    ]
+    _print_table([("NAME", "ADDRESS", "STATE", "METHODS", "LAST ERROR"), *rows])
+    if any(bridge.status.state != "up" for bridge in gateway.bridges):
+        sys.exit(1)
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        columns = [text.ljust(width) for text, width in zip(row, widths, strict=False)]
-        click.echo("  ".join((*columns, row[3])).rstrip())
+        *columns, last = row
+        click.echo(
+            "  ".join((*(text.ljust(width) for text, width in zip(columns, widths, strict=False)), last)).rstrip()
+        )
 
 
 @main.command(epilog=_MODULE_HELP)
 @_configured
 def check(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
-    """Report everything that is wrong with configuration and methods."""
-    _, registry = _checked(modules, file, settings)
-    click.echo(f"gateway: all is well: {_counted(len(registry))}")
+    """Report everything that is wrong with configuration and methods.
+
+    Upstreams are not reached for it; "gateway upstreams" does that.
+    """
+    gateway = _checked(modules, file, settings)
+    told = f" and {len(gateway.bridges)} upstream{'s'[: len(gateway.bridges) != 1]}" if gateway.bridges else ""
+    click.echo(f"gateway: all is well: {_counted(len(gateway.offered()))}{told}")
 
 
 @main.command(epilog=_MODULE_HELP)
@@ -109,7 +138,8 @@ def nginx(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
 
     It waits for an answer as long as the slowest of the methods may take.
     """
-    config, registry = _load(modules, file, settings)
+    gateway = _gateway(modules, file, settings)
+    config, registry = gateway.config, gateway.registry
     longest = max([config.limits.timeout, *(found.options.timeout or 0.0 for _, found in registry.methods())])
     try:
         text = render(config, longest)
@@ -127,7 +157,7 @@ def reload_(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ..
 
     They are checked first, as the command check does it. The process is the one in server.pid_file.
     """
-    config, _ = _checked(modules, file, settings)
+    config = _checked(modules, file, settings).config
     if not config.server.pid_file:
         _fail(["server.pid_file is not set, so the process is not known: send it SIGHUP, or set it and start anew"])
     try:
@@ -159,7 +189,8 @@ def uwsgi_(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...
 
     Its numbers come from the gateway's own configuration; conf/uwsgi.ini is what comes of the defaults.
     """
-    config, registry = _load(modules, file, settings)
+    gateway = _gateway(modules, file, settings)
+    config, registry = gateway.config, gateway.registry
     named = {"GATEWAY_CONFIG": str(file.absolute())} if file else {}
     given = (*settings, *([f"server.modules={','.join(modules)}"] if modules else ()))
     named |= {variable_of(name.strip()): value.strip() for name, _, value in (text.partition("=") for text in given)}
@@ -191,10 +222,10 @@ def _bare(name: str) -> str:
     help="Seconds to wait for the server.",
 )
 def call(url: str, method: str, arguments: tuple[str, ...], protocol: str, timeout: float) -> None:
-    """Call METHOD at URL and print its result, or its fault and exit 1.
+    """Call METHOD at URL and print its result, or its fault.
 
     An ARG is JSON (10, true, '["a"]', '{"b": 1}'); what is not JSON is a text. name=value gives an argument by name; a
-    text that looks like one is written as JSON: '"a=b"'. After -- nothing is an option.
+    text that looks like one is written as JSON: '"a=b"'. After -- nothing is an option. Exit 1 for a fault.
     """
     try:
         result = client.call(url, method, _params(arguments), protocol, timeout)
@@ -206,17 +237,18 @@ def call(url: str, method: str, arguments: tuple[str, ...], protocol: str, timeo
     click.echo(result if isinstance(result, str) else _shown(result), color=True)  # as it is, escapes and all
 
 
-def _load(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> tuple[Config, Registry]:
+def _gateway(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> app.Gateway:
     try:
         config = load(file, os.environ, settings)
-        return config, load_registry(modules or config.server.modules)
+        return app.build(config, app.registry_of(config, modules))
     except (ConfigError, LoadError) as error:
         _fail(error.problems)
 
 
-def _checked(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> tuple[Config, Registry]:
-    """Load configuration and methods, and report everything that is wrong with them."""
+def _checked(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> app.Gateway:
+    """Put everything together but sockets, and report everything that is wrong with it."""
     problems: list[str] = []
+    registry = Registry()
     try:
         config = load(file, os.environ, settings)
     except ConfigError as error:
@@ -226,12 +258,17 @@ def _checked(modules: tuple[str, ...], file: Path | None, settings: tuple[str, .
     except ConfigError as error:
         problems += error.problems
     try:
-        registry = load_registry(modules or config.server.modules)
+        if modules or config.server.modules or not problems:  # an upstream that is told of may be all that is served
+            registry = app.registry_of(config, modules)
     except LoadError as error:
+        problems += error.problems
+    try:
+        gateway = app.build(config, registry)
+    except ConfigError as error:
         problems += error.problems
     if problems:
         _fail(problems)
-    return config, registry
+    return gateway
 
 
 def _fail(problems: list[str]) -> NoReturn:
@@ -244,12 +281,12 @@ def _counted(methods: int) -> str:
     return f"{methods} method{'s'[: methods != 1]}"
 
 
-def _ready(url: str, metrics_url: str | None, methods: int) -> str:
+def _ready(url: str, tcp: str | None, metrics_url: str | None, methods: int) -> str:
     xml = "<methodCall><methodName>system.listMethods</methodName></methodCall>"
     json = '{"jsonrpc":"2.0","method":"system.listMethods","id":1}'
     metrics = "" if metrics_url is None else f"\ngateway: metrics at {metrics_url}"
     return (
-        f"gateway: ready at {url} ({_counted(methods)}). To call it:\n"
+        f"gateway: ready at {url}{f' and {tcp}' if tcp else ''} ({_counted(methods)}). To call it:\n"
         f"""  python3 -c "from xmlrpc.client import ServerProxy as S; print(S('{url}').system.listMethods())"\n"""
         f"  curl -H 'Content-Type: text/xml' -d '{xml}' {url}\n"
         f"  curl -H 'Content-Type: application/json' -d '{json}' {url}{metrics}"
@@ -257,15 +294,16 @@ def _ready(url: str, metrics_url: str | None, methods: int) -> str:
 
 
 def _parameters(method: Method) -> str:
-    shown = [
-        param.name if param.required else f"{param.name}={' '.join(reprlib.repr(param.default).split())}"
-        for param in method.params
-    ]
+    shown = [param.name if param.required else f"{param.name}={_default(param.default)}" for param in method.params]
     if method.rest is not None:
         shown.append("*")
     if method.others is not None:
         shown.append("**")
     return f"({', '.join(shown)})"
+
+
+def _default(value: Any) -> str:
+    return "..." if value is ... else " ".join(reprlib.repr(value).split())
 
 
 def _params(arguments: tuple[str, ...]) -> list[Any] | dict[str, Any]:

@@ -4,6 +4,8 @@
     GATEWAY_LIMITS_TIMEOUT=5    in the environment
     --set limits.timeout=5      on the command line
 
+Each upstream has a table of its own, [upstreams.NAME]; the environment has no names for these.
+
 Each option is written once, as a field of a section below; its type and range are checked by msgspec. Whatever is
 wrong, in all three places, is reported at once.
 """
@@ -23,9 +25,13 @@ from msgspec import Meta, Struct
 from gateway.edge import Nginx
 from gateway.limits import Limits
 from gateway.rules import Access
+from gateway.upstreams import NoBridge, Options, bridge_class
+from gateway.upstreams.options import nearest
 
 DEFAULT_FILE = Path("conf/gateway.toml")
 _PREFIX = "GATEWAY_"
+_UPSTREAMS = "upstreams"
+_UPSTREAM = re.compile(r"upstreams\.([A-Za-z][A-Za-z0-9_-]*)\.([^.]+)")
 # Where the file is, which no file can say; and what CGI, and Kubernetes beside a Service named gateway, put there.
 _NOT_OPTIONS = re.compile(
     r"GATEWAY_(?:CONFIG|INTERFACE|SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)"
@@ -65,8 +71,18 @@ class Server(Struct, frozen=True, kw_only=True):
         ],
         Meta(min_length=1, description="The paths to POST to."),
     ] = ("/api", "/RPC2", "/jsonrpc", "/")
-    modules: Annotated[tuple[str, ...], Meta(min_length=1, description="The modules whose methods are served.")] = (
-        "handlers",
+    modules: Annotated[
+        tuple[str, ...], Meta(description="The modules whose methods are served; none where upstreams are all.")
+    ] = ("handlers",)
+    tcp: Annotated[
+        str,
+        Meta(
+            pattern=rf"^(?:(\[[0-9a-fA-F:.]+\]|[^:\s/]*):{_PORT})?$",
+            description="host:port, like 127.0.0.1:31415, or nothing; JSON-RPC over plain TCP is answered there.",
+        ),
+    ] = ""
+    tcp_framing: Annotated[Literal["newline", "netstring"], Meta(description="How messages are told apart there.")] = (
+        "newline"
     )
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
@@ -135,10 +151,11 @@ class Config(Struct, frozen=True, kw_only=True):
     log: Log = Log()
     metrics: Metrics = Metrics()
     xmlrpc: XMLRPC = XMLRPC()
+    upstreams: dict[str, Options] = {}
 
 
 def _sections() -> dict[str, type[Struct]]:
-    return {field.name: field.type for field in msgspec.structs.fields(Config)}
+    return {field.name: field.type for field in msgspec.structs.fields(Config) if field.name != _UPSTREAMS}
 
 
 OPTIONS: dict[str, Any] = {
@@ -164,27 +181,66 @@ def load(file: Path | None, environment: Mapping[str, str], settings: Iterable[s
         *_from_settings(settings, problems),
     ]
     sections: dict[str, dict[str, Any]] = {section: {} for section in _sections()}
+    upstreams: dict[str, dict[str, Setting]] = {}
     for option, value, place in found:
+        upstream = _UPSTREAM.fullmatch(option)
+        if upstream is not None:
+            upstreams.setdefault(upstream[1], {})[upstream[2]] = (option, value, place)
+            continue
         hint = OPTIONS.get(option)
         if hint is None:
             problems.append(f"{place}: there is no option {option}{_nearest(option)}")
             continue
-        try:
-            # What comes as text is read as text; a number in gateway.toml is a number.
-            section, name = option.split(".")
-            sections[section][name] = msgspec.convert(
-                _spelled(value, hint), hint, strict=not isinstance(value, str), dec_hook=_converted
-            )
-        except (msgspec.ValidationError, UnicodeEncodeError, json.JSONDecodeError) as error:
-            text, _, inside = str(error).partition(" - at `$")
-            within = "" if isinstance(value, str) else inside.removesuffix("`").replace("[...]", "")
-            problems.append(f"{place}: {option}{within}: expected {_expected(error, text, hint)}, not {value!r}")
+        section, name = option.split(".")
+        _convert((option, value, place), hint, sections[section], name, problems)
     built: dict[str, Any] = {name: struct(**sections[name]) for name, struct in _sections().items()}
-    config = Config(**built)
+    config = Config(**built, upstreams=_read_upstreams(upstreams, problems))
     problems += _contradictions(config)
     if problems:
         raise ConfigError(problems, config)
     return config
+
+
+def _convert(setting: Setting, hint: Any, into: dict[str, Any], name: str, problems: list[str]) -> None:
+    option, value, place = setting
+    try:
+        # What comes as text is read as text; a number in gateway.toml is a number.
+        into[name] = msgspec.convert(
+            _spelled(value, hint), hint, strict=not isinstance(value, str), dec_hook=_converted
+        )
+    except (msgspec.ValidationError, UnicodeEncodeError, json.JSONDecodeError) as error:
+        text, _, inside = str(error).partition(" - at `$")
+        within = "" if isinstance(value, str) else inside.removesuffix("`").replace("[...]", "")
+        problems.append(f"{place}: {option}{within}: expected {_expected(error, text, hint)}, not {value!r}")
+
+
+def _read_upstreams(tables: dict[str, dict[str, Setting]], problems: list[str]) -> dict[str, Options]:
+    """Check each table by the options of the bridge that its URL asks for; what is wrong is left out."""
+    upstreams: dict[str, Options] = {}
+    for name, table in tables.items():
+        place = next(iter(table.values()))[2]
+        if "url" not in table or not isinstance(table["url"][1], str):
+            problems.append(f'{place}: upstreams.{name}.url: expected url = "scheme://host:port"')
+            continue
+        try:
+            kind = bridge_class(table["url"][1]).Options
+        except NoBridge as error:
+            problems.append(f"{table['url'][2]}: upstreams.{name}.url: {error}")
+            continue
+        hints = {field.name: field.type for field in msgspec.structs.fields(kind)}
+        values: dict[str, Any] = {}
+        before = len(problems)
+        for option, setting in table.items():
+            if option in hints:
+                _convert(setting, hints[option], values, option, problems)
+            else:
+                problems.append(f"{setting[2]}: there is no option upstreams.{name}.{option}{nearest(option, hints)}")
+        if len(problems) == before:
+            try:
+                upstreams[name] = kind(**values)
+            except ValueError as error:
+                problems.append(f"{place}: upstreams.{name}: {error}")
+    return upstreams
 
 
 def _converted(kind: type, value: Any) -> Any:
@@ -224,8 +280,14 @@ def _from_file(file: Path | None, environment: Mapping[str, str], problems: list
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems.append(f"{place}: it is not TOML: {error}")
         return
+    yield from _from_document(document, place, problems)
+
+
+def _from_document(document: dict[str, Any], place: str, problems: list[str]) -> Iterable[Setting]:
     for section, options in document.items():
-        if isinstance(options, dict) and section in _sections():
+        if section == _UPSTREAMS:
+            yield from _from_tables(options, place, problems)
+        elif isinstance(options, dict) and section in _sections():
             for name, value in options.items():
                 yield f"{section}.{name}", value, place
         elif section in _sections():
@@ -234,6 +296,20 @@ def _from_file(file: Path | None, environment: Mapping[str, str], problems: list
             problems.append(f"{place}: there is no section [{section}]{_near(section, _sections())}")
         else:
             problems.append(f"{place}: {section} stands in no section{_nearest(section)}")
+
+
+def _from_tables(tables: Any, place: str, problems: list[str]) -> Iterable[Setting]:
+    """Yield the options of all upstreams of a file."""
+    for name, table in tables.items() if isinstance(tables, dict) else [("", None)]:
+        if not isinstance(table, dict) or not _UPSTREAM.fullmatch(f"upstreams.{name}.url"):
+            problems.append(
+                f"{place}: upstreams{name and f'.{name}'}: write a table [upstreams.NAME], its name in letters, digits,"
+                " _ and -"
+            )
+        elif not table:
+            problems.append(f'{place}: upstreams.{name}.url: expected url = "scheme://host:port"')
+        else:
+            yield from ((f"upstreams.{name}.{option}", value, place) for option, value in table.items())
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterable[Setting]:
@@ -277,7 +353,7 @@ def _expected(error: Exception, text: str, hint: Any) -> str:
         return next(str(meta.description).partition(";")[0] for meta in _metas(hint) if repr(meta.pattern) in text)
     if text.startswith("Object contains unknown field"):
         return f"no {text.rpartition(' ')[2].strip('`')}"
-    return text.removeprefix("Expected ").partition(", got ")[0].replace("`", "")
+    return text.removeprefix("Expected ").partition(", got ")[0].replace("`", "").replace("object", "table")
 
 
 def _choices(hint: Any) -> Iterator[str]:

@@ -26,11 +26,17 @@ _ECHOED = re.compile(r"[\w.:/-]{1,100}", re.ASCII)
 _Run: TypeAlias = Callable[[Callable[..., Any], list[Any], dict[str, Any]], Awaitable[Any]]
 
 
-def dispatcher(registry: Registry, compose: Callable[[Method], Handler], timeout: float) -> Handler:
+def dispatcher(
+    registry: Registry,
+    compose: Callable[[Method], Handler],
+    timeout: float,
+    absent: Callable[[str], Fault | None] = lambda _: None,
+) -> Handler:
     """Make the handler that finds a call's method and hands it to the method's own handler.
 
     ``compose`` folds the layers around a method; it is asked once for each method. ``timeout`` is how many seconds a
     call has, from the arrival of its request, where neither the method nor the caller says less or the method more.
+    ``absent`` may know more of a name that is not registered than that there is no such method.
     """
     handlers: dict[int, tuple[Method, Handler]] = {}
 
@@ -38,7 +44,8 @@ def dispatcher(registry: Registry, compose: Callable[[Method], Handler], timeout
         found = registry.get(call.method, context.protocol)
         if found is None:
             name = call.method
-            return Reply(fault=MethodNotFound(f"there is no method {name}" if _ECHOED.fullmatch(name) else ""))
+            known = absent(name)
+            return Reply(fault=known or MethodNotFound(f"there is no method {name}" if _ECHOED.fullmatch(name) else ""))
         entry = handlers.get(id(found))
         if entry is None:
             entry = handlers[id(found)] = (found, compose(found))

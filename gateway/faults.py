@@ -1,6 +1,7 @@
 """The faults: everything that a caller can be told instead of a result.
 
     Fault                     the method's own answer: ``raise Fault("text")`` or ``raise Fault(code, "text", data)``
+    ├─ ForeignFault           what another server has answered to the gateway
     └─ GatewayFault           the gateway's answers; code, title and HTTP status stand in CATALOGUE
        ├─ ParseError          the body is not XML or not JSON
        ├─ UnsupportedEncoding the XML names a character encoding that is not spoken here
@@ -70,6 +71,16 @@ class Fault(Exception):
     def message(self) -> str:
         """The whole text: title and detail."""
         return f"{self.title}: {self.detail}" if self.title and self.detail else self.title or self.detail
+
+
+class ForeignFault(Fault):
+    """Another server's fault, with any code, as the gateway has read it. A bridge decides what the caller is told."""
+
+    def __init__(self, code: int, message: str, data: Any = None) -> None:
+        Exception.__init__(self, message)
+        self.code = code
+        self.detail = message
+        self.data = data
 
 
 class GatewayFault(Fault):

@@ -72,6 +72,15 @@ class Limits(Struct, frozen=True, kw_only=True):
             description="Async methods that run at once. A waiting one costs some 10 KiB, beside its connection.",
         ),
     ] = 16384
+    in_flight: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Calls of one plain TCP connection that run at once; what comes then is left unread. As many as"
+            " a batch may have.",
+        ),
+    ] = 100
     waiting: Annotated[
         int,
         Meta(

@@ -56,7 +56,8 @@ def load_registry(names: Iterable[str]) -> Registry:
         _register_marked(registry, module, problems)
     if not problems and not len(registry):
         problems.append(
-            f"{', '.join(names)}: there is no method: mark a function with @method, or name a Registry, module:registry"
+            f"{', '.join(names) or 'server.modules'}: there is no method: mark a function with @method, or name a"
+            " Registry, module:registry"
         )
     if problems:
         raise LoadError(problems)

@@ -20,16 +20,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.parsers import expat
 
 import msgspec
 from msgspec import Struct
 
 from gateway import log, monitoring, tls
-from gateway.app import Gateway, build, check_hashes, levels
+from gateway.app import Gateway, build, check_hashes, levels, registry_of
 from gateway.config import Config, ConfigError, load
-from gateway.loading import LoadError, load_registry
+from gateway.framing import FRAMINGS
+from gateway.loading import LoadError
 from gateway.loops import new_event_loop
 from gateway.methods import Registry
 from gateway.metrics import Levels, Metrics, forget
@@ -42,11 +43,23 @@ _TICK = 0.02  # seconds between two looks at what has not ended yet
 
 
 class Listeners(Struct, frozen=True, kw_only=True):
-    """The sockets of a gateway, for calls and for metrics, and how calls are encrypted; None for not at all."""
+    """The sockets of a gateway, for calls, for metrics, and for calls over plain TCP.
+
+    ``tls`` is how calls are encrypted; None for not at all.
+    """
 
     calls: tuple[socket.socket, ...]
     metrics: tuple[socket.socket, ...]
+    tcp: tuple[socket.socket, ...]
     tls: ssl.SSLContext | None
+
+
+class URLs(NamedTuple):
+    """Where a gateway is reached: the URL to POST to, those of its metrics and of plain TCP; None without one."""
+
+    calls: str
+    metrics: str | None
+    tcp: str | None
 
 
 class Source(Struct, frozen=True, kw_only=True):
@@ -86,16 +99,17 @@ def serve(registry: Registry, bind: str = "127.0.0.1:8000") -> None:
         loop.add_signal_handler(number, _stop, loop, ending)
     try:
         gateway = build(config, registry, make_metrics=Metrics)
-        loop.call_soon(_print, *urls_of(config, listeners))
+        loop.call_soon(_print, urls_of(config, listeners))
         loop.run_until_complete(run(gateway, listeners, ending))
     finally:
         loop.close()
 
 
-def _print(url: str, metrics_url: str | None) -> None:
-    print(f"gateway: ready at {url}", flush=True)  # noqa: T201 - as the command does
-    if metrics_url is not None:
-        print(f"gateway: metrics at {metrics_url}", flush=True)  # noqa: T201 - likewise
+def _print(urls: URLs) -> None:
+    told = f"{urls.calls} and {urls.tcp}" if urls.tcp else urls.calls
+    print(f"gateway: ready at {told}", flush=True)  # noqa: T201 - as the command does
+    if urls.metrics is not None:
+        print(f"gateway: metrics at {urls.metrics}", flush=True)  # noqa: T201 - likewise
 
 
 def _stop(loop: asyncio.AbstractEventLoop, ending: asyncio.Future[bytes]) -> None:
@@ -104,11 +118,10 @@ def _stop(loop: asyncio.AbstractEventLoop, ending: asyncio.Future[bytes]) -> Non
         loop.remove_signal_handler(number)
 
 
-def serve_modules(source: Source, ready: Callable[[str, str | None, int], Any]) -> None:
+def serve_modules(source: Source, ready: Callable[[URLs, int], Any]) -> None:
     """Serve modules from workers under this process, until SIGINT or SIGTERM; SIGHUP reloads.
 
-    ``ready`` is told the URL, that of the metrics if there are any, and the number of methods, when the first workers
-    are.
+    ``ready`` is told the URLs and the number of methods, when the first workers are.
 
     Raises:
         ConfigError: the configuration is wrong, or the process cannot serve safely.
@@ -135,9 +148,9 @@ def serve_modules(source: Source, ready: Callable[[str, str | None, int], Any]) 
 class _Fleet:
     """What the parent keeps from one generation to the next: its sockets, and what workers share."""
 
-    def __init__(self, source: Source, ready: Callable[[str, str | None, int], Any]) -> None:
+    def __init__(self, source: Source, ready: Callable[[URLs, int], Any]) -> None:
         self._source = source
-        self._ready: Callable[[str, str | None, int], Any] | None = ready
+        self._ready: Callable[[URLs, int], Any] | None = ready
         self._buckets = Buckets()
         self._planned: dict[Generation, tuple[Config, Listeners]] = {}
         self._metrics = Path(tempfile.mkdtemp(prefix="gateway-metrics-"))
@@ -155,7 +168,7 @@ class _Fleet:
         generation = Generation(
             workers=_count(config.server.workers),
             work=lambda slot, link: self._work(config, listeners, slot, link),
-            listeners=(*listeners.calls, *listeners.metrics),
+            listeners=(*listeners.calls, *listeners.metrics, *listeners.tcp),
             grace=config.server.grace,
             drain=config.server.drain,
             ended=lambda slot: forget(self._metrics, slot),
@@ -170,7 +183,7 @@ class _Fleet:
         self._write_pid(config.server.pid_file)
         if self._ready is not None:
             _log_process()
-            self._ready(*urls_of(config, listeners), report.methods)
+            self._ready(urls_of(config, listeners), report.methods)
             self._ready = None
 
     def _write_pid(self, file: str) -> None:
@@ -196,12 +209,12 @@ class _Fleet:
         """Serve in a worker, and say over the link how it goes; returns the exit code."""
         log.configure(config.log.level, config.log.format)
         try:
-            registry = load_registry(self._source.modules or config.server.modules)
-        except LoadError as error:
+            registry = registry_of(config, self._source.modules)
+            gateway = build(config, registry, self._buckets, partial(Metrics, directory=self._metrics, slot=slot))
+        except (LoadError, ConfigError) as error:
             _report(link, Report(problems=error.problems))
             return 1
-        gateway = build(config, registry, self._buckets, partial(Metrics, directory=self._metrics, slot=slot))
-        _report(link, Report(methods=len(registry)))
+        _report(link, Report(methods=len(gateway.offered())))
         if link.recv(1) != START:
             return 0
         loop = new_event_loop()
@@ -243,27 +256,41 @@ async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[byt
     They have ``server.drain`` seconds. STOP means that nobody takes over: for ``server.grace`` seconds callers are told
     so at /readyz, before nobody is let in any more.
     """
-    from gateway.hosts.tornado import Host  # noqa: PLC0415 - who only imports the gateway needs no host
+    from gateway.hosts.tcp import TCPHost  # noqa: PLC0415 - who only imports the gateway needs no host
+    from gateway.hosts.tornado import Host  # noqa: PLC0415 - likewise
 
     server = gateway.config.server
     host = Host(gateway.service.admit, gateway.config.limits)
+    tcp = TCPHost(gateway.service.admit, gateway.config.limits, server.paths[0])
     host.serve(listeners.calls, listeners.tls)
-    async with _monitored(gateway, lambda: levels(gateway, len(host.calls), len(host.clients)), listeners.metrics):
+    await tcp.serve(listeners.tcp, FRAMINGS[server.tcp_framing])
+    discoveries = [asyncio.ensure_future(bridge.discover(gateway.registry)) for bridge in gateway.bridges]
+
+    def measure() -> Levels:
+        return levels(gateway, len(host.calls) + len(tcp.calls), len(host.clients) + len(tcp.connections))
+
+    async with _monitored(gateway, measure, listeners.metrics):
         order = await ending
         if order == STOP and server.grace:
             gateway.service.closing = True
             _log.info("stopping; seconds until nobody is let in: %g", server.grace)
             await asyncio.sleep(server.grace)
         host.retire()
-        if host.calls:
-            _log.info("stopping; calls that run: %d; seconds that they have: %g", len(host.calls), server.drain)
+        tcp.stop()
+        if running := len(host.calls) + len(tcp.calls):
+            _log.info("stopping; calls that run: %d; seconds that they have: %g", running, server.drain)
         end = time.monotonic() + server.drain
         await host.drain(server.drain)
+        await _until(lambda: not tcp.calls, end)
         if order == RETIRE or server.grace:  # a proxy may be about to send a call on an idle connection
             await _until(lambda: not len(host.clients), end)
         await host.close()
+        await tcp.close()
+    for discovery in discoveries:
+        discovery.cancel()
     gateway.pool.abandon()
     await _end_tasks()
+    await asyncio.gather(*(bridge.close() for bridge in gateway.bridges))
 
 
 @asynccontextmanager
@@ -313,10 +340,12 @@ def listen(config: Config, context: ssl.SSLContext | None, *before: tuple[Config
     """
     calls = [old.calls for configured, old in before if configured.server.bind == config.server.bind]
     metrics = [old.metrics for configured, old in before if configured.metrics.bind == config.metrics.bind]
+    tcp = [old.tcp for configured, old in before if configured.server.tcp == config.server.tcp]
     backlog = config.limits.backlog
     return Listeners(
         calls=calls[0] if calls else _bind(config.server.bind, backlog, "--bind HOST:PORT"),
         metrics=metrics[0] if metrics else _bind(config.metrics.bind, backlog, "metrics.bind"),
+        tcp=tcp[0] if tcp else _bind(config.server.tcp, backlog, "--tcp HOST:PORT"),
         tls=context,
     )
 
@@ -334,11 +363,14 @@ def _bind(bind: str, backlog: int, option: str) -> tuple[socket.socket, ...]:
         raise Failed([f"cannot listen on {bind}: {reason}; choose another address with {option}"]) from None
 
 
-def urls_of(config: Config, listeners: Listeners) -> tuple[str, str | None]:
-    """Return the URL to POST to, and that of the metrics; None without one."""
+def urls_of(config: Config, listeners: Listeners) -> URLs:
+    """Return where the sockets are reached."""
     scheme = "http" if listeners.tls is None else "https"
-    metrics = f"http://{_place(listeners.metrics[0])}/metrics" if listeners.metrics else None
-    return f"{scheme}://{_place(listeners.calls[0])}{config.server.paths[0]}", metrics
+    return URLs(
+        calls=f"{scheme}://{_place(listeners.calls[0])}{config.server.paths[0]}",
+        metrics=f"http://{_place(listeners.metrics[0])}/metrics" if listeners.metrics else None,
+        tcp=f"tcp://{_place(listeners.tcp[0])}" if listeners.tcp else None,
+    )
 
 
 def _place(bound: socket.socket) -> str:

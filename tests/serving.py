@@ -24,6 +24,7 @@ class Server(Struct, frozen=True, kw_only=True):
     url: str
     port: int
     metrics: int  # the port of /metrics; 0 without one
+    tcp_port: int  # likewise
     gateway: app.Gateway
     loop: asyncio.AbstractEventLoop
 
@@ -45,13 +46,15 @@ def children(process: int) -> set[int]:
 
 
 @contextmanager
-def serving(registry: Registry, settings: Mapping[str, Any] | None = None) -> Iterator[Server]:
-    """Serve a registry on a free port; settings are options of gateway.toml by their full names."""
+def serving(
+    registry: Registry, settings: Mapping[str, Any] | None = None, file: Path | None = None
+) -> Iterator[Server]:
+    """Serve a registry on a free port; settings are options of gateway.toml by their full names, beside a file."""
     chosen = [f"{name}={value}" for name, value in (settings or {}).items()]
-    config = load(None, {}, ["server.bind=127.0.0.1:0", *chosen])
+    config = load(file, {}, ["server.bind=127.0.0.1:0", *chosen])
     gateway = app.build(config, registry, make_metrics=Metrics)
     listeners = server.listen(config, tls.load(config.tls))
-    url, metrics_url = server.urls_of(config, listeners)
+    urls = server.urls_of(config, listeners)
     loop = uvloop.new_event_loop()
     ending: asyncio.Future[bytes] = loop.create_future()
     thread = threading.Thread(
@@ -59,7 +62,14 @@ def serving(registry: Registry, settings: Mapping[str, Any] | None = None) -> It
     )
     thread.start()
     try:
-        yield Server(url=url, port=_port(url), metrics=_port(metrics_url), gateway=gateway, loop=loop)
+        yield Server(
+            url=urls.calls,
+            port=_port(urls.calls),
+            metrics=_port(urls.metrics),
+            tcp_port=_port(urls.tcp),
+            gateway=gateway,
+            loop=loop,
+        )
     finally:
         loop.call_soon_threadsafe(ending.set_result, STOP)
         thread.join(15)

@@ -9,10 +9,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "loops", "threads"}
+GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "framing", "loops", "threads"}
 GROUND |= {"networks", "rules", "edge"}
 MIDDLE = {"codecs", "methods", "layers", "access", "rates", "log", "hosts", "config", "client", "metrics", "workers"}
-FLOW = {"dispatch", "introspection", "answering", "service", "loading", "monitoring", "nginx", "tls", "uwsgi"}
+MIDDLE |= {"upstreams"}
+FLOW = {
+    "bridges",
+    "dispatch",
+    "introspection",
+    "answering",
+    "service",
+    "loading",
+    "monitoring",
+    "nginx",
+    "tls",
+    "uwsgi",
+}
+FLOW |= {"bridges"}
 WIRING = {"app", "server", "wsgi", "cli", "__init__", "__main__"}
 ACROSS = {  # the only ways between rooms of one floor
     "values": {"faults"},
@@ -22,6 +35,8 @@ ACROSS = {  # the only ways between rooms of one floor
     "rules": {"calls", "networks"},
     "edge": {"networks"},
     "service": {"answering"},
+    "config": {"upstreams"},  # the options of each scheme
+    "upstreams": {"codecs"},  # XML-RPC and JSON-RPC as a client
     "server": {"app"},
     "wsgi": {"app"},
     "__init__": {"app", "server"},
@@ -34,6 +49,7 @@ THIRD_PARTIES = {
     "uvloop": {"loops"},
     "click": {"cli"},
     "prometheus_client": {"metrics"},
+    "aiohttp": {"upstreams"},
 }
 FLOORS = (GROUND, MIDDLE, FLOW, WIRING)
 
@@ -86,7 +102,7 @@ def test_third_parties_stay_in_their_rooms(path: Path) -> None:
 
 def test_hosts_know_only_the_exchange_and_the_limits() -> None:
     for path in (ROOT / "gateway" / "hosts").glob("*.py"):
-        assert rooms_imported(path) <= {"exchange", "limits", "eager", "loops"}
+        assert rooms_imported(path) <= {"exchange", "limits", "eager", "framing", "loops"}
 
 
 def test_every_room_has_a_floor() -> None:

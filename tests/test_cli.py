@@ -79,7 +79,7 @@ async def forever() -> None:
     await asyncio.Event().wait()
 '''
 ADD = HANDLERS.partition("def add")[0].count("\n")  # the line of its decorator
-COMMANDS = ("serve", "methods", "check", "nginx", "reload", "key", "uwsgi", "call")
+COMMANDS = ("serve", "methods", "upstreams", "check", "nginx", "reload", "key", "uwsgi", "call")
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -351,8 +351,7 @@ def test_check_counts_what_would_be_served(project: Path) -> None:
 def test_check_tells_everything_wrong_at_once(project: Path) -> None:
     (project / "conf").mkdir()
     (project / "conf" / "gateway.toml").write_text(
-        '[limits]\ntimout = 5\nmax_depth = 4000\nthreads = "many"\n[upstreams]\n'
-        '[server]\nmodules = ["handlers", "lone"]'
+        '[limits]\ntimout = 5\nmax_depth = 4000\nthreads = "many"\n[upstream]\n[server]\nmodules = ["handlers", "lone"]'
     )
     (project / "lone.py").write_text(
         "from gateway import method\n@method\ndef add(): ...\n@method\ndef f(a: 'Nope'): ..."
@@ -366,7 +365,7 @@ def test_check_tells_everything_wrong_at_once(project: Path) -> None:
     without_marks = re.sub(r"\n *[~^][ ~^]*$", "", checked.err, flags=re.MULTILINE)  # each Python has its own
     problems = re.split(r"^gateway: ", without_marks, flags=re.MULTILINE)[1:]
     assert [problem.strip() for problem in problems] == [
-        "conf/gateway.toml: there is no section [upstreams]",
+        "conf/gateway.toml: there is no section [upstream]",
         "command line: 'nonsense' is no setting: write it as section.option=value",
         "conf/gateway.toml: there is no option limits.timout; did you mean limits.timeout?",
         "conf/gateway.toml: limits.max_depth: expected int <= 200, not 4000",

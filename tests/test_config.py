@@ -46,6 +46,8 @@ OTHERS = {
     "nginx.access_log": "access.log",
     "nginx.error_log": "error.log",
     "nginx.folder": "folder",
+    "server.tcp": ":1",
+    "server.tcp_framing": "netstring",
     "log.level": "error",
     "log.format": "json",
     "metrics.bind": "127.0.0.1:1",
@@ -90,7 +92,7 @@ IN_FILE = {
     "[xmlrpc]\nnil = 1": "xmlrpc.nil: expected bool, not 1",
     "[log]\nlevel = 'loud'": "log.level: expected debug or info or warning or error, not 'loud'",
     "[log]\nformat = 3": "log.format: expected str, not 3",
-    "[server]\nmodules = []": "server.modules: expected array of length >= 1, not []",
+    "[server]\npaths = []": "server.paths: expected array of length >= 1, not []",
     "[server]\npaths = ['/api', 'rpc']": (
         "server.paths[1]: expected a path that begins with a slash, not ['/api', 'rpc']"
     ),

@@ -85,6 +85,7 @@ def test_the_examples_do_what_they_say(page: str, tmp_path: Path) -> None:
     "page",
     [
         *PAGES,
+        "docs/bridges.md",
         "docs/conformance.md",
         "docs/design.md",
         "docs/metrics.md",

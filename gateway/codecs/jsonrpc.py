@@ -7,6 +7,12 @@
                                  InvalidRequest: JSON, but no request; its id is echoed where one can be told
     Reply -> a response object   (section 5), its members in a fixed order and no others
 
+and the other way round, as a client of other servers:
+
+    method, params, id -> a request object; InvalidParams names the argument that JSON cannot say
+    bytes -> id, Reply    a response object, as strictly read; BadUpstream for what is none
+          -> None         a request object: the server has something to say itself
+
 The messages of the five errors that the specification names are exactly its words; what is to be said beyond them
 stands in ``error.data``.
 """
@@ -19,11 +25,14 @@ from typing import Any
 
 import msgspec
 
-from gateway.calls import Answer, Batch, Call, Entry, Rejected, Reply
+from gateway.calls import Answer, Batch, Call, Entry, Id, Params, Rejected, Reply
 from gateway.codecs import Decoded, encoded
 from gateway.faults import (
+    BadUpstream,
     Fault,
+    ForeignFault,
     GatewayFault,
+    InvalidParams,
     InvalidRequest,
     ParseError,
     ResponseTooLarge,
@@ -40,6 +49,7 @@ _SPECIFIED_CODES = frozenset({-32700, -32600, -32601, -32602, -32603})
 _MAX_INT = 10**4300  # Python itself reads and writes at most 4,300 digits (CVE-2020-10735)
 _MAX_BITS = _MAX_INT.bit_length() - 1  # what has no more is below it
 _MINUTE = timedelta(minutes=1)
+_UNBOUNDED = 2**62  # bytes; what a call says came in by a call, which was bounded
 _FAULT_ROOM = 2**20  # for the data of a fault
 
 
@@ -122,6 +132,43 @@ class JSONRPC:
         """Put the response objects into an array; nothing to say is no array (section 6)."""
         return b"[%b]" % b",".join([answer.wire for answer in answers]) if answers else b""
 
+    def encode_call(self, method: str, params: Params, call_id: int) -> bytes:
+        """Write a request object for another server.
+
+        Raises:
+            InvalidParams: JSON cannot say an argument; the detail names its place.
+
+        """
+        try:
+            said = self._say({"jsonrpc": "2.0", "method": method, "params": params, "id": call_id}, 0, [_UNBOUNDED])
+        except Unsayable as reason:
+            raise InvalidParams(f"{reason.place.removeprefix('.')}: JSON cannot say it: {reason.reason}") from None
+        return msgspec.json.encode(said)
+
+    def decode_answer(self, body: bytes) -> tuple[Id, Reply] | None:
+        """Read a response object (section 5); an error in it is a ForeignFault, anything else a BadUpstream.
+
+        None stands for a request object, which answers nothing.
+        """
+        try:
+            document = self._parse(body.removeprefix(_BOM))
+        except ParseError as fault:
+            return None, Reply(fault=BadUpstream(f"its answer is no JSON-RPC: {fault.detail}"))
+        if type(document) is not dict or document.get("jsonrpc") != "2.0":
+            return None, _no_answer('a response is an object with jsonrpc "2.0"')
+        if "method" in document and "result" not in document and "error" not in document:
+            return None
+        answered = document.get("id")
+        if type(answered) not in _ID_TYPES or "id" not in document:
+            return None, _no_answer("its id is a string, a number or null")
+        if document.get("error") is not None and document.get("result") is None:
+            return answered, _read_error(document["error"])
+        if (
+            "result" in document and document.get("error") is None
+        ):  # servers of JSON-RPC 1.0 have both, one of them null
+            return answered, Reply(value=document["result"])
+        return answered, _no_answer("it has either a result or an error")
+
     def _say(self, value: Any, depth: int, left: list[int]) -> Any:
         """Turn a value into one that JSON says exactly (bytes as base64, datetime by RFC 3339).
 
@@ -203,6 +250,17 @@ def _entry(document: Any) -> Entry:
     if type(params) is not list and type(params) is not dict:
         return Rejected(fault=InvalidRequest("params is an array or an object"), id=call_id)
     return Call(method=method, params=params, id=call_id, notification="id" not in document)
+
+
+def _no_answer(reason: str) -> Reply:
+    return Reply(fault=BadUpstream(f"its answer is no JSON-RPC: {reason}"))
+
+
+def _read_error(error: Any) -> Reply:
+    """Read an error object (section 5.1)."""
+    if type(error) is not dict or type(error.get("code")) is not int or type(error.get("message")) is not str:
+        return _no_answer("an error has an int code and a string message")
+    return Reply(fault=ForeignFault(error["code"], error["message"], error.get("data")))
 
 
 def _error(fault: Fault) -> dict[str, Any]:

@@ -1,24 +1,25 @@
-"""The structure of a methodCall: a document in, the method's name and its arguments out.
+"""The structure of a document: a methodCall makes a method's name and its arguments, a methodResponse a Reply.
 
 expat reads the document in one piece, and its three events build the call from the inside out: at each end tag
 _READERS turns the text and the children of an element into its value. _CHILDREN says which element may stand in which.
-What is no XML raises ParseError, what is no call InvalidRequest.
+What is no XML raises ParseError, what is no call or no answer InvalidRequest.
 """
 
 from collections.abc import Callable
 from typing import Any
 from xml.parsers import expat
 
+from gateway.calls import Reply
 from gateway.codecs import xml_scalars
 from gateway.codecs.xml_text import SPACE, doctype
-from gateway.faults import InvalidRequest, ParseError
+from gateway.faults import ForeignFault, InvalidRequest, ParseError
 
 _APACHE = "http://ws.apache.org/xmlrpc/namespaces/extensions"
 _EXTENSIONS = {name: name for name in ("nil", "i1", "i2", "i8", "float", "bigdecimal", "biginteger")} | {
     "dateTime": "dateTime.iso8601"
 }
 _CHILDREN: dict[str, frozenset[str]] = {
-    "": frozenset({"methodCall"}),
+    "call": frozenset({"methodCall"}),
     "methodCall": frozenset({"methodName", "params"}),
     "params": frozenset({"param"}),
     "param": frozenset({"value"}),
@@ -29,7 +30,12 @@ _CHILDREN: dict[str, frozenset[str]] = {
     "member": frozenset({"name", "value"}),
 }
 _CHILDREN |= dict.fromkeys((*xml_scalars.READERS, "methodName", "name"), frozenset())
-_KNOWN = frozenset(_CHILDREN)
+_KNOWN = frozenset(_CHILDREN) - {"call"}
+_CHILDREN |= {
+    "answer": frozenset({"methodResponse"}),
+    "methodResponse": frozenset({"params", "fault"}),
+    "fault": frozenset({"value"}),
+}
 
 
 class _Name(str):
@@ -119,6 +125,28 @@ def _read_call(texts: list[str], children: list[Any]) -> tuple[str, list[Any]]:
     return str(names[0]), params[0] if params else []
 
 
+def _read_answer(texts: list[str], children: list[Any]) -> Reply:
+    _stray(texts)
+    if len(children) != 1:
+        raise InvalidRequest("a methodResponse has one params or one fault")
+    if isinstance(children[0], ForeignFault):
+        return Reply(fault=children[0])
+    if len(children[0]) != 1:
+        raise InvalidRequest("the params of a methodResponse have one param")
+    return Reply(value=children[0][0])
+
+
+def _read_fault(texts: list[str], children: list[Any]) -> ForeignFault:
+    _stray(texts)
+    fault = children[0] if len(children) == 1 else None
+    if type(fault) is not dict:
+        raise InvalidRequest("a fault is a struct")
+    code, text = fault.get("faultCode"), fault.get("faultString")
+    if type(code) is not int or type(text) is not str:
+        raise InvalidRequest("a fault has an int faultCode and a string faultString")
+    return ForeignFault(code, text)
+
+
 def _scalar_reader(read: Callable[[str], Any]) -> Callable[[list[str], list[Any]], Any]:
     return lambda texts, _: read("".join(texts))
 
@@ -127,6 +155,8 @@ _READERS: dict[str, Callable[[list[str], list[Any]], Any]] = {
     **{tag: _scalar_reader(read) for tag, read in xml_scalars.READERS.items()},
     "methodCall": _read_call,
     "methodName": _read_method_name,
+    "methodResponse": _read_answer,
+    "fault": _read_fault,
     "params": _read_children,
     "param": _read_param,
     "value": _read_value,
@@ -138,13 +168,25 @@ _READERS: dict[str, Callable[[list[str], list[Any]], Any]] = {
 }
 
 
-def read_document(document: str, max_depth: int) -> tuple[str, list[Any]]:
-    """Return the method's name and its arguments.
+def read_call(document: str, max_depth: int) -> tuple[str, list[Any]]:
+    """Return the method's name and its arguments."""
+    call: tuple[str, list[Any]] = _read(document, max_depth, "call")
+    return call
+
+
+def read_answer(document: str, max_depth: int) -> Reply:
+    """Return the value of an answer, or its fault as it stands there."""
+    reply: Reply = _read(document, max_depth, "answer")
+    return reply
+
+
+def _read(document: str, max_depth: int, root: str) -> Any:
+    """Return what a document has inside; ``root`` is the row of _CHILDREN that says which element it may be.
 
     Each level of values is three elements deep (value, array, data or value, struct, member; and methodCall, params,
     param above the first), so the number of open elements tells the level.
     """
-    tag, texts, children = "", list[str](), list[Any]()
+    tag, texts, children = root, list[str](), list[Any]()
     enclosing: list[tuple[str, list[str], list[Any]]] = []
     most_open = 3 * max_depth + 3
     prefixes = {"ex"}
@@ -183,8 +225,7 @@ def read_document(document: str, max_depth: int) -> tuple[str, list[Any]]:
     except InvalidRequest as fault:
         line, column = parser.CurrentLineNumber, parser.CurrentColumnNumber
         raise InvalidRequest(f"{fault.detail} (line {line}, column {column})") from None
-    call: tuple[str, list[Any]] = children[0]
-    return call
+    return children[0]
 
 
 def _note_prefixes(attributes: dict[str, str], prefixes: set[str]) -> None:

@@ -7,6 +7,11 @@
                          InvalidRequest: XML, but no call; a DOCTYPE; a value out of its range
     Reply -> a methodResponse: the value in <params>, or a fault of faultCode and faultString
 
+and the other way round, as a client of other servers:
+
+    method, arguments -> a methodCall; InvalidParams names the argument that XML-RPC cannot say
+    bytes -> Reply       a methodResponse; BadUpstream for what is none
+
 xml_text.py turns bytes into text, xml_document.py text into a call, xml_scalars.py has the scalars both ways; here are
 the codec itself, multicalls, and answers.
 """
@@ -15,16 +20,18 @@ from typing import Any
 
 from gateway.calls import Answer, Batch, Call, Entry, Rejected, Reply
 from gateway.codecs import Decoded, encoded
-from gateway.codecs.xml_document import read_document
+from gateway.codecs.xml_document import read_answer, read_call
 from gateway.codecs.xml_scalars import WRITERS
 from gateway.codecs.xml_text import escaped, escaped_legibly, read_text
-from gateway.faults import Fault, GatewayFault, InvalidParams, InvalidRequest, ResponseTooLarge
+from gateway.faults import BadUpstream, Fault, GatewayFault, InvalidParams, InvalidRequest, ResponseTooLarge
 from gateway.values import Unsayable, by_name, plain
 
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
 _PROLOG = b'<?xml version="1.0" encoding="utf-8"?>'
 _PARAMS = _PROLOG + b"<methodResponse><params><param>%b</param></params></methodResponse>"
+_CALL = _PROLOG + b"<methodCall><methodName>%b</methodName><params>%b</params></methodCall>"
+_UNBOUNDED = 2**62  # bytes; what a call says came in by a call, which was bounded
 _FAULT = _PROLOG + b"<methodResponse><fault>%b</fault></methodResponse>"
 _SLOT = b"<value><array><data>%b</data></array></value>"
 
@@ -47,7 +54,7 @@ class XMLRPC:
     def decode(self, body: bytes, charset: str | None) -> Decoded:
         """Read a methodCall; a system.multicall becomes a Batch, anything that is no call a Rejected."""
         try:
-            method, params = read_document(read_text(body, charset), self._max_depth)
+            method, params = read_call(read_text(body, charset), self._max_depth)
         except GatewayFault as fault:
             return Rejected(fault=fault)
         if method == "system.multicall":
@@ -81,6 +88,31 @@ class XMLRPC:
         slots = [_SLOT % answer.wire if answer.fault is None else answer.wire for answer in answers]
         return _PARAMS % (b"<value><array><data>%b</data></array></value>" % b"".join(slots))
 
+    def encode_call(self, method: str, params: list[Any]) -> bytes:
+        """Write a methodCall for another server.
+
+        Raises:
+            InvalidParams: XML-RPC cannot say an argument; the detail names its place.
+
+        """
+        parts: list[str] = []
+        try:
+            name = escaped(method)
+            for index, value in enumerate(params):
+                parts.append("<param>")
+                self._say_at(index, value, parts)
+                parts.append("</param>")
+        except Unsayable as reason:
+            raise InvalidParams(f"params{reason.place}: XML-RPC cannot say it: {reason.reason}") from None
+        return _CALL % (name.encode(), "".join(parts).encode())
+
+    def decode_answer(self, body: bytes, charset: str | None) -> Reply:
+        """Read a methodResponse; a fault in it is a ForeignFault, anything else a BadUpstream."""
+        try:
+            return read_answer(read_text(body, charset), self._max_depth)
+        except GatewayFault as fault:
+            return Reply(fault=BadUpstream(f"its answer is no XML-RPC: {fault.detail}"))
+
     def _say(self, value: Any, parts: list[str], depth: int, room: int) -> None:
         if depth >= self._max_depth:
             raise Unsayable(f"more than {self._max_depth} levels, or it contains itself")
@@ -97,6 +129,12 @@ class XMLRPC:
             parts.append(self._none())
         else:
             self._say(plain(value), parts, depth, room)
+
+    def _say_at(self, index: int, value: Any, parts: list[str]) -> None:
+        try:
+            self._say(value, parts, 0, _UNBOUNDED)
+        except Unsayable as reason:
+            raise reason.inside(f"[{index}]") from None
 
     def _int(self, value: int) -> str:
         if value in _INT32:

@@ -11,15 +11,17 @@ runs. What is left for each call is to fit the arguments.
 from gateway.methods.binding import Method, Param
 from gateway.methods.options import Options, RegistrationError, marked_functions, method
 from gateway.methods.places import place_of
-from gateway.methods.reading import make_method
-from gateway.methods.registry import Registry
+from gateway.methods.reading import fitting, make_method
+from gateway.methods.registry import RESERVED, Registry
 
 __all__ = [
+    "RESERVED",
     "Method",
     "Options",
     "Param",
     "RegistrationError",
     "Registry",
+    "fitting",
     "make_method",
     "marked_functions",
     "method",

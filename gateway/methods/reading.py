@@ -100,7 +100,7 @@ def _param(parameter: inspect.Parameter, hint: Any) -> Param:
     return Param(
         name=parameter.name,
         hint=hint,
-        fits=_fitting(hint),
+        fits=fitting(hint),
         required=parameter.default is inspect.Parameter.empty,
         default=None if parameter.default is inspect.Parameter.empty else parameter.default,
         positional=parameter.kind in _POSITIONAL,
@@ -108,7 +108,8 @@ def _param(parameter: inspect.Parameter, hint: Any) -> Param:
     )
 
 
-def _fitting(hint: Any) -> frozenset[type]:
+def fitting(hint: Any) -> frozenset[type]:
+    """Return the types whose values are right for a hint as they are; see Param."""
     if hint is Any:
         return _NEUTRAL
     parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)

@@ -1,0 +1,199 @@
+"""Upstreams: what stands behind the gateway, each kind reached by a bridge of its own.
+
+    SCHEMES               the scheme of a URL -> where its bridge is, and the extra that it needs
+    bridge_class(url)     the class of the bridge, loaded when it is first asked for; NoBridge says what to do
+    Upstream              what a bridge is: an options struct, a table of exceptions, and five methods
+    Options               what stands in every [upstreams.NAME] of gateway.toml; each bridge adds its own
+    Signature             what a bridge tells of a method
+    Invocation            one call on its way to an upstream, and how far it has come
+
+A bridge turns an Invocation into bytes of its protocol and the answer into a neutral value (gateway/values.py). It
+never retries, never logs, keeps no time and knows neither patterns nor prefixes: gateway/bridges.py does that for all
+of them. docs/design.md, "Bridges", says how to add one.
+"""
+
+import importlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from gateway.calls import Params
+from gateway.faults import Fault
+from gateway.limits import Limits
+from gateway.upstreams.options import Options, nearest
+
+__all__ = [
+    "SCHEMES",
+    "Failures",
+    "Invocation",
+    "NoBridge",
+    "Options",
+    "Parameter",
+    "Scheme",
+    "Sent",
+    "Signature",
+    "Upstream",
+    "bridge_class",
+]
+
+Sent: TypeAlias = Literal["no", "maybe", "yes"]
+Failures: TypeAlias = Mapping[type[Exception], Callable[[Any], Fault]]
+
+
+class NoBridge(Exception):
+    """There is no bridge for a URL, or it cannot be made as it is configured; the message says what to do."""
+
+
+class Parameter(Struct, frozen=True, kw_only=True):
+    """A parameter of an upstream's method.
+
+    Attributes:
+        hint: its type as a Python type hint that msgspec knows; arguments are checked by it before the bridge sees
+            them. What the hint cannot say to people, ``Annotated[dict, Meta(extra_json_schema=...)]`` does.
+        default: what stands for it where a later one is given by position; ``...`` where that is not known.
+
+    """
+
+    name: str
+    hint: Any = Any
+    required: bool = True
+    default: Any = ...
+
+
+class Signature(Struct, frozen=True, kw_only=True):
+    """What a bridge tells of a method.
+
+    Attributes:
+        name: the name that the upstream knows, before any prefix or renaming.
+        params: in order; None where the upstream does not tell, so that any arguments are passed on.
+        result: the type hint of the result, before ``only`` is unwrapped.
+        only: the one field of the result's message and its type hint. The result of the call is a dict then, and the
+            gateway returns that field bare unless the option ``bare`` is off. None where there is no such field.
+
+    """
+
+    name: str
+    params: tuple[Parameter, ...] | None = None
+    result: Any = Any
+    doc: str = ""
+    only: tuple[str, Any] | None = None
+
+
+class Invocation(Struct, kw_only=True):
+    """One call on its way to an upstream.
+
+    Attributes:
+        method: the name that the upstream knows.
+        params: as the bridge's ``takes`` says.
+        deadline: when the caller stops waiting, in seconds of ``time.monotonic()``. The gateway cancels the bridge's
+            coroutine then; a bridge only passes the time on, where its protocol can.
+        exchange_id: names the exchange in the log; a bridge passes it on, where its protocol can.
+        sent: how far the call has come. The bridge sets it to "maybe" before the first byte goes out, and to "yes" when
+            an answer to this very call is here. Whether a call is tried again depends on it alone.
+
+    """
+
+    method: str
+    params: Params
+    deadline: float
+    exchange_id: str
+    sent: Sent = "no"
+
+    @property
+    def time_left(self) -> float:
+        """Seconds until the deadline; never negative."""
+        return max(0.0, self.deadline - time.monotonic())
+
+
+class Upstream(Protocol):
+    """A bridge to one upstream. It is made before the gateway forks, and connects at its first call, on that loop.
+
+    Attributes:
+        Options: the struct of its section in gateway.toml.
+        takes: whether ``Invocation.params`` is always a list, always a dict, or what the caller gave.
+        failures: the exceptions of its library and what the caller is told; the most special class counts. Nothing of
+            the exception itself goes to the caller. What is missing here is an internal error, with its traceback in
+            the log.
+
+    The constructor takes the options, and the limits of the gateway, which bound depth and bytes of answers; it raises
+    NoBridge for an IDL file or a method that cannot be served.
+
+    """
+
+    Options: ClassVar[type[Options]]
+    takes: ClassVar[Literal["list", "dict", "either"]]
+    failures: ClassVar[Failures]
+
+    def __init__(self, options: Any, limits: Limits) -> None: ...
+
+    def known(self) -> list[Signature] | None:
+        """Return the methods that are known without asking the upstream, as from an IDL file; None where it is asked.
+
+        The configuration's own ``methods`` go before it.
+        """
+
+    async def describe(self, deadline: float) -> list[Signature] | None:
+        """Reach the upstream, and return what it tells of its methods; None where it tells nothing.
+
+        ``deadline`` is that of an Invocation.
+
+        Raises:
+            Exception: one of ``failures``: the upstream is down, or answers what its protocol does not allow.
+
+        """
+
+    def call(self, invocation: Invocation) -> Awaitable[Any]:
+        """Call a method, and return its result as a neutral value.
+
+        When the coroutine is cancelled, the answer may still come: what it would come to is closed, or passes over it
+        by the call's own id.
+
+        Raises:
+            Fault: the upstream's own; InvalidParams, before a byte is sent; BadUpstream.
+            Exception: one of ``failures``.
+
+        """
+
+    async def close(self) -> None:
+        """Close all connections. Calls that run fail."""
+
+
+class Scheme(NamedTuple):
+    """Where the bridge of a scheme is: the module in this package, its class, and the extra of rpc-gateway."""
+
+    module: str
+    name: str
+    extra: str | None
+
+
+SCHEMES: dict[str, Scheme] = {
+    "xmlrpc+http": Scheme("xmlrpc_http", "XMLRPCOverHTTP", "http"),
+    "xmlrpc+https": Scheme("xmlrpc_http", "XMLRPCOverHTTP", "http"),
+    "jsonrpc+http": Scheme("jsonrpc_http", "JSONRPCOverHTTP", "http"),
+    "jsonrpc+https": Scheme("jsonrpc_http", "JSONRPCOverHTTP", "http"),
+    "jsonrpc+tcp": Scheme("jsonrpc_tcp", "JSONRPCOverTCP", None),
+}
+
+
+def bridge_class(url: str) -> type[Upstream]:
+    """Load the bridge for a URL.
+
+    Raises:
+        NoBridge: the scheme is unknown, or the packages of its extra are missing.
+
+    """
+    scheme = url.partition("://")[0].lower() if "://" in url else ""
+    if not scheme:
+        raise NoBridge(f"{url!r} has no scheme; write it as scheme://host:port, with one of {', '.join(SCHEMES)}")
+    if scheme not in SCHEMES:
+        raise NoBridge(f"there is no bridge for {scheme}://{nearest(scheme, SCHEMES, '{}://')}")
+    module, name, extra = SCHEMES[scheme]
+    try:
+        loaded: type[Upstream] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    except ModuleNotFoundError as error:
+        if extra is None or (error.name or "").startswith("gateway"):
+            raise
+        raise NoBridge(f"{scheme}:// needs the package {error.name}: pip install 'rpc-gateway[{extra}]'") from None
+    return loaded

@@ -1,0 +1,143 @@
+"""Connections to an upstream: made when they are needed, few, lent out and taken back.
+
+    pool = Pool(connect, size=4)                one call at a time on each connection
+    pool = Pool(connect, size=4, share=256)     up to 256 at a time, for protocols whose answers carry an id
+    async with pool.lend() as connection: ...
+
+A connection is lent again only if it is ``usable``: open, and in its place, which means that no byte waits in it that
+a later call could take for its answer. Whatever leaves the block as an exception (a deadline and a caller who has hung
+up come as CancelledError) closes a connection that is not shared; so what is no failure of the connection, as an
+upstream's own fault, is to be raised behind the block. Waiting for a connection is part of the call, and ends with it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Generic, Protocol, TypeVar
+
+
+class Connection(Protocol):
+    """What a pool asks of a connection."""
+
+    def usable(self) -> bool:
+        """Tell whether the next call can have it."""
+
+    def close(self) -> None:
+        """Close it at once, without sending what is still to be sent; twice is once."""
+
+
+C = TypeVar("C", bound=Connection)
+
+
+class _Held(Generic[C]):
+    """A place of the pool: its connection, as soon as that stands, and the calls that have it."""
+
+    def __init__(self) -> None:
+        self.connection: C | None = None
+        self.calls = 1
+
+
+class Pool(Generic[C]):
+    """At most ``size`` connections, each for ``share`` calls at a time.
+
+    ``connect`` makes one within its own time limit, and raises whatever stands in the bridge's table of failures.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[C]], size: int, share: int = 1) -> None:
+        self._connect = connect
+        self._size = size
+        self._share = share
+        self._held: list[_Held[C]] = []
+        self._turns: deque[asyncio.Event] = deque()
+
+    def __len__(self) -> int:
+        """Count the connections, those too that are being made."""
+        return len(self._held)
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[C]:
+        """Lend a connection, and wait for one if need be.
+
+        Raises:
+            Exception: what ``connect`` raises.
+
+        """
+        held = await self._take()
+        assert held.connection is not None  # noqa: S101 - _take has seen it
+        try:
+            yield held.connection
+        except BaseException:
+            if self._share == 1:
+                held.connection.close()
+            raise
+        finally:
+            self._give_back(held)
+
+    def close(self) -> None:
+        """Close all connections; the calls that have them fail."""
+        for held in self._held:
+            if held.connection is not None:
+                held.connection.close()
+        self._held = [held for held in self._held if held.calls]
+
+    async def _take(self) -> _Held[C]:
+        turn = asyncio.Event()
+        self._turns.append(turn)
+        try:
+            while self._turns[0] is not turn or not self._has_room():
+                turn.clear()
+                await turn.wait()
+            held = self._found()
+        finally:
+            self._turns.remove(turn)
+            self._call_next()
+        if held.connection is None:
+            await self._fill(held)
+        return held
+
+    def _has_room(self) -> bool:
+        self._drop_unusable()
+        return len(self._held) < self._size or self._least_busy() is not None
+
+    def _found(self) -> _Held[C]:
+        """Take an idle connection, or the place of a new one, or a share of the least busy one, in this order."""
+        busy = self._least_busy()
+        if busy is not None and (busy.calls == 0 or len(self._held) >= self._size):
+            busy.calls += 1
+            return busy
+        self._held.append(_Held())
+        return self._held[-1]
+
+    def _least_busy(self) -> _Held[C] | None:
+        free = [held for held in self._held if held.calls < self._share and _is_usable(held)]
+        return min(free, key=lambda held: held.calls, default=None)
+
+    async def _fill(self, held: _Held[C]) -> None:
+        try:
+            held.connection = await self._connect()
+        except BaseException:
+            self._held.remove(held)
+            raise
+        finally:
+            self._call_next()
+
+    def _call_next(self) -> None:
+        if self._turns and self._has_room():
+            self._turns[0].set()
+
+    def _give_back(self, held: _Held[C]) -> None:
+        held.calls -= 1
+        self._drop_unusable()
+        self._call_next()
+
+    def _drop_unusable(self) -> None:
+        """Close what has lost its place, as soon as nobody has it any more."""
+        for held in [held for held in self._held if not held.calls and not _is_usable(held)]:
+            if held.connection is not None:
+                held.connection.close()
+            self._held.remove(held)
+
+
+def _is_usable(held: _Held[C]) -> bool:
+    return held.connection is not None and held.connection.usable()

@@ -1,0 +1,159 @@
+"""The client's direction: calls as other servers read them, and what other servers answer."""
+
+import json
+import xmlrpc.client
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.calls import Call, Id, Reply
+from gateway.faults import BadUpstream, ForeignFault, InvalidParams
+from tests.codecs.test_properties import CALL, JSON, JSON_VALUES, ROOM, XML, XML_VALUES, fixed
+
+MOMENT = datetime(2026, 11, 20, 12, 30, 1)
+XML_START = b"<?xml version='1.0'?><methodResponse>"
+NO_XML = {
+    b"": "not well-formed: no element found, line 1, column 0",
+    b"<html><body>502</body></html>": "unknown element",
+    b"<methodCall><methodName>a</methodName></methodCall>": "misplaced element",
+    b"<methodResponse/>": "a methodResponse has one params or one fault",
+    b"<methodResponse><params/></methodResponse>": "the params of a methodResponse have one param",
+    b"<methodResponse><params><param><value/></param><param><value/></param></params></methodResponse>": (
+        "the params of a methodResponse have one param"
+    ),
+    b"<methodResponse><params><param><value/></param></params><params/></methodResponse>": (
+        "a methodResponse has one params or one fault"
+    ),
+    b"<methodResponse><fault><value>no</value></fault></methodResponse>": "a fault is a struct",
+    b"<methodResponse><fault><value><struct/></value></fault></methodResponse>": (
+        "a fault has an int faultCode and a string faultString"
+    ),
+    b"<!DOCTYPE x><methodResponse/>": "a DOCTYPE is not allowed",
+    b"<methodResponse><params><param><value><int>x</int></value></param></params></methodResponse>": "bad int",
+    b"\xff<methodResponse/>": "byte 0 is not utf-8",
+    b"<methodResponse>" + b"<value><array><data>" * 300: "misplaced element",
+}
+NO_JSON = {
+    b"": "not JSON",
+    b"<html>": "not JSON",
+    b"[]": 'a response is an object with jsonrpc "2.0"',
+    b'{"result": 1, "id": 1}': 'a response is an object with jsonrpc "2.0"',
+    b'{"jsonrpc": "2.0", "result": 1}': "its id is a string, a number or null",
+    b'{"jsonrpc": "2.0", "result": 1, "id": [1]}': "its id is a string, a number or null",
+    b'{"jsonrpc": "2.0", "id": 1}': "it has either a result or an error",
+    b'{"jsonrpc": "2.0", "id": 1, "result": 1, "error": {"code": 1, "message": ""}}': "it has either a result or an",
+    b'{"jsonrpc": "2.0", "id": 1, "error": "no"}': "an error has an int code and a string message",
+    b'{"jsonrpc": "2.0", "id": 1, "error": {"code": true, "message": "no"}}': "an error has an int code and a string",
+    b'{"jsonrpc": "2.0", "id": 1, "error": null}': "it has either a result or an error",
+    b'{"jsonrpc": "2.0", "id": 1, "result": 1, "result": 2}': "two members of the same name",
+    b'{"jsonrpc": "2.0", "id": 1, "result": NaN}': "not JSON",
+    b'{"jsonrpc": "2.0", "id": 1, "result": ' + b"[" * 100 + b"]" * 100 + b"}": "too deep: at most 64 levels",
+}
+
+
+def json_answer(body: bytes) -> tuple[Id, Reply]:
+    answer = JSON.decode_answer(body)
+    assert answer is not None
+    return answer
+
+
+def faulted(reply: Reply) -> str:
+    assert isinstance(reply.fault, BadUpstream)
+    return reply.fault.message
+
+
+@pytest.mark.parametrize(("answer", "reason"), NO_XML.items())
+def test_what_is_no_answer_in_xml(answer: bytes, reason: str) -> None:
+    assert f"Bad upstream: its answer is no XML-RPC: {reason}" in faulted(XML.decode_answer(answer, None))
+
+
+@pytest.mark.parametrize(("answer", "reason"), NO_JSON.items())
+def test_what_is_no_answer_in_json(answer: bytes, reason: str) -> None:
+    message = faulted(json_answer(answer)[1])
+    assert message.startswith("Bad upstream: its answer is no JSON-RPC: ")
+    assert reason in message
+
+
+@fixed(300)
+@given(st.lists(XML_VALUES, max_size=3))
+def test_an_xml_call_is_read_as_it_was_written(params: list[Any]) -> None:
+    decoded = XML.decode(XML.encode_call("a.b", params), None)
+    assert isinstance(decoded, Call)
+    assert repr((decoded.method, decoded.params)) == repr(("a.b", params))
+
+
+@fixed(300)
+@given(XML_VALUES)
+def test_an_xml_answer_is_read_as_it_was_written(value: Any) -> None:
+    reply = XML.decode_answer(XML.single(XML.encode(CALL, Reply(value=value), ROOM)), None)
+    assert (repr(reply.value), reply.fault) == (repr(value), None)
+
+
+@fixed(300)
+@given(st.lists(JSON_VALUES, max_size=3) | st.dictionaries(st.text("ab"), JSON_VALUES, max_size=3))
+def test_a_json_call_and_its_answer_are_read_as_they_were_written(params: Any) -> None:
+    decoded = JSON.decode(JSON.encode_call("m", params, 7), None)
+    assert repr(decoded) == repr(Call(method="m", params=params, id=7))
+    assert isinstance(decoded, Call)
+    call_id, reply = json_answer(JSON.encode(decoded, Reply(value=params), ROOM).wire)
+    assert repr((call_id, reply)) == repr((7, Reply(value=params)))
+
+
+def test_the_standard_library_reads_a_call_and_its_answer_is_read() -> None:
+    params = [1, 2**40, -1.5, True, None, "a<&>\r\nb", b"\0\xff", MOMENT, [1, [2]], {"a": {"b": None}}]
+    read, method = xmlrpc.client.loads(XML.encode_call("get<it>", params), use_builtin_types=True)
+    assert (list(read), method) == (params, "get<it>")
+    written = xmlrpc.client.dumps((params[3:],), methodresponse=True, allow_none=True).encode()
+    params[5] = "a<&>\nb"  # the standard library writes a bare CR, and XML reads it as LF
+    assert XML.decode_answer(written, None) == Reply(value=params[3:])
+    fault = XML.decode_answer(xmlrpc.client.dumps(xmlrpc.client.Fault(4, "too <many>")).encode(), "utf-8").fault
+    assert isinstance(fault, ForeignFault)
+    assert (fault.code, fault.message) == (4, "too <many>")
+
+
+def test_a_json_error_is_kept_as_it_stands() -> None:
+    error = {"code": -32050, "message": "no", "data": {"why": [1]}}
+    body = json.dumps({"jsonrpc": "2.0", "id": "x", "error": error}).encode()
+    call_id, reply = json_answer(body)
+    assert call_id == "x"
+    assert isinstance(reply.fault, ForeignFault)
+    assert (reply.fault.code, reply.fault.message, reply.fault.data) == (-32050, "no", {"why": [1]})
+
+
+def test_what_a_json_server_says_itself_is_no_answer() -> None:
+    assert JSON.decode_answer(b'{"jsonrpc": "2.0", "method": "changed", "params": [1]}') is None
+    assert JSON.decode_answer(b'{"jsonrpc": "2.0", "method": "ask", "id": 1}') is None
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ([0, {"a": ["\x01"]}], "params[1].a[0]: XML-RPC cannot say it: a string has the character U+0001"),
+        ([2**64], "params[0]: XML-RPC cannot say it: an int beyond 64 bits"),
+    ],
+)
+def test_an_argument_that_xml_cannot_say_is_refused_by_its_place(value: Any, place: str) -> None:
+    with pytest.raises(InvalidParams) as raised:
+        XML.encode_call("m", value)
+    assert place in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("params", "place"),
+    [([1, float("inf")], "params[1]: JSON cannot say it: inf"), ({"a": ["\ud800"]}, "params.a[0]: JSON cannot say")],
+)
+def test_an_argument_that_json_cannot_say_is_refused_by_its_place(params: Any, place: str) -> None:
+    with pytest.raises(InvalidParams) as raised:
+        JSON.encode_call("m", params, 1)
+    assert place in raised.value.message
+
+
+@fixed(300)
+@given(st.binary(max_size=60))
+def test_any_bytes_are_an_answer_or_a_bad_upstream(noise: bytes) -> None:
+    for body in (noise, XML_START + noise, b'{"jsonrpc":"2.0",' + noise):
+        for reply in (XML.decode_answer(body, None), (JSON.decode_answer(body) or (None, Reply()))[1]):
+            assert reply.fault is None or isinstance(reply.fault, BadUpstream | ForeignFault)

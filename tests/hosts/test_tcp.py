@@ -1,0 +1,235 @@
+"""JSON-RPC over plain TCP, by raw sockets."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any, Self
+
+import pytest
+
+from gateway import Context, Registry
+from gateway.exchange import HTTPRequest, HTTPResponse
+from gateway.framing import Lines
+from gateway.hosts.listening import bind
+from gateway.hosts.tcp import TCPHost
+from gateway.limits import Limits
+from tests.serving import Server, serving
+from tests.upstreams.running import until
+
+SETTINGS: dict[str, Any] = {
+    "server.tcp": "127.0.0.1:0",
+    "limits.max_body": 4096,
+    "limits.in_flight": 4,
+    "limits.idle_timeout": 1,
+    "limits.body_timeout": 1,
+    "limits.linger": 1,
+}
+registry = Registry()
+running: list[int] = []
+ended: list[str] = []
+
+
+@registry.register(run="inline")
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@registry.register
+async def wait(seconds: float) -> float:
+    running.append(1)
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        ended.append("cancelled")
+        raise
+    finally:
+        running.pop()
+    return seconds
+
+
+@registry.register(run="inline")
+def large() -> str:
+    return "x" * 200_000
+
+
+@registry.register(run="inline")
+def told(context: Context) -> list[str]:
+    return [context.client, context.protocol, context.headers["content-type"]]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving(registry, SETTINGS) as found:
+        yield found
+
+
+class Client:
+    """A connection that speaks lines."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.lines = self.socket.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lines.close()
+        self.socket.close()
+
+    def send(self, *calls: dict[str, Any] | bytes) -> None:
+        self.socket.sendall(
+            b"".join(call if isinstance(call, bytes) else json.dumps(call).encode() + b"\n" for call in calls)
+        )
+
+    def read(self) -> Any:
+        """Read an answer; None where the connection is closed instead."""
+        line = self.lines.readline()
+        return json.loads(line) if line else None
+
+
+def call(method: str, *params: Any, call_id: Any = 1) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "method": method, "params": list(params), "id": call_id}
+
+
+def test_a_call_a_batch_a_notification_and_nonsense(server: Server) -> None:
+    with Client(server.tcp_port) as client:
+        client.send(call("add", 1, 2))
+        assert client.read() == {"jsonrpc": "2.0", "result": 3, "id": 1}
+        client.send(b'{"jsonrpc":"2.0","method":"add","params":[1,2]}\n\r\n\n', call("add", 3, 4, call_id="x"))
+        assert client.read() == {"jsonrpc": "2.0", "result": 7, "id": "x"}
+        client.send(json.dumps([call("add", 1, 1), call("nothing", call_id=2)]).encode() + b"\r\n")
+        first, second = client.read()
+        assert (first["result"], second["error"]["code"]) == (2, -32601)
+        client.send(b"rubbish\n")
+        assert client.read()["error"]["code"] == -32700
+        client.send(b"<methodCall/>\n", call("told"))
+        assert client.read()["error"]["code"] == -32700
+        assert client.read()["result"] == ["127.0.0.1", "jsonrpc", "application/json"]
+
+
+def test_bytes_one_by_one(server: Server) -> None:
+    with Client(server.tcp_port) as client:
+        client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in json.dumps(call("add", 1, 2)).encode() + b"\n":
+            client.send(bytes([byte]))
+        assert client.read()["result"] == 3
+
+
+def test_calls_of_one_connection_run_together_and_within_bounds(server: Server) -> None:
+    with Client(server.tcp_port) as client:
+        start = time.monotonic()
+        client.send(*(call("wait", 0.5, call_id=number) for number in range(8)), call("add", 1, 1, call_id=8))
+        until(lambda: len(running) == 4)
+        time.sleep(0.1)
+        assert len(running) == 4
+        answers = [client.read() for _ in range(9)]
+        assert 0.9 < time.monotonic() - start < 3.5
+        assert sorted(answer["id"] for answer in answers) == list(range(9))
+        client.send(call("wait", 0.5, call_id="slow"), call("add", 1, 1, call_id="fast"))
+        assert [client.read()["id"], client.read()["id"]] == ["fast", "slow"]
+
+
+def test_many_calls_in_one_segment(server: Server) -> None:
+    with Client(server.tcp_port) as client:
+        client.send(*(call("add", number, 1, call_id=number) for number in range(2000)))
+        assert [client.read()["result"] for _ in range(2000)] == list(range(1, 2001))
+
+
+@pytest.mark.parametrize("tail", [b"", b"\n", b"x" * 500_000])
+def test_what_is_too_long_is_refused_and_ends_the_connection(tail: bytes, server: Server) -> None:
+    with Client(server.tcp_port) as client:
+        client.send(call("add", 1, 2))
+        assert client.read()["result"] == 3
+        client.send(b"x" * 5000 + tail)
+        assert client.read()["error"]["code"] == -32006
+        assert client.read() is None
+
+
+def test_half_closed_is_still_answered(server: Server) -> None:
+    with Client(server.tcp_port) as client:
+        client.send(call("wait", 0.3), call("add", 1, 2, call_id=2))
+        client.socket.shutdown(socket.SHUT_WR)
+        assert [client.read()["id"], client.read()["id"], client.read()] == [2, 1, None]
+
+
+def test_a_client_that_is_gone_has_its_calls_cancelled(server: Server) -> None:
+    ended.clear()
+    with Client(server.tcp_port) as client:
+        client.send(call("wait", 30))
+        until(lambda: running)
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # reset
+    until(lambda: ended)
+
+
+@pytest.mark.parametrize("begun", [b"", b'{"jsonrpc"'])
+def test_idle_and_slow_connections_are_closed(begun: bytes, server: Server) -> None:
+    with Client(server.tcp_port) as client:
+        client.send(call("wait", 1.5))
+        assert client.read()["result"] == 1.5, "a call that runs is not idle"
+        client.send(begun)
+        start = time.monotonic()
+        assert client.read() is None
+        assert 0.5 < time.monotonic() - start < 10
+
+
+def test_a_client_that_reads_nothing_is_closed_and_costs_little(server: Server) -> None:
+    with Client(server.tcp_port) as client:
+        calls = (json.dumps(call("large")).encode() + b"\n") * 100
+        with pytest.raises(OSError):  # noqa: PT011, PT012 - reset or broken pipe, as it comes
+            while True:
+                client.send(calls)
+
+
+def test_netstrings() -> None:
+    body = json.dumps(call("add", 1, 2)).encode()
+    answer = b'{"jsonrpc":"2.0","result":3,"id":1}'
+    expected = b"%d:%b," % (len(answer), answer)
+    with (
+        serving(registry, SETTINGS | {"server.tcp_framing": "netstring"}) as server,
+        socket.create_connection(("127.0.0.1", server.tcp_port), timeout=20) as client,
+    ):
+        client.sendall((b"%d:%b," % (len(body), body)) * 2)
+        assert read(client, 2 * len(expected)) == expected * 2
+        client.sendall(b"what?")
+        assert b'"code":-32700' in read(client, 2**20)
+
+
+def read(client: socket.socket, most: int) -> bytes:
+    """Read so many bytes, or what comes until the end."""
+    data = b""
+    while len(data) < most and (more := client.recv(most - len(data))):
+        data += more
+    return data
+
+
+@pytest.mark.parametrize(
+    ("refusal", "seen"),
+    [
+        (HTTPResponse(status=403, headers=(("Content-Type", "application/json"),), body=b'{"no":1}'), b'{"no":1}\n'),
+        (HTTPResponse(status=403, headers=(("Content-Type", "text/plain"),), body=b"no"), b""),
+    ],
+)
+def test_a_peer_that_is_not_admitted_hears_so_and_is_closed(refusal: HTTPResponse, seen: bytes) -> None:
+    """Rules by address come in here: ``admit`` sees the peer before a byte is read."""
+    peers: list[str] = []
+
+    def admit(head: HTTPRequest) -> HTTPResponse:
+        peers.append(head.peer)
+        return refusal
+
+    async def test() -> None:
+        host = TCPHost(admit, Limits(linger=1), "/api")
+        sockets = bind("127.0.0.1", 0, 10)
+        await host.serve(sockets, Lines)
+        reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
+        writer.write(b'{"jsonrpc":"2.0","method":"add","id":1}\n')
+        assert await asyncio.wait_for(reader.read(), 20) == seen
+        writer.close()
+        host.stop()
+        await host.close()
+
+    asyncio.run(test())
+    assert peers == ["127.0.0.1"]

@@ -1,0 +1,93 @@
+"""The kinds of upstreams that the same tests run over. A new bridge adds a Kind here, and a program that serves it."""
+
+import sys
+
+from msgspec import Struct
+
+METHODS = "'add', 'subtract', 'multiply', 'divide', 'echo', 'pause', 'mark', 'getObj', 'sendObj', 'search'"
+
+
+class Kind(Struct, frozen=True, kw_only=True):
+    """One kind of upstream, and how to make trouble with it.
+
+    Attributes:
+        url: its URL, with ``{port}``.
+        command: what starts a real server with the methods of programs.py; the port comes behind it.
+        options: further lines of its table.
+        garbage: what a broken server may answer, whole: each is a BadUpstream.
+        endless: the beginning of an answer, and what it goes on with for ever.
+
+    """
+
+    name: str
+    url: str
+    command: tuple[str, ...]
+    options: str = ""
+    garbage: tuple[bytes, ...]
+    endless: tuple[bytes, bytes]
+
+
+def program(name: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "tests.upstreams.programs", name)
+
+
+def http(body: bytes, status: str = "200 OK", headers: bytes = b"Content-Type: text/plain\r\n") -> bytes:
+    return b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n\r\n%b" % (status.encode(), headers, len(body), body)
+
+
+_NO_HTTP = (
+    b"SSH-2.0-OpenSSH_9.2\r\n",
+    b"\0\xff" * 100 + b"\r\n\r\n",
+    http(b""),
+    http(b"<html><body>127.0.0.1 is broken</body></html>", "502 Bad Gateway"),
+    http(b"", "302 Found", b"Location: http://127.0.0.1:1/elsewhere\r\n"),
+    http(b"\x1f\x8b\x08\0", headers=b"Content-Encoding: gzip\r\n"),
+    http(b'"Traceback (most recent call last)"'),
+    b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+)
+_ENDLESS_HTTP = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+_CHUNK = b"2000\r\n" + b" " * 0x2000 + b"\r\n"
+
+KINDS = (
+    Kind(
+        name="xmlrpc+http",
+        url="xmlrpc+http://127.0.0.1:{port}/RPC2",
+        command=program("xmlrpc"),
+        garbage=(
+            *_NO_HTTP,
+            http(b"<methodResponse><params><param><value><int>x</int></value></param></params></methodResponse>"),
+            http(b"<methodResponse><fault><value>no</value></fault></methodResponse>"),
+            http(b"<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b 'b'>]><methodResponse/>"),
+        ),
+        endless=(_ENDLESS_HTTP, _CHUNK),
+    ),
+    Kind(
+        name="jsonrpc+http",
+        url="jsonrpc+http://127.0.0.1:{port}/",
+        command=program("jsonrpc"),
+        garbage=(
+            *_NO_HTTP,
+            http(b'{"jsonrpc": "2.0", "id": 987654, "result": 3}'),
+            http(b'{"jsonrpc": "2.0", "id": null, "result": 3}'),
+            http(b"[]"),
+        ),
+        endless=(_ENDLESS_HTTP, _CHUNK),
+    ),
+    Kind(
+        name="jsonrpc+tcp",
+        url="jsonrpc+tcp://127.0.0.1:{port}",
+        command=program("lines"),
+        options=f"methods = [{METHODS}]",
+        garbage=(b"SSH-2.0-OpenSSH_9.2\r\n", b"\0\xff\n", b'{"jsonrpc": "2.0"}\n', b"[]\n", b'"Traceback"\n'),
+        endless=(b'{"jsonrpc": "2.0", "result": "', b"x" * 0x2000),
+    ),
+    Kind(
+        name="jsonrpc+tcp netstring",
+        url="jsonrpc+tcp://127.0.0.1:{port}",
+        command=program("netstrings"),
+        options=f"methods = [{METHODS}]\nframing = 'netstring'",
+        garbage=(b"SSH-2.0-OpenSSH_9.2\r\n", b"2:[];", b"02:[],", b"2:[],", b"9999999999:", b":"),
+        endless=(b"999999999:", b"x" * 0x2000),
+    ),
+)

@@ -1,0 +1,204 @@
+"""What the tests of upstreams need: real servers to stop and start, broken ones, and a gateway in front of them."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from gateway import Registry
+from tests.serving import Server, serving
+from tests.upstreams.kinds import Kind
+from tests.wire import post
+
+ROOT = Path(__file__).parents[2]
+INTERNAL = re.compile(r"Traceback|<class|Error\b|Errno|127\.0\.0\.1|localhost|aiohttp|asyncio|File \"")
+
+
+def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """Wait until something is so, and return it; a test that waits for longer has failed."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it does not come to be"
+        time.sleep(0.01)
+    return found
+
+
+def free_port() -> int:
+    """Return a port where nobody listens, for a server that is to be started, and started again, later."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
+class Program:
+    """A real server in a process of its own."""
+
+    def __init__(self, kind: Kind, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self._command = [part.replace("{port}", str(self.port)) for part in kind.command]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        self._process = subprocess.Popen(
+            [*self._command, str(self.port)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until(lambda: self._process is not None and (listens(self.port) or self._process.poll() is not None))
+        assert self._process.poll() is None, "the server has ended"
+
+    def kill(self) -> None:
+        """End it without a word."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(20)
+            self._process = None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Stop it, or let it go on."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+
+def listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@contextmanager
+def broken(said: bytes, again: bytes = b"", port: int | None = None) -> Iterator[int]:
+    """Answer whatever comes with these bytes, and go on with others for ever."""
+    with socket.create_server(("127.0.0.1", port or 0)) as server, ExitStack() as connections:
+        stop = threading.Event()
+
+        def answer(connection: socket.socket) -> None:
+            with suppress(OSError), connection:
+                connection.settimeout(20)
+                while connection.recv(65536):
+                    connection.sendall(said)
+                    while again and not stop.is_set():
+                        connection.sendall(again)
+
+        def accept() -> None:
+            while not stop.is_set():
+                with suppress(OSError):
+                    connection, _ = server.accept()
+                    connections.callback(connection.close)
+                    threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            stop.set()
+            with suppress(OSError):
+                server.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+
+
+class Wires:
+    """Wires to a server that can be cut: a port that passes everything on to another one."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.port: int = self._server.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """Cut all connections; new ones work."""
+        cut, self._open = self._open, []
+        for wire in cut:
+            with suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
+            wire.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._server.accept()
+                server = socket.create_connection(("127.0.0.1", self._to))
+                self._open += [client, server]
+                for source, sink in ((client, server), (server, client)):
+                    threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
+
+
+def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+class Bridged:
+    """A gateway with one upstream, and calls of it; every fault is searched for what nobody outside may read."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        (self.bridge,) = server.gateway.bridges
+
+    def answer(self, method: str, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Call over JSON-RPC, and return the response object."""
+        call = {"jsonrpc": "2.0", "method": f"up.{method}", "params": kwargs or list(args), "id": 1}
+        body = post(self.server.port, json.dumps(call).encode()).body.decode()
+        said: dict[str, Any] = json.loads(body)
+        assert "error" not in said or not INTERNAL.search(body), body
+        return said
+
+    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Return a result; a fault fails the test."""
+        said = self.answer(method, *args, **kwargs)
+        assert "result" in said, said
+        return said["result"]
+
+    def fault(self, method: str, /, *args: Any, **kwargs: Any) -> tuple[int, Any]:
+        """Return the code of a fault, and how far the call has come."""
+        said = self.answer(method, *args, **kwargs)
+        assert "error" in said, said
+        data = said["error"].get("data")
+        return said["error"]["code"], data.get("sent") if isinstance(data, dict) else None
+
+    def offers(self, method: str) -> bool:
+        """Tell whether a method is known by now."""
+        return self.server.gateway.registry.get(f"up.{method}", "jsonrpc") is not None
+
+
+@contextmanager
+def bridged(
+    kind: Kind, port: int, folder: Path, more: str = "", settings: dict[str, Any] | None = None
+) -> Iterator[Bridged]:
+    """Serve one upstream, under ``up.``, with what its kind and the test say of it."""
+    file = folder / "bridged.toml"
+    file.write_text(f'[upstreams.up]\nurl = "{kind.url.format(port=port)}"\n{kind.options}\n{more}\n')
+    with serving(Registry(), settings, file) as server:
+        yield Bridged(server)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
