@@ -18,6 +18,7 @@ from gateway.hosts.streams import Stream
 from gateway.limits import Limits
 
 SWEEP = 0.5  # seconds; each limit strikes at most twice as much too late
+_OWN = 32  # descriptors that a worker has for itself, with some to spare
 _NEVER = float("inf")
 
 
@@ -149,6 +150,8 @@ class Clients:
 
 
 def _capacity(connections: int) -> int:
-    """Return how many connections there may be, so that an eighth of all descriptors is left for everything else."""
+    """Return how many connections there may be: an eighth of all descriptors is left for everything else."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return connections if descriptors == resource.RLIM_INFINITY else min(connections, descriptors - descriptors // 8)
+    if descriptors == resource.RLIM_INFINITY:
+        return connections
+    return min(connections, max(1, descriptors - max(descriptors // 8, _OWN)))
