@@ -15,6 +15,7 @@ from gateway.framing import Lines
 from gateway.hosts.listening import bind
 from gateway.hosts.tcp import TCPHost
 from gateway.limits import Limits
+from tests.scraping import scrape
 from tests.serving import Server, serving
 from tests.upstreams.running import until
 
@@ -233,3 +234,49 @@ def test_a_peer_that_is_not_admitted_hears_so_and_is_closed(refusal: HTTPRespons
 
     asyncio.run(test())
     assert peers == ["127.0.0.1"]
+
+
+# The door's own rules
+
+ADD = b'{"jsonrpc":"2.0","method":"add","params":[2,3],"id":1}\n'
+
+
+def answered(port: int, *messages: bytes) -> list[Any]:
+    """Send messages on one connection, and return their answers; a lost connection has no more of them."""
+    with Client(port) as client:
+        client.socket.sendall(b"".join(messages))
+        client.socket.shutdown(socket.SHUT_WR)
+        return [json.loads(line) for line in client.lines]
+
+
+def test_who_is_not_allowed_is_told_so_and_closed() -> None:
+    with serving(registry, SETTINGS | {"access.allow": "10.0.0.0/8"}) as server:
+        (answer,) = answered(server.tcp_port, ADD, ADD)
+    assert answer == {"jsonrpc": "2.0", "error": {"code": -32005, "message": "Denied"}, "id": None}
+
+
+def test_where_keys_are_needed_nobody_is_let_in_here() -> None:
+    keys = json.dumps({"odoo": "sha256:" + "0" * 64})
+    with serving(registry, SETTINGS | {"access.keys": keys}) as server:
+        assert [answer["error"]["code"] for answer in answered(server.tcp_port, ADD)] == [-32005]
+    with serving(registry, SETTINGS | {"access.keys": keys, "access.anonymous": "true"}) as server:
+        assert [answer["result"] for answer in answered(server.tcp_port, ADD)] == [5]
+
+
+def test_rules_for_methods_hold_here() -> None:
+    rules = json.dumps([{"methods": ["add"], "networks": ["10.0.0.0/8"]}])
+    with serving(registry, SETTINGS | {"access.rules": rules}) as server:
+        told_so = answered(server.tcp_port, ADD, ADD.replace(b"add", b"told").replace(b"[2,3]", b"[]"))
+    assert [answer.get("error", {}).get("code") for answer in told_so] == [-32005, None]
+
+
+def test_a_connection_and_each_message_count_as_calls() -> None:
+    with serving(registry, SETTINGS | {"limits.client_rate": 0.01, "limits.client_burst": 3}) as server:
+        answers = answered(server.tcp_port, ADD, ADD, ADD)
+    assert [answer.get("error", {}).get("code") for answer in answers] == [None, None, -32003]
+
+
+def test_messages_are_counted_by_the_metrics(server: Server) -> None:
+    before = scrape(server.metrics).of("gateway_calls_total", method="add", protocol="jsonrpc")
+    assert len(answered(server.tcp_port, ADD, ADD)) == 2
+    until(lambda: scrape(server.metrics).of("gateway_calls_total", method="add", protocol="jsonrpc") == before + 2)
