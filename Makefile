@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
 
-test: check
+test: check $(VENV)/thrift.stamp
 	@command -v curl >/dev/null || { command -v apt-get >/dev/null && apt-get install -y -qq curl; } || \
 		{ echo "The README's examples are tested with curl: install it, and try again"; exit 1; }
 	$(BIN)/coverage erase
@@ -37,6 +37,15 @@ $(VENV)/run.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/test.stamp: $(VENV)/run.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+# What Apache's compiler makes of the tests' .thrift files, for the server of its own library.
+$(VENV)/thrift.stamp: $(VENV)/test.stamp tests/upstreams/programs.thrift tests/upstreams/shapes.thrift
+	@command -v thrift >/dev/null || { command -v apt-get >/dev/null && apt-get update -qq && \
+		apt-get install -y -qq thrift-compiler; } || \
+		{ echo "The bridge to Thrift is tested with Apache's compiler: install thrift, and try again"; exit 1; }
+	mkdir -p $(VENV)/thrift
+	thrift -r --gen py -out $(VENV)/thrift tests/upstreams/programs.thrift
 	@touch $@
 
 clean:

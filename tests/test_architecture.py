@@ -24,7 +24,13 @@ ACROSS = {  # the only ways between rooms of one floor
     "cli": {"app"},
     "__main__": {"cli"},
 }
-THIRD_PARTIES = {"tornado": {"hosts"}, "uvloop": {"app"}, "click": {"cli"}, "aiohttp": {"upstreams"}}
+THIRD_PARTIES = {
+    "tornado": {"hosts"},
+    "uvloop": {"app"},
+    "click": {"cli"},
+    "aiohttp": {"upstreams"},
+    "thriftpy2": {"upstreams"},
+}
 FLOORS = (GROUND, MIDDLE, FLOW, WIRING)
 
 

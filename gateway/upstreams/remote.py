@@ -30,7 +30,7 @@ _CLASS = re.compile(r"<class '[^']*'>: ?")
 _NO_METHOD = re.compile(r'method "[^"]*" is not supported')  # SimpleXMLRPCServer, with the code 1 of any exception
 _TRACEBACK = "Traceback (most recent call last)"
 _MOST_SAID = 1000  # characters of a message
-_FAILED = "the service behind it failed"
+FAILED = "the service behind it failed"
 
 
 def told(fault: ForeignFault) -> Fault:
@@ -39,7 +39,7 @@ def told(fault: ForeignFault) -> Fault:
     if fault.detail != message and _NO_METHOD.fullmatch(message):
         return MethodNotFound("the service behind it has no such method")
     if fault.code == _INTERNAL:
-        return Fault(_FAILED)
+        return Fault(FAILED)
     if fault.code in _SPECIFIED:
         return _SPECIFIED[fault.code](_detail(fault, message))
     data = fault.data if _is_safe(fault.data) else None
@@ -51,7 +51,7 @@ def told(fault: ForeignFault) -> Fault:
 def safe(message: str) -> str:
     """Leave out of a message what tells the inside of its server."""
     text = _CLASS.sub("", message)[:_MOST_SAID].strip()
-    return text.partition(_TRACEBACK)[0].strip() or _FAILED
+    return text.partition(_TRACEBACK)[0].strip() or FAILED
 
 
 def _is_safe(data: Any) -> bool:

@@ -1,6 +1,8 @@
 """The kinds of upstreams that the same tests run over. A new bridge adds a Kind here, and a program that serves it."""
 
+import struct
 import sys
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -16,6 +18,7 @@ class Kind(Struct, frozen=True, kw_only=True):
         options: further lines of its table.
         garbage: what a broken server may answer, whole: each is a BadUpstream.
         endless: the beginning of an answer, and what it goes on with for ever.
+        typed: its methods take values of the types that an IDL gives them, and no others.
 
     """
 
@@ -25,6 +28,7 @@ class Kind(Struct, frozen=True, kw_only=True):
     options: str = ""
     garbage: tuple[bytes, ...]
     endless: tuple[bytes, bytes]
+    typed: bool = False
 
 
 def program(name: str) -> tuple[str, ...]:
@@ -48,6 +52,41 @@ _NO_HTTP = (
 )
 _ENDLESS_HTTP = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 _CHUNK = b"2000\r\n" + b" " * 0x2000 + b"\r\n"
+
+IDL = Path(__file__).parent / "programs.thrift"
+
+
+def binary(name: bytes = b"add", kind: int = 2, number: int = 1, body: bytes = b"\x0a\0\0\0\0\0\0\0\0\0\3\0") -> bytes:
+    """Make a Thrift message, a reply to ``add`` that says 3 if nothing else is given."""
+    return struct.pack(">Ii", 0x80010000 | kind, len(name)) + name + struct.pack(">i", number) + body
+
+
+def frame(message: bytes) -> bytes:
+    return struct.pack(">i", len(message)) + message
+
+
+def thrift(library: str, protocol: str, transport: str, garbage: tuple[bytes, ...], endless: bytes) -> Kind:
+    return Kind(
+        name=f"thrift {protocol} {transport} {library}",
+        url="thrift://127.0.0.1:{port}",
+        command=(sys.executable, "-m", "tests.upstreams.thrift_programs", library, protocol, transport),
+        options=f"idl = '{IDL}'\nservice = 'Programs'\nprotocol = '{protocol}'\ntransport = '{transport}'",
+        garbage=garbage,
+        endless=(endless, b"x" * 0x2000),
+        typed=True,
+    )
+
+
+_NO_THRIFT = (b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff" * 100)
+_NO_BINARY = (
+    binary(number=7),
+    binary(b"subtract"),
+    binary(kind=1),
+    binary(body=b"\x0b\0\0\0\0\0\3add\0"),
+    binary(body=b"\x63\0\x09"),
+    struct.pack(">Ii", 0x80010002, -1),
+)
+_NO_COMPACT = (b"\x82\x42\1\3add\0", b"\x82\x41" + b"\xff" * 20, b"\x82\x41\1\3add\x0d\0", b"\x82\x21\1\3add\0")
 
 KINDS = (
     Kind(
@@ -90,4 +129,14 @@ KINDS = (
         garbage=(b"SSH-2.0-OpenSSH_9.2\r\n", b"2:[];", b"02:[],", b"2:[],", b"9999999999:", b":"),
         endless=(b"999999999:", b"x" * 0x2000),
     ),
+    thrift("thriftpy2", "binary", "buffered", (*_NO_THRIFT, *_NO_BINARY), struct.pack(">Ii", 0x80010002, 65536)),
+    thrift("official", "compact", "buffered", (*_NO_THRIFT, *_NO_COMPACT), b"\x82\x41\1\x80\x80\4"),
+    thrift(
+        "official",
+        "binary",
+        "framed",
+        (*_NO_THRIFT, *map(frame, _NO_BINARY), frame(b""), frame(binary()[:-1]), frame(binary() + b"\0")),
+        b"\0\2\0\0",
+    ),
+    thrift("thriftpy2", "compact", "framed", (*_NO_THRIFT, *map(frame, _NO_COMPACT)), b"\0\1\0\0"),
 )
