@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
 
-test: check $(VENV)/thrift.stamp
+test: check $(VENV)/thrift.stamp .venv-zerorpc/stamp
 	@command -v curl >/dev/null || { command -v apt-get >/dev/null && apt-get install -y -qq curl; } || \
 		{ echo "The README's examples are tested with curl: install it, and try again"; exit 1; }
 	$(BIN)/coverage erase
@@ -48,5 +48,11 @@ $(VENV)/thrift.stamp: $(VENV)/test.stamp tests/upstreams/programs.thrift tests/u
 	thrift -r --gen py -out $(VENV)/thrift tests/upstreams/programs.thrift
 	@touch $@
 
+# ZeroRPC's own library, with what it brings along.
+.venv-zerorpc/stamp: $(VENV)/bin/python tests/upstreams/requirements-zerorpc.txt
+	$(PYTHON) -m venv .venv-zerorpc
+	.venv-zerorpc/bin/python -m pip install --quiet --disable-pip-version-check -r tests/upstreams/requirements-zerorpc.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-zerorpc build *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache

@@ -175,6 +175,7 @@ SCHEMES: dict[str, Scheme] = {
     "jsonrpc+https": Scheme("jsonrpc_http", "JSONRPCOverHTTP", "http"),
     "jsonrpc+tcp": Scheme("jsonrpc_tcp", "JSONRPCOverTCP", None),
     "thrift": Scheme("thrift.bridge", "Thrift", "thrift"),
+    "zerorpc": Scheme("zerorpc.bridge", "ZeroRPC", None),
 }
 
 

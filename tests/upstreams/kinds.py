@@ -18,6 +18,7 @@ class Kind(Struct, frozen=True, kw_only=True):
         options: further lines of its table.
         garbage: what a broken server may answer, whole: each is a BadUpstream.
         endless: the beginning of an answer, and what it goes on with for ever.
+        greeting: what a broken server says first, before any of that.
         typed: its methods take values of the types that an IDL gives them, and no others.
 
     """
@@ -28,6 +29,7 @@ class Kind(Struct, frozen=True, kw_only=True):
     options: str = ""
     garbage: tuple[bytes, ...]
     endless: tuple[bytes, bytes]
+    greeting: bytes = b""
     typed: bool = False
 
 
@@ -53,7 +55,8 @@ _NO_HTTP = (
 _ENDLESS_HTTP = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 _CHUNK = b"2000\r\n" + b" " * 0x2000 + b"\r\n"
 
-IDL = Path(__file__).parent / "programs.thrift"
+ROOT = Path(__file__).parents[2]
+IDL = ROOT / "tests" / "upstreams" / "programs.thrift"
 
 
 def binary(name: bytes = b"add", kind: int = 2, number: int = 1, body: bytes = b"\x0a\0\0\0\0\0\0\0\0\0\3\0") -> bytes:
@@ -87,6 +90,26 @@ _NO_BINARY = (
     struct.pack(">Ii", 0x80010002, -1),
 )
 _NO_COMPACT = (b"\x82\x42\1\3add\0", b"\x82\x41" + b"\xff" * 20, b"\x82\x41\1\3add\x0d\0", b"\x82\x21\1\3add\0")
+
+
+def router(kind: bytes = b"ROUTER") -> bytes:
+    """Greet as a ZeroMQ socket does."""
+    ready = b"\5READY\x0bSocket-Type" + len(kind).to_bytes(4) + kind
+    return (b"\xff" + b"\0" * 8 + b"\x7f\3\0NULL").ljust(64, b"\0") + bytes((4, len(ready))) + ready
+
+
+_NO_ZEROMQ = (
+    b"\x08\0",
+    b"\x05\0",
+    b"\x02" + b"\xff" * 8,
+    b"\x04\6\5ERROR",
+    b"\0\0",
+    b"\1\0\0\1\xc1",
+    b"\1\0\0\1\x03",
+    b"\1\0\0\3\x93\1\1",
+    b"\1\0\0\5\x93\x80\xa1\xff\1",
+    b"\1\0" * 17,
+)
 
 KINDS = (
     Kind(
@@ -139,4 +162,12 @@ KINDS = (
         b"\0\2\0\0",
     ),
     thrift("thriftpy2", "compact", "framed", (*_NO_THRIFT, *map(frame, _NO_COMPACT)), b"\0\1\0\0"),
+    Kind(
+        name="zerorpc",
+        url="zerorpc://127.0.0.1:{port}",
+        command=(str(ROOT / ".venv-zerorpc" / "bin" / "python"), "-m", "tests.upstreams.zerorpc_program"),
+        garbage=_NO_ZEROMQ,
+        endless=(b"\1\0", b"\3" + (0x2000).to_bytes(8) + b"x" * 0x2000),
+        greeting=router(),
+    ),
 )

@@ -81,14 +81,16 @@ def listens(port: int) -> bool:
 
 
 @contextmanager
-def broken(said: bytes, again: bytes = b"", port: int | None = None) -> Iterator[int]:
-    """Answer whatever comes with these bytes, and go on with others for ever."""
+def broken(said: bytes, again: bytes = b"", port: int | None = None, greeting: bytes = b"") -> Iterator[int]:
+    """Answer whatever comes with these bytes, and go on with others for ever; what comes first, with a greeting."""
     with socket.create_server(("127.0.0.1", port or 0)) as server, ExitStack() as connections:
         stop = threading.Event()
 
         def answer(connection: socket.socket) -> None:
             with suppress(OSError), connection:
                 connection.settimeout(20)
+                if greeting and connection.recv(65536):
+                    connection.sendall(greeting)
                 while connection.recv(65536):
                     connection.sendall(said)
                     while again and not stop.is_set():
