@@ -176,6 +176,7 @@ SCHEMES: dict[str, Scheme] = {
     "jsonrpc+tcp": Scheme("jsonrpc_tcp", "JSONRPCOverTCP", None),
     "thrift": Scheme("thrift.bridge", "Thrift", "thrift"),
     "zerorpc": Scheme("zerorpc.bridge", "ZeroRPC", None),
+    "rpyc": Scheme("rpyc.bridge", "RPyC", None),
 }
 
 

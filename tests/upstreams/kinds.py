@@ -2,9 +2,12 @@
 
 import struct
 import sys
+import zlib
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
+from rpyc.core import brine  # type: ignore[import-untyped]
 
 METHODS = "'add', 'subtract', 'multiply', 'divide', 'echo', 'pause', 'mark', 'getObj', 'sendObj', 'search'"
 
@@ -111,6 +114,46 @@ _NO_ZEROMQ = (
     b"\1\0" * 17,
 )
 
+
+def rpyc(kind: int, number: Any, body: Any = None) -> bytes:
+    """Make a message of RPyC."""
+    return packed(bytes((kind,)) + brine.dump((number, body)))
+
+
+def packed(data: bytes, compressed: int = 0) -> bytes:
+    return struct.pack("!LB", len(data), compressed) + data + b"\n"
+
+
+def root() -> bytes:
+    """Answer the first question of a client, which is for the service."""
+    return rpyc(2, 0, (4, ("tests.Service", 1, 2)))
+
+
+_NO_RPYC = (
+    b"SSH-2.0-OpenSSH_9.2\r\n",
+    b"\0\0\0\1\0\2x",
+    b"\0\0\0\1\2\2\n",
+    packed(b""),
+    packed(b"\2"),
+    packed(b"\2\x07"),
+    packed(b"\2\x11\x51\x08\x0a\xff"),
+    packed(b"\2" + brine.dump((1, (1, "abc")))[:-1]),
+    packed(b"\2" + brine.dump((1, (1, 3))) + b"\0"),
+    packed(b"\2" + b"\x10" * 5000),
+    packed(b"abc", 1),
+    packed(zlib.compress(b"\0" * 20_000_000), 1),
+    packed(zlib.compress(brine.dump((1, (1, 3))))[:-2], 1),
+    rpyc(9, 1, (1, 3)),
+    rpyc(2, 99, (1, 3)),
+    rpyc(2, "1", (1, 3)),
+    rpyc(2, 1, 3),
+    rpyc(2, 1, (9, 3)),
+    rpyc(2, 1, (2, 3)),
+    rpyc(2, 1, (3, ("builtins.list", 1, 1))),
+    rpyc(2, 1, (4, ("builtins.list", 1))),
+    rpyc(1, 5, (2, (2, ()))),
+)
+
 KINDS = (
     Kind(
         name="xmlrpc+http",
@@ -169,5 +212,13 @@ KINDS = (
         garbage=_NO_ZEROMQ,
         endless=(b"\1\0", b"\3" + (0x2000).to_bytes(8) + b"x" * 0x2000),
         greeting=router(),
+    ),
+    Kind(
+        name="rpyc",
+        url="rpyc://127.0.0.1:{port}",
+        command=(sys.executable, "-m", "tests.upstreams.rpyc_program"),
+        garbage=_NO_RPYC,
+        endless=(b"\0\1\0\1\0", b"x" * 0x2000),
+        greeting=root(),
     ),
 )

@@ -18,7 +18,9 @@ from tests.upstreams.kinds import Kind
 from tests.wire import post
 
 ROOT = Path(__file__).parents[2]
-INTERNAL = re.compile(r"Traceback|<class|Error\b|Errno|127\.0\.0\.1|localhost|aiohttp|asyncio|File \"")
+INTERNAL = re.compile(
+    r"Traceback|<class|Error\b|Errno|127\.0\.0\.1|localhost|aiohttp|asyncio|File \"|thriftpy2|gevent|tests\.upstreams| at 0x"
+)
 
 
 def until(condition: Callable[[], Any], seconds: float = 20) -> Any:

@@ -1,24 +1,22 @@
 """The bridge to ZeroRPC servers: methods by name, arguments by position, values in MessagePack over ZeroMQ."""
 
 import asyncio
-import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from gateway.faults import BadUpstream, Fault, InvalidParams, MethodNotFound
+from gateway.faults import BadUpstream, Fault, MethodNotFound
 from gateway.limits import Limits
 from gateway.upstreams import Failures, Invocation, Options, Parameter, Signature
 from gateway.upstreams.openrpc import from_names
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.remote import FAILED, hung_up, safe, unreachable
+from gateway.upstreams.remote import hung_up, safe, unreachable, wrong_arguments
 from gateway.upstreams.zerorpc.connection import Connection, RemoteError
 from gateway.upstreams.zerorpc.events import checked
 
 _SHARE = 256  # calls on one connection
 _MOST = 10_000  # methods
-_WRONG_ARGUMENTS = re.compile(r"(?:[\w<>]+\.)*([\w<>]+)\(\) ((?:missing|takes|got) .*)")  # Python's own words
 
 
 class ZeroRPCOptions(Options, frozen=True, kw_only=True):
@@ -102,10 +100,8 @@ def _told(error: RemoteError, method: str) -> Fault:
     """Turn what a service has raised into a fault; the class stays inside, and so does the traceback."""
     if error.name == "NameError" and error.text == method:
         return MethodNotFound("the service behind it has no such method")
-    wrong = _WRONG_ARGUMENTS.fullmatch(error.text) if error.name == "TypeError" else None
-    if wrong is None:
-        return Fault(safe(error.text))
-    return InvalidParams(f"the method {wrong[2]}") if wrong[1] == method else Fault(FAILED)  # it called another wrongly
+    wrong = wrong_arguments(error.text, {method}) if error.name == "TypeError" else None
+    return wrong or Fault(safe(error.text))
 
 
 def _signatures(said: Any) -> list[Signature]:
