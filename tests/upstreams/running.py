@@ -1,6 +1,7 @@
 """What the tests of upstreams need: real servers to stop and start, broken ones, and a gateway in front of them."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -72,9 +73,11 @@ class Program:
             self._process = None
 
     def signal(self, number: signal.Signals) -> None:
-        """Stop it, or let it go on."""
+        """Stop it, and see it stopped, or let it go on."""
         assert self._process is not None
         self._process.send_signal(number)
+        if number == signal.SIGSTOP:
+            os.waitpid(self._process.pid, os.WUNTRACED)
 
 
 def listens(port: int) -> bool:
