@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -20,7 +22,9 @@ from hypothesis import strategies as st
 from rpyc.core import brine as theirs  # type: ignore[import-untyped]
 from rpyc.core import consts
 
+from gateway.faults import BadUpstream
 from gateway.upstreams.rpyc import brine, lent
+from gateway.upstreams.rpyc.connection import Connection
 from tests.codecs.test_properties import fixed
 from tests.conftest import Logged
 from tests.upstreams import kinds
@@ -137,6 +141,17 @@ def test_results_are_bounded_in_items_and_bytes(program: Program, tmp_path: Path
         assert len(up.call("make", "long", 60_000)) == 60_000
         assert up.answer("make", "long", 70_000)["error"]["code"] == BAD  # compressed it is a few bytes
     assert logged.take("upstream up: Bad upstream")
+
+
+def test_a_compressed_bomb_is_not_unpacked() -> None:
+    bomb = zlib.compress(b"\0" * 100_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadUpstream):
+            Connection(65536)._unpacked(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_large_dicts_are_read_in_portions(program: Program, tmp_path: Path) -> None:
