@@ -17,7 +17,7 @@ need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
 
-test: check
+test: check $(VENV)/thrift.stamp .venv-zerorpc/stamp
 	@$(call need,curl,curl,what the README shows)
 	@$(call need,systemd-analyze,systemd,the systemd unit)
 	@$(call need,nginx,nginx,the edge)
@@ -52,5 +52,18 @@ $(VENV)/test.stamp: $(VENV)/run.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
+# What Apache's compiler makes of the tests' .thrift files, for the server of its own library.
+$(VENV)/thrift.stamp: $(VENV)/test.stamp tests/upstreams/programs.thrift tests/upstreams/shapes.thrift
+	@$(call need,thrift,thrift-compiler,the bridge to Thrift)
+	mkdir -p $(VENV)/thrift
+	thrift -r --gen py -out $(VENV)/thrift tests/upstreams/programs.thrift
+	@touch $@
+
+# ZeroRPC's own library, with what it brings along.
+.venv-zerorpc/stamp: $(VENV)/bin/python tests/upstreams/requirements-zerorpc.txt
+	$(PYTHON) -m venv .venv-zerorpc
+	.venv-zerorpc/bin/python -m pip install --quiet --disable-pip-version-check -r tests/upstreams/requirements-zerorpc.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-zerorpc build *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache

@@ -227,9 +227,13 @@ def _read_upstreams(tables: dict[str, dict[str, Setting]], problems: list[str]) 
         except NoBridge as error:
             problems.append(f"{table['url'][2]}: upstreams.{name}.url: {error}")
             continue
-        hints = {field.name: field.type for field in msgspec.structs.fields(kind)}
+        fields = msgspec.structs.fields(kind)
+        hints = {field.name: field.type for field in fields}
         values: dict[str, Any] = {}
         before = len(problems)
+        for missing in [field for field in fields if field.required and field.name not in table]:
+            wanted = next(str(meta.description) for meta in _metas(missing.type)).rstrip(".")
+            problems.append(f"{place}: upstreams.{name}.{missing.name} is missing: {wanted.lower()}")
         for option, setting in table.items():
             if option in hints:
                 _convert(setting, hints[option], values, option, problems)

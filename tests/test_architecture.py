@@ -50,6 +50,7 @@ THIRD_PARTIES = {
     "click": {"cli"},
     "prometheus_client": {"metrics"},
     "aiohttp": {"upstreams"},
+    "thriftpy2": {"upstreams"},
 }
 FLOORS = (GROUND, MIDDLE, FLOW, WIRING)
 

@@ -174,6 +174,9 @@ SCHEMES: dict[str, Scheme] = {
     "jsonrpc+http": Scheme("jsonrpc_http", "JSONRPCOverHTTP", "http"),
     "jsonrpc+https": Scheme("jsonrpc_http", "JSONRPCOverHTTP", "http"),
     "jsonrpc+tcp": Scheme("jsonrpc_tcp", "JSONRPCOverTCP", None),
+    "thrift": Scheme("thrift.bridge", "Thrift", "thrift"),
+    "zerorpc": Scheme("zerorpc.bridge", "ZeroRPC", None),
+    "rpyc": Scheme("rpyc.bridge", "RPyC", None),
 }
 
 

@@ -7,6 +7,7 @@ data. Tracebacks, and the names of classes that the standard library's server pu
 """
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -28,9 +29,10 @@ _RESERVED = range(-32768, -31999)
 _INT32 = range(-(2**31), 2**31)
 _CLASS = re.compile(r"<class '[^']*'>: ?")
 _NO_METHOD = re.compile(r'method "[^"]*" is not supported')  # SimpleXMLRPCServer, with the code 1 of any exception
+_WRONG_ARGUMENTS = re.compile(r"(?:[\w<>]+\.)*([\w<>]+)\(\) ((?:missing|takes|got) .*)")
 _TRACEBACK = "Traceback (most recent call last)"
 _MOST_SAID = 1000  # characters of a message
-_FAILED = "the service behind it failed"
+FAILED = "the service behind it failed"
 
 
 def told(fault: ForeignFault) -> Fault:
@@ -39,7 +41,7 @@ def told(fault: ForeignFault) -> Fault:
     if fault.detail != message and _NO_METHOD.fullmatch(message):
         return MethodNotFound("the service behind it has no such method")
     if fault.code == _INTERNAL:
-        return Fault(_FAILED)
+        return Fault(FAILED)
     if fault.code in _SPECIFIED:
         return _SPECIFIED[fault.code](_detail(fault, message))
     data = fault.data if _is_safe(fault.data) else None
@@ -51,7 +53,18 @@ def told(fault: ForeignFault) -> Fault:
 def safe(message: str) -> str:
     """Leave out of a message what tells the inside of its server."""
     text = _CLASS.sub("", message)[:_MOST_SAID].strip()
-    return text.partition(_TRACEBACK)[0].strip() or _FAILED
+    return text.partition(_TRACEBACK)[0].strip() or FAILED
+
+
+def wrong_arguments(text: str, names: Collection[str]) -> Fault | None:
+    """Tell what a Python service's TypeError means, if it is about arguments: the caller's, or its own calls inside.
+
+    ``names`` are those that the function may have there.
+    """
+    found = _WRONG_ARGUMENTS.fullmatch(text)
+    if found is None:
+        return None
+    return InvalidParams(f"the method {found[2]}") if found[1] in names else Fault(FAILED)
 
 
 def _is_safe(data: Any) -> bool:

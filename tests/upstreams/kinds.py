@@ -1,8 +1,13 @@
 """The kinds of upstreams that the same tests run over. A new bridge adds a Kind here, and a program that serves it."""
 
+import struct
 import sys
+import zlib
+from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
+from rpyc.core import brine  # type: ignore[import-untyped]
 
 METHODS = "'add', 'subtract', 'multiply', 'divide', 'echo', 'pause', 'mark', 'getObj', 'sendObj', 'search'"
 
@@ -16,6 +21,8 @@ class Kind(Struct, frozen=True, kw_only=True):
         options: further lines of its table.
         garbage: what a broken server may answer, whole: each is a BadUpstream.
         endless: the beginning of an answer, and what it goes on with for ever.
+        greeting: what a broken server says first, before any of that.
+        typed: its methods take values of the types that an IDL gives them, and no others.
 
     """
 
@@ -25,6 +32,8 @@ class Kind(Struct, frozen=True, kw_only=True):
     options: str = ""
     garbage: tuple[bytes, ...]
     endless: tuple[bytes, bytes]
+    greeting: bytes = b""
+    typed: bool = False
 
 
 def program(name: str) -> tuple[str, ...]:
@@ -48,6 +57,102 @@ _NO_HTTP = (
 )
 _ENDLESS_HTTP = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 _CHUNK = b"2000\r\n" + b" " * 0x2000 + b"\r\n"
+
+ROOT = Path(__file__).parents[2]
+IDL = ROOT / "tests" / "upstreams" / "programs.thrift"
+
+
+def binary(name: bytes = b"add", kind: int = 2, number: int = 1, body: bytes = b"\x0a\0\0\0\0\0\0\0\0\0\3\0") -> bytes:
+    """Make a Thrift message, a reply to ``add`` that says 3 if nothing else is given."""
+    return struct.pack(">Ii", 0x80010000 | kind, len(name)) + name + struct.pack(">i", number) + body
+
+
+def frame(message: bytes) -> bytes:
+    return struct.pack(">i", len(message)) + message
+
+
+def thrift(library: str, protocol: str, transport: str, garbage: tuple[bytes, ...], endless: bytes) -> Kind:
+    return Kind(
+        name=f"thrift {protocol} {transport} {library}",
+        url="thrift://127.0.0.1:{port}",
+        command=(sys.executable, "-m", "tests.upstreams.thrift_programs", library, protocol, transport),
+        options=f"idl = '{IDL}'\nservice = 'Programs'\nprotocol = '{protocol}'\ntransport = '{transport}'",
+        garbage=garbage,
+        endless=(endless, b"x" * 0x2000),
+        typed=True,
+    )
+
+
+_NO_THRIFT = (b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff" * 100)
+_NO_BINARY = (
+    binary(number=7),
+    binary(b"subtract"),
+    binary(kind=1),
+    binary(body=b"\x0b\0\0\0\0\0\3add\0"),
+    binary(body=b"\x63\0\x09"),
+    struct.pack(">Ii", 0x80010002, -1),
+)
+_NO_COMPACT = (b"\x82\x42\1\3add\0", b"\x82\x41" + b"\xff" * 20, b"\x82\x41\1\3add\x0d\0", b"\x82\x21\1\3add\0")
+
+
+def router(kind: bytes = b"ROUTER") -> bytes:
+    """Greet as a ZeroMQ socket does."""
+    ready = b"\5READY\x0bSocket-Type" + len(kind).to_bytes(4) + kind
+    return (b"\xff" + b"\0" * 8 + b"\x7f\3\0NULL").ljust(64, b"\0") + bytes((4, len(ready))) + ready
+
+
+_NO_ZEROMQ = (
+    b"\x08\0",
+    b"\x05\0",
+    b"\x02" + b"\xff" * 8,
+    b"\x04\6\5ERROR",
+    b"\0\0",
+    b"\1\0\0\1\xc1",
+    b"\1\0\0\1\x03",
+    b"\1\0\0\3\x93\1\1",
+    b"\1\0\0\5\x93\x80\xa1\xff\1",
+    b"\1\0" * 17,
+)
+
+
+def rpyc(kind: int, number: Any, body: Any = None) -> bytes:
+    """Make a message of RPyC."""
+    return packed(bytes((kind,)) + brine.dump((number, body)))
+
+
+def packed(data: bytes, compressed: int = 0) -> bytes:
+    return struct.pack("!LB", len(data), compressed) + data + b"\n"
+
+
+def root() -> bytes:
+    """Answer the first question of a client, which is for the service."""
+    return rpyc(2, 0, (4, ("tests.Service", 1, 2)))
+
+
+_NO_RPYC = (
+    b"SSH-2.0-OpenSSH_9.2\r\n",
+    b"\0\0\0\1\0\2x",
+    b"\0\0\0\1\2\2\n",
+    packed(b""),
+    packed(b"\2"),
+    packed(b"\2\x07"),
+    packed(b"\2\x11\x51\x08\x0a\xff"),
+    packed(b"\2" + brine.dump((1, (1, "abc")))[:-1]),
+    packed(b"\2" + brine.dump((1, (1, 3))) + b"\0"),
+    packed(b"\2" + b"\x10" * 5000),
+    packed(b"abc", 1),
+    packed(zlib.compress(b"\0" * 20_000_000), 1),
+    packed(zlib.compress(brine.dump((1, (1, 3))))[:-2], 1),
+    rpyc(9, 1, (1, 3)),
+    rpyc(2, 99, (1, 3)),
+    rpyc(2, "1", (1, 3)),
+    rpyc(2, 1, 3),
+    rpyc(2, 1, (9, 3)),
+    rpyc(2, 1, (2, 3)),
+    rpyc(2, 1, (3, ("builtins.list", 1, 1))),
+    rpyc(2, 1, (4, ("builtins.list", 1))),
+    rpyc(1, 5, (2, (2, ()))),
+)
 
 KINDS = (
     Kind(
@@ -89,5 +194,31 @@ KINDS = (
         options=f"methods = [{METHODS}]\nframing = 'netstring'",
         garbage=(b"SSH-2.0-OpenSSH_9.2\r\n", b"2:[];", b"02:[],", b"2:[],", b"9999999999:", b":"),
         endless=(b"999999999:", b"x" * 0x2000),
+    ),
+    thrift("thriftpy2", "binary", "buffered", (*_NO_THRIFT, *_NO_BINARY), struct.pack(">Ii", 0x80010002, 65536)),
+    thrift("official", "compact", "buffered", (*_NO_THRIFT, *_NO_COMPACT), b"\x82\x41\1\x80\x80\4"),
+    thrift(
+        "official",
+        "binary",
+        "framed",
+        (*_NO_THRIFT, *map(frame, _NO_BINARY), frame(b""), frame(binary()[:-1]), frame(binary() + b"\0")),
+        b"\0\2\0\0",
+    ),
+    thrift("thriftpy2", "compact", "framed", (*_NO_THRIFT, *map(frame, _NO_COMPACT)), b"\0\1\0\0"),
+    Kind(
+        name="zerorpc",
+        url="zerorpc://127.0.0.1:{port}",
+        command=(str(ROOT / ".venv-zerorpc" / "bin" / "python"), "-m", "tests.upstreams.zerorpc_program"),
+        garbage=_NO_ZEROMQ,
+        endless=(b"\1\0", b"\3" + (0x2000).to_bytes(8) + b"x" * 0x2000),
+        greeting=router(),
+    ),
+    Kind(
+        name="rpyc",
+        url="rpyc://127.0.0.1:{port}",
+        command=(sys.executable, "-m", "tests.upstreams.rpyc_program"),
+        garbage=_NO_RPYC,
+        endless=(b"\0\1\0\1\0", b"x" * 0x2000),
+        greeting=root(),
     ),
 )

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.server import SimpleXMLRPCServer
 
-from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCServer  # type: ignore[import-untyped]
-
 PEOPLE = ((1, "Python", "Guido", "1991"), (2, "Python", "Monty", "1969"), (3, "Hopper", "Grace", "1959"))
 stored: list[Any] = [None]
 
@@ -92,10 +90,6 @@ class _XMLServer(socketserver.ThreadingMixIn, SimpleXMLRPCServer):
     daemon_threads = True
 
 
-class _JSONServer(socketserver.ThreadingMixIn, SimpleJSONRPCServer):  # type: ignore[misc]
-    daemon_threads = True
-
-
 class _TCPServer(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
@@ -140,6 +134,13 @@ def serve_xmlrpc(port: int) -> None:
 
 
 def serve_jsonrpc(port: int) -> None:
+    from jsonrpclib.SimpleJSONRPCServer import (  # type: ignore[import-untyped] # not wherever the methods are
+        SimpleJSONRPCServer,
+    )
+
+    class _JSONServer(socketserver.ThreadingMixIn, SimpleJSONRPCServer):  # type: ignore[misc]
+        daemon_threads = True
+
     server = _JSONServer(("127.0.0.1", port), logRequests=False)
     server.register_introspection_functions()
     for name, function in METHODS.items():

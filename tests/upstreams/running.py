@@ -1,6 +1,7 @@
 """What the tests of upstreams need: real servers to stop and start, broken ones, and a gateway in front of them."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -18,7 +19,10 @@ from tests.upstreams.kinds import Kind
 from tests.wire import post
 
 ROOT = Path(__file__).parents[2]
-INTERNAL = re.compile(r"Traceback|<class|Error\b|Errno|127\.0\.0\.1|localhost|aiohttp|asyncio|File \"")
+INTERNAL = re.compile(
+    r"Traceback|<class|Error\b|Errno|127\.0\.0\.1|localhost|aiohttp|asyncio|File \"|thriftpy2|gevent|tests\.upstreams"
+    r"| at 0x"
+)
 
 
 def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
@@ -69,9 +73,11 @@ class Program:
             self._process = None
 
     def signal(self, number: signal.Signals) -> None:
-        """Stop it, or let it go on."""
+        """Stop it, and see it stopped, or let it go on."""
         assert self._process is not None
         self._process.send_signal(number)
+        if number == signal.SIGSTOP:
+            os.waitpid(self._process.pid, os.WUNTRACED)
 
 
 def listens(port: int) -> bool:
@@ -81,14 +87,16 @@ def listens(port: int) -> bool:
 
 
 @contextmanager
-def broken(said: bytes, again: bytes = b"", port: int | None = None) -> Iterator[int]:
-    """Answer whatever comes with these bytes, and go on with others for ever."""
+def broken(said: bytes, again: bytes = b"", port: int | None = None, greeting: bytes = b"") -> Iterator[int]:
+    """Answer whatever comes with these bytes, and go on with others for ever; what comes first, with a greeting."""
     with socket.create_server(("127.0.0.1", port or 0)) as server, ExitStack() as connections:
         stop = threading.Event()
 
         def answer(connection: socket.socket) -> None:
             with suppress(OSError), connection:
                 connection.settimeout(20)
+                if greeting and connection.recv(65536):
+                    connection.sendall(greeting)
                 while connection.recv(65536):
                     connection.sendall(said)
                     while again and not stop.is_set():

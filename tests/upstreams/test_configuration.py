@@ -145,7 +145,7 @@ def test_what_is_not_configured_is_not_loaded(tmp_path: Path) -> None:
 
 
 def test_upstreams_shows_each_as_it_is(tmp_path: Path) -> None:
-    xml, _, tcp, _ = KINDS
+    xml, _, tcp, _ = KINDS[:4]
     nobody = free_port()
     with Program(xml) as up, Program(tcp) as silent, broken(b"what?\n") as odd:
         told = gateway(

@@ -15,7 +15,7 @@ from tests.serving import serving
 from tests.upstreams.kinds import KINDS, Kind
 from tests.upstreams.running import Program, bridged, until
 
-XML, JSON, TCP, NETSTRING = KINDS
+XML, JSON, TCP, NETSTRING = KINDS[:4]
 PLAIN = "prefix = ''"
 
 

@@ -137,7 +137,8 @@ def test_garbage(kind: Kind, tmp_path: Path, logged: Logged) -> None:
     for number, answer in enumerate(kind.garbage):
         folder = tmp_path / str(number)
         folder.mkdir()
-        with broken(answer) as port, bridged(kind, port, folder, NAMED if "methods" not in kind.options else "") as up:
+        more = NAMED if "methods" not in kind.options else ""
+        with broken(answer, greeting=kind.greeting) as port, bridged(kind, port, folder, more) as up:
             for _ in range(2):
                 code, sent = up.fault("add", 1, 2)
                 assert (code, sent) in ((BAD, "maybe"), (BAD, "yes")), answer
@@ -147,7 +148,7 @@ def test_garbage(kind: Kind, tmp_path: Path, logged: Logged) -> None:
 
 def test_too_much(kind: Kind, tmp_path: Path, logged: Logged) -> None:
     more = NAMED if "methods" not in kind.options else ""
-    with broken(*kind.endless) as port, bridged(kind, port, tmp_path, more, SMALL) as up:
+    with broken(*kind.endless, greeting=kind.greeting) as port, bridged(kind, port, tmp_path, more, SMALL) as up:
         for _ in range(3):
             assert up.fault("add", 1, 2) == (BAD, "maybe")
     assert len(logged.take("upstream up: ")) == 3

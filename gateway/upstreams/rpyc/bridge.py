@@ -1,0 +1,181 @@
+"""The bridge to RPyC services: their exposed methods by name, with arguments by position or by name."""
+
+import asyncio
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+
+from gateway.faults import BadUpstream, Fault, InvalidParams, MethodNotFound
+from gateway.limits import Limits
+from gateway.upstreams import Failures, Invocation, Options, Signature
+from gateway.upstreams.options import host_and_port
+from gateway.upstreams.pool import Pool
+from gateway.upstreams.remote import FAILED, hung_up, safe, unreachable, wrong_arguments
+from gateway.upstreams.rpyc.connection import Connection, RemoteError
+from gateway.upstreams.rpyc.lent import CALLATTR, GETROOT, INSPECT, LOCAL_REF, REMOTE_REF, VALUE
+from gateway.upstreams.rpyc.plain import NotPlain, Plain
+from gateway.values import Unsayable
+
+_EXPOSED = "exposed_"
+_OF_EVERY_SERVICE = frozenset({"get_service_aliases", "get_service_name"})
+_MOST_BITS = 14_000  # of an int; its decimal digits travel, and Python takes 4300 of them
+
+
+class RPyCOptions(Options, frozen=True, kw_only=True):
+    """How much of a result is taken."""
+
+    items: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Items of a result, those of all lists and objects in it, at most.")
+    ] = 10_000
+
+    def __post_init__(self) -> None:
+        """Check the URL: an address, and no more."""
+        super().__post_init__()
+        host_and_port(self.url)
+
+
+class RPyC:
+    """Calls of the root object's methods, one at a time on each connection."""
+
+    Options: ClassVar = RPyCOptions
+    takes: ClassVar[Literal["list", "dict", "either"]] = "either"
+    failures: ClassVar[Failures] = {
+        OSError: unreachable,
+        ConnectionRefusedError: unreachable,
+        ConnectionError: hung_up,
+        EOFError: hung_up,
+    }
+
+    def __init__(self, options: RPyCOptions, limits: Limits) -> None:
+        self._options = options
+        self._limits = limits
+        self._pool = Pool(self._connect, options.connections)
+
+    def known(self) -> list[Signature] | None:
+        """Nothing is known without asking."""
+        return None
+
+    async def describe(self, deadline: float) -> list[Signature] | None:
+        """Ask for the names and texts of the methods; RPyC does not tell their parameters."""
+        async with self._pool.lend() as connection:
+            try:
+                said = await connection.request(INSPECT, (VALUE, connection.root[1]))
+            except RemoteError:
+                raise BadUpstream("it does not tell its methods") from None
+        return _signatures(said)
+
+    async def call(self, invocation: Invocation) -> Any:
+        """Call a method, and read its result as long as the connection is ours."""
+        _check(invocation.params)
+        args = tuple(invocation.params) if isinstance(invocation.params, list) else ()
+        kwargs = tuple(invocation.params.items()) if isinstance(invocation.params, dict) else ()
+        async with self._pool.lend() as connection:
+            outcome = await self._outcome(connection, invocation, args, kwargs)
+        if isinstance(outcome, Fault):
+            raise outcome
+        return outcome
+
+    async def _outcome(self, connection: Connection, invocation: Invocation, args: Any, kwargs: Any) -> Any:
+        """Return a result, or the fault that the service has answered with."""
+        box, plain = connection.lent.box, Plain(connection, self._limits.max_depth, self._options.items)
+        name = invocation.method
+        try:
+            boxed = await connection.request(
+                CALLATTR,
+                (LOCAL_REF, connection.root[1]),
+                (VALUE, name),
+                box(args),
+                box(kwargs),
+                invocation=invocation,
+            )
+            value = await plain.value(boxed)
+        except RemoteError as error:
+            value = _told(error, name)
+        except NotPlain as error:
+            raise BadUpstream(f"its result{error.place}: {error.reason}") from None
+        finally:
+            connection.lent.clear()
+        invocation.sent = "yes"
+        return value
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._pool.close()
+
+    async def _connect(self) -> Connection:
+        async with asyncio.timeout(self._options.connect_timeout):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(self._limits.max_reply), *host_and_port(self._options.url)
+            )
+            try:
+                await _greet(connection)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+
+async def _greet(connection: Connection) -> None:
+    """Ask for the service."""
+    try:
+        root: Any = await connection.request(GETROOT)
+    except RemoteError:
+        raise BadUpstream("it has no service") from None
+    if type(root) is not tuple or len(root) != 2 or root[0] != REMOTE_REF:
+        raise BadUpstream("it has no service")
+    connection.root = root
+
+
+def _check(params: Any) -> None:
+    """Refuse arguments that RPyC cannot say.
+
+    Raises:
+        InvalidParams: the place is named.
+
+    """
+    try:
+        _check_value(params)
+    except Unsayable as error:
+        raise InvalidParams(f"params{error.place}: RPyC cannot say it: {error.reason}") from None
+
+
+def _check_value(value: Any) -> None:
+    if type(value) is datetime:
+        raise Unsayable("a moment; give it as text or a number")
+    if type(value) is int and value.bit_length() > _MOST_BITS:
+        raise Unsayable("an int of thousands of digits")
+    if type(value) is list:
+        steps = [(f"[{index}]", item) for index, item in enumerate(value)]
+    else:
+        steps = [(f".{name[:80]}", item) for name, item in value.items()] if type(value) is dict else []
+    for step, item in steps:
+        try:
+            _check_value(item)
+        except Unsayable as error:
+            raise error.inside(step) from None
+
+
+def _told(error: RemoteError, method: str) -> Fault:
+    """Turn what a service has raised into a fault; the class stays inside, and so does the traceback."""
+    if error.name == "AttributeError" and error.arguments == (f"cannot access {method!r}",):
+        return MethodNotFound("the service behind it exposes no such method")
+    first = str(error.arguments[0]) if error.arguments else ""
+    wrong = wrong_arguments(first, {method, _EXPOSED + method}) if error.name == "TypeError" else None
+    if wrong is not None:
+        return wrong
+    text = ", ".join(str(each) for each in error.arguments if type(each) in (str, int, float))
+    return Fault(FAILED if " at 0x" in text else safe(text))
+
+
+def _signatures(boxed: Any) -> list[Signature]:
+    """Read the names and texts of all methods; the exposed ones are callable."""
+    said = boxed[1] if type(boxed) is tuple and len(boxed) == 2 else None
+    if type(said) is not tuple or not all(type(each) is tuple and len(each) == 2 for each in said):
+        raise BadUpstream("it does not tell its methods")
+    found = {name.removeprefix(_EXPOSED): doc for name, doc in said if type(name) is str and name.startswith(_EXPOSED)}
+    return [
+        Signature(name=name, doc=doc if type(doc) is str else "")
+        for name, doc in found.items()
+        if name not in _OF_EVERY_SERVICE
+    ]

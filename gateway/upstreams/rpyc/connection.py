@@ -1,0 +1,213 @@
+"""A connection to an RPyC server: requests out, told apart by their numbers, and those of the service's answered.
+
+    boxed = await connection.request(CALLATTR, args)    RemoteError: what the service has raised instead
+    connection.forget(references)                       references that are not needed any more
+
+A server works on the requests of a connection one after the other, so a connection has one call at a time; several
+requests may belong to it. What comes is a frame (its length, whether it is compressed, a line feed at its end) of at
+most ``most`` bytes, also when it is unpacked.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import struct
+import zlib
+from typing import Any, cast
+
+from gateway.faults import BadUpstream
+from gateway.upstreams import Invocation
+from gateway.upstreams.rpyc import brine
+from gateway.upstreams.rpyc.lent import CLOSE, DEL, LOCAL_REF, TUPLE, VALUE, Boxed, Denied, IdPack, Lent
+
+_REQUEST, _REPLY, _EXCEPTION = 1, 2, 3
+_STOP_ITERATION = 1
+_HEADER = struct.Struct("!LB")
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+
+
+class RemoteError(Exception):
+    """What a service has raised: the name of its class, and its arguments."""
+
+    def __init__(self, name: str, args: tuple[Any, ...]) -> None:
+        super().__init__(name, args)
+        self.name = name
+        self.arguments = args
+
+
+class Connection(asyncio.Protocol):
+    """A connection; ``most`` bounds the bytes of an answer.
+
+    Attributes:
+        lent: what the service may read during the call that runs.
+        root: the reference to the service, as soon as it is known.
+
+    """
+
+    def __init__(self, most: int) -> None:
+        self.lent = Lent()
+        self.root: Boxed = (VALUE, None)
+        self._most = most
+        self._held = bytearray()
+        self._numbers = itertools.count()
+        self._waiting: dict[int, asyncio.Future[Boxed]] = {}
+        self._forgotten: set[int] = set()
+        self._error: Exception | None = None
+        self._transport: asyncio.Transport
+        self._socket: socket.socket | None = None
+
+    async def request(self, handler: int, *args: Boxed, invocation: Invocation | None = None) -> Boxed:
+        """Send a request, and wait for its reply.
+
+        Raises:
+            RemoteError, BadUpstream, OSError, EOFError: there is none.
+
+        """
+        (reply,) = await self.requests(handler, [args], invocation)
+        return reply
+
+    async def requests(
+        self, handler: int, several: list[tuple[Boxed, ...]], invocation: Invocation | None = None
+    ) -> list[Boxed]:
+        """Send several requests at once, and wait for their replies."""
+        if self._transport.is_closing():
+            raise self._error or EOFError
+        loop = asyncio.get_running_loop()
+        frames: list[bytes] = []
+        futures: list[asyncio.Future[Boxed]] = []
+        for args in several:
+            number = next(self._numbers)
+            frames.append(_frame(_REQUEST, number, (handler, (TUPLE, args))))
+            futures.append(loop.create_future())
+            self._waiting[number] = futures[-1]
+        if invocation is not None:
+            invocation.sent = "maybe"
+        self._transport.write(b"".join(frames))
+        return await asyncio.gather(*futures)
+
+    def forget(self, references: list[IdPack]) -> None:
+        """Tell the service that references are not needed any more; nobody waits for its replies."""
+        for reference in references:
+            number = next(self._numbers)
+            self._forgotten.add(number)
+            self._transport.write(_frame(_REQUEST, number, (DEL, (TUPLE, ((LOCAL_REF, reference), (VALUE, 1))))))
+
+    def usable(self) -> bool:
+        """Tell whether the next call can have it: it is open, and nobody waits for a reply."""
+        return not self._transport.is_closing() and not self._waiting
+
+    def close(self) -> None:
+        """Close at once; what is unsent is never sent."""
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport (called by the event loop)."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._socket = transport.get_extra_info("socket")
+
+    def data_received(self, data: bytes) -> None:
+        """Take frames (called by the event loop)."""
+        self._acknowledge()
+        self._held += data
+        try:
+            while (frame := self._next()) is not None:
+                self._receive(frame)
+        except BadUpstream as fault:
+            self._fail(fault)
+        except brine.Misbrined as error:
+            self._fail(BadUpstream(f"its answer is not RPyC: {error}"))
+
+    def _acknowledge(self) -> None:
+        """Acknowledge what has come at once: a server that waits for it with its next reply makes a call take 40 ms."""
+        if self._socket is not None and _QUICKACK is not None:
+            with contextlib.suppress(OSError):  # it has just been closed
+                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+    def _next(self) -> bytes | None:
+        """Take a frame off the front of what is here."""
+        if len(self._held) < _HEADER.size:
+            return None
+        length, compressed = _HEADER.unpack_from(self._held)
+        if length > self._most or compressed > 1:
+            raise BadUpstream("its answer has more bytes than are taken")
+        end = _HEADER.size + length
+        if len(self._held) <= end:
+            return None
+        body, line_feed = bytes(self._held[_HEADER.size : end]), self._held[end]
+        del self._held[: end + 1]
+        if line_feed != ord("\n"):
+            raise BadUpstream("its answer is not RPyC: a frame has no end")
+        return self._unpacked(body) if compressed else body
+
+    def _unpacked(self, body: bytes) -> bytes:
+        unpacker = zlib.decompressobj()
+        try:
+            unpacked = unpacker.decompress(body, self._most + 1)
+        except zlib.error:
+            raise brine.Misbrined("a frame is not compressed as it says") from None
+        if len(unpacked) > self._most or not unpacker.eof or unpacker.unused_data:
+            raise BadUpstream("its answer has more bytes than are taken, or is cut off")
+        return unpacked
+
+    def _receive(self, frame: bytes) -> None:
+        loaded = brine.load(frame[1:])
+        if type(loaded) is not tuple or len(loaded) != 2 or type(loaded[0]) is not int:
+            raise brine.Misbrined("a message has no number")
+        kind, (number, body) = frame[0], loaded
+        if kind == _REQUEST:
+            self._answer(number, body)
+        elif kind not in (_REPLY, _EXCEPTION):
+            raise brine.Misbrined("a message is neither request nor reply")
+        elif number in self._forgotten:
+            self._forgotten.discard(number)
+        elif (waiting := self._waiting.pop(number, None)) is None:
+            raise BadUpstream("it answers what has not been asked")
+        elif waiting.done():
+            pass  # its caller has gone, and the connection with him
+        elif kind == _REPLY:
+            waiting.set_result(body)
+        else:
+            waiting.set_exception(_remote_error(body))
+
+    def _answer(self, number: int, body: Any) -> None:
+        handler, args = body if type(body) is tuple and len(body) == 2 else (None, None)
+        if handler == CLOSE:
+            raise BadUpstream("it closes the connection") if self._waiting else EOFError
+        try:
+            answer = _frame(_REPLY, number, self.lent.answer(handler, args))
+        except StopIteration:
+            answer = _frame(_EXCEPTION, number, _STOP_ITERATION)
+        except Exception as error:  # noqa: BLE001 - whatever a question comes to is the answer
+            name, text = (
+                (type(error).__name__, str(error)) if not isinstance(error, Denied) else ("ValueError", str(error))
+            )
+            answer = _frame(_EXCEPTION, number, (("builtins", name), (text,), (), ""))
+        self._transport.write(answer)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail the call that waits (called by the event loop)."""
+        self._fail(error or EOFError())
+
+    def _fail(self, error: Exception) -> None:
+        self._error = self._error or error
+        self._transport.abort()
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(error)
+
+
+def _frame(kind: int, number: int, body: Any) -> bytes:
+    data = bytes((kind,)) + brine.dump((number, body))
+    return _HEADER.pack(len(data), 0) + data + b"\n"
+
+
+def _remote_error(body: Any) -> RemoteError:
+    """Read an exception, which is never made one of ours."""
+    if body == _STOP_ITERATION:
+        return RemoteError("StopIteration", ())
+    try:
+        (_, name), args, _, _ = body
+    except (TypeError, ValueError):
+        return RemoteError("", ())
+    return RemoteError(name if type(name) is str else "", args if type(args) is tuple else ())

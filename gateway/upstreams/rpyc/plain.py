@@ -1,0 +1,175 @@
+"""Results of an RPyC service -> neutral values.
+
+    await Plain(connection, depth, items).value(boxed)    NotPlain says what is not, and where
+
+What is immutable has come whole. Of lists and dicts a reference has come, and they are read here, each in one request
+for its items and, for a dict, one for each value; then the reference is given back. A moment is read as text. Nothing
+else is asked of an object, and it is refused.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from gateway.upstreams.rpyc.connection import Connection
+from gateway.upstreams.rpyc.lent import (
+    BUFFITER,
+    CALLATTR,
+    LOCAL_REF,
+    REMOTE_REF,
+    STR,
+    TUPLE,
+    VALUE,
+    Boxed,
+    Denied,
+    IdPack,
+)
+from gateway.values import Unsayable
+
+_SEQUENCES = frozenset(
+    {"builtins.list", "builtins.set", "builtins.frozenset", "builtins.generator", "collections.deque"}
+)
+_MAPPINGS = frozenset({"builtins.dict", "collections.OrderedDict", "collections.defaultdict"})
+_TEXTS = frozenset({"datetime.date", "datetime.time", "decimal.Decimal", "uuid.UUID"})
+_MOMENT = "datetime.datetime"
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+_AT_ONCE = 200  # values of a dict that are asked for at once
+
+
+class NotPlain(Unsayable):
+    """A result is not plain data: why, and where."""
+
+
+class Plain:
+    """One result on its way; at most ``items`` items in all of it, on ``depth`` levels."""
+
+    def __init__(self, connection: Connection, depth: int, items: int) -> None:
+        self._connection = connection
+        self._depth = depth
+        self._left = items
+        self._references: list[IdPack] = []
+
+    async def value(self, boxed: Any) -> Any:
+        """Read a result, and give its references back.
+
+        Raises:
+            NotPlain: it is no plain data, or too much.
+            RemoteError, BadUpstream, OSError, EOFError: the service does not tell.
+
+        """
+        try:
+            return await self._value(boxed, self._depth)
+        finally:
+            if self._connection.usable():
+                self._connection.forget(self._references)
+
+    async def _value(self, boxed: Any, depth: int) -> Any:
+        content: Any
+        label, content = boxed if type(boxed) is tuple and len(boxed) == 2 else (None, None)
+        if label == VALUE:
+            return self._whole(content, depth)
+        if label == TUPLE and type(content) is tuple:
+            return await self._several(content, depth)
+        if label == LOCAL_REF:
+            return self._returned(content)
+        if label == REMOTE_REF and _is_reference(content):
+            self._references.append(content)
+            return await self._object(content, depth)
+        raise NotPlain("it is not RPyC")
+
+    def _whole(self, value: Any, depth: int) -> Any:
+        """Turn an immutable value into a neutral one: tuples and frozensets are lists."""
+        if type(value) in _SCALARS:
+            return value
+        if type(value) not in (tuple, frozenset):
+            raise NotPlain("it is an object that is no plain data")
+        self._count(len(value), depth)
+        items: list[Any] = []
+        for index, item in enumerate(value):
+            try:
+                items.append(self._whole(item, depth - 1))
+            except NotPlain as error:
+                raise error.inside(f"[{index}]") from None
+        return items
+
+    def _count(self, items: int, depth: int) -> None:
+        self._left -= items
+        if self._left < 0:
+            raise NotPlain("it has more items than are taken")
+        if depth == 0:
+            raise NotPlain("it is nested too deeply")
+
+    def _returned(self, id_pack: Any) -> Any:
+        """Take back what the service got from us."""
+        try:
+            value = self._connection.lent.get(id_pack)
+        except Denied:
+            value = None
+        if type(value) not in (list, dict):
+            raise NotPlain("it is an object that is no plain data")
+        return value
+
+    async def _object(self, reference: IdPack, depth: int) -> Any:
+        name = reference[0]
+        if name in _SEQUENCES:
+            return await self._several(await self._items(reference), depth)
+        if name in _MAPPINGS:
+            return await self._members(reference, depth)
+        if name in _TEXTS or name == _MOMENT:
+            return _moment_or_text(name, await self._connection.request(STR, (LOCAL_REF, reference)))
+        raise NotPlain("it is an object that is no plain data")
+
+    async def _items(self, reference: IdPack) -> tuple[Any, ...]:
+        """Ask for all items of something, and for one more than may be."""
+        asked = (LOCAL_REF, reference), (VALUE, self._left + 1)
+        label, items = await self._connection.request(BUFFITER, *asked)
+        if label == VALUE and type(items) is tuple:
+            return tuple((VALUE, item) for item in items)
+        return items if label == TUPLE and type(items) is tuple else ()
+
+    async def _several(self, boxes: tuple[Any, ...], depth: int) -> list[Any]:
+        self._count(len(boxes), depth)
+        items: list[Any] = []
+        for index, boxed in enumerate(boxes):
+            items.append(await self._inside(f"[{index}]", boxed, depth))
+        return items
+
+    async def _members(self, reference: IdPack, depth: int) -> dict[str, Any]:
+        keys = await self._items(reference)
+        self._count(len(keys), depth)
+        names = [self._name(boxed) for boxed in keys]
+        members: dict[str, Any] = {}
+        for start in range(0, len(names), _AT_ONCE):
+            some = names[start : start + _AT_ONCE]
+            asked: list[tuple[Boxed, ...]] = [
+                ((LOCAL_REF, reference), (VALUE, "__getitem__"), (VALUE, (name,)), (VALUE, ())) for name in some
+            ]
+            values = await self._connection.requests(CALLATTR, asked)
+            for name, boxed in zip(some, values, strict=True):
+                members[name] = await self._inside(f".{name[:80]}", boxed, depth)
+        return members
+
+    def _name(self, boxed: Any) -> str:
+        label, name = boxed
+        if label != VALUE or type(name) is not str:
+            raise NotPlain("a member's name is no string")
+        return name
+
+    async def _inside(self, step: str, boxed: Any, depth: int) -> Any:
+        try:
+            return await self._value(boxed, depth - 1)
+        except NotPlain as error:
+            raise error.inside(step) from None
+
+
+def _is_reference(content: Any) -> bool:
+    return type(content) is tuple and [type(part) for part in content] == [str, int, int]
+
+
+def _moment_or_text(name: str, boxed: Boxed) -> Any:
+    text = boxed[1] if type(boxed) is tuple and boxed[0] == VALUE else None
+    if type(text) is not str:
+        raise NotPlain("it is not RPyC")
+    try:
+        return datetime.fromisoformat(text) if name == _MOMENT else text
+    except ValueError:
+        raise NotPlain("a moment is none") from None

@@ -1,0 +1,193 @@
+"""The bridge to Thrift services: a .thrift file says what they have, so nothing is generated.
+
+One call at a time on each connection, for replies come in order; the number and name of a reply are compared with the
+call's all the same. A connection is lent again only after a whole reply, and closed if anything comes in between.
+"""
+
+import asyncio
+import itertools
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from msgspec import Meta
+
+from gateway.calls import current_context
+from gateway.faults import BadUpstream, Fault, InvalidParams, MethodNotFound
+from gateway.limits import Limits
+from gateway.upstreams import Failures, Invocation, NoBridge, Options, Signature
+from gateway.upstreams.options import host_and_port, nearest
+from gateway.upstreams.pool import Pool
+from gateway.upstreams.remote import FAILED, hung_up, safe, unreachable
+from gateway.upstreams.thrift.binary import BinaryReader, BinaryWriter
+from gateway.upstreams.thrift.compact import CompactReader, CompactWriter
+from gateway.upstreams.thrift.connection import Connection
+from gateway.upstreams.thrift.decoding import decode
+from gateway.upstreams.thrift.encoding import encode
+from gateway.upstreams.thrift.hints import signature
+from gateway.upstreams.thrift.idl import I32, STRING, Field, Record, Scalar, ThriftMethod, load
+from gateway.upstreams.thrift.wire import CALL, EXCEPTION, ONEWAY, REPLY, Misread, Reader, Source, Writer
+from gateway.values import Unsayable
+
+_Reply: TypeAlias = tuple[Any, Fault | None]
+
+_PROTOCOLS: dict[str, tuple[type[Writer], type[Reader]]] = {
+    "binary": (BinaryWriter, BinaryReader),
+    "compact": (CompactWriter, CompactReader),
+}
+_APPLICATION_EXCEPTION = Record(
+    word="TApplicationException",
+    fields={
+        1: Field("message", Scalar(STRING, "string"), required=False, default=False),
+        2: Field("type", Scalar(I32, "i32"), required=False, default=False),
+    },
+)
+_UNKNOWN, _MISSING_RESULT = 0, 5
+# The types of Thrift's own exception, by which a server says that it has not done a call; others mean that it failed.
+APPLICATION_EXCEPTIONS: dict[int, type[Fault]] = {
+    _UNKNOWN: Fault,
+    1: MethodNotFound,  # UNKNOWN_METHOD
+    2: BadUpstream,  # INVALID_MESSAGE_TYPE
+    3: BadUpstream,  # WRONG_METHOD_NAME
+    4: BadUpstream,  # BAD_SEQUENCE_ID
+    _MISSING_RESULT: Fault,
+    6: Fault,  # INTERNAL_ERROR
+    7: BadUpstream,  # PROTOCOL_ERROR
+    8: BadUpstream,  # INVALID_TRANSFORM
+    9: BadUpstream,  # INVALID_PROTOCOL
+    10: BadUpstream,  # UNSUPPORTED_CLIENT_TYPE
+}
+_SAID: dict[type[Fault], str] = {
+    Fault: FAILED,
+    MethodNotFound: "the service behind it has no such method",
+    BadUpstream: "the service behind it has not understood the call",
+}
+
+
+class ThriftOptions(Options, frozen=True, kw_only=True):
+    """What a service is, and how it is spoken to."""
+
+    idl: Annotated[str, Meta(description="The .thrift file of the service.")]
+    service: Annotated[str, Meta(description="The service in it; needed where it has several.")] = ""
+    protocol: Annotated[Literal["binary", "compact"], Meta(description="How values are written.")] = "binary"
+    transport: Annotated[
+        Literal["buffered", "framed"], Meta(description="framed: each message has its length in front.")
+    ] = "buffered"
+    multiplexed: Annotated[bool, Meta(description="The server has several services, and expects their names.")] = False
+
+    def __post_init__(self) -> None:
+        """Check the URL: an address, and no more."""
+        super().__post_init__()
+        host_and_port(self.url)
+
+
+class Thrift:
+    """Calls as messages, one at a time on each connection."""
+
+    Options: ClassVar = ThriftOptions
+    takes: ClassVar[Literal["list", "dict", "either"]] = "either"
+    failures: ClassVar[Failures] = {
+        OSError: unreachable,
+        ConnectionRefusedError: unreachable,
+        ConnectionError: hung_up,
+        EOFError: hung_up,
+    }
+
+    def __init__(self, options: ThriftOptions, limits: Limits) -> None:
+        self._options = options
+        self._limits = limits
+        self._methods = load(options.idl, options.service)
+        self._writer, self._reader = _PROTOCOLS[options.protocol]
+        self._prefix = f"{options.service}:" if options.multiplexed else ""
+        self._numbers = itertools.cycle(range(1, 2**31))
+        self._pool = Pool(self._connect, options.connections)
+        if options.multiplexed and not options.service:
+            raise NoBridge("multiplexed needs the name of the service: service = ...")
+        for name in options.methods:
+            if name not in self._methods:
+                raise NoBridge(f"the idl {options.idl} has no method {name}{nearest(name, self._methods)}")
+
+    def known(self) -> list[Signature] | None:
+        """Return all methods of the service."""
+        return [signature(method) for method in self._methods.values()]
+
+    async def describe(self, deadline: float) -> list[Signature] | None:
+        """Make a connection, for there is nothing that every service can be asked."""
+        async with self._pool.lend():
+            return self.known()
+
+    async def call(self, invocation: Invocation) -> Any:
+        """Send a message, and wait for the reply of its number."""
+        method = self._methods[invocation.method]
+        number = next(self._numbers)
+        message = self._message(method, number, invocation)
+
+        async def read(source: Source) -> _Reply:
+            return await _reply(self._reader(source), method, number, self._limits.max_depth)
+
+        async with self._pool.lend() as connection:
+            try:
+                reply = await connection.call(message, invocation, None if method.oneway else read)
+            except Misread as error:
+                raise BadUpstream(f"its answer{error.place}: {error.reason}" if error.place else error.reason) from None
+        value, fault = reply or (None, None)
+        if fault is not None:
+            raise fault
+        return value
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._pool.close()
+
+    def _message(self, method: ThriftMethod, number: int, invocation: Invocation) -> bytes:
+        writer = self._writer()
+        writer.message(ONEWAY if method.oneway else CALL, self._prefix + method.name, number)
+        try:
+            encode(method.args, invocation.params, writer, textual=current_context().protocol == "jsonrpc")
+        except Unsayable as error:
+            raise InvalidParams(f"params{error.place}: {error.reason}") from None
+        return bytes(writer.data)
+
+    async def _connect(self) -> Connection:
+        framed = self._options.transport == "framed"
+        async with asyncio.timeout(self._options.connect_timeout):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(self._limits.max_reply, framed=framed), *host_and_port(self._options.url)
+            )
+        return connection
+
+
+async def _reply(reader: Reader, method: ThriftMethod, number: int, depth: int) -> _Reply:
+    """Read a reply: a value, or a fault.
+
+    Raises:
+        Misread: it is no reply to this call.
+
+    """
+    kind, name, answered = await reader.message()
+    if answered != number or name.rpartition(":")[2] != method.name:
+        raise Misread("it answers another call")
+    if kind == EXCEPTION:
+        return _application_exception(await decode(_APPLICATION_EXCEPTION, reader, depth))
+    if kind != REPLY:
+        raise Misread("it answers with a call")
+    fields = await decode(method.reply, reader, depth + 1)
+    for field_number, field in method.reply.fields.items():
+        if field.name in fields:
+            value = fields[field.name]
+            return (value, None) if field_number == 0 else (None, _thrown(field, value))
+    return None, None  # void, or nothing: a Python service has returned None
+
+
+def _application_exception(said: dict[str, Any]) -> _Reply:
+    """Turn Thrift's own exception into a fault; only a service's own words go on, not those of its library."""
+    kind = said.get("type", _UNKNOWN)
+    if kind == _MISSING_RESULT:
+        return None, None
+    fault = APPLICATION_EXCEPTIONS.get(kind, Fault)
+    words = safe(said.get("message", "")) if kind == _UNKNOWN else _SAID[fault]
+    return None, fault(words)
+
+
+def _thrown(field: Field, value: dict[str, Any]) -> Fault:
+    """Turn a declared exception into a fault: its first text as the message, all of it as the data."""
+    words = next((text for text in value.values() if type(text) is str and text), field.type.word)
+    return Fault(safe(words), data={"type": field.type.word, "value": value})

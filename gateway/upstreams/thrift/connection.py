@@ -1,0 +1,142 @@
+"""A connection to a Thrift service: a message out, its reply in, one call after the other.
+
+    reply = await connection.call(message, invocation, read)
+
+``read`` takes the reply from the connection, which is a Source, piece by piece, as the pieces come: without frames
+nothing else tells where a reply ends. Whatever is not as it should be raises, and the connection is to be closed then.
+"""
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, cast
+
+from gateway.faults import BadUpstream
+from gateway.upstreams import Invocation
+from gateway.upstreams.thrift.wire import Misread, Source
+
+_LENGTH = struct.Struct(">i")
+_PIECES = 1000  # taken in one turn of the event loop, some milliseconds; a reply can have millions
+
+T = TypeVar("T")
+
+
+class Connection(asyncio.Protocol):
+    """A connection; ``most`` bounds the bytes of a reply."""
+
+    def __init__(self, most: int, *, framed: bool) -> None:
+        self._most = most
+        self._framed = framed
+        self._held = bytearray()
+        self._at = 0
+        self._end: int | None = None  # of the frame
+        self._taken = 0
+        self._calling = False
+        self._error: Exception | None = None
+        self._more: asyncio.Future[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._transport: asyncio.Transport
+
+    async def call(
+        self, message: bytes, invocation: Invocation, read: Callable[[Source], Awaitable[T]] | None
+    ) -> T | None:
+        """Send a message and read its reply; without ``read`` there is none to come.
+
+        Raises:
+            Misread, BadUpstream: the reply is none, or too long.
+            OSError, EOFError: the connection has broken.
+
+        """
+        if not self.usable():
+            raise EOFError
+        self._calling = True
+        invocation.sent = "maybe"
+        self._transport.write(_LENGTH.pack(len(message)) + message if self._framed else message)
+        if read is None:
+            await self._written()
+            reply = None
+        else:
+            reply = await self._read(read)
+        self._calling = False
+        invocation.sent = "yes"
+        return reply
+
+    async def _written(self) -> None:
+        """Wait until the message is on its way, when nothing else tells that it has come."""
+        await self._writable.wait()
+        if self._error is not None:
+            raise self._error
+
+    async def _read(self, read: Callable[[Source], Awaitable[T]]) -> T:
+        self._held.clear()
+        self._at, self._end = 0, None
+        if self._framed:
+            (length,) = _LENGTH.unpack(await self.take(_LENGTH.size))
+            if not 0 <= length <= self._most:
+                raise Misread(f"its frame has {length} bytes, and from 0 to {self._most} are taken")
+            self._end = self._at + length
+        reply = await read(self)
+        if self._end not in (None, self._at):
+            raise Misread("its frame goes on behind the reply")
+        return reply
+
+    async def take(self, count: int) -> bytes:
+        """Take the next bytes of the reply."""
+        end = self._at + count
+        if not 0 <= count <= self._most or (self._end is not None and end > self._end):
+            raise Misread(f"a value of {count} bytes does not fit where it stands")
+        self._taken += 1
+        if self._taken % _PIECES == 0:
+            await asyncio.sleep(0)
+        while len(self._held) < end:
+            if self._error is not None:
+                raise self._error
+            self._more = asyncio.get_running_loop().create_future()
+            await self._more
+        data = bytes(self._held[self._at : end])
+        self._at = end
+        return data
+
+    def usable(self) -> bool:
+        """Tell whether the next call can have it: it is open, and nothing of the last reply is left."""
+        return not self._transport.is_closing() and self._at == len(self._held)
+
+    def close(self) -> None:
+        """Close at once; what is unsent is never sent."""
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport (called by the event loop)."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Hold what comes, within bounds (called by the event loop)."""
+        self._held += data
+        if not self._calling:
+            self._transport.abort()
+        elif len(self._held) > self._most + _LENGTH.size:
+            self._fail(BadUpstream("its answer has more bytes than are taken"))
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """Hold back calls without replies, which nothing else does (called by the event loop)."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Let them go on (called by the event loop)."""
+        self._writable.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail the call that waits (called by the event loop)."""
+        self._fail(error or EOFError())
+
+    def _fail(self, error: Exception) -> None:
+        self._error = self._error or error
+        self._transport.abort()
+        self._writable.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)

@@ -1,0 +1,63 @@
+"""What callers see of Thrift's types: signatures with type hints, by which arguments are checked first.
+
+signature(method)    the parameters in order, and the result
+"""
+
+from types import GenericAlias, NoneType
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from gateway.upstreams import Parameter, Signature
+from gateway.upstreams.thrift.idl import BITS, Enum, Mapping, Record, Scalar, Sequence, ThriftMethod, Type, is_named
+
+_HINTS: dict[str, Any] = {"bool": bool, "double": int | float, "string": str, "binary": bytes}
+
+
+def signature(method: ThriftMethod) -> Signature:
+    """Describe a method."""
+    params = (
+        Parameter(name=field.name, hint=hint(field.type), required=field.required)
+        for field in method.args.fields.values()
+    )
+    result = hint(method.reply.fields[0].type) if 0 in method.reply.fields else NoneType
+    thrown = [field.type.word for number, field in method.reply.fields.items() if number]
+    said = f"Raises {', '.join(thrown)}." if thrown else ""
+    return Signature(name=method.name, params=tuple(params), result=result, doc=said)
+
+
+def hint(kind: Type) -> Any:
+    """Return the type hint of a type; what is inside of a struct is checked when it is written."""
+    if isinstance(kind, Scalar):
+        bound = 1 << BITS.get(kind.code, 64) - 1
+        return _HINTS.get(kind.word) or Annotated[int, Meta(ge=-bound, le=bound - 1)]
+    if isinstance(kind, Enum):
+        return Annotated[str, Meta(extra_json_schema={"enum": list(kind.numbers)})] | int
+    if isinstance(kind, Sequence):
+        return GenericAlias(list, (hint(kind.item),))
+    if isinstance(kind, Mapping):
+        return GenericAlias(dict, (str, hint(kind.value))) if is_named(kind.key) else list[Any]
+    return Annotated[dict[str, Any], Meta(extra_json_schema=_schema(kind))]
+
+
+def _schema(kind: Record) -> dict[str, Any]:
+    """Describe a struct with its fields; those of the structs inside of it are left out, for it may hold itself."""
+    fields = {field.name: field.type for field in kind.fields.values()}
+    schema: dict[str, Any] = {
+        "title": kind.word,
+        "properties": {name: _shallow(inner) for name, inner in fields.items()},
+        "additionalProperties": False,
+    }
+    required = [field.name for field in kind.fields.values() if field.required]
+    return schema | ({"required": required} if required else {})
+
+
+def _shallow(kind: Type) -> dict[str, Any]:
+    if isinstance(kind, Record):
+        return {"type": "object", "title": kind.word}
+    if isinstance(kind, Sequence):
+        return {"type": "array", "items": _shallow(kind.item)}
+    if isinstance(kind, Mapping):
+        return {"type": "object", "additionalProperties": _shallow(kind.value)} if is_named(kind.key) else {}
+    return msgspec.json.schema(hint(kind))

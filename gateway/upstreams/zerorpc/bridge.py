@@ -1,0 +1,133 @@
+"""The bridge to ZeroRPC servers: methods by name, arguments by position, values in MessagePack over ZeroMQ."""
+
+import asyncio
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+
+from gateway.faults import BadUpstream, Fault, MethodNotFound
+from gateway.limits import Limits
+from gateway.upstreams import Failures, Invocation, Options, Parameter, Signature
+from gateway.upstreams.openrpc import from_names
+from gateway.upstreams.options import host_and_port
+from gateway.upstreams.pool import Pool
+from gateway.upstreams.remote import hung_up, safe, unreachable, wrong_arguments
+from gateway.upstreams.zerorpc.connection import Connection, RemoteError
+from gateway.upstreams.zerorpc.events import checked
+
+_SHARE = 256  # calls on one connection
+_MOST = 10_000  # methods
+
+
+class ZeroRPCOptions(Options, frozen=True, kw_only=True):
+    """How a server is watched, and how much of a stream is taken."""
+
+    heartbeat: Annotated[
+        float,
+        Meta(ge=0.1, le=3600, description="Seconds between signs of life while a call runs; two missing ones end it."),
+    ] = 5.0
+    stream: Annotated[int, Meta(ge=1, le=1_000_000, description="Values of a stream that are collected, at most.")] = (
+        10_000
+    )
+
+    def __post_init__(self) -> None:
+        """Check the URL: an address, and no more."""
+        super().__post_init__()
+        host_and_port(self.url)
+
+
+class ZeroRPC:
+    """Calls as events, many on each connection."""
+
+    Options: ClassVar = ZeroRPCOptions
+    takes: ClassVar[Literal["list", "dict", "either"]] = "list"
+    failures: ClassVar[Failures] = {
+        OSError: unreachable,
+        ConnectionRefusedError: unreachable,
+        ConnectionError: hung_up,
+        EOFError: hung_up,
+    }
+
+    def __init__(self, options: ZeroRPCOptions, limits: Limits) -> None:
+        self._options = options
+        self._limits = limits
+        self._pool = Pool(self._connect, options.connections, _SHARE)
+
+    def known(self) -> list[Signature] | None:
+        """Nothing is known without asking."""
+        return None
+
+    async def describe(self, deadline: float) -> list[Signature] | None:
+        """Ask for names, parameters and texts; where that fails, as it does on Python 3.11, for the names."""
+        for method in ("_zerorpc_inspect", "_zerorpc_list"):
+            asked = Invocation(method=method, params=[], deadline=deadline, exchange_id="describe")
+            try:
+                said = await self._ask(asked)
+            except RemoteError:
+                continue
+            return from_names(said) if type(said) is list else _signatures(said)
+        return None
+
+    async def call(self, invocation: Invocation) -> Any:
+        """Send a call, and wait for its value, or for all values of its stream."""
+        try:
+            return await self._ask(invocation)
+        except RemoteError as error:
+            raise _told(error, invocation.method) from None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._pool.close()
+
+    async def _ask(self, invocation: Invocation) -> Any:
+        assert isinstance(invocation.params, list)  # noqa: S101 - as ``takes`` says
+        args = checked(invocation.params)
+        async with self._pool.lend() as connection:
+            return await connection.call(invocation, args)
+
+    async def _connect(self) -> Connection:
+        options, limits = self._options, self._limits
+        async with asyncio.timeout(options.connect_timeout):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(limits.max_reply, limits.max_depth, options.stream, options.heartbeat),
+                *host_and_port(options.url),
+            )
+            await connection.ready()
+        return connection
+
+
+def _told(error: RemoteError, method: str) -> Fault:
+    """Turn what a service has raised into a fault; the class stays inside, and so does the traceback."""
+    if error.name == "NameError" and error.text == method:
+        return MethodNotFound("the service behind it has no such method")
+    wrong = wrong_arguments(error.text, {method}) if error.name == "TypeError" else None
+    return wrong or Fault(safe(error.text))
+
+
+def _signatures(said: Any) -> list[Signature]:
+    """Read what _zerorpc_inspect tells.
+
+    Raises:
+        BadUpstream: it is no table of methods.
+
+    """
+    methods = said.get("methods") if type(said) is dict else None
+    if type(methods) is not dict or len(methods) > _MOST:
+        raise BadUpstream(f"it tells no table of at most {_MOST} methods")
+    return [
+        Signature(name=name, params=_params(each.get("args")), doc=each["doc"] if type(each.get("doc")) is str else "")
+        for name, each in methods.items()
+        if type(each) is dict
+    ]
+
+
+def _params(args: Any) -> tuple[Parameter, ...] | None:
+    """Read parameters; a bound method tells of its ``self``, too. None where they are not told plainly."""
+    named = [each for each in args if type(each) is dict and type(each.get("name")) is str] if args else []
+    if type(args) is not list or len(named) != len(args):
+        return None
+    if named and named[0]["name"] == "self":
+        del named[0]
+    return tuple(
+        Parameter(name=each["name"], required="default" not in each, default=each.get("default", ...)) for each in named
+    )

@@ -1,0 +1,223 @@
+"""A connection to a ZeroRPC server: many calls on it, told apart by their ids.
+
+    value = await connection.call(invocation, args)     a value, or the list of a stream's values
+    RemoteError                                         what the service has raised instead
+
+Each call is watched by heartbeats, both ways, as ZeroRPC's own client does: a server that is alive says so every few
+seconds while a call runs, and gives up calls whose caller has gone silent; so a call that nobody waits for any more is
+simply left. Its answer meets no call, and is dropped. A connection that has given no sign of life since such a call was
+sent takes no new ones.
+"""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any, cast
+
+from gateway.faults import BadUpstream, Unavailable
+from gateway.upstreams import Invocation
+from gateway.upstreams.zerorpc import events, zmtp
+
+_CREDIT = 100  # events of a stream that may be on their way
+_SILENT = 2  # heartbeats without a sign of the server
+
+
+class RemoteError(Exception):
+    """What a service has raised: the name of its class, and its text."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(name, text)
+        self.name = name
+        self.text = text
+
+
+class _Call:
+    """A call on its way.
+
+    Attributes:
+        silent: heartbeats since the last sign of the server.
+        values: what a stream has given.
+        size: the bytes of that.
+        credit: events that the server may still send.
+
+    """
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.silent = 0
+        self.values: list[Any] = []
+        self.size = 0
+        self.credit = 1
+
+
+class Connection(asyncio.Protocol):
+    """A connection; ``most`` bounds the bytes of an answer, ``depth`` its levels, ``items`` the values of a stream."""
+
+    def __init__(self, most: int, depth: int, items: int, heartbeat: float) -> None:
+        self._most = most
+        self._depth = depth
+        self._items = items
+        self._heartbeat = heartbeat
+        self._peer = zmtp.Peer(most)
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting: dict[bytes, _Call] = {}
+        name = os.urandom(8).hex().encode()
+        self._ids = (b"%s%x" % (name, number) for number in itertools.count(1))
+        self._beat: asyncio.TimerHandle | None = None
+        self._heard = 0
+        self._retired = False
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._transport: asyncio.Transport
+
+    async def ready(self) -> None:
+        """Wait until the other side has greeted.
+
+        Raises:
+            BadUpstream, OSError, EOFError: it does not.
+
+        """
+        try:
+            await self._ready
+        except BaseException:
+            self.close()
+            raise
+
+    async def call(self, invocation: Invocation, args: list[Any]) -> Any:
+        """Send a call, and wait for its value.
+
+        Raises:
+            RemoteError, BadUpstream, Unavailable, OSError, EOFError: there is none.
+
+        """
+        call_id = next(self._ids)
+        event = events.pack(invocation.method, args, call_id)
+        await self._writable.wait()
+        if not self.usable():
+            raise EOFError
+        heard, call = self._heard, _Call()
+        self._waiting[call_id] = call
+        invocation.sent = "maybe"
+        self._send(event)
+        if self._beat is None:
+            self._beat = asyncio.get_running_loop().call_later(self._heartbeat, self._beats)
+        try:
+            value = await call.answer
+        except RemoteError:
+            invocation.sent = "yes"
+            raise
+        except asyncio.CancelledError:
+            self._retired = self._retired or self._heard == heard
+            raise
+        finally:
+            self._waiting.pop(call_id, None)
+        invocation.sent = "yes"
+        return value
+
+    def usable(self) -> bool:
+        """Tell whether a new call can be sent."""
+        return not self._retired and not self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close at once; what is unsent is never sent."""
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet (called by the event loop)."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(zmtp.HELLO)
+
+    def data_received(self, data: bytes) -> None:
+        """Give events to their calls (called by the event loop)."""
+        self._heard += 1
+        try:
+            for frames in self._peer.feed(data, self._transport.write):
+                self._receive(frames[-1])
+        except zmtp.NotSpoken as error:
+            self._fail(BadUpstream(str(error)))
+        except BadUpstream as fault:
+            self._fail(fault)
+        if self._peer.is_ready and not self._ready.done():
+            self._ready.set_result(None)
+
+    def _receive(self, body: bytes) -> None:
+        event = events.unpack(body)
+        call = self._waiting.get(event.response_to) if type(event.response_to) is bytes else None
+        if call is None or call.answer.done():
+            return  # too late
+        call.silent = 0
+        take = _TAKES.get(event.name)
+        if take is None:
+            return
+        try:
+            take(self, call, events.value(event), event)
+        except (BadUpstream, RemoteError) as error:
+            call.answer.set_exception(error)
+
+    def _take_value(self, call: _Call, args: Any, _: events.Event) -> None:
+        if type(args) is not list or len(args) != 1:
+            raise BadUpstream("its answer is not one value")
+        call.answer.set_result(events.neutral(args[0], self._depth))
+
+    def _take_error(self, _call: _Call, args: Any, _: events.Event) -> None:
+        said = args if type(args) is list and len(args) > 1 else ["", ""]  # version 1 has but a repr
+        name, text = (each if type(each) is str else "" for each in said[:2])
+        raise RemoteError(name, text)
+
+    def _take_item(self, call: _Call, item: Any, event: events.Event) -> None:
+        call.values.append(events.neutral(item, self._depth - 1))
+        call.size += len(memoryview(event.packed))
+        if len(call.values) > self._items or call.size > self._most:
+            raise BadUpstream(f"its stream has more than {self._items} values, or more bytes than are taken")
+        call.credit -= 1
+        if call.credit < _CREDIT // 2:
+            self._send(events.pack(events.MORE, [_CREDIT - call.credit], next(self._ids), event.response_to))
+            call.credit = _CREDIT
+
+    def _take_end(self, call: _Call, _args: Any, _: events.Event) -> None:
+        call.answer.set_result(call.values)
+
+    def _beats(self) -> None:
+        """Tell the server that its calls are waited for, and give up those of which it says nothing."""
+        for call_id, call in self._waiting.items():
+            if call.silent >= _SILENT and not call.answer.done():
+                self._retired = True
+                call.answer.set_exception(Unavailable("the service behind it gives no sign of life"))
+            call.silent += 1
+            self._send(events.pack(events.HEARTBEAT, [0], next(self._ids), call_id))
+        again = self._waiting and not self._transport.is_closing()
+        self._beat = asyncio.get_running_loop().call_later(self._heartbeat, self._beats) if again else None
+
+    def _send(self, event: bytes) -> None:
+        self._transport.write(zmtp.message([b"", event]))
+
+    def pause_writing(self) -> None:
+        """Let calls wait, unsent (called by the event loop)."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Let calls go on (called by the event loop)."""
+        self._writable.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail the calls that wait (called by the event loop)."""
+        if self._beat is not None:
+            self._beat.cancel()
+        self._fail(error or EOFError())
+
+    def _fail(self, error: Exception) -> None:
+        self._retired = True
+        self._writable.set()
+        self._transport.abort()
+        for waiting in (self._ready, *(call.answer for call in self._waiting.values())):
+            if not waiting.done():
+                waiting.set_exception(error)
+
+
+_TAKES: dict[str, Callable[[Connection, _Call, Any, events.Event], None]] = {
+    "OK": Connection._take_value,  # noqa: SLF001 - they are its own
+    "ERR": Connection._take_error,  # noqa: SLF001
+    "STREAM": Connection._take_item,  # noqa: SLF001
+    "STREAM_DONE": Connection._take_end,  # noqa: SLF001
+}

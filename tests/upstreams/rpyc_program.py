@@ -1,0 +1,150 @@
+"""An RPyC server to stand behind a gateway: python -m tests.upstreams.rpyc_program PORT."""
+
+import collections
+import decimal
+import sys
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from typing import Any
+
+import rpyc  # type: ignore[import-untyped]
+from rpyc.utils.server import ThreadedServer  # type: ignore[import-untyped]
+
+from tests.upstreams import programs
+
+
+def copied(value: Any) -> Any:
+    """Copy what is lent, as a service does that keeps it."""
+    if isinstance(value, dict):
+        return {name: copied(value[name]) for name in value}
+    return [copied(item) for item in value] if isinstance(value, list) else value
+
+
+class Service(rpyc.Service):  # type: ignore[misc]
+    """The common methods, and the articles' ``cal``."""
+
+    exposed_add = staticmethod(programs.add)
+    exposed_subtract = staticmethod(programs.subtract)
+    exposed_multiply = staticmethod(programs.multiply)
+    exposed_divide = staticmethod(programs.divide)
+    exposed_echo = staticmethod(programs.echo)
+    exposed_pause = staticmethod(programs.pause)
+    exposed_mark = staticmethod(programs.mark)
+    exposed_getObj = staticmethod(programs.get_object)  # noqa: N815 - as the articles call it
+    exposed_search = staticmethod(programs.search)
+
+    def exposed_sendObj(self, data: Any) -> bool:  # noqa: N802 - likewise
+        return programs.send_object(copied(data))
+
+    def exposed_cal(self, num: float) -> float:
+        """Return the square."""
+        return num**2
+
+    def cal(self, num: float) -> float:
+        return -num
+
+    def secret(self) -> str:
+        return "secret"
+
+    def exposed_make(self, kind: str, size: int = 3) -> Any:
+        loop: list[Any] = []
+        loop.append(loop)
+        made: dict[str, Any] = {
+            "list": lambda: [number * 1.5 for number in range(size)],
+            "rows": lambda: [[number, str(number)] for number in range(size)],
+            "tuple": lambda: tuple(range(size)),
+            "set": lambda: {7},
+            "frozenset": lambda: frozenset({7}),
+            "deque": lambda: collections.deque([1, [2]]),
+            "dict": lambda: {f"k{number}": [number, {"n": None}] for number in range(size)},
+            "ordered": lambda: collections.OrderedDict(b=1, a=2),
+            "generator": lambda: (number for number in range(size)),
+            "endless": lambda: (1 for _ in iter(int, 1)),
+            "iterator": lambda: iter([1]),
+            "slice": lambda: (1, slice(1, 2)),
+            "moment": lambda: datetime(2026, 11, 20, 12, 30, 1),
+            "zoned": lambda: datetime(2026, 11, 20, 12, 30, 1, tzinfo=UTC),
+            "day": lambda: date(2026, 11, 20),
+            "decimal": lambda: decimal.Decimal("1.50"),
+            "uuid": lambda: uuid.UUID(int=5),
+            "bytes": lambda: b"\0\xff" * size,
+            "big": lambda: 10**4000,
+            "key": lambda: [{"a": {1: 2}}],
+            "object": lambda: [1, (2, {"o": object()})],
+            "complex": lambda: 1j,
+            "class": lambda: Service,
+            "self": lambda: self,
+            "cycle": lambda: loop,
+            "deep": lambda: eval("(" * 90 + "1" + ",)" * 90),  # noqa: S307
+            "long": lambda: "x" * size,
+        }
+        return made[kind]()
+
+    def exposed_read(self, data: Any) -> Any:
+        """Read what is lent in all the ways of reading."""
+        return (
+            type(data).__name__,
+            isinstance(data, list),
+            len(data["list"]),
+            data["list"][1],
+            data["list"][-2:],
+            [item for item in data["list"] if item != 2],
+            sorted(data),
+            sorted(data.keys()),
+            tuple(sorted(name for name, _ in data.items())),
+            [type(value).__name__ for value in data.values()],
+            data.get("missing", 5),
+            "list" in data,
+            3 in data["list"],
+            data["list"].index(3),
+            str(data["list"]),
+            data["list"] == data["same"],
+            data["list"] != data["same"],
+            data["list"] == (1, 2, 3),
+            list(reversed(data["list"])),
+            data["empty"] or "empty",
+        )
+
+    def exposed_reach(self, data: Any, how: str) -> Any:
+        """Reach for what is not lent."""
+        reach: dict[str, Any] = {
+            "class": lambda: data.__class__.__mro__,
+            "dict": lambda: data.__dict__,
+            "reduce": lambda: data.__reduce_ex__(2),
+            "append": lambda: data.append(1),
+            "set": lambda: data.__setitem__(0, 1),
+            "attribute": lambda: setattr(data, "x", 1),
+            "sort": lambda: data.sort(key=print),
+            "function": lambda: data.index.__globals__,
+            "unlent": lambda: data.index(object()),
+            "equal": lambda: data == [1, 2],
+            "hash": lambda: hash(data),
+        }
+        return reach[how]()
+
+    def exposed_keep(self, data: Any) -> None:
+        self._kept = data
+
+    def exposed_kept(self) -> Any:
+        return self._kept[0]
+
+    def exposed_count(self, most: int) -> Iterator[int]:
+        yield from range(most)
+
+    def exposed_crash(self, kind: str) -> None:
+        class OwnError(Exception):
+            pass
+
+        raise {
+            "own": OwnError("a reason", 5),
+            "object": ValueError(object()),
+            "exit": SystemExit(3),
+            "stop": StopIteration(),
+            "none": ValueError(),
+            "denied": AttributeError("cannot access 'nothing'"),
+        }[kind]
+
+
+if __name__ == "__main__":
+    ThreadedServer(Service, hostname="127.0.0.1", port=int(sys.argv[1])).start()

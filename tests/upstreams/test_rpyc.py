@@ -1,0 +1,380 @@
+"""RPyC: the articles' service, results that are references, arguments that are lent; and what a service may not do."""
+
+import itertools
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import Fault, ServerProxy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rpyc.core import brine as theirs  # type: ignore[import-untyped]
+from rpyc.core import consts
+
+from gateway.faults import BadUpstream
+from gateway.upstreams.rpyc import brine, lent
+from gateway.upstreams.rpyc.connection import Connection
+from tests.codecs.test_properties import fixed
+from tests.conftest import Logged
+from tests.upstreams import kinds
+from tests.upstreams.kinds import KINDS, root
+from tests.upstreams.running import Bridged, Program, bridged, broken, until
+from tests.wire import post
+
+RPYC = next(kind for kind in KINDS if kind.name == "rpyc")
+BAD = -32004
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[Program]:
+    with Program(RPYC) as running:
+        yield running
+
+
+@contextmanager
+def served(program: Program, folder: Path, more: str = "") -> Iterator[Bridged]:
+    with bridged(RPYC, program.port, folder, more) as up:
+        until(lambda: up.offers("add"))
+        yield up
+
+
+def test_the_exposed_method_and_no_other(program: Program, tmp_path: Path) -> None:
+    with bridged(RPYC, program.port, tmp_path, "prefix = ''") as up:
+        until(lambda: up.server.gateway.registry.get("cal", "xmlrpc"))
+        with ServerProxy(up.server.url, allow_none=True) as server:
+            assert server.cal(12) == 144
+            assert server.system.methodHelp("cal") == "Return the square."
+            names: Any = server.system.listMethods()
+            assert {"cal", "getObj"} <= set(names)
+            assert not {"secret", "exposed_cal", "get_service_name"} & set(names)
+            with pytest.raises(Fault, match="Method not found"):
+                server.secret()
+        for params in ([1.5], {"num": 1.5}):
+            call = {"jsonrpc": "2.0", "method": "cal", "params": params, "id": 1}
+            assert json.loads(post(up.server.port, json.dumps(call).encode()).body)["result"] == 2.25
+
+
+def test_what_is_not_exposed_cannot_be_called_by_configuration_either(program: Program, tmp_path: Path) -> None:
+    with bridged(RPYC, program.port, tmp_path, "methods = ['secret', 'missing']") as up:
+        for name in ("secret", "missing"):
+            assert up.answer(name)["error"]["data"]["detail"] == "the service behind it exposes no such method"
+
+
+RESULTS: list[tuple[str, Any]] = [
+    ("list", [0.0, 1.5, 3.0]),
+    ("rows", [[0, "0"], [1, "1"], [2, "2"]]),
+    ("tuple", [0, 1, 2]),
+    ("set", [7]),
+    ("frozenset", [7]),
+    ("deque", [1, [2]]),
+    ("dict", {"k0": [0, {"n": None}], "k1": [1, {"n": None}], "k2": [2, {"n": None}]}),
+    ("ordered", {"b": 1, "a": 2}),
+    ("generator", [0, 1, 2]),
+    ("moment", "2026-11-20T12:30:01"),
+    ("zoned", "2026-11-20T12:30:01Z"),
+    ("day", "2026-11-20"),
+    ("decimal", "1.50"),
+    ("uuid", "00000000-0000-0000-0000-000000000005"),
+    ("bytes", "AP8A/wD/"),
+    ("big", 10**4000),
+]
+
+
+@pytest.mark.parametrize(("kind", "value"), RESULTS)
+def test_results_are_made_plain(kind: str, value: Any, program: Program, tmp_path: Path) -> None:
+    with served(program, tmp_path) as up:
+        for _ in range(2):
+            assert repr(up.call("make", kind)) == repr(value)
+
+
+NOT_PLAIN: list[tuple[str, str]] = [
+    ("object", "its result[1][1].o: it is an object that is no plain data"),
+    ("complex", "its result: it is an object that is no plain data"),
+    ("slice", "its result[1]: it is an object that is no plain data"),
+    ("class", "its result: it is an object that is no plain data"),
+    ("self", "its result: it is an object that is no plain data"),
+    ("iterator", "its result: it is an object that is no plain data"),
+    ("key", "its result[0].a: a member's name is no string"),
+    ("cycle", "[0][0][0]: it is nested too deeply"),
+    ("deep", "[0][0][0]: it is nested too deeply"),
+    ("endless", "its result: it has more items than are taken"),
+]
+
+
+@pytest.mark.parametrize(("kind", "reason"), NOT_PLAIN)
+def test_results_that_are_not_plain_are_refused(
+    kind: str, reason: str, program: Program, tmp_path: Path, logged: Logged
+) -> None:
+    with served(program, tmp_path) as up:
+        error = up.answer("make", kind)["error"]
+        assert error["code"] == BAD
+        assert reason in error["message"]
+        assert up.call("add", 1, 2) == 3
+    assert logged.take("upstream up: Bad upstream")
+
+
+def test_results_are_bounded_in_items_and_bytes(program: Program, tmp_path: Path, logged: Logged) -> None:
+    with (
+        served(program, tmp_path, "items = 100") as up,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        assert len(up.call("make", "list", 100)) == 100
+        assert len(up.call("make", "rows", 33)) == 33
+        for kind, size in (("list", 101), ("tuple", 101), ("rows", 34), ("dict", 26)):
+            assert "more items than are taken" in up.answer("make", kind, size)["error"]["message"]
+        assert list(pool.map(lambda size: len(up.call("make", "dict", size)), (22, 23, 24, 25))) == [22, 23, 24, 25]
+    folder = tmp_path / "small"
+    folder.mkdir()
+    with bridged(RPYC, program.port, folder, settings={"limits.max_reply": 65536}) as up:
+        until(lambda: up.offers("make"))
+        assert len(up.call("make", "long", 60_000)) == 60_000
+        assert up.answer("make", "long", 70_000)["error"]["code"] == BAD  # compressed it is a few bytes
+    assert logged.take("upstream up: Bad upstream")
+
+
+def test_a_compressed_bomb_is_not_unpacked() -> None:
+    bomb = zlib.compress(b"\0" * 100_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadUpstream):
+            Connection(65536)._unpacked(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_large_dicts_are_read_in_portions(program: Program, tmp_path: Path) -> None:
+    with served(program, tmp_path) as up:
+        assert up.call("make", "dict", 1001)["k1000"] == [1000, {"n": None}]
+
+
+def test_no_reply_waits_for_a_delayed_acknowledgement(program: Program, tmp_path: Path) -> None:
+    with served(program, tmp_path) as up:
+        times = []
+        for _ in range(20):
+            start = time.perf_counter()
+            up.call("make", "dict")
+            times.append(time.perf_counter() - start)
+    assert sorted(times)[len(times) // 2] < 0.03, "a reply waits for 40 ms each time"
+
+
+def test_arguments_are_lent_while_the_call_runs(program: Program, tmp_path: Path) -> None:
+    with served(program, tmp_path) as up:
+        said = up.call("read", {"list": [1, 2, 3], "same": [1, 2, 3], "empty": [], "dict": {"a": 1}})
+        names = ["dict", "empty", "list", "same"]
+        kinds_of = ["builtins.list", "builtins.list", "builtins.list", "builtins.dict"]
+        assert said == [
+            *("builtins.dict", False, 3, 2, [2, 3], [1, 3], names, names, names, kinds_of, 5, True, True, 2),
+            *("[1, 2, 3]", True, False, False, [3, 2, 1], "empty"),
+        ]
+        assert up.call("sendObj", {"a": [1, {"b": None}]}) is True
+        assert up.call("getObj") == {"a": [1, {"b": None}]}
+        assert up.call("keep", [1]) is None
+        assert up.answer("kept")["error"]["message"] == "this object is not lent, or not any more"
+
+
+@pytest.mark.parametrize(
+    "how", ["class", "dict", "reduce", "append", "set", "attribute", "sort", "function", "unlent", "equal", "hash"]
+)
+def test_a_service_can_read_what_is_lent_and_no_more(how: str, program: Program, tmp_path: Path) -> None:
+    with served(program, tmp_path) as up:
+        call = {"jsonrpc": "2.0", "method": "up.reach", "params": [[1, 2], how], "id": 1}
+        said = json.loads(post(up.server.port, json.dumps(call).encode()).body)
+        assert said["error"]["code"] == -32000
+        assert up.call("echo", [[1, 2]]) == [[1, 2]]
+
+
+FAULTS: list[tuple[str, tuple[Any, ...], int, str]] = [
+    ("divide", (1, 0), -32000, "division by zero"),
+    ("crash", ("own",), -32000, "a reason, 5"),
+    ("crash", ("object",), -32000, "the service behind it failed"),
+    ("crash", ("exit",), -32000, "3"),
+    ("crash", ("stop",), -32000, "the service behind it failed"),
+    ("crash", ("none",), -32000, "the service behind it failed"),
+    ("crash", ("denied",), -32000, "cannot access 'nothing'"),
+    ("add", (1,), -32602, "the method missing 1 required positional argument: 'b'"),
+    ("crash", (), -32602, "the method missing 1 required positional argument: 'kind'"),
+]
+
+
+@pytest.mark.parametrize(("method", "params", "code", "message"), FAULTS)
+def test_faults(
+    method: str, params: tuple[Any, ...], code: int, message: str, *, program: Program, tmp_path: Path
+) -> None:
+    with served(program, tmp_path) as up:
+        error = up.answer(method, *params)["error"]
+        assert (error["code"], message in json.dumps(error)) == (code, True), error
+        assert up.call("add", 1, 2) == 3
+
+
+def test_what_cannot_be_said_is_refused_before_a_byte_is_sent(tmp_path: Path) -> None:
+    moment = b"<value><dateTime.iso8601>20260101T00:00:00</dateTime.iso8601></value>"
+    call = b"<methodCall><methodName>up.echo</methodName><params><param>%b</param></params></methodCall>" % moment
+    with bridged(RPYC, 1, tmp_path, "methods = ['echo']") as up:
+        said = post(up.server.port, call, "text/xml").body
+    assert b"params[0]: RPyC cannot say it: a moment; give it as text or a number" in said
+
+
+def test_bytes_and_moments_over_xml(program: Program, tmp_path: Path) -> None:
+    with served(program, tmp_path) as up, ServerProxy(up.server.url, use_builtin_types=True) as server:
+        assert server.up.echo([b"\0\xff", {"": b""}]) == [b"\0\xff", {"": b""}]
+        assert str(server.up.make("moment")) == "2026-11-20 12:30:01"
+
+
+@contextmanager
+def asking(questions: list[Any], folder: Path) -> Iterator[tuple[Bridged, list[Any]]]:
+    """Serve a gateway in front of a service that asks these questions before it answers 3; what it is told is kept."""
+    told: list[Any] = []
+
+    def talk(connection: socket.socket) -> None:
+        with suppress(OSError, EOFError), closing(connection), connection.makefile("rb") as stream:
+
+            def read() -> Any:
+                length = int.from_bytes(stream.read(4))
+                body = stream.read(length + 2)[1:-1]
+                if not body:
+                    raise EOFError
+                return body[0], *theirs.load(body[1:])
+
+            for _ in itertools.count():
+                _, number, (handler, _) = read()
+                if handler == consts.HANDLE_GETROOT:
+                    connection.sendall(root())
+                    continue
+                for place, question in enumerate(questions):
+                    connection.sendall(kinds.rpyc(1, place, question))
+                    told.append(read())
+                connection.sendall(kinds.rpyc(2, number, (1, 3)))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    threading.Thread(target=talk, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        with bridged(RPYC, server.getsockname()[1], folder, "methods = ['add']\ntimeout = { '*' = 5 }") as up:
+            yield up, told
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)
+
+
+LENT = ("builtins.list", 1, 1)
+QUESTIONS: list[tuple[Any, int]] = [
+    ((consts.HANDLE_PING, (2, ((1, "x"),))), 2),
+    ((consts.HANDLE_CALLATTR, (2, ((3, LENT), (1, "__len__"), (1, ()), (1, ())))), 2),
+    ((consts.HANDLE_DIR, (2, ((3, LENT),))), 2),
+    ((consts.HANDLE_INSPECT, (2, ((1, LENT),))), 2),
+    ((consts.HANDLE_BUFFITER, (2, ((3, LENT), (1, 1)))), 2),
+    ((consts.HANDLE_DEL, (2, ((3, LENT), (1, 1)))), 2),
+    ((consts.HANDLE_REPR, (2, ((3, LENT),))), 2),
+    ((consts.HANDLE_GETROOT, (2, ())), 3),
+    ((consts.HANDLE_PICKLE, (2, ((3, LENT), (1, 2)))), 3),
+    ((consts.HANDLE_SETATTR, (2, ((3, LENT), (1, "x"), (1, 1)))), 3),
+    ((consts.HANDLE_DELATTR, (2, ((3, LENT), (1, "x")))), 3),
+    ((consts.HANDLE_INSTANCECHECK, (2, ((3, LENT), (1, LENT)))), 3),
+    ((consts.HANDLE_CTXEXIT, (2, ((3, LENT), (1, None)))), 3),
+    ((consts.HANDLE_OLDSLICING, (2, ((3, LENT), (1, "a"), (1, "b"), (1, 0), (1, 1), (1, ())))), 3),
+    ((consts.HANDLE_GETATTR, (2, ((3, LENT), (1, "__class__")))), 3),
+    ((consts.HANDLE_GETATTR, (2, ((3, LENT), (1, b"__class__")))), 3),
+    ((consts.HANDLE_GETATTR, (2, ((3, ("builtins.list", 1, 999)), (1, "index")))), 3),
+    ((consts.HANDLE_GETATTR, (2, ((1, "text"), (1, "format")))), 3),
+    ((consts.HANDLE_CALL, (2, ((3, LENT), (1, ())))), 3),
+    ((consts.HANDLE_CALL, (2, ((1, "text"), (1, ())))), 3),
+    ((consts.HANDLE_CMP, (2, ((3, LENT), (1, 1), (1, "__class__")))), 3),
+    ((consts.HANDLE_BUFFITER, (2, ((1, "text"), (1, 1)))), 3),
+    ((consts.HANDLE_BUFFITER, (2, ((3, LENT), (1, "1")))), 3),
+    ((consts.HANDLE_CALLATTR, (2, ((3, LENT), (1, "index"), (2, ((4, ("x", 1, 2)),)), (1, ())))), 3),
+    ((consts.HANDLE_CALLATTR, (1, 5)), 3),
+    ((consts.HANDLE_CALLATTR, (2, ())), 3),
+    ((99, (2, ())), 3),
+    ((None, 5), 3),
+    (5, 3),
+]
+
+
+@pytest.mark.parametrize(("question", "kind"), QUESTIONS)
+def test_questions_of_a_service_have_an_answer_each(question: Any, kind: int, tmp_path: Path) -> None:
+    with asking([question, question], tmp_path) as (up, told):
+        assert up.call("add", [1, 2], 1) == 3
+        assert [(answer[0], answer[1]) for answer in told] == [(kind, 0), (kind, 1)]
+        assert "gateway" not in repr(told)
+
+
+def test_all_questions_of_the_library_are_known() -> None:
+    """A handler that a new version brings is refused; this says that it is there."""
+    handlers = {name for name in vars(consts) if name.startswith("HANDLE_")}
+    asked = {question[0] for question, _ in QUESTIONS if isinstance(question, tuple)}
+    missing = {name for name in handlers if getattr(consts, name) not in asked}
+    assert missing == {"HANDLE_CLOSE", "HANDLE_STR", "HANDLE_HASH"}  # these three are tried with the real library
+
+
+def test_the_labels_are_those_of_the_library() -> None:
+    for name in ("PING", "CLOSE", "GETROOT", "GETATTR", "CALL", "CALLATTR", "REPR", "STR", "CMP", "HASH", "DIR"):
+        assert getattr(lent, name) == getattr(consts, f"HANDLE_{name}")
+    for name in ("DEL", "INSPECT", "BUFFITER"):
+        assert getattr(lent, name) == getattr(consts, f"HANDLE_{name}")
+    for name in ("VALUE", "TUPLE", "LOCAL_REF", "REMOTE_REF"):
+        assert getattr(lent, name) == getattr(consts, f"LABEL_{name}")
+
+
+def test_a_service_that_closes(tmp_path: Path, logged: Logged) -> None:
+    with asking([(consts.HANDLE_CLOSE, (2, ()))], tmp_path) as (up, _):
+        assert up.fault("add", 1, 2) == (BAD, "maybe")
+    assert logged.take("it closes the connection")
+
+
+@pytest.mark.parametrize(
+    "greeting", [kinds.rpyc(2, 0, (1, None)), kinds.rpyc(3, 0, (("a", "b"), (), (), "")), b"SSH-2.0"]
+)
+def test_a_server_without_a_service(greeting: bytes, tmp_path: Path, logged: Logged) -> None:
+    with broken(greeting) as port, bridged(RPYC, port, tmp_path, "methods = ['add']") as up:
+        assert up.fault("add", 1, 2) == (BAD, "no")
+    assert logged.take("upstream up: Bad upstream")
+
+
+plain: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=6).map(tuple),
+    max_leaves=20,
+)
+
+
+@fixed(300)
+@given(plain)
+def test_brine_is_the_librarys(value: Any) -> None:
+    assert brine.dump(value) == theirs.dump(value)
+    assert repr(brine.load(theirs.dump(value))) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**300, -(10**300), "x" * 300, b"x" * 300, (1,) * 300, frozenset({1}), slice(1, 2), 1j, ..., NotImplemented],
+)
+def test_brine_of_lengths_and_kinds_of_its_own(value: Any) -> None:
+    assert repr(brine.load(theirs.dump(value))) == repr(value)
+
+
+@fixed(500)
+@given(st.binary(max_size=40))
+def test_whatever_comes_is_a_value_or_misbrined(data: bytes) -> None:
+    with suppress(brine.Misbrined):
+        brine.load(data)
+
+
+def test_nothing_of_the_library_is_loaded_with_the_bridge() -> None:
+    code = "import sys, gateway.upstreams.rpyc.bridge; sys.exit('rpyc' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,451 @@
+"""Thrift: the articles' calculator, every type in both protocols with both libraries, and replies that are none."""
+
+import base64
+import json
+import signal
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import Fault, ServerProxy
+
+import pytest
+import thrift.Thrift  # type: ignore[import-untyped]
+import thriftpy2.thrift
+from msgspec.structs import replace
+
+from gateway import Registry
+from gateway.app import build
+from gateway.config import ConfigError, load
+from gateway.upstreams.thrift.bridge import APPLICATION_EXCEPTIONS
+from tests.conftest import Logged
+from tests.serving import serving
+from tests.upstreams import kinds
+from tests.upstreams.kinds import IDL, KINDS, Kind, binary
+from tests.upstreams.running import Bridged, Program, bridged, until
+from tests.wire import post
+
+BUFFERED = KINDS[4]
+ALL = [
+    kinds.thrift(library, protocol, transport, (), b"")
+    for library in ("thriftpy2", "official")
+    for protocol in ("binary", "compact")
+    for transport in ("buffered", "framed")
+]
+EVERYTHING: dict[str, Any] = {
+    "truth": True,
+    "tiny": -128,
+    "small": 2**15 - 1,
+    "medium": -(2**31),
+    "large": 2**31 - 1,
+    "real": -0.1,
+    "text": "<ünï\u2028\U0001f600>",
+    "data": b"\0\xff\x80",
+    "color": "GREEN",
+    "texts": ["", "a", "ü"],
+    "ints": [3, -1, 2**31 - 1],
+    "reals": {"": 0.5, "ü": 1e300},
+    "by_int": {"-9223372036854775808": "least", "0": ""},
+    "by_bool": {"true": "RED", "false": "GREEN"},
+    "by_color": {"RED": False, "GREEN": True},
+    "by_data": [[b"\xff", b""], [b"", b"\0"]],
+    "truths": [True, False, True],
+    "either": {"text": ""},
+    "person": {"id": 0, "first_name": "Grace"},
+    "inner": [{}, {"truth": False, "far": False}, {"inner": [{"inner": []}], "texts": []}],
+    "deep": [{"a": [b"\xff", b""]}, {}],
+    "far": False,
+}
+EDGES: list[dict[str, Any]] = [
+    {"large": -(2**63), "tiny": 127, "small": -(2**15), "medium": 2**31 - 1},
+    {"large": 2**63 - 1, "texts": ["x"] * 200, "truths": [True] * 15, "by_int": {"9223372036854775807": "most"}},
+    {"real": 5e-324, "text": "\0\x01", "by_data": []},
+    {"real": 2.0**53, "either": {"number": -1}, "color": 7, "by_color": {"7": True}},
+]
+REFUSED: list[tuple[str, Any, str]] = [
+    ("echo", {"tiny": 128}, "params[0].tiny: expected i8, an int of 8 bits"),
+    ("echo", {"small": -(2**15) - 1}, "params[0].small: expected i16, an int of 16 bits"),
+    ("echo", {"medium": 2**31}, "params[0].medium: expected i32, an int of 32 bits"),
+    ("echo", {"large": 2**63}, "params[0].large: expected i64, an int of 64 bits"),
+    ("echo", {"large": 1.0}, "params[0].large: expected i64, got float"),
+    ("echo", {"large": True}, "params[0].large: expected i64, got bool"),
+    ("echo", {"truth": 1}, "params[0].truth: expected bool, got int"),
+    ("echo", {"real": "1"}, "params[0].real: expected double, got str"),
+    ("echo", {"real": 2**53 + 1}, "params[0].real: expected double, and this int is none exactly"),
+    ("echo", {"real": 10**400}, "params[0].real: expected double, and this int is none exactly"),
+    ("echo", {"text": 1}, "params[0].text: expected string, got int"),
+    ("echo", {"data": "*"}, "params[0].data: expected binary, as base64"),
+    ("echo", {"data": 1}, "params[0].data: expected binary, got int"),
+    ("echo", {"color": "BLUE"}, "params[0].color: expected Color: RED, GREEN"),
+    ("echo", {"color": 2**31}, "params[0].color: expected Color, an int of 32 bits"),
+    ("echo", {"texts": ["", None]}, "params[0].texts[1]: expected string, got NoneType"),
+    ("echo", {"texts": {}}, "params[0].texts: expected list<string>, got dict"),
+    ("echo", {"ints": [1, 2, 1]}, "params[0].ints[2]: it is here twice"),
+    ("echo", {"reals": {"a": "x"}}, "params[0].reals.a: expected double, got str"),
+    ("echo", {"reals": []}, "params[0].reals: expected map<string,double>, got list"),
+    ("echo", {"by_int": {"01": ""}}, "params[0].by_int.01: expected i64, got str"),
+    ("echo", {"by_int": {"1" * 30: ""}}, f"params[0].by_int.{'1' * 30}: expected i64, got str"),
+    ("echo", {"by_bool": {"True": 1}}, "params[0].by_bool.True: expected bool, got str"),
+    ("echo", {"by_color": {"RED": True, "1": True}}, "params[0].by_color.1: it is here twice"),
+    ("echo", {"by_color": {"BLUE": True}}, "params[0].by_color.BLUE: expected Color: RED, GREEN"),
+    ("echo", {"by_data": {"a": "b"}}, "params[0].by_data: expected map<binary,binary>, as a list of [key, value]"),
+    ("echo", {"by_data": [["", ""], ["", "AA=="]]}, "params[0].by_data[1]: it is here twice"),
+    ("echo", {"either": {"text": "", "number": 1}}, "params[0].either: expected Either, a union: one of text, number"),
+    ("echo", {"either": {}}, "params[0].either: expected Either, a union: one of text, number"),
+    ("echo", {"person": {"last_name": ""}}, "params[0].person.id: missing"),
+    ("echo", {"person": 3}, "params[0].person: expected Person, got int"),
+    ("echo", {"inner": [{}, {"inner": [{"tint": 1}]}]}, "params[0].inner[1].inner[0].tint: there is no such field"),
+    ("echo", None, "params[0]: expected object, got null"),
+    ("add", "1", "params[0]: expected int, got str"),
+    ("paint", "BLUE", "params[0]: expected Color: RED, GREEN"),
+    ("nest", [[1], [2, 300]], "params[0][1][1]: expected int <= 127"),
+    ("reverse", "*", "params[0]: invalid base64 encoded string"),
+    ("divide", 2**53 + 1, "params[0]: expected double, and this int is none exactly"),
+]
+
+
+def textual(value: Any) -> Any:
+    """Say bytes as JSON does."""
+    return json.loads(json.dumps(value, default=lambda data: base64.b64encode(data).decode()))
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)
+def test_every_type_comes_back_as_it_was(kind: Kind, tmp_path: Path) -> None:
+    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
+        with ServerProxy(up.server.url, allow_none=True, use_builtin_types=True) as server:
+            assert shown(server.up.echo(EVERYTHING)) == shown(in_order(EVERYTHING))
+            server.up.sendObj(EVERYTHING)
+            assert server.up.getObj() == in_order(EVERYTHING)
+            assert server.up.reverse(b"\0\xff") == b"\xff\0"
+        for value in (EVERYTHING, *EDGES):
+            said = textual(value)
+            assert shown(up.call("echo", said)) == shown(in_order(said))
+        assert [up.call("negate", value) for value in (True, False)] == [False, True]
+        assert up.call("paint", 5) == "GREEN"
+        assert up.call("nest", [[-128], [], [127, 0]]) == [[-128], [], [127, 0]]
+        assert up.call("echo", {"text": None}) == {}
+        assert shown(up.call("echo", {"real": 2**53})) == shown({"real": 2.0**53})
+
+
+def shown(value: Any) -> str:
+    """Say a value so that True, 1 and 1.0 differ, and the order of members does not matter."""
+    return json.dumps(value, sort_keys=True, default=repr)
+
+
+def in_order(value: dict[str, Any]) -> dict[str, Any]:
+    """Sort what is a set; a library may do so."""
+    return {**value, "ints": sorted(value["ints"], key=EVERYTHING["ints"].index)} if "ints" in value else value
+
+
+@pytest.mark.parametrize("kind", ALL[:2], ids=lambda kind: kind.name)
+def test_the_calculator(kind: Kind, tmp_path: Path, logged: Logged) -> None:
+    kind = replace(kind, options=kind.options.replace("'Programs'", "'Calculator'"))
+    with Program(kind) as program, bridged(kind, program.port, tmp_path, "prefix = ''") as up:
+        with ServerProxy(up.server.url) as server:
+            assert (server.add(10, 5), server.subtract(10, 5), server.multiply(7, 3)) == (15, 5, 21)
+            assert server.divide(7, 3) == 7 / 3
+            with pytest.raises(Fault) as raised:
+                server.divide(7, 0)
+            assert (raised.value.faultCode, raised.value.faultString) == (-32000, "division by zero")
+            assert server.system.methodSignature("divide") == [["double", "double", "double"]]
+            assert server.system.methodHelp("divide") == "Raises InvalidOperation."
+        for params in ([10, 5], {"a": 10, "b": 5}):
+            call = {"jsonrpc": "2.0", "method": "subtract", "params": params, "id": 1}
+            assert json.loads(post(up.server.port, json.dumps(call).encode()).body)["result"] == 5
+        call = {"jsonrpc": "2.0", "method": "divide", "params": [1, 0], "id": 1}
+        assert json.loads(post(up.server.port, json.dumps(call).encode()).body)["error"] == {
+            "code": -32000,
+            "message": "division by zero",
+            "data": {"type": "InvalidOperation", "value": {"operation": 4, "why": "division by zero"}},
+        }
+    assert not logged.lines
+
+
+@pytest.mark.parametrize(("method", "value", "reason"), REFUSED)
+def test_what_does_not_fit_is_refused_before_a_byte_is_sent(
+    method: str, value: Any, reason: str, tmp_path: Path
+) -> None:
+    with bridged(BUFFERED, 1, tmp_path) as up:  # nobody is asked
+        more = (1,) if method in ("add", "divide") else ()
+        error = up.answer(method, value, *more)["error"]
+        assert (error["code"], error["data"]["detail"]) == (-32602, reason)
+
+
+def test_arguments_are_counted_and_named_without_the_idls_signatures_too(tmp_path: Path) -> None:
+    with Program(BUFFERED) as program, bridged(BUFFERED, program.port, tmp_path, "methods = ['add', 'search']") as up:
+        assert up.call("add", a=1, b=2) == up.call("add", 1, 2) == 3
+        for given, reason in (
+            ([1, 2, 3], "params[2]: one too many, it takes 2 at most"),
+            ([1], "params.b: missing"),
+            ([1, None], "params.b: missing"),
+        ):
+            assert up.answer("add", *given)["error"]["data"]["detail"] == reason
+        assert up.answer("add", a=1, c=2)["error"]["data"]["detail"] == "params.c: there is no such field"
+
+
+def test_arguments_with_a_default_may_be_left_out(tmp_path: Path) -> None:
+    with Program(BUFFERED) as program, bridged(BUFFERED, program.port, tmp_path) as up:
+        person = {"id": 3, "last_name": "Hopper", "first_name": "Grace", "number": "1959"}
+        assert up.call("search", last_name="Hopper") == [person]
+        assert up.call("search", "1959") == [person]
+        assert up.call("search", first_name="Nobody") == []
+
+
+def test_several_services_on_one_port(tmp_path: Path) -> None:
+    for protocol in ("binary", "compact"):
+        kind = kinds.thrift("thriftpy2-multiplexed", protocol, "framed", (), b"")
+        with Program(kind) as program, bridged(kind, program.port, tmp_path, "multiplexed = true") as up:
+            assert up.call("add", 1, 2) == 3
+
+
+def test_a_bug_of_the_service(tmp_path: Path, logged: Logged) -> None:
+    with Program(BUFFERED) as program, bridged(BUFFERED, program.port, tmp_path) as up:
+        assert up.fault("crash", "a secret") == (-32002, "maybe")  # this library hangs up
+    assert logged.take("is down: EOFError")
+    official = KINDS[5]
+    with Program(official) as program, bridged(official, program.port, tmp_path) as up:
+        assert up.answer("crash", "a secret")["error"] == {"code": -32000, "message": "the service behind it failed"}
+
+
+def test_a_method_that_the_server_does_not_have(tmp_path: Path) -> None:
+    (tmp_path / "newer.thrift").write_text("service Calculator { i32 newest() }")
+    for kind in KINDS[4:6]:
+        newer = replace(kind, options=kind.options.replace(str(IDL), str(tmp_path / "newer.thrift")))
+        newer = replace(newer, options=newer.options.replace("'Programs'", "'Calculator'"))
+        with Program(kind) as program, bridged(newer, program.port, tmp_path) as up:
+            assert up.answer("newest")["error"] == {
+                "code": -32601,
+                "message": "Method not found",
+                "data": {"detail": "the service behind it has no such method"},
+            }
+
+
+def test_calls_without_an_answer(tmp_path: Path, logged: Logged) -> None:
+    marks, kind = tmp_path / "marks", KINDS[5]  # whose library goes on when a method fails
+    with Program(kind) as program, bridged(kind, program.port, tmp_path, "timeout = { '*' = 0.5 }") as up:
+        for _ in range(3):
+            assert up.call("leave", str(marks)) is None
+        until(lambda: marks.exists() and len(marks.read_text()) == len("run\n") * 3)
+        program.signal(signal.SIGSTOP)
+        try:
+            codes = [up.answer("leave", "x" * 500_000).get("error", {}).get("code") for _ in range(40)]
+        finally:
+            program.signal(signal.SIGCONT)
+        assert -32001 in codes, "what nobody reads piles up here"
+        assert up.call("add", 1, 2) == 3
+    logged.take("is down")
+
+
+class Answering:
+    """A server that answers each message of the binary protocol as a function says, which gets its number."""
+
+    def __init__(self, answer: Callable[[int], bytes]) -> None:
+        self._answer = answer
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._server.accept()
+                threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            while data := connection.recv(65536):
+                (length,) = struct.unpack_from(">i", data, 4)
+                (number,) = struct.unpack_from(">i", data, 8 + length)
+                connection.sendall(self._answer(number))
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+
+@contextmanager
+def answering(
+    answer: Callable[[int], bytes], folder: Path, settings: dict[str, Any] | None = None
+) -> Iterator[Bridged]:
+    server = Answering(answer)
+    try:
+        with bridged(BUFFERED, server.port, folder, settings=settings) as up:
+            yield up
+    finally:
+        server.close()
+
+
+def result(code: int, body: bytes) -> bytes:
+    return struct.pack(">bh", code, 0) + body + b"\0"
+
+
+NEST = b"\x0f\0\0\0\x01" * 100
+ANSWERS: list[tuple[str, tuple[Any, ...], bytes, str]] = [
+    ("add", (1, 1), result(8, b"\0\0\0\1"), "its answer.success: its type is not that of the idl"),
+    ("negate", (True,), result(2, b"\2"), "its answer.success: a bool is neither true nor false"),
+    (
+        "echo",
+        ({},),
+        result(12, b"\x0b\0\7\0\0\0\1\xff\0"),
+        "its answer.success.text: a string is not UTF-8; the type of",
+    ),
+    ("echo", ({},), result(12, b"\x0f\0\x0a\x08\0\0\0\1\0\0\0\1\0"), "its answer.success.texts: its type is not that"),
+    (
+        "echo",
+        ({},),
+        result(12, b"\x0f\0\x0a\x0b\xff\xff\xff\xff\0"),
+        "its answer.success.texts: a list, set or map has",
+    ),
+    (
+        "echo",
+        ({},),
+        result(12, b"\x0d\0\x0c\x0b\4\0\0\0\2" + (b"\0\0\0\0" + b"\0" * 8) * 2 + b"\0"),
+        "its answer.success.reals: a map has a key twice",
+    ),
+    ("echo", ({},), result(12, b"\x0b\0\7\x7f\xff\xff\xff\0"), "its answer.success.text: a value of 2147483647 bytes"),
+    ("echo", ({},), result(12, b"\x63\0\x64\0"), "its answer.success: a field has a type that Thrift does not know"),
+    ("echo", ({},), result(12, b"\x0f\x7f\xff" + NEST + b"\0"), "its answer.success: it is nested too deeply"),
+    ("echo", ({},), result(12, b"\x0f\0\x14\x0c\0\0\0\1" * 100), "it is nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("method", "arguments", "body", "reason"), ANSWERS)
+def test_answers_that_are_not_as_the_idl_says(
+    method: str, arguments: tuple[Any, ...], body: bytes, reason: str, *, tmp_path: Path, logged: Logged
+) -> None:
+    with answering(lambda number: binary(method.encode(), number=number, body=body), tmp_path) as up:
+        for _ in range(2):
+            error = up.answer(method, *arguments)["error"]
+            assert error["code"] == -32004
+            assert reason in error["message"]
+    assert logged.take("upstream up: ")
+
+
+def test_fields_of_a_newer_server_are_passed_over(tmp_path: Path) -> None:
+    newer = (
+        b"\x02\x10\x01\x01"
+        b"\x03\x10\x02\x05"
+        b"\x04\x10\x03" + b"\0" * 8 + b"\x06\x10\x04\0\1"
+        b"\x08\x10\x05\0\0\0\1"
+        b"\x0a\x10\x06" + b"\0" * 8 + b"\x0b\x10\x07\0\0\0\2ab"
+        b"\x0c\x10\x08\x02\0\x01\x01\0"
+        b"\x0d\x10\x09\x0b\x08\0\0\0\1\0\0\0\1a\0\0\0\1"
+        b"\x0f\x10\x0a\x02\0\0\0\2\1\0"
+        b"\x0e\x10\x0b\x03\0\0\0\1\7"
+    )
+    body = result(12, newer + b"\x0b\0\7\0\0\0\2hi\0")
+    with answering(lambda number: binary(b"echo", number=number, body=body), tmp_path) as up:
+        assert [up.call("echo", {}) for _ in range(3)] == [{"text": "hi"}] * 3
+
+
+def test_nothing_but_an_end_is_none(tmp_path: Path) -> None:
+    with answering(lambda number: binary(b"add", number=number, body=b"\0"), tmp_path) as up:
+        assert up.call("add", 1, 2) is None
+
+
+def test_a_long_answer_that_comes_in_pieces_lets_others_pass(tmp_path: Path) -> None:
+    rows = struct.pack(">bi", 15, 100) + (struct.pack(">bi", 3, 1000) + b"\7" * 1000) * 100
+    with answering(lambda number: binary(b"nest", number=number, body=result(15, rows)), tmp_path) as up:
+        assert up.call("nest", []) == [[7] * 1000] * 100
+
+
+@pytest.mark.parametrize("library", [thrift.Thrift, thriftpy2.thrift], ids=["official", "thriftpy2"])
+def test_all_of_thrifts_own_exceptions_are_in_the_table(library: Any, tmp_path: Path, logged: Logged) -> None:
+    kind = library.TApplicationException
+    codes = {name: code for name, code in vars(kind).items() if name.isupper() and type(code) is int}
+    assert {0, 1, 6} <= set(codes.values()) <= set(APPLICATION_EXCEPTIONS)
+    for name, code in codes.items():
+        body = b"\x0b\0\1\0\0\0\x0bno /etc/xyz\x08\0\2" + struct.pack(">i", code) + b"\0"
+        with answering(lambda number, body=body: binary(kind=3, number=number, body=body), tmp_path) as up:  # type: ignore[misc]
+            said = up.answer("add", 1, 2)
+            if name == "MISSING_RESULT":
+                assert said["result"] is None
+            else:
+                assert said["error"]["code"] == APPLICATION_EXCEPTIONS[code]("").code
+                assert ("/etc" in json.dumps(said)) == (name == "UNKNOWN")
+    logged.take("upstream up: ")
+
+
+def test_what_callers_see_of_the_types(tmp_path: Path) -> None:
+    with bridged(BUFFERED, 1, tmp_path) as up, ServerProxy(up.server.url) as server:
+        methods: Any = server.rpc.discover()
+        described = {method["name"]: method for method in methods["methods"]}
+        assert described["up.add"]["params"][0]["schema"] == {"type": "integer"} | {
+            "minimum": -(2**63),
+            "maximum": 2**63 - 1,
+        }
+        assert {"type": "string", "enum": ["RED", "GREEN"]} in described["up.paint"]["params"][0]["schema"]["anyOf"]
+        everything = described["up.echo"]["params"][0]["schema"]
+        assert everything["properties"]["person"] == {"type": "object", "title": "Person"}
+        assert everything["properties"]["texts"] == {"type": "array", "items": {"type": "string"}}
+        assert [param["required"] for param in described["up.search"]["params"]] == [False] * 3
+        assert server.system.methodSignature("up.reverse") == [["base64", "base64"]]
+        assert server.system.methodSignature("up.echo") == [["struct", "struct"]]
+
+
+WRONG: dict[str, str] = {
+    "service Other { void f() }": "the idl {file} has no service Programs",
+    "struct A { 1: i32 a }": "the idl {file} has no service Programs",
+    "": "the idl {file} ",
+    "service Programs { i32 f(1: Missing m) }": "the idl {file} is not understood: No type found: 'Missing'",
+    "service Programs { i32 f( }": "the idl {file} is not understood: Grammar error '}}' at line 1",
+    "service Programs { i32 f(1: i32 @) }": "the idl {file} is not understood: ",
+    'include "nowhere.thrift"\nservice Programs {}': "the idl {file} is not understood: ",
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), WRONG.items())
+def test_an_idl_that_cannot_be_used_is_told_at_the_start(text: str, problem: str, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.thrift"
+    file.write_text(text)
+    assert problem.format(file=file) in told(BUFFERED.options.replace(str(IDL), str(file)), tmp_path)
+
+
+def told(options: str, folder: Path) -> str:
+    toml = folder / "gateway.toml"
+    toml.write_text(f"[upstreams.up]\nurl = 'thrift://127.0.0.1:1'\n{options}")
+    with pytest.raises(ConfigError) as raised:
+        build(load(toml, {}, ()), Registry())
+    (problem,) = raised.value.problems
+    return str(problem)
+
+
+def test_options_that_cannot_be(tmp_path: Path) -> None:
+    assert told("", tmp_path).endswith("upstreams.up.idl is missing: the .thrift file of the service")
+    assert told("idl = '/nowhere/a.thrift'", tmp_path) == (
+        "upstreams.up: the idl /nowhere/a.thrift cannot be read: no such file or directory"
+    )
+    assert told(f"idl = '{IDL}'", tmp_path) == (
+        f"upstreams.up: the idl {IDL} has several services: say which, service = one of Calculator, Programs"
+    )
+    assert told(f"idl = '{IDL}'\nservice = 'Program'", tmp_path) == (
+        f"upstreams.up: the idl {IDL} has no service Program; did you mean Programs?"
+    )
+    assert told(f"idl = '{IDL}'\nservice = 'Programs'\nmethods = ['ad']", tmp_path) == (
+        f"upstreams.up: the idl {IDL} has no method ad; did you mean add?"
+    )
+    file = tmp_path / "one.thrift"
+    file.write_text("service One { void f() }")
+    assert told(f"idl = '{file}'\nmultiplexed = true", tmp_path) == (
+        "upstreams.up: multiplexed needs the name of the service: service = ..."
+    )
+
+
+def test_files_of_one_name_do_not_take_each_others_includes(tmp_path: Path) -> None:
+    lines = []
+    for name, word in (("one", "i32"), ("two", "string")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "shared.thrift").write_text(f"typedef {word} Id\nstruct Thing {{ 1: Id id }}")
+        (folder / "main.thrift").write_text('include "shared.thrift"\nservice S { void f(1: shared.Thing thing) }')
+        lines.append(f"[upstreams.{name}]\nurl = 'thrift://127.0.0.1:1'\nidl = '{folder}/main.thrift'\n")
+    (tmp_path / "gateway.toml").write_text("".join(lines))
+    with serving(Registry(), None, tmp_path / "gateway.toml") as server, ServerProxy(server.url) as proxy:
+        documents: Any = proxy.rpc.discover()
+    shown = {each["name"]: each["params"][0]["schema"] for each in documents["methods"] if each["params"]}
+    assert shown["one.f"]["properties"]["id"]["type"] == "integer"
+    assert shown["two.f"]["properties"]["id"] == {"type": "string"}
