@@ -37,7 +37,6 @@ from gateway.rates import Buckets
 from gateway.workers import RETIRE, START, STOP, AtOnce, Failed, Generation, Report, supervise
 
 _log = logging.getLogger("gateway")
-_LAST_SCRAPE = 2.0  # seconds that a scrape has which a worker meets at its end
 _TICK = 0.02  # seconds between two looks at what has not ended yet
 
 
@@ -140,7 +139,7 @@ class _Fleet:
         self._ready: Callable[[str, str | None, int], Any] | None = ready
         self._buckets = Buckets()
         self._planned: dict[Generation, tuple[Config, Listeners]] = {}
-        self._metrics = Path(tempfile.mkdtemp(prefix="gateway-metrics-"))
+        self._metrics = _make_directory()
         self._pid_file = ""
 
     def plan(self, serving: Generation | None) -> Generation:
@@ -200,7 +199,11 @@ class _Fleet:
         except LoadError as error:
             _report(link, Report(problems=error.problems))
             return 1
-        gateway = build(config, registry, self._buckets, partial(Metrics, directory=self._metrics, slot=slot))
+        try:
+            gateway = build(config, registry, self._buckets, partial(Metrics, directory=self._metrics, slot=slot))
+        except OSError as error:
+            _report(link, Report(problems=[f"the metrics cannot be kept: {error}; start anew, or empty metrics.bind"]))
+            return 1
         _report(link, Report(methods=len(registry)))
         if link.recv(1) != START:
             return 0
@@ -248,20 +251,25 @@ async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[byt
     server = gateway.config.server
     host = Host(gateway.service.admit, gateway.config.limits)
     host.serve(listeners.calls, listeners.tls)
-    async with _monitored(gateway, lambda: levels(gateway, len(host.calls), len(host.clients)), listeners.metrics):
+    async with _monitored(
+        gateway, lambda: levels(gateway, len(host.calls), len(host.clients)), listeners.metrics
+    ) as monitors:
+        hosts = [host, *monitors]
         order = await ending
         if order == STOP and server.grace:
             gateway.service.closing = True
             _log.info("stopping; seconds until nobody is let in: %g", server.grace)
             await asyncio.sleep(server.grace)
-        host.retire()
+        for each in hosts:
+            each.retire()
         if host.calls:
             _log.info("stopping; calls that run: %d; seconds that they have: %g", len(host.calls), server.drain)
         end = time.monotonic() + server.drain
-        await host.drain(server.drain)
+        await asyncio.gather(*(each.drain(server.drain) for each in hosts))
         if order == RETIRE or server.grace:  # a proxy may be about to send a call on an idle connection
-            await _until(lambda: not len(host.clients), end)
-        await host.close()
+            await _until(lambda: not any(len(each.clients) for each in hosts), end)
+        for each in hosts:
+            await each.close()
     gateway.pool.abandon()
     await _end_tasks()
 
@@ -269,10 +277,10 @@ async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[byt
 @asynccontextmanager
 async def _monitored(
     gateway: Gateway, measure: Callable[[], Levels], sockets: tuple[socket.socket, ...]
-) -> AsyncIterator[None]:
-    """Serve the metrics, if there are any."""
+) -> AsyncIterator[list[Any]]:
+    """Serve the metrics, if there are any, and yield their host, which is to be retired and closed like the other."""
     if gateway.metrics is None:
-        yield
+        yield []
         return
     from gateway.hosts.tornado import Host  # noqa: PLC0415 - likewise
 
@@ -280,13 +288,10 @@ async def _monitored(
     scraped.serve(sockets)
     sampling = asyncio.create_task(monitoring.sample(gateway.metrics, measure))
     try:
-        yield
+        yield [scraped]
     finally:
         sampling.cancel()
         gateway.metrics.update(measure())
-        scraped.retire()
-        await scraped.drain(_LAST_SCRAPE)
-        await scraped.close()
 
 
 async def _until(done: Callable[[], bool], end: float) -> None:
@@ -314,11 +319,23 @@ def listen(config: Config, context: ssl.SSLContext | None, *before: tuple[Config
     calls = [old.calls for configured, old in before if configured.server.bind == config.server.bind]
     metrics = [old.metrics for configured, old in before if configured.metrics.bind == config.metrics.bind]
     backlog = config.limits.backlog
-    return Listeners(
-        calls=calls[0] if calls else _bind(config.server.bind, backlog, "--bind HOST:PORT"),
-        metrics=metrics[0] if metrics else _bind(config.metrics.bind, backlog, "metrics.bind"),
-        tls=context,
-    )
+    added = () if calls else _bind(config.server.bind, backlog, "--bind HOST:PORT")
+    try:
+        watched = metrics[0] if metrics else _bind(config.metrics.bind, backlog, "metrics.bind")
+    except Failed:
+        for listener in added:
+            listener.close()
+        raise
+    return Listeners(calls=added or calls[0], metrics=watched, tls=context)
+
+
+def _make_directory() -> Path:
+    """Make the directory in which the workers keep their metrics."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="gateway-metrics-"))
+    except OSError as error:
+        reason = str(error.strerror).lower()
+        raise Failed([f"no directory for the metrics can be made: {reason}; name one with TMPDIR"]) from None
 
 
 def _bind(bind: str, backlog: int, option: str) -> tuple[socket.socket, ...]:
