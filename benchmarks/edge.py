@@ -106,6 +106,7 @@ def nginx(folder: Path, settings: Sequence[str], modules: Sequence[str] = ()) ->
     command = program("nginx")
     certificate, key = certified(folder)
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+        listener.settimeout(0)  # a worker of nginx that comes too late for a connection would wait for the next one
         port = listener.getsockname()[1]
         given = [*own_files(folder), f"nginx.listen=127.0.0.1:{port}", f"nginx.certificate={certificate}"]
         rendered = [*_GATEWAY, "nginx", *modules, *_set([*given, f"nginx.key={key}", *settings])]

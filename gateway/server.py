@@ -16,9 +16,10 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.parsers import expat
@@ -38,7 +39,6 @@ from gateway.rates import Buckets
 from gateway.workers import RETIRE, START, STOP, AtOnce, Failed, Generation, Report, supervise
 
 _log = logging.getLogger("gateway")
-_LAST_SCRAPE = 2.0  # seconds that a scrape has which a worker meets at its end
 _TICK = 0.02  # seconds between two looks at what has not ended yet
 
 
@@ -153,7 +153,7 @@ class _Fleet:
         self._ready: Callable[[URLs, int], Any] | None = ready
         self._buckets = Buckets()
         self._planned: dict[Generation, tuple[Config, Listeners]] = {}
-        self._metrics = Path(tempfile.mkdtemp(prefix="gateway-metrics-"))
+        self._metrics = _make_directory()
         self._pid_file = ""
 
     def plan(self, serving: Generation | None) -> Generation:
@@ -214,6 +214,9 @@ class _Fleet:
         except (LoadError, ConfigError) as error:
             _report(link, Report(problems=error.problems))
             return 1
+        except OSError as error:
+            _report(link, Report(problems=[f"the metrics cannot be kept: {error}; start anew, or empty metrics.bind"]))
+            return 1
         _report(link, Report(methods=len(gateway.offered())))
         if link.recv(1) != START:
             return 0
@@ -269,22 +272,22 @@ async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[byt
     def measure() -> Levels:
         return levels(gateway, len(host.calls) + len(tcp.calls), len(host.clients) + len(tcp.connections))
 
-    async with _monitored(gateway, measure, listeners.metrics):
+    async with _monitored(gateway, measure, listeners.metrics) as monitors:
         order = await ending
         if order == STOP and server.grace:
             gateway.service.closing = True
             _log.info("stopping; seconds until nobody is let in: %g", server.grace)
             await asyncio.sleep(server.grace)
-        host.retire()
+        hosts = [host, *monitors]
+        for each in hosts:
+            each.retire()
         tcp.stop()
         if running := len(host.calls) + len(tcp.calls):
             _log.info("stopping; calls that run: %d; seconds that they have: %g", running, server.drain)
         end = time.monotonic() + server.drain
-        await host.drain(server.drain)
+        # A proxy may be about to send a call on an idle connection.
+        await _drain(hosts, end, idle_too=order == RETIRE or server.grace > 0)
         await _until(lambda: not tcp.calls, end)
-        if order == RETIRE or server.grace:  # a proxy may be about to send a call on an idle connection
-            await _until(lambda: not len(host.clients), end)
-        await host.close()
         await tcp.close()
     for discovery in discoveries:
         discovery.cancel()
@@ -293,13 +296,22 @@ async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[byt
     await asyncio.gather(*(bridge.close() for bridge in gateway.bridges))
 
 
+async def _drain(hosts: list[Any], end: float, *, idle_too: bool) -> None:
+    """Close hosts that have retired, when their requests have ended, or at a moment of ``time.monotonic()``."""
+    await asyncio.gather(*(host.drain(max(0.0, end - time.monotonic())) for host in hosts))
+    if idle_too:
+        await _until(lambda: not any(len(host.clients) for host in hosts), end)
+    for host in hosts:
+        await host.close()
+
+
 @asynccontextmanager
 async def _monitored(
     gateway: Gateway, measure: Callable[[], Levels], sockets: tuple[socket.socket, ...]
-) -> AsyncIterator[None]:
-    """Serve the metrics, if there are any."""
+) -> AsyncIterator[list[Any]]:
+    """Serve the metrics, if there are any, and yield their host, which is to be retired and closed like the other."""
     if gateway.metrics is None:
-        yield
+        yield []
         return
     from gateway.hosts.tornado import Host  # noqa: PLC0415 - likewise
 
@@ -307,13 +319,10 @@ async def _monitored(
     scraped.serve(sockets)
     sampling = asyncio.create_task(monitoring.sample(gateway.metrics, measure))
     try:
-        yield
+        yield [scraped]
     finally:
         sampling.cancel()
         gateway.metrics.update(measure())
-        scraped.retire()
-        await scraped.drain(_LAST_SCRAPE)
-        await scraped.close()
 
 
 async def _until(done: Callable[[], bool], end: float) -> None:
@@ -338,16 +347,41 @@ def listen(config: Config, context: ssl.SSLContext | None, *before: tuple[Config
         Failed: an address cannot be bound.
 
     """
-    calls = [old.calls for configured, old in before if configured.server.bind == config.server.bind]
-    metrics = [old.metrics for configured, old in before if configured.metrics.bind == config.metrics.bind]
-    tcp = [old.tcp for configured, old in before if configured.server.tcp == config.server.tcp]
-    backlog = config.limits.backlog
-    return Listeners(
-        calls=calls[0] if calls else _bind(config.server.bind, backlog, "--bind HOST:PORT"),
-        metrics=metrics[0] if metrics else _bind(config.metrics.bind, backlog, "metrics.bind"),
-        tcp=tcp[0] if tcp else _bind(config.server.tcp, backlog, "--tcp HOST:PORT"),
-        tls=context,
-    )
+    wanted = {
+        "calls": (config.server.bind, "--bind HOST:PORT"),
+        "metrics": (config.metrics.bind, "metrics.bind"),
+        "tcp": (config.server.tcp, "--tcp HOST:PORT"),
+    }
+    found = {name: getattr(old, name) for configured, old in before for name in _unmoved(configured, config)}
+    opened: dict[str, tuple[socket.socket, ...]] = {}
+    try:
+        for name, (place, option) in wanted.items():
+            if name not in found:
+                opened[name] = _bind(place, config.limits.backlog, option)
+    except Failed:
+        for listener in chain.from_iterable(opened.values()):
+            listener.close()
+        raise
+    return Listeners(**found, **opened, tls=context)
+
+
+def _unmoved(before: Config, now: Config) -> Iterator[str]:
+    """Tell which sockets have the address that they had."""
+    if before.server.bind == now.server.bind:
+        yield "calls"
+    if before.metrics.bind == now.metrics.bind:
+        yield "metrics"
+    if before.server.tcp == now.server.tcp:
+        yield "tcp"
+
+
+def _make_directory() -> Path:
+    """Make the directory in which the workers keep their metrics."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="gateway-metrics-"))
+    except OSError as error:
+        reason = str(error.strerror).lower()
+        raise Failed([f"no directory for the metrics can be made: {reason}; name one with TMPDIR"]) from None
 
 
 def _bind(bind: str, backlog: int, option: str) -> tuple[socket.socket, ...]:

@@ -3,15 +3,18 @@
 import asyncio
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from gateway import Fault, Registry
 from gateway.metrics import FAMILIES, Metrics, forget
+from gateway.server import Source, serve_modules
+from gateway.workers import Failed
 from tests.scraping import scrape, until
-from tests.serving import Server, serving
+from tests.serving import Server, eventually, serving
 from tests.wire import Response, Wire, exchange, post, request
 
 ROOT = Path(__file__).parent.parent
@@ -419,14 +424,15 @@ class Started(Struct, frozen=True):
 @contextmanager
 def program(folder: Path, arguments: list[str], lines: int, **variables: str) -> Iterator[Started]:
     """Run a program until it has said in so many lines where it serves, and end it."""
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    with (Path(os.devnull) if folder == ROOT else folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
     assert process.stdout is not None
     try:
         said = "".join(process.stdout.readline() for _ in range(lines))
@@ -641,16 +647,17 @@ def test_a_worker_that_leaves_writes_down_what_it_has_counted(shelf: Path) -> No
 
 def test_workers_killed_at_any_moment_never_break_a_scrape(shelf: Path) -> None:
     with worker(shelf, 0) as first:
+        post(first.port, json("add", 1, 2))
         for delay in range(6):
-            with worker(shelf, 1) as second:
-                with calling(second.port, *[json("add", 1, 2)] * 10):
-                    time.sleep(delay / 100)
-                    second.process.send_signal(signal.SIGKILL)
-                    scrape(first.metrics)
+            with worker(shelf, 1) as second, calling(second.port, *[json("add", 1, 2)] * 10):
+                time.sleep(delay / 100)
+                second.process.send_signal(signal.SIGKILL)
+                assert scrape(first.metrics).of("gateway_calls_total") >= 1
                 second.kill()
+            scrape(first.metrics)
+        with worker(shelf, 1):
             numbers = scrape(first.metrics)
-            assert numbers.of("gateway_metrics_torn_files") == 0
-        assert numbers.of("gateway_worker_starts_total") == 7
+            assert (numbers.of("gateway_metrics_torn_files"), numbers.of("gateway_workers")) == (0, 2)
 
 
 GARBAGE = {
@@ -699,6 +706,146 @@ def test_a_directory_that_is_not_there_is_an_error_of_the_system(tmp_path: Path)
         Metrics(registry.get, "1", tmp_path / "nowhere", 0)
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
     assert prometheus_client.values.ValueClass.__name__ == "MutexValue"
+
+
+HANDLERS = """
+import os
+
+from gateway import method
+
+
+@method(run="inline")
+def process() -> int:
+    return os.getpid()
+
+
+@method
+async def wait(seconds: float) -> None:
+    import asyncio
+    await asyncio.sleep(seconds)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Make a project with handlers, a configuration that can change, and a place for temporary files."""
+    for name in ("handlers", "conf", "tmp"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "handlers" / "__init__.py").touch()
+    (tmp_path / "handlers" / "some.py").write_text(HANDLERS)
+    return tmp_path
+
+
+def configure(project: Path, bind: str) -> None:
+    (project / "conf" / "gateway.toml").write_text(f'[server]\nworkers = 2\n[metrics]\nbind = "{bind}"\n')
+
+
+def fleet(project: Path, bind: str = "127.0.0.1:0") -> Any:
+    configure(project, bind)
+    return serve(project, TMPDIR=str(project / "tmp"))
+
+
+def log_of(project: Path) -> str:
+    return (project / "log").read_text()
+
+
+def processes(port: int) -> set[int]:
+    """Ask for process ids until two workers have answered."""
+    found: set[int] = set()
+    end = time.monotonic() + 20
+    while len(found) < 2:
+        assert time.monotonic() < end, f"only {found} answer"
+        found.add(msgspec.json.decode(post(port, json("process")).body)["result"])
+    return found
+
+
+def test_a_worker_that_is_killed_under_its_parent_leaves_its_counts_and_nothing_else(project: Path) -> None:
+    with fleet(project) as running, Wire(running.port) as wire:
+        for _ in range(3):
+            wire.send(request("/api", JSON, json("process")))
+            response = wire.read()
+        assert response is not None
+        victim = msgspec.json.decode(response.body)["result"]
+        wire.send(request("/api", JSON, json("wait", 20)))
+        numbers = until(running.metrics, lambda numbers: numbers.of("gateway_requests_in_flight") == 1)
+        assert (numbers.of("gateway_calls_total"), numbers.of("gateway_workers")) == (3, 2)
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: not Path(f"/proc/{victim}").exists(), "it does not die")
+        numbers = until(running.metrics, lambda numbers: numbers.of("gateway_worker_starts_total") == 3)
+        assert (numbers.of("gateway_calls_total"), numbers.of("gateway_metrics_torn_files")) == (3, 0)
+        assert (numbers.of("gateway_requests_in_flight"), numbers.of("gateway_connections")) == (0, 0)
+        until(running.metrics, lambda numbers: numbers.of("gateway_workers") == 2)
+        assert victim not in processes(running.port)
+
+
+def test_a_reload_goes_on_counting_at_the_same_address(project: Path) -> None:
+    with fleet(project) as running:
+        post(running.port, json("process"))
+        for starts in (4, 6, 8):
+            running.process.send_signal(signal.SIGHUP)
+            eventually(partial(has_started, running.metrics, starts), "it does not reload")
+            numbers = until(running.metrics, lambda numbers: numbers.of("gateway_workers") == 2)
+            assert numbers.of("gateway_calls_total", method="process") == 1
+        (directory,) = (project / "tmp").iterdir()
+        assert {file.stem.rpartition("_")[2] for file in directory.iterdir()} <= {"0", "1", "2", "3"}
+
+
+def has_started(port: int, workers: int) -> bool:
+    return scrape(port).of("gateway_worker_starts_total") == workers
+
+
+def test_the_address_can_change_with_a_reload_and_be_given_up(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = taken.getsockname()[1]
+        with fleet(project) as running:
+            configure(project, f"127.0.0.1:{busy}")
+            running.process.send_signal(signal.SIGHUP)
+            eventually(lambda: f"cannot listen on 127.0.0.1:{busy}" in log_of(project), "it is not told")
+            assert scrape(running.metrics).of("gateway_workers") == 2
+            taken.close()
+            running.process.send_signal(signal.SIGHUP)
+            eventually(lambda: "reloaded; workers: 2" in log_of(project), "it is not reloaded")
+            until(busy, lambda numbers: numbers.of("gateway_workers") == 2)
+            eventually(lambda: not listens(running.metrics), "the old address is kept")
+            configure(project, "")
+            running.process.send_signal(signal.SIGHUP)
+            eventually(lambda: not listens(busy), "the address is not given up")
+            assert processes(running.port)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_the_directory_goes_with_the_parent(project: Path) -> None:
+    with fleet(project) as running:
+        (directory,) = (project / "tmp").iterdir()
+        assert directory.stat().st_mode & 0o777 == 0o700
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+    assert not list((project / "tmp").iterdir())
+    (project / "handlers" / "some.py").write_text("import nothing_of_this_name")
+    command = [sys.executable, "-m", "gateway", "serve", "--bind", "127.0.0.1:0"]
+    environment = {**os.environ, "TMPDIR": str(project / "tmp")}
+    ended = subprocess.run(command, cwd=project, env=environment, capture_output=True, timeout=30, check=False)
+    assert (ended.returncode, b"nothing_of_this_name" in ended.stderr) == (1, True)
+    assert not list((project / "tmp").iterdir())
+
+
+def test_a_directory_that_vanishes_is_told(project: Path) -> None:
+    with fleet(project) as running:
+        (directory,) = (project / "tmp").iterdir()
+        shutil.rmtree(directory)
+        os.kill(processes(running.port).pop(), signal.SIGKILL)
+        eventually(lambda: "the metrics cannot be kept: " in log_of(project), "it is not told")
+        assert b'"result"' in post(running.port, json("process")).body
+
+
+def test_no_place_for_a_directory_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(Failed, match=r"^no directory for the metrics can be made: no such file or directory; name one"):
+        serve_modules(Source(file=None, settings=(), modules=()), print)
 
 
 def scrape_families() -> set[str]:

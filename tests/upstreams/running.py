@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -35,11 +36,15 @@ def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
 
 
 def free_port() -> int:
-    """Return a port where nobody listens, for a server that is to be started, and started again, later."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port
+    """Return a port where nobody listens, for a server that is to be started, and started again, later.
+
+    It is none of those that the system gives to clients, or one of them might have it by then.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as bound, suppress(OSError):
+            bound.bind(("127.0.0.1", port))
+            return port
 
 
 class Program:
