@@ -307,19 +307,28 @@ def test_the_key_is_sent_and_users_think(locust: Locust) -> None:
 
 def test_a_certificate_is_verified_unless_it_is_not_to_be(locust: Locust, tmp_path: Path) -> None:
     authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    server = Scripted(Answer())
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    url = server.url.replace("http:", "https:")
-    with running(server):
+    trusted = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    with serving_tls(authority, "127.0.0.1") as url:
         refused = locust(url, "JSONRPCUser", "--think-time", "0.1")
         assert refused.errors() == {"TransportError('its certificate is not trusted')"}
         assert refused.code == 1
-        for verify in ("no", str(tmp_path / "ca.pem")):
-            trusted = locust(url, "--tls-verify", verify, "JSONRPCUser", "--think-time", "0.1")
-            assert trusted.code == 0, trusted.output
+        for verify in ("no", str(trusted)):
+            accepted = locust(url, "--tls-verify", verify, "JSONRPCUser", "--think-time", "0.1")
+            assert accepted.code == 0, accepted.output
+    with serving_tls(authority, "other.example") as url:
+        refused = locust(url, "--tls-verify", str(trusted), "JSONRPCUser", "--think-time", "0.1")
+        assert refused.errors() == {"TransportError('its certificate is not trusted')"}
+
+
+@contextmanager
+def serving_tls(authority: trustme.CA, name: str) -> Iterator[str]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    server = Scripted(Answer())
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    with running(server):
+        yield server.url.replace("http:", "https:")
 
 
 @pytest.mark.parametrize(

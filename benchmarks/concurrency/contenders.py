@@ -1,0 +1,89 @@
+"""Who is compared: a row for each server, with the command that starts it on a port.
+
+A server joins the comparison by its row; nothing else names one. Each serves XML-RPC at /RPC2 and has a method that
+takes a number of seconds, blocks or waits for as long, and returns "done".
+"""
+
+import signal
+import sys
+
+from msgspec import Struct
+
+_PYTHON = (sys.executable, "-m")
+_STANDARD_LIBRARY = (*_PYTHON, "benchmarks.concurrency.servers.standard_library")
+# The defaults let 512 blocking methods run, and 1,024 wait; here 2,000 run. A stopped gateway lets no call end.
+_GATEWAY = (*_PYTHON, "gateway", "serve", "handlers", "--bind", "127.0.0.1:{port}", "--set", "server.drain=0")
+_GATEWAY_THREADS = (*_GATEWAY, "--set", "limits.threads=2048", "--set", "limits.waiting=4096")
+
+
+class Contender(Struct, frozen=True, kw_only=True):
+    """A server.
+
+    Attributes:
+        key: what stands for it in results.json, and on the command line.
+        name: what stands at its line in the pictures.
+        family: servers of one family work alike; a short test takes one of each.
+        command: what starts it; ``{port}`` stands for the port, if it can be told.
+        announces: what the server says of its URL, and of the certificate that it has, if it chooses its port itself: a
+            pattern with these groups.
+        method: what is called.
+        stop: the signal that ends it.
+        note: how it is set up, for the report.
+
+    """
+
+    key: str
+    name: str
+    family: str
+    command: tuple[str, ...]
+    announces: str = ""
+    method: str = "sleep"
+    stop: signal.Signals = signal.SIGTERM
+    note: str
+
+
+CONTENDERS = (
+    Contender(
+        key="simple",
+        name="SimpleXMLRPCServer",
+        family="standard library",
+        command=(*_STANDARD_LIBRARY, "simple", "{port}"),
+        note="one call at a time",
+    ),
+    Contender(
+        key="threading",
+        name="ThreadingMixIn, backlog 5",
+        family="standard library",
+        command=(*_STANDARD_LIBRARY, "threading", "{port}"),
+        note="a thread for each connection; its default backlog",
+    ),
+    Contender(
+        key="threading-backlog",
+        name="ThreadingMixIn, backlog 4096",
+        family="standard library",
+        command=(*_STANDARD_LIBRARY, "backlog", "{port}"),
+        note="the same with `request_queue_size = 4096`",
+    ),
+    Contender(
+        key="tornado-blocking",
+        name="Tornado, blocked loop",
+        family="Tornado",
+        command=(*_PYTHON, "benchmarks.concurrency.servers.blocking_tornado", "{port}"),
+        note="a RequestHandler that calls `time.sleep`",
+    ),
+    Contender(
+        key="gateway-threads",
+        name="gateway, threads",
+        family="gateway",
+        command=_GATEWAY_THREADS,
+        note="a blocking method; `limits.threads=2048`, `limits.waiting=4096`",
+    ),
+    Contender(
+        key="gateway-async",
+        name="gateway, async",
+        family="gateway",
+        command=_GATEWAY,
+        method="asyncSleep",
+        note="an async method",
+    ),
+)
