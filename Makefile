@@ -1,11 +1,8 @@
 # make run    serve handlers/ on 127.0.0.1:8000
 # make test   format, lint, types, and all tests
 # make bench  calls per second against a plain Tornado handler
-<<<<<<< HEAD
+# make compare  calls that block: other servers and the gateway side by side, with pictures; takes half an hour
 # make edge   nginx in front of workers, on free ports, as the present user, with a certificate for localhost
-=======
-# make compare  calls that block, against other servers, with pictures; takes half an hour
->>>>>>> 78f26b1 (Compare servers under calls that block, with Locust, side by side)
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,11 +13,7 @@ need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { 
 	{ apt-get install -y -qq $(2) || { apt-get update -qq && apt-get install -y -qq $(2); }; } >/dev/null; } || \
 	{ echo "$(3) is tested with $(1): install it (Debian's package is $(2)), and try again"; exit 1; }
 
-<<<<<<< HEAD
 .PHONY: run test check bench edge clean
-=======
-.PHONY: run test check bench compare clean
->>>>>>> 78f26b1 (Compare servers under calls that block, with Locust, side by side)
 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
@@ -42,15 +35,15 @@ check: $(VENV)/test.stamp
 bench: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.calls
 
-<<<<<<< HEAD
+compare: $(VENV)/test.stamp
+	@$(call need,nginx,nginx,the edge)
+	@$(call need,openssl,openssl,the edge)
+	$(BIN)/python -m benchmarks.concurrency
+
 edge: $(VENV)/run.stamp
 	@$(call need,nginx,nginx,the edge)
 	@$(call need,openssl,openssl,the edge)
 	$(BIN)/python -m benchmarks.edge
-=======
-compare: $(VENV)/test.stamp
-	$(BIN)/python -m benchmarks.concurrency
->>>>>>> 78f26b1 (Compare servers under calls that block, with Locust, side by side)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

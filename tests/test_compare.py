@@ -30,6 +30,7 @@ SERVERS = (
     "tornado-blocking",
     "gateway-threads",
     "gateway-async",
+    "gateway-nginx",
 )
 SMALL_ONES = {"tornado-blocking": 1}  # which cannot take 20 calls at once
 SMALL = ["--users", "20", "--call-seconds", "0.2", "--many", "50"]
@@ -83,6 +84,7 @@ def test_the_gateway_and_threads_carry_what_blocks_a_loop(compared: Compared) ->
         assert blocked.calls_per_second < found[key].ideal * 0.8
     assert compared.results.many is not None
     assert compared.results.many.figures.completed == 50
+    assert 25 <= compared.results.many.figures.at_once <= 50
     assert compared.results.many.figures.failures == {}
 
 
@@ -247,7 +249,7 @@ def test_figures_of_calls() -> None:
         (5.2, 0.0, "TransportError('HTTP 502')"),
         (5.2, 1.0, "Fault(-32003)"),
     ]
-    found = figures(calls, call_seconds=5, rounds=2)
+    found = figures(calls, call_seconds=5, rounds=2, lengths=2)
     assert found.completed == 50
     assert found.calls_per_second == 3.0
     assert found.failures == {"timed out": 2, "refused": 1, "other": 1, "fault": 1}
@@ -256,7 +258,7 @@ def test_figures_of_calls() -> None:
 
 
 def test_no_call_gives_no_times() -> None:
-    found = figures([], call_seconds=5, rounds=2)
+    found = figures([], call_seconds=5, rounds=2, lengths=2)
     assert (found.completed, found.calls_per_second, found.median, found.at_once) == (0, 0.0, None, 0)
 
 

@@ -11,9 +11,11 @@ from msgspec import Struct
 
 _PYTHON = (sys.executable, "-m")
 _STANDARD_LIBRARY = (*_PYTHON, "benchmarks.concurrency.servers.standard_library")
-# The defaults let 512 blocking methods run, and 1,024 wait; here 2,000 run. A stopped gateway lets no call end.
-_GATEWAY = (*_PYTHON, "gateway", "serve", "handlers", "--bind", "127.0.0.1:{port}", "--set", "server.drain=0")
-_GATEWAY_THREADS = (*_GATEWAY, "--set", "limits.threads=2048", "--set", "limits.waiting=4096")
+_AT_ONCE = ("--set", "server.drain=0")  # a stopped gateway lets no call end
+_THREADS = ("--set", "limits.threads=2048", "--set", "limits.waiting=4096")  # the defaults are 512 and 1,024
+_GATEWAY = (*_PYTHON, "gateway", "serve", "handlers", "--bind", "127.0.0.1:{port}", *_AT_ONCE)
+_ONE_CLIENT = ("--set", "nginx.rate=0", "--set", "nginx.connections=0")  # all users have one address
+_EDGE = (*_PYTHON, "benchmarks.edge", "handlers", "--set", "server.workers=2", *_ONE_CLIENT, *_THREADS, *_AT_ONCE)
 
 
 class Contender(Struct, frozen=True, kw_only=True):
@@ -75,7 +77,7 @@ CONTENDERS = (
         key="gateway-threads",
         name="gateway, threads",
         family="gateway",
-        command=_GATEWAY_THREADS,
+        command=(*_GATEWAY, *_THREADS),
         note="a blocking method; `limits.threads=2048`, `limits.waiting=4096`",
     ),
     Contender(
@@ -85,5 +87,13 @@ CONTENDERS = (
         command=_GATEWAY,
         method="asyncSleep",
         note="an async method",
+    ),
+    Contender(
+        key="gateway-nginx",
+        name="nginx, gateway with 2 workers",
+        family="gateway",
+        command=_EDGE,
+        announces=r"nginx is ready at (?P<url>https://localhost:\d+)/.*\n.*--cacert (?P<certificate>\S+)",
+        note="a blocking method over TLS; in each of 2 processes `limits.threads=2048`, `limits.waiting=4096`",
     ),
 )

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import xmlrpc.client
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -38,6 +38,11 @@ class Pace(Struct, frozen=True, kw_only=True):
     call_seconds: float
     rounds: int
     patience: float = 3.0
+
+    @property
+    def lengths(self) -> int:
+        """Return over how many call times the most calls at once are sought."""
+        return max(self.rounds, 2)
 
     @property
     def seconds(self) -> float:
@@ -91,7 +96,7 @@ def drive(contender: Contender, users: int, pace: Pace) -> Step:
         server=contender.key,
         users=users,
         ideal=users / pace.call_seconds,
-        figures=figures(calls, pace.call_seconds, pace.rounds),
+        figures=figures(calls, pace.call_seconds, pace.rounds, pace.lengths),
         memory=memory,
         survived=survived,
     )
@@ -106,25 +111,13 @@ def serving(contender: Contender, folder: Path) -> Iterator[Served]:
 
     """
     port, log = _free_port(), folder / "server.log"
-    numbers = {"{port}": str(port), "{backlog}": str(min(4096, somaxconn()))}
-    command = [_filled(part, numbers) for part in contender.command]
+    command = [part.replace("{port}", str(port)) for part in contender.command]
     with started(command, log, stop=contender.stop) as server:
         served = Served(process=server, url=f"http://127.0.0.1:{port}")
         if contender.announces:
             served = _announced(contender, server, log)
         _wait_until_right(contender, served, log)
         yield served
-
-
-def _filled(part: str, numbers: Mapping[str, str]) -> str:
-    for name, number in numbers.items():
-        part = part.replace(name, number)
-    return part
-
-
-def somaxconn() -> int:
-    """Return the longest queue of connections that the kernel allows."""
-    return int(Path("/proc/sys/net/core/somaxconn").read_text())
 
 
 def _free_port() -> int:

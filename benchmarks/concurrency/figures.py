@@ -1,6 +1,6 @@
 """From the calls that Locust has made to the figures of the report.
 
-    figures(calls, users, call_seconds) -> Figures
+    figures(calls, call_seconds, rounds, lengths) -> Figures
 
 A call is (when it began, how long it took, what failed), in seconds; the failure is the text of one of the exceptions
 of locustfile.py, or empty.
@@ -49,13 +49,14 @@ class Figures(Struct, frozen=True, kw_only=True):
     at_once: int
 
 
-def figures(calls: Sequence[Call], call_seconds: float, rounds: int) -> Figures:
+def figures(calls: Sequence[Call], call_seconds: float, rounds: int, lengths: int) -> Figures:
     """Take the figures of a run.
 
     Args:
         calls: all of them, in any order.
         call_seconds: how long the method takes.
         rounds: how many call times count, from WARM_UP on.
+        lengths: over how many call times the most calls at once are sought.
 
     """
     ended = sorted(began + took for began, took, failure in calls if not failure)
@@ -71,7 +72,7 @@ def figures(calls: Sequence[Call], call_seconds: float, rounds: int) -> Figures:
         p95=percentile(waited, 0.95),
         p99=percentile(waited, 0.99),
         failures=dict(Counter(kind(failure) for _, _, failure in calls if failure)),
-        at_once=most_at_once(ended, call_seconds, max(rounds, 2)),
+        at_once=most_at_once(ended, call_seconds, lengths),
     )
 
 

@@ -48,7 +48,7 @@ def many(contender: Contender, number: int, call_seconds: float, patience: float
         server=contender.key,
         users=number,
         ideal=number / call_seconds,
-        figures=figures(calls, call_seconds, rounds=1),
+        figures=figures(calls, call_seconds, rounds=1, lengths=1),
         memory=memory,
         survived=survived,
     )

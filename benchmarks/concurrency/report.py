@@ -179,7 +179,7 @@ def _method(results: Results) -> str:
         still waited at the end is not among them.""",
         """Failures are connections refused or reset, calls that were given up (timed out), faults, wrong answers, and
         others, like an HTTP status without a fault.""",
-        f"""Most at once are the right answers within {max(pace.rounds, 2)} call times, divided by their number, at the
+        f"""Most at once are the right answers within {pace.lengths} call times, divided by their number, at the
         most.""",
         """Memory is that of all processes of the server; what they share counts once (proportional set size). Per
         waiting call is what the server grew by, divided by the most at once.""",
