@@ -27,12 +27,13 @@ ROOT = Path(__file__).parent.parent
 COMPARE = [sys.executable, "-m", "benchmarks.concurrency"]
 SERVERS = (
     "threading-backlog",
+    "uwsgi-8",
     "tornado-blocking",
     "gateway-threads",
     "gateway-async",
     "gateway-nginx",
 )
-SMALL_ONES = {"tornado-blocking": 1}  # which cannot take 20 calls at once
+SMALL_ONES = {"uwsgi-8": 8, "tornado-blocking": 1}  # which cannot take 20 calls at once
 SMALL = ["--users", "20", "--call-seconds", "0.2", "--many", "50"]
 
 

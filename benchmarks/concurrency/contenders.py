@@ -6,11 +6,19 @@ takes a number of seconds, blocks or waits for as long, and returns "done".
 
 import signal
 import sys
+from pathlib import Path
 
 from msgspec import Struct
 
 _PYTHON = (sys.executable, "-m")
 _STANDARD_LIBRARY = (*_PYTHON, "benchmarks.concurrency.servers.standard_library")
+_BACKLOG = min(4096, int(Path("/proc/sys/net/core/somaxconn").read_text()))  # uWSGI does not start with more
+_UWSGI = (
+    str(Path(sys.executable).with_name("uwsgi")),
+    *("--strict", "--need-app", "--module", "benchmarks.concurrency.servers.flask_app:app"),
+    *("--master", "--single-interpreter", "--py-call-osafterfork", "--disable-logging"),
+    *("--http-socket", "127.0.0.1:{port}", "--listen", str(_BACKLOG), "--add-header", "Connection: close"),
+)
 _AT_ONCE = ("--set", "server.drain=0")  # a stopped gateway lets no call end
 _THREADS = ("--set", "limits.threads=2048", "--set", "limits.waiting=4096")  # the defaults are 512 and 1,024
 _GATEWAY = (*_PYTHON, "gateway", "serve", "handlers", "--bind", "127.0.0.1:{port}", *_AT_ONCE)
@@ -29,7 +37,7 @@ class Contender(Struct, frozen=True, kw_only=True):
         announces: what the server says of its URL, and of the certificate that it has, if it chooses its port itself: a
             pattern with these groups.
         method: what is called.
-        stop: the signal that ends it.
+        stop: the signal that ends it; at all others uWSGI waits for calls that block.
         note: how it is set up, for the report.
 
     """
@@ -65,6 +73,38 @@ CONTENDERS = (
         family="standard library",
         command=(*_STANDARD_LIBRARY, "backlog", "{port}"),
         note="the same with `request_queue_size = 4096`",
+    ),
+    Contender(
+        key="uwsgi-2",
+        name="Flask on uWSGI, 2 processes",
+        family="Flask on uWSGI",
+        command=(*_UWSGI, "--processes", "2"),
+        stop=signal.SIGKILL,
+        note="the gateway's blueprint, prefork",
+    ),
+    Contender(
+        key="uwsgi-8",
+        name="Flask on uWSGI, 8 processes",
+        family="Flask on uWSGI",
+        command=(*_UWSGI, "--processes", "8"),
+        stop=signal.SIGKILL,
+        note="the same",
+    ),
+    Contender(
+        key="uwsgi-40",
+        name="Flask on uWSGI, 40 processes",
+        family="Flask on uWSGI",
+        command=(*_UWSGI, "--processes", "40"),
+        stop=signal.SIGKILL,
+        note="the same",
+    ),
+    Contender(
+        key="uwsgi-threads",
+        name="Flask on uWSGI, 4x50 threads",
+        family="Flask on uWSGI",
+        command=(*_UWSGI, "--processes", "4", "--threads", "50"),
+        stop=signal.SIGKILL,
+        note="the same, 4 processes with 50 threads each",
     ),
     Contender(
         key="tornado-blocking",
