@@ -21,13 +21,14 @@ from benchmarks.concurrency.processes import sampled
 from benchmarks.load import request
 
 _CONNECTING = 256  # connections that are being made at the same time
+_PATIENCE = 2  # call times after which a connection or an answer is given up
 _FAILURES: dict[type[Exception], str] = {
     ConnectionRefusedError: "TransportError('refused')",
     TimeoutError: "TransportError('timed out')",
 }
 
 
-def many(contender: Contender, number: int, call_seconds: float, patience: float) -> Step:
+def many(contender: Contender, number: int, call_seconds: float) -> Step:
     """Make so many calls, all of them at once.
 
     Raises:
@@ -42,7 +43,7 @@ def many(contender: Contender, number: int, call_seconds: float, patience: float
         sampled(served.process) as memory,
     ):
         port = int(served.url.rpartition(":")[2])
-        calls = uvloop.run(_calls(port, sent, number, patience))
+        calls = uvloop.run(_calls(port, sent, number, _PATIENCE * call_seconds))
         survived = served.process.poll() is None
     return Step(
         server=contender.key,

@@ -197,7 +197,7 @@ def _beyond(results: Results) -> list[str]:
     failed = ", ".join(f"{kind} {number:,}" for kind, number in found.failures.items()) or "none"
     text = f"""A bounded asyncio client ([many.py](many.py)) made {step.users:,} calls of an async method, each on a
         connection of its own: {found.completed:,} right answers, {found.at_once:,} of them at once, failed: {failed}.
-        p95 is {_seconds(step)}, of {results.pace.call_seconds:g} s. The gateway grew by {_per_call(step)} KiB for each
+        p95 is {_seconds(step)}, of {step.users / step.ideal:g} s. The gateway grew by {_per_call(step)} KiB for each
         call, to {step.memory.peak / _MIB:,.0f} MiB."""
     return ["## Beyond Locust", _lines(text)]
 
