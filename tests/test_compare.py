@@ -34,7 +34,7 @@ SERVERS = (
     "gateway-nginx",
 )
 SMALL_ONES = {"uwsgi-8": 8, "tornado-blocking": 1}  # which cannot take 20 calls at once
-SMALL = ["--users", "20", "--call-seconds", "0.2", "--many", "50"]
+SMALL = ["--users", "20", "--call-seconds", "0.2", "--patience", "50", "--many", "50"]
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ def test_the_gateway_and_threads_carry_what_blocks_a_loop(compared: Compared) ->
         step = found[key]
         assert step.survived
         assert step.figures.failures == {}
-        assert 10 <= step.figures.at_once <= 20
+        assert 5 <= step.figures.at_once <= 20
         assert 0 < step.figures.calls_per_second <= step.ideal * 1.34  # four rounds may end within three
         assert step.figures.median is not None
         assert 0.2 <= step.figures.median < 2

@@ -36,6 +36,7 @@ FAULT_XML = (
 )
 REQUESTS = re.compile(r"^(XML-RPC|JSON-RPC|multicall|batch) +(\S+) +(\d+) +\d+\(", re.MULTILINE)
 FAILURES = re.compile(r"^(\d+) +(XML-RPC|JSON-RPC|multicall|batch) (\S+): (.*?) *$", re.MULTILINE)
+FINISH = ("--stop-timeout", "20")  # seconds that the last requests have at the end: each user has made one, even here
 SLOW = 1.0  # seconds; longer than the calls' timeout where it is used
 
 registry = Registry()
@@ -73,7 +74,7 @@ def locust() -> Locust:
 
     def run(host: str, *options: str, environment: dict[str, str] | None = None) -> Run:
         done = subprocess.run(
-            [*LOCUST, "--host", host, "--headless", "--only-summary", "-t", "1s", *options],
+            [*LOCUST, "--host", host, "--headless", "--only-summary", "-t", "1s", *FINISH, *options],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -286,7 +287,7 @@ def test_limits_set_the_exit_code(locust: Locust) -> None:
 
 def test_no_answer_at_all_is_no_success(locust: Locust) -> None:
     with running(Scripted(Answer(delay=3))) as server:
-        run = locust(server.url, "JSONRPCUser")
+        run = locust(server.url, "JSONRPCUser", "--stop-timeout", "0")
     assert run.code == 1
     assert "no request has come to an end" in run.output
 

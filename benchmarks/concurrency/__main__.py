@@ -142,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--servers", nargs="+", choices=keys, metavar="SERVER", help=f"only these of {', '.join(keys)}")
     add("--users", nargs="+", type=int, metavar="N", help="other numbers of users")
     add("--call-seconds", type=float, metavar="S", help="another length of a call")
+    add("--patience", type=float, metavar="N", help="other call times after which a caller gives up")
     add("--many", type=int, metavar="N", help="another number of calls in the run without Locust; 0 to leave it out")
     add("--output", type=Path, metavar="FOLDER", help="where results.json and the report are")
     return parser
@@ -149,9 +150,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plan(arguments: argparse.Namespace) -> Plan:
     plan = QUICK if arguments.quick else FULL
-    pace = plan.pace
-    if arguments.call_seconds is not None:
-        pace = msgspec.structs.replace(pace, call_seconds=arguments.call_seconds)
+    asked = {"call_seconds": arguments.call_seconds, "patience": arguments.patience}
+    pace = msgspec.structs.replace(plan.pace, **{name: value for name, value in asked.items() if value is not None})
     return Plan(
         pace=pace,
         users=tuple(arguments.users or plan.users),

@@ -21,7 +21,7 @@ from benchmarks.concurrency.processes import sampled
 from benchmarks.load import request
 
 _CONNECTING = 256  # connections that are being made at the same time
-_PATIENCE = 2  # call times after which a connection or an answer is given up
+_PATIENCE = 20.0  # seconds beyond a call's own, after which a connection or an answer is given up
 _FAILURES: dict[type[Exception], str] = {
     ConnectionRefusedError: "TransportError('refused')",
     TimeoutError: "TransportError('timed out')",
@@ -43,7 +43,7 @@ def many(contender: Contender, number: int, call_seconds: float) -> Step:
         sampled(served.process) as memory,
     ):
         port = int(served.url.rpartition(":")[2])
-        calls = uvloop.run(_calls(port, sent, number, _PATIENCE * call_seconds))
+        calls = uvloop.run(_calls(port, sent, number, call_seconds + _PATIENCE))
         survived = served.process.poll() is None
     return Step(
         server=contender.key,
