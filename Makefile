@@ -1,6 +1,7 @@
 # make run    serve handlers/ on 127.0.0.1:8000
 # make test   format, lint, types, and all tests
 # make bench  calls per second against a plain Tornado handler
+# make compare  calls that block: other servers and the gateway side by side, with pictures; takes half an hour
 # make edge   nginx in front of workers, on free ports, as the present user, with a certificate for localhost
 
 PYTHON ?= python3
@@ -33,6 +34,11 @@ check: $(VENV)/test.stamp
 
 bench: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.calls
+
+compare: $(VENV)/test.stamp
+	@$(call need,nginx,nginx,the edge)
+	@$(call need,openssl,openssl,the edge)
+	$(BIN)/python -m benchmarks.concurrency
 
 edge: $(VENV)/run.stamp
 	@$(call need,nginx,nginx,the edge)
