@@ -176,6 +176,8 @@ SCHEMES: dict[str, Scheme] = {
     "jsonrpc+http": Scheme("jsonrpc_http", "JSONRPCOverHTTP", "http"),
     "jsonrpc+https": Scheme("jsonrpc_http", "JSONRPCOverHTTP", "http"),
     "jsonrpc+tcp": Scheme("jsonrpc_tcp", "JSONRPCOverTCP", None),
+    "grpc": Scheme("grpc.bridge", "GRPC", "grpc"),
+    "grpcs": Scheme("grpc.bridge", "GRPC", "grpc"),
 }
 
 

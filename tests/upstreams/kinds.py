@@ -1,5 +1,6 @@
 """The kinds of upstreams that the same tests run over. A new bridge adds a Kind here, and a program that serves it."""
 
+import gzip
 import sys
 
 from msgspec import Struct
@@ -14,6 +15,7 @@ class Kind(Struct, frozen=True, kw_only=True):
         url: its URL, with ``{port}``.
         command: what starts a real server with the methods of programs.py; the port comes behind it.
         options: further lines of its table.
+        named: the lines that make its methods known before it is reached.
         garbage: what a broken server may answer, whole: each is a BadUpstream.
         endless: the beginning of an answer, and what it goes on with for ever.
 
@@ -23,6 +25,7 @@ class Kind(Struct, frozen=True, kw_only=True):
     url: str
     command: tuple[str, ...]
     options: str = ""
+    named: str = f"methods = [{METHODS}]"
     garbage: tuple[bytes, ...]
     endless: tuple[bytes, bytes]
 
@@ -31,10 +34,38 @@ def program(name: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "tests.upstreams.programs", name)
 
 
+def module(name: str, *options: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", f"tests.upstreams.{name}", *options)
+
+
 def http(body: bytes, status: str = "200 OK", headers: bytes = b"Content-Type: text/plain\r\n") -> bytes:
     return b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n\r\n%b" % (status.encode(), headers, len(body), body)
 
 
+def http2(*frames: bytes) -> bytes:
+    """Begin a connection, and answer its first stream."""
+    return h2(4, 0, 0, b"") + b"".join(frames)
+
+
+def h2(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """Make a frame (RFC 9113, section 4.1)."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def h2_headers(*headers: tuple[bytes, bytes], end: bool = False) -> bytes:
+    """Make a HEADERS frame of literals that are not indexed (RFC 7541, section 6.2.2)."""
+    literals = (b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in headers)
+    return h2(1, 5 if end else 4, 1, b"".join(literals))
+
+
+def h2_message(data: bytes, compressed: int = 0) -> bytes:
+    return h2(0, 0, 1, bytes([compressed]) + len(data).to_bytes(4, "big") + data)
+
+
+_GRPC = h2_headers((b":status", b"200"), (b"content-type", b"application/grpc"))
+_GRPC_GZIP = h2_headers((b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-encoding", b"gzip"))
+_GRPC_OK = h2_headers((b"grpc-status", b"0"), end=True)
+_HTML = h2_headers((b":status", b"200"), (b"content-type", b"text/html"))
 _NO_HTTP = (
     b"SSH-2.0-OpenSSH_9.2\r\n",
     b"\0\xff" * 100 + b"\r\n\r\n",
@@ -79,6 +110,7 @@ KINDS = (
         url="jsonrpc+tcp://127.0.0.1:{port}",
         command=program("lines"),
         options=f"methods = [{METHODS}]",
+        named="",
         garbage=(b"SSH-2.0-OpenSSH_9.2\r\n", b"\0\xff\n", b'{"jsonrpc": "2.0"}\n', b"[]\n", b'"Traceback"\n'),
         endless=(b'{"jsonrpc": "2.0", "result": "', b"x" * 0x2000),
     ),
@@ -87,7 +119,34 @@ KINDS = (
         url="jsonrpc+tcp://127.0.0.1:{port}",
         command=program("netstrings"),
         options=f"methods = [{METHODS}]\nframing = 'netstring'",
+        named="",
         garbage=(b"SSH-2.0-OpenSSH_9.2\r\n", b"2:[];", b"02:[],", b"2:[],", b"9999999999:", b":"),
         endless=(b"999999999:", b"x" * 0x2000),
+    ),
+)
+
+
+# Kinds whose methods have types of their own, so that they have no echo of any value.
+TYPED = (
+    Kind(
+        name="grpc",
+        url="grpc://127.0.0.1:{port}",
+        command=module("grpc_programs"),
+        options="service = 'programs.Programs'",
+        named="proto = ['tests/upstreams/programs.proto']",
+        garbage=(
+            b"SSH-2.0-OpenSSH_9.2\r\n",
+            http(b"<html></html>"),
+            http2(b"\xff" * 100),
+            http2(_HTML, h2(0, 1, 1, b"<html>127.0.0.1 is broken</html>")),
+            http2(h2(1, 4, 1, b"\xff\xff\xff\xff\xff")),
+            http2(h2(3, 0, 1, b"\0\0\0\2")),
+            http2(_GRPC, h2(0, 1, 1, b"")),
+            http2(_GRPC, _GRPC_OK),
+            http2(_GRPC, h2_message(b"\xff\xff\xff"), _GRPC_OK),
+            http2(_GRPC, h2_message(b"x", compressed=1), _GRPC_OK),
+            http2(_GRPC_GZIP, h2_message(gzip.compress(b"\x08\x03"), compressed=1), _GRPC_OK),
+        ),
+        endless=(http2(_GRPC, h2(0, 0, 1, b"\0\x7f\xff\xff\xff")), h2(0, 0, 1, b"x" * 0x2000)),
     ),
 )

@@ -1,0 +1,1 @@
+"""Protocol buffers: types from files, and values both ways."""
