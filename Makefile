@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
 
-test: check
+test: check .venv-protobuf/test.stamp
 	@command -v curl >/dev/null || { command -v apt-get >/dev/null && apt-get install -y -qq curl; } || \
 		{ echo "The README's examples are tested with curl: install it, and try again"; exit 1; }
 	$(BIN)/coverage erase
@@ -39,5 +39,11 @@ $(VENV)/test.stamp: $(VENV)/run.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
+# Servers of protobuf's generic services are written on a protobuf that is too old to stand beside a new one.
+.venv-protobuf/test.stamp: tests/upstreams/requirements-protobuf.txt $(VENV)/bin/python
+	$(BIN)/python -m venv --clear .venv-protobuf
+	.venv-protobuf/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-protobuf build *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache

@@ -178,6 +178,7 @@ SCHEMES: dict[str, Scheme] = {
     "jsonrpc+tcp": Scheme("jsonrpc_tcp", "JSONRPCOverTCP", None),
     "grpc": Scheme("grpc.bridge", "GRPC", "grpc"),
     "grpcs": Scheme("grpc.bridge", "GRPC", "grpc"),
+    "protobuf": Scheme("protobuf.generic", "ProtobufGeneric", "protobuf"),
 }
 
 

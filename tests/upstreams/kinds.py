@@ -1,7 +1,9 @@
 """The kinds of upstreams that the same tests run over. A new bridge adds a Kind here, and a program that serves it."""
 
 import gzip
+import struct
 import sys
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -126,6 +128,31 @@ KINDS = (
 )
 
 
+def frame(message: bytes, index: int = 0, length: int | None = None) -> bytes:
+    """Make a frame of a generic service; add is method 0, and what answers it is method 1 of the client."""
+    return struct.pack("<IH", len(message) + 2 if length is None else length, index) + message
+
+
+_GENERIC_GARBAGE = (
+    b"SSH-2.0-OpenSSH_9.2\r\n",
+    frame(b"", length=1),
+    frame(b"\x08\x03", index=3),
+    frame(b"\x08\x03", index=99),
+)
+_CALLBACKS = """client_service = 'generic.Client'
+callbacks.add = 'added'
+callbacks.subtract = 'subtracted'
+callbacks.pause = 'paused'
+callbacks.mark = 'marked'
+callbacks.echo = 'echoed'
+oneway = ['forget']"""
+_OLD_PYTHON = str(Path(__file__).parents[2] / ".venv-protobuf" / "bin" / "python")  # make test builds it
+
+
+def generic_program(kind: str) -> tuple[str, ...]:
+    return (_OLD_PYTHON, "-m", "tests.upstreams.generic_programs", kind)
+
+
 # Kinds whose methods have types of their own, so that they have no echo of any value.
 TYPED = (
     Kind(
@@ -148,5 +175,23 @@ TYPED = (
             http2(_GRPC_GZIP, h2_message(gzip.compress(b"\x08\x03"), compressed=1), _GRPC_OK),
         ),
         endless=(http2(_GRPC, h2(0, 0, 1, b"\0\x7f\xff\xff\xff")), h2(0, 0, 1, b"x" * 0x2000)),
+    ),
+    Kind(
+        name="protobuf",
+        url="protobuf://127.0.0.1:{port}",
+        command=generic_program("frames"),
+        options="proto = ['tests/upstreams/generic.proto']\nservice = 'generic.Programs'\noneway = ['forget']",
+        named="",
+        garbage=(*_GENERIC_GARBAGE, frame(b"\xff\xff"), frame(b"")),
+        endless=(frame(b"", length=2**31), b"x" * 0x2000),
+    ),
+    Kind(
+        name="protobuf callbacks",
+        url="protobuf://127.0.0.1:{port}",
+        command=generic_program("callbacks"),
+        options=f"proto = ['tests/upstreams/generic.proto']\nservice = 'generic.Programs'\n{_CALLBACKS}",
+        named="",
+        garbage=(*_GENERIC_GARBAGE, frame(b"\xff\xff", index=1), frame(b"", index=1)),
+        endless=(frame(b"", length=2**31), b"x" * 0x2000),
     ),
 )
