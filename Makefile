@@ -18,7 +18,7 @@ need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
 
-test: check $(VENV)/thrift.stamp .venv-zerorpc/stamp
+test: check $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
 	@$(call need,curl,curl,what the README shows)
 	@$(call need,systemd-analyze,systemd,the systemd unit)
 	@$(call need,nginx,nginx,the edge)
@@ -71,5 +71,11 @@ $(VENV)/thrift.stamp: $(VENV)/test.stamp tests/upstreams/programs.thrift tests/u
 	.venv-zerorpc/bin/python -m pip install --quiet --disable-pip-version-check -r tests/upstreams/requirements-zerorpc.txt
 	@touch $@
 
+# Servers of protobuf's generic services are written on a protobuf that is too old to stand beside a new one.
+.venv-protobuf/stamp: $(VENV)/bin/python tests/upstreams/requirements-protobuf.txt
+	$(PYTHON) -m venv .venv-protobuf
+	.venv-protobuf/bin/python -m pip install --quiet --disable-pip-version-check -r tests/upstreams/requirements-protobuf.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .venv-zerorpc build *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-zerorpc .venv-protobuf build *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache

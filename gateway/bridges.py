@@ -91,7 +91,7 @@ class Bridge:
         """Add the methods that are known without asking.
 
         Raises:
-            RegistrationError: a name is taken or unusable.
+            RegistrationError: a name is taken or unusable, or a method cannot be served.
 
         """
         signatures = list(_configured(self.options)) or self._upstream.known()
@@ -157,6 +157,8 @@ class Bridge:
 
     def _add(self, signature: Signature, registry: Registry) -> None:
         if _fits(signature.name, self.options.expose) and not _fits(signature.name, self.options.hide):
+            if signature.refused:
+                raise RegistrationError(f"{signature.name} {signature.refused}; leave it out with hide")
             registry.add(self._method(signature))
             self.status.methods += 1
 
@@ -315,7 +317,7 @@ def _arranged(signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _unwrapped(signature: Signature, value: Any) -> Any:
-    return value if signature.only is None else value[signature.only[0]]
+    return value if signature.only is None else value.get(signature.only[0])
 
 
 def _reason(error: BaseException) -> str:

@@ -51,6 +51,8 @@ THIRD_PARTIES = {
     "prometheus_client": {"metrics"},
     "aiohttp": {"upstreams"},
     "thriftpy2": {"upstreams"},
+    "grpc": {"upstreams"},
+    "google": {"upstreams"},
 }
 FLOORS = (GROUND, MIDDLE, FLOW, WIRING)
 
@@ -119,7 +121,8 @@ def test_no_back_arrow_hides_behind_type_checking() -> None:
 
 
 def test_importing_the_gateway_loads_no_host() -> None:
-    code = f"import sys, gateway; sys.exit(bool({set(THIRD_PARTIES)} & set(sys.modules)))"
+    rim = {*THIRD_PARTIES, "google.protobuf"} - {"google"}  # a namespace, which others fill, too
+    code = f"import sys, gateway; sys.exit(bool({rim} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

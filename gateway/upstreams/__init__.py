@@ -71,6 +71,7 @@ class Signature(Struct, frozen=True, kw_only=True):
         result: the type hint of the result, before ``only`` is unwrapped.
         only: the one field of the result's message and its type hint. The result of the call is a dict then, and the
             gateway returns that field bare unless the option ``bare`` is off. None where there is no such field.
+        refused: why it cannot be served; the configuration has to hide it then.
 
     """
 
@@ -79,6 +80,7 @@ class Signature(Struct, frozen=True, kw_only=True):
     result: Any = Any
     doc: str = ""
     only: tuple[str, Any] | None = None
+    refused: str = ""
 
 
 class Invocation(Struct, kw_only=True):
@@ -177,6 +179,9 @@ SCHEMES: dict[str, Scheme] = {
     "thrift": Scheme("thrift.bridge", "Thrift", "thrift"),
     "zerorpc": Scheme("zerorpc.bridge", "ZeroRPC", None),
     "rpyc": Scheme("rpyc.bridge", "RPyC", None),
+    "grpc": Scheme("grpc.bridge", "GRPC", "grpc"),
+    "grpcs": Scheme("grpc.bridge", "GRPC", "grpc"),
+    "protobuf": Scheme("protobuf.generic", "ProtobufGeneric", "protobuf"),
 }
 
 

@@ -132,6 +132,7 @@ class Wires:
         self._to = port
         self._server = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
+        self._silent = threading.Event()
         self.port: int = self._server.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -152,6 +153,15 @@ class Wires:
                 wire.shutdown(socket.SHUT_RDWR)
             wire.close()
 
+    def hush(self) -> None:
+        """Let all connections stand, and pass nothing more on; new ones work."""
+        self._silent.set()
+        self._silent = threading.Event()
+
+    def __len__(self) -> int:
+        """Count the connections that were made since the last cut."""
+        return len(self._open) // 2
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
@@ -159,13 +169,14 @@ class Wires:
                 server = socket.create_connection(("127.0.0.1", self._to))
                 self._open += [client, server]
                 for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
+                    threading.Thread(target=_pass_on, args=(source, sink, self._silent), daemon=True).start()
 
 
-def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+def _pass_on(source: socket.socket, sink: socket.socket, silent: threading.Event) -> None:
     with suppress(OSError):
         while data := source.recv(65536):
-            sink.sendall(data)
+            if not silent.is_set():
+                sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
 
 

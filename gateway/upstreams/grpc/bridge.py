@@ -1,0 +1,230 @@
+"""Calls of gRPC methods.
+
+Types come from the server's own reflection, or from .proto files or a descriptor set, and then without asking it.
+A method's parameters are the fields of its request; a stream of requests is one parameter, an array. A stream of
+answers is collected: an array of at most ``most_messages`` and ``limits.max_reply`` bytes, for a caller is better told
+that it is too long than given a part of it. What streams both ways cannot be served.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from types import GenericAlias
+from typing import Any, ClassVar, Literal, Union
+
+import grpc
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from msgspec import Struct
+
+from gateway.faults import BadUpstream
+from gateway.limits import Limits
+from gateway.upstreams import Failures, Invocation, NoBridge, Parameter, Signature
+from gateway.upstreams.grpc.line import SHARE, Line, channel_options, connect
+from gateway.upstreams.grpc.options import GRPCOptions, read_tls
+from gateway.upstreams.grpc.reflection import ask
+from gateway.upstreams.grpc.status import Refused, told
+from gateway.upstreams.options import host_and_port
+from gateway.upstreams.pool import Pool
+from gateway.upstreams.protobuf.files import Schema, from_options
+from gateway.upstreams.protobuf.types import Types, declaration, neutral
+from gateway.upstreams.protobuf.values import Values
+from gateway.upstreams.remote import garbled, hung_up, unreachable
+
+_STREAM = "messages"  # the parameter of a method that takes a stream
+
+
+class _Method(Struct, frozen=True, kw_only=True):
+    """A method that can be called.
+
+    Attributes:
+        wrapped: the name of the request's field, where a request of a stream may be given without it.
+        unwrapped: the name of the answer's field, where an answer of a stream is returned without it.
+
+    """
+
+    path: str
+    request: Descriptor
+    response: type[Message]
+    takes_stream: bool
+    gives_stream: bool
+    wrapped: str | None
+    unwrapped: str | None
+
+
+class GRPC:
+    """Calls over HTTP/2, many on each connection."""
+
+    Options: ClassVar = GRPCOptions
+    takes: ClassVar[Literal["list", "dict", "either"]] = "dict"
+    failures: ClassVar[Failures] = {
+        Refused: told,
+        grpc.aio.BaseError: hung_up,  # of a channel that is closed
+        DecodeError: garbled,
+        OSError: unreachable,  # TimeoutError among them
+    }
+
+    def __init__(self, options: GRPCOptions, limits: Limits) -> None:
+        self._options = options
+        self._limits = limits
+        self._values = Values(limits.max_reply)
+        self._pool = Pool(self._connect, options.connections, SHARE)
+        self._closing: set[asyncio.Future[None]] = set()
+        self._methods: dict[str, _Method] = {}
+        self._known: list[Signature] | None = None
+        self._tls = read_tls(options) if options.is_tls else None
+        files = from_options(options)
+        if files is not None:
+            try:
+                self._known = list(self._read(Schema(files)))
+            except ValueError as error:
+                raise NoBridge(str(error)) from None
+
+    def known(self) -> list[Signature] | None:
+        """Return what the .proto files or the descriptor set have."""
+        return self._known
+
+    async def describe(self, deadline: float) -> list[Signature] | None:
+        """Ask by reflection; where the types are known, only connect."""
+        invocation = Invocation(method="", params={}, deadline=deadline, exchange_id="describe")
+        async with self._pool.lend() as line:
+            if self._known is not None:
+                return self._known
+            async with line.calling(invocation):
+                files = await ask(line.channel, self._options.service, invocation.time_left, self._limits)
+        if files is None:
+            raise BadUpstream("it has no server reflection: name its .proto files, or a descriptor_set")
+        try:
+            return list(self._read(Schema(files)))
+        except ValueError as error:
+            raise BadUpstream(f"what its reflection tells is incomplete: {error}") from None
+
+    async def call(self, invocation: Invocation) -> Any:
+        """Send the request or requests, and wait for the answer or all answers."""
+        method = self._methods[invocation.method]
+        request = self._request(method, neutral(invocation.params))
+        async with self._pool.lend() as line:
+            async with line.calling(invocation):
+                answer = await self._exchange(line, method, request, invocation)
+            try:
+                return self._answer(method, answer)
+            except (BadUpstream, DecodeError):
+                line.retire()
+                raise
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._pool.close()
+        await asyncio.gather(*self._closing)
+
+    def _read(self, schema: Schema) -> Iterator[Signature]:
+        """Make signatures and methods of the one service that is meant, or of all."""
+        types = Types()
+        service = self._options.service
+        for name in schema.services if service is None else (service,):
+            for described in schema.service(name).methods:
+                yield self._add(described.full_name if service is None else described.name, described, types, schema)
+
+    def _add(self, name: str, described: MethodDescriptor, types: Types, schema: Schema) -> Signature:
+        doc = schema.comment(described) or declaration(described)
+        if described.client_streaming and described.server_streaming:
+            return Signature(name=name, doc=doc, refused="streams both ways, which one call and one answer cannot")
+        request, response = described.input_type, described.output_type
+        only = types.only(response)
+        wrapped = types.only(request)
+        params = types.parameters(request)
+        if described.client_streaming:
+            each = types.message(request)
+            is_plain = wrapped is not None and request.fields[0].message_type is None
+            each = Union[each, wrapped[1]] if wrapped is not None and is_plain else each  # noqa: UP007 - made at run time
+            params = (Parameter(name=_STREAM, hint=GenericAlias(list, (each,))),)
+        result = types.result(response)
+        if described.server_streaming:
+            result = GenericAlias(list, (only[1] if only is not None and self._options.bare else result,))
+        self._methods[name] = _Method(
+            path=f"/{described.containing_service.full_name}/{described.name}",
+            request=request,
+            response=GetMessageClass(response),
+            takes_stream=described.client_streaming,
+            gives_stream=described.server_streaming,
+            wrapped=wrapped[0] if wrapped is not None else None,
+            unwrapped=only[0] if only is not None and self._options.bare else None,
+        )
+        return Signature(
+            name=name, params=params, result=result, doc=doc, only=None if described.server_streaming else only
+        )
+
+    def _request(self, method: _Method, params: dict[str, Any]) -> Any:
+        """Make the bytes of the request, or of each of a stream.
+
+        Raises:
+            InvalidParams: a value does not fit.
+
+        """
+        if not method.takes_stream:
+            return self._values.build(method.request, params).SerializeToString()
+        wrapped = method.wrapped
+        return [
+            self._values.build(
+                method.request,
+                each if type(each) is dict or wrapped is None else {wrapped: each},
+                f"params.{_STREAM}[{index}]",
+            ).SerializeToString()
+            for index, each in enumerate(params[_STREAM])
+        ]
+
+    async def _exchange(self, line: Line, method: _Method, request: Any, invocation: Invocation) -> Any:
+        options: dict[str, Any] = {"timeout": invocation.time_left, "metadata": self._metadata(invocation)}
+        channel = line.channel
+        if method.gives_stream:
+            call: Any = channel.unary_stream(method.path)(request, **options)
+            return await self._collected(call)
+        if method.takes_stream:
+            return await channel.stream_unary(method.path)(request, **options)
+        return await channel.unary_unary(method.path)(request, **options)
+
+    async def _collected(self, call: Any) -> list[bytes]:
+        answers: list[bytes] = []
+        size = 0
+        try:
+            async for answer in call:
+                size += len(answer)
+                if len(answers) == self._options.most_messages or size > self._limits.max_reply:
+                    raise BadUpstream(
+                        f"its stream has more than {self._options.most_messages} messages or"
+                        f" {self._limits.max_reply} bytes"
+                    )
+                answers.append(answer)
+        finally:
+            call.cancel()
+        return answers
+
+    def _answer(self, method: _Method, answer: Any) -> Any:
+        """Read the answer, or all answers of a stream.
+
+        Raises:
+            DecodeError: it is not what it should be.
+            BadUpstream: it is nothing, or too much.
+
+        """
+        if answer is None:
+            raise BadUpstream("it answers without a message")
+        if not method.gives_stream:
+            return self._values.plain(method.response.FromString(answer))
+        values = self._values.plain_all(method.response.FromString(each) for each in answer)
+        field = method.unwrapped
+        return values if field is None else [None if value is None else value.get(field) for value in values]
+
+    def _metadata(self, invocation: Invocation) -> tuple[tuple[str, str], ...]:
+        return (("x-request-id", invocation.exchange_id), *self._options.metadata.items())
+
+    async def _connect(self) -> Line:
+        return await connect(self._channel, self._closing, self._options.connect_timeout)
+
+    def _channel(self) -> grpc.aio.Channel:
+        host, port = host_and_port(self._options.url)
+        target = f"dns:///[{host}]:{port}" if ":" in host else f"dns:///{host}:{port}"
+        options = channel_options(self._limits, self._options.server_name)
+        if self._tls is None:
+            return grpc.aio.insecure_channel(target, options=options)
+        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(*self._tls), options=options)

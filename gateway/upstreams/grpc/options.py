@@ -1,0 +1,71 @@
+"""What stands in gateway.toml of a gRPC server, and the files that TLS needs."""
+
+import ssl
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta, field
+
+from gateway.upstreams import NoBridge
+from gateway.upstreams.options import host_and_port
+from gateway.upstreams.protobuf.files import ProtoOptions
+
+_TABLE = "a table of names in small letters and texts in ASCII"
+_Key: TypeAlias = Annotated[str, Meta(pattern=r"^(?!grpc-)[a-z0-9_.-]+(?<!-bin)$", description=_TABLE)]
+_Text: TypeAlias = Annotated[str, Meta(pattern=r"^[\x20-\x7e]*$", description=_TABLE)]
+
+
+class GRPCOptions(ProtoOptions, frozen=True, kw_only=True):
+    """How the server is reached, and what it is told with each call."""
+
+    metadata: Annotated[
+        dict[_Key, _Text],
+        Meta(description="Metadata of each call, like authorization."),
+    ] = field(default_factory=dict)
+    ca: Annotated[
+        str | None, Meta(description="A file of certificates; the servers signed by them are trusted, and no others.")
+    ] = None
+    cert: Annotated[str | None, Meta(description="A file with our certificate.")] = None
+    key: Annotated[str | None, Meta(description="A file with the key of our certificate.")] = None
+    server_name: Annotated[
+        str | None, Meta(description="The name in the server's certificate, if it is not the one in the url.")
+    ] = None
+    most_messages: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Messages of a stream that are collected; a longer one is a fault.")
+    ] = 1000
+
+    def __post_init__(self) -> None:
+        """Check the URL, and what belongs to TLS."""
+        super().__post_init__()
+        host_and_port(self.url)
+        if not self.is_tls and (self.ca or self.cert or self.key or self.server_name):
+            raise ValueError("ca, cert, key and server_name are for a url with grpcs")
+        if bool(self.cert) != bool(self.key):
+            raise ValueError("cert and key belong together")
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.url.lower().startswith("grpcs:")
+
+
+def read_tls(options: GRPCOptions) -> tuple[bytes | None, bytes | None, bytes | None]:
+    """Read the certificates that we trust, our key, and our certificate.
+
+    Raises:
+        NoBridge: they cannot be read, or are none; grpc itself says so only when it connects, and not which.
+
+    """
+    try:
+        context = ssl.create_default_context(cafile=options.ca)
+        if options.cert is not None:
+            context.load_cert_chain(options.cert, options.key)
+        ca, key, cert = (_contents(file) for file in (options.ca, options.key, options.cert))
+    except (OSError, ssl.SSLError) as error:
+        named = ", ".join(file for file in (options.ca, options.cert, options.key) if file is not None)
+        raise NoBridge(f"the certificates in {named} cannot be read: {error.strerror or error}") from None
+    return ca, key, cert
+
+
+def _contents(file: str | None) -> bytes | None:
+    return None if file is None else Path(file).read_bytes()

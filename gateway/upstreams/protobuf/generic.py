@@ -1,0 +1,279 @@
+"""The bridge to protobuf's generic services (``py_generic_services``), from the .proto alone.
+
+The wire has no ids: an answer is known by the index of its method, and by its place. So a connection has one call at a
+time, and whatever leaves a doubt (a deadline, a caller who has gone, an answer that nobody waits for) ends it. An
+answer comes as a frame with the index of the method that was called; or as a call back, with the index of a method of
+the client's own service, whose request is the answer. What else the server calls on the client is passed over.
+"""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from msgspec import Meta, Struct, field
+
+from gateway.faults import BadUpstream
+from gateway.framing import Misframed, TooLong
+from gateway.limits import Limits
+from gateway.upstreams import Failures, Invocation, NoBridge, Signature
+from gateway.upstreams.options import host_and_port
+from gateway.upstreams.pool import Pool
+from gateway.upstreams.protobuf.files import ProtoOptions, Schema, from_options
+from gateway.upstreams.protobuf.frames import MOST_METHODS, MethodFrames
+from gateway.upstreams.protobuf.types import Types, declaration, neutral
+from gateway.upstreams.protobuf.values import Values
+from gateway.upstreams.remote import garbled, hung_up, unreachable
+
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it; it holds until the next acknowledgement
+
+
+class GenericOptions(ProtoOptions, frozen=True, kw_only=True):
+    """How the server answers."""
+
+    client_service: Annotated[
+        str | None, Meta(description="The full name of the service whose methods the server calls to answer.")
+    ] = None
+    callbacks: Annotated[
+        dict[str, str], Meta(description="Which method of the client's service answers a call: method = answer.")
+    ] = field(default_factory=dict)
+    oneway: Annotated[tuple[str, ...], Meta(description="The methods that are not answered.")] = ()
+    length_includes_itself: Annotated[
+        bool, Meta(description="The length before a message counts its own four bytes, too.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        """Check the URL, and what belongs together."""
+        super().__post_init__()
+        host_and_port(self.url)
+        if not self.proto and self.descriptor_set is None:
+            raise ValueError("the types come from proto, or from a descriptor_set: name the files")
+        if bool(self.client_service) != bool(self.callbacks):
+            raise ValueError("client_service and callbacks belong together")
+
+
+class _Method(Struct, frozen=True, kw_only=True):
+    """A method that can be called; ``answer`` is the index and the type of what answers it, None where nothing does."""
+
+    index: int
+    request: Descriptor
+    answer: tuple[int, type[Message]] | None
+
+
+class ProtobufGeneric:
+    """Calls as frames, one at a time on each connection."""
+
+    Options: ClassVar = GenericOptions
+    takes: ClassVar[Literal["list", "dict", "either"]] = "dict"
+    failures: ClassVar[Failures] = {
+        OSError: unreachable,
+        ConnectionRefusedError: unreachable,
+        ConnectionError: hung_up,
+        EOFError: hung_up,
+        DecodeError: garbled,
+    }
+
+    def __init__(self, options: GenericOptions, limits: Limits) -> None:
+        self._options = options
+        self._limits = limits
+        self._values = Values(limits.max_reply)
+        self._pool = Pool(self._connect, options.connections)
+        self._methods: dict[str, _Method] = {}
+        self._passed: frozenset[int] = frozenset()
+        try:
+            self._known = list(self._read(Schema(from_options(options) or ())))
+        except ValueError as error:
+            raise NoBridge(str(error)) from None
+
+    def known(self) -> list[Signature] | None:
+        """Return what the .proto files or the descriptor set have."""
+        return self._known
+
+    async def describe(self, _: float) -> list[Signature] | None:
+        """Connect; the protocol has no way to ask."""
+        async with self._pool.lend():
+            return self._known
+
+    async def call(self, invocation: Invocation) -> Any:
+        """Send a frame, and wait for the one that answers it."""
+        method = self._methods[invocation.method]
+        request = self._values.build(method.request, neutral(invocation.params)).SerializeToString()
+        async with self._pool.lend() as connection:
+            if method.answer is None:
+                return await connection.send(invocation, method.index, request)
+            index, kind = method.answer
+            answer = await connection.call(invocation, method.index, request, index)
+            return self._values.plain(kind.FromString(answer))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._pool.close()
+
+    def _read(self, schema: Schema) -> Iterator[Signature]:
+        """Make signatures and methods of the service, and find out what the server may send."""
+        options = self._options
+        service = schema.service(options.service or self._only_service(schema))
+        client = schema.service(options.client_service) if options.client_service else None
+        if len(service.methods) > MOST_METHODS:
+            raise NoBridge(f"{service.full_name} has more methods than an index can count")
+        self._check_names(service, client)
+        if client is not None:
+            answers = options.callbacks.values()
+            self._passed = frozenset(method.index for method in client.methods if method.name not in answers)
+        types = Types()
+        for method in service.methods:
+            yield self._add(method, client, types, schema)
+
+    def _only_service(self, schema: Schema) -> str:
+        names = sorted(set(schema.services) - {self._options.client_service})
+        if len(names) != 1:
+            raise NoBridge(f"service names the one that is called: {', '.join(names) or 'there is none'}")
+        return names[0]
+
+    def _check_names(self, service: ServiceDescriptor, client: ServiceDescriptor | None) -> None:
+        options = self._options
+        for option, names, where in (
+            ("oneway", options.oneway, service),
+            ("callbacks", options.callbacks, service),
+            ("callbacks", options.callbacks.values(), client),
+        ):
+            unknown = [name for name in names if where is not None and name not in where.methods_by_name]
+            if unknown and where is not None:
+                raise NoBridge(f"{option}: {where.full_name} has no method {unknown[0]}")
+        both = set(options.oneway) & set(options.callbacks)
+        if both:
+            raise NoBridge(f"{min(both)} is oneway, and callbacks names its answer: it can be one only")
+
+    def _add(
+        self, described: MethodDescriptor, client: ServiceDescriptor | None, types: Types, schema: Schema
+    ) -> Signature:
+        options = self._options
+        name = described.name
+        doc = schema.comment(described) or declaration(described)
+        answer = described.output_type
+        index = described.index
+        if client is not None and name in options.callbacks:
+            back = client.methods_by_name[options.callbacks[name]]
+            answer, index = back.input_type, back.index
+        elif client is not None and name not in options.oneway:
+            return Signature(name=name, doc=doc, refused="has no answer: neither callbacks nor oneway names it")
+        is_answered = name not in options.oneway
+        self._methods[name] = _Method(
+            index=described.index,
+            request=described.input_type,
+            answer=(index, GetMessageClass(answer)) if is_answered else None,
+        )
+        return Signature(
+            name=name,
+            params=types.parameters(described.input_type),
+            result=types.result(answer) if is_answered else type(None),
+            doc=doc,
+            only=types.only(answer) if is_answered else None,
+        )
+
+    async def _connect(self) -> "_Connection":
+        frames = MethodFrames(self._limits.max_reply, length_includes_itself=self._options.length_includes_itself)
+        async with asyncio.timeout(self._options.connect_timeout):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: _Connection(frames, self._passed), *host_and_port(self._options.url)
+            )
+        return connection
+
+
+class _Connection(asyncio.Protocol):
+    """A connection, and the answer that is waited for on it; ``passed`` are the indexes that are no answer."""
+
+    def __init__(self, frames: MethodFrames, passed: frozenset[int]) -> None:
+        self._frames = frames
+        self._passed = passed
+        self._awaited: tuple[int, asyncio.Future[bytes]] | None = None
+        self._error: Exception | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._transport: asyncio.Transport
+
+    async def call(self, invocation: Invocation, index: int, message: bytes, answer: int) -> bytes:
+        """Send a message, and wait for the one that answers it."""
+        waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._awaited = (answer, waiting)
+        self._write(invocation, index, message)
+        try:
+            received = await waiting
+        finally:
+            self._awaited = None
+        invocation.sent = "yes"
+        return received
+
+    async def send(self, invocation: Invocation, index: int, message: bytes) -> None:
+        """Send a message that has no answer, and wait until it is on its way."""
+        self._write(invocation, index, message)
+        await self._writable.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _write(self, invocation: Invocation, index: int, message: bytes) -> None:
+        if not self.usable():
+            raise self._error or EOFError()
+        invocation.sent = "maybe"
+        self._transport.write(self._frames.frame(index, message))
+
+    def usable(self) -> bool:
+        """Tell whether a new call can be sent."""
+        return self._error is None and not self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close at once; what is unsent is never sent."""
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport (called by the event loop)."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's has the same methods, but another class
+        self._transport.set_write_buffer_limits(0)  # so that ``send`` knows when nothing is left
+        self._acknowledge()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the server sends (called by the event loop)."""
+        self._acknowledge()
+        try:
+            for index, message in self._frames.feed(data):
+                self._receive(index, message)
+        except TooLong:
+            self._fail(BadUpstream("its answer has more bytes than are taken"))
+        except Misframed:
+            self._fail(BadUpstream("what it sends is no frame"))
+        except BadUpstream as fault:
+            self._fail(fault)
+
+    def _acknowledge(self) -> None:
+        """Have the kernel acknowledge at once: a server that writes twice to answer waits 40 ms for it otherwise."""
+        if _QUICKACK is not None and not self._transport.is_closing():
+            self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+    def _receive(self, index: int, message: bytes) -> None:
+        awaited = self._awaited
+        if awaited is not None and index == awaited[0] and not awaited[1].done():
+            awaited[1].set_result(message)
+        elif index not in self._passed:
+            raise BadUpstream(f"it sends an answer that nobody waits for, or that is none: index {index}")
+
+    def pause_writing(self) -> None:
+        """Let ``send`` wait (called by the event loop)."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Let ``send`` return (called by the event loop)."""
+        self._writable.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail the call that waits (called by the event loop)."""
+        self._fail(error or EOFError())
+
+    def _fail(self, error: Exception) -> None:
+        self._error = self._error or error
+        self._writable.set()
+        self._transport.abort()
+        if self._awaited is not None and not self._awaited[1].done():
+            self._awaited[1].set_exception(self._error)

@@ -1,0 +1,166 @@
+"""gRPC servers to stand behind a gateway: python -m tests.upstreams.grpc_programs [OPTION]... PORT.
+
+The service of programs.proto, written as grpcio's users write theirs. Options: --silent is without reflection;
+--reflection v1 has its newer version only, other words a broken one; --cert FILE --key FILE --ca FILE
+serve TLS, and ask for the client's certificate.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.reflection_pb2 import (
+    FileDescriptorResponse,
+    ServerReflectionRequest,
+    ServerReflectionResponse,
+)
+
+from tests.upstreams import programs
+
+protos, services = grpc.protos_and_services("tests/upstreams/programs.proto")
+
+
+class Programs(services.ProgramsServicer):  # type: ignore[misc, name-defined]
+    def add(self, request: Any, context: Any) -> Any:
+        return protos.Whole(value=request.a + request.b)
+
+    def subtract(self, request: Any, context: Any) -> Any:
+        return protos.Whole(value=request.a - request.b)
+
+    def divide(self, request: Any, context: Any) -> Any:
+        return protos.Whole(value=request.a // request.b)
+
+    def pause(self, request: Any, context: Any) -> Any:
+        return protos.Real(value=programs.pause(request.value))
+
+    def mark(self, request: Any, context: Any) -> Any:
+        return protos.Whole(value=programs.mark(request.path, request.seconds))
+
+
+class Values(services.ValuesServicer):  # type: ignore[misc, name-defined]
+    def Echo(self, request: Any, context: Any) -> Any:  # noqa: N802 - as in the .proto
+        return request
+
+    Moment = Nothing = Anything = Echo
+
+    def Perhaps(self, request: Any, context: Any) -> Any:  # noqa: N802 - likewise
+        return protos.Perhaps_(leaf=request.leaf if request.HasField("leaf") else None)
+
+
+class Streams(services.StreamsServicer):  # type: ignore[misc, name-defined]
+    def Count(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - likewise
+        yield from (protos.Whole(value=number) for number in range(request.value))
+
+    def Pairs(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - likewise
+        yield from (protos.Two(a=number, b=-number) for number in range(request.value))
+
+    def Sum(self, requests: Any, context: Any) -> Any:  # noqa: N802 - likewise
+        return protos.Whole(value=sum(request.value for request in requests))
+
+    def Join(self, requests: Any, context: Any) -> Any:  # noqa: N802 - likewise
+        pairs = list(requests)
+        return protos.Two(a=sum(pair.a for pair in pairs), b=sum(pair.b for pair in pairs))
+
+    def Forever(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - likewise
+        """Send without an end, and note when nobody listens any more."""
+        context.add_callback(lambda: Path(request.path).write_text("ended"))
+        number = 0
+        while context.is_active():
+            yield protos.Whole(value=number)
+            number += 1
+            time.sleep(request.seconds)
+
+    def Fill(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - likewise
+        yield from (protos.Text(text="x" * 10_000) for _ in range(request.value))
+
+
+class Failing(services.FailingServicer):  # type: ignore[misc, name-defined]
+    def End(self, request: Any, context: Any) -> Any:  # noqa: N802 - likewise
+        code = next(code for code in grpc.StatusCode if code.value[0] == request.code)
+        context.abort(code, request.details)
+
+    def Crash(self, request: Any, context: Any) -> Any:  # noqa: N802 - likewise
+        raise ZeroDivisionError(request.text)
+
+    def Large(self, request: Any, context: Any) -> Any:  # noqa: N802 - likewise
+        return protos.Text(text="x" * request.value)
+
+    def Told(self, request: Any, context: Any) -> Any:  # noqa: N802 - likewise
+        """Return the metadata and the time left."""
+        told = dict(context.invocation_metadata())
+        left = context.time_remaining()
+        return protos.Text(text=f"{told[request.text]} {left is not None and left < 60}")
+
+
+def odd_reflection(kind: str, names: list[str]) -> Any:
+    """Make a reflection service of version 1: a good one, or one that says something else."""
+    half = FileDescriptorProto(name="half.proto", dependency=["nowhere.proto"]).SerializeToString()
+    said = {
+        "nonsense": [b"\xff"],
+        "nothing": [],
+        "no file": [answer(file_descriptor_proto=[b"\xff"])],
+        "half": [answer(file_descriptor_proto=[half])],
+    }
+
+    def talk(requests: Any, context: Any) -> Any:
+        next(requests)
+        yield from said[kind]
+
+    genuine = reflection.ReflectionServicer(names)
+    handler = (
+        grpc.stream_stream_rpc_method_handler(
+            genuine.ServerReflectionInfo,
+            request_deserializer=ServerReflectionRequest.FromString,
+            response_serializer=ServerReflectionResponse.SerializeToString,
+        )
+        if kind == "v1"
+        else grpc.stream_stream_rpc_method_handler(talk)
+    )
+    return grpc.method_handlers_generic_handler(
+        "grpc.reflection.v1.ServerReflection", {"ServerReflectionInfo": handler}
+    )
+
+
+def answer(**files: Any) -> bytes:
+    return ServerReflectionResponse(file_descriptor_response=FileDescriptorResponse(**files)).SerializeToString()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--silent", action="store_true")
+    parser.add_argument("--reflection")
+    for file in ("--cert", "--key", "--ca"):
+        parser.add_argument(file, type=Path)
+    parser.add_argument("port", type=int)
+    chosen = parser.parse_args()
+    server = grpc.server(futures.ThreadPoolExecutor(64))
+    names = [f"programs.{name}" for name in ("Programs", "Values", "Streams", "Failing")]
+    services.add_ProgramsServicer_to_server(Programs(), server)
+    services.add_ValuesServicer_to_server(Values(), server)
+    services.add_StreamsServicer_to_server(Streams(), server)
+    services.add_FailingServicer_to_server(Failing(), server)
+    if chosen.reflection:
+        server.add_generic_rpc_handlers((odd_reflection(chosen.reflection, names),))
+    elif not chosen.silent:
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
+    if chosen.cert:
+        credentials = grpc.ssl_server_credentials(
+            [(chosen.key.read_bytes(), chosen.cert.read_bytes())],
+            root_certificates=chosen.ca.read_bytes(),
+            require_client_auth=True,
+        )
+        server.add_secure_port(f"127.0.0.1:{chosen.port}", credentials)
+    else:
+        server.add_insecure_port(f"127.0.0.1:{chosen.port}")
+    server.start()
+    server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    main()

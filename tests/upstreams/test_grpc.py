@@ -1,0 +1,621 @@
+"""gRPC services behind the gateway: the genuine library's servers, called over both protocols.
+
+What every kind of upstream has in common, trouble above all, stands in test_trouble.py.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import Fault, ServerProxy
+
+import grpc
+import pytest
+import trustme
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.timestamp_pb2 import Timestamp
+from msgspec.structs import replace
+
+from gateway import Registry
+from gateway.faults import BadUpstream
+from gateway.faults import Fault as AnyFault
+from gateway.upstreams import NoBridge
+from gateway.upstreams.grpc.bridge import GRPC as GRPCBridge  # noqa: N811 - a class, not a constant
+from gateway.upstreams.grpc.status import STATUSES, Refused, told
+from gateway.upstreams.protobuf.files import ProtoOptions, from_options
+from gateway.upstreams.protobuf.values import Values
+from tests.conftest import Logged
+from tests.serving import Server, serving
+from tests.upstreams.kinds import TYPED, Kind, module
+from tests.upstreams.running import ROOT, Program, Wires, bridged, until
+from tests.wire import post
+
+GRPC = next(kind for kind in TYPED if kind.name == "grpc")
+PROTO = "proto = ['tests/upstreams/programs.proto']"
+CALCULATOR = "proto = ['tests/upstreams/calculator.proto']"
+
+
+def all_services(*options: str) -> Kind:
+    """Return the kind without the option of one service."""
+    return replace(GRPC, options="", command=(*GRPC.command, *options))
+
+
+def proxy(url: str) -> Any:
+    return ServerProxy(url, allow_none=True, use_builtin_types=True)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with Program(GRPC) as program:
+        yield program.port
+
+
+def service(name: str) -> Kind:
+    return replace(GRPC, options=f"service = 'programs.{name}'\n{PROTO}\nhide = ['Chat']")
+
+
+# ---- the articles' programs ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["xmlrpc", "jsonrpc"])
+def test_the_calculator_and_the_square_root(protocol: str, tmp_path: Path) -> None:
+    kind = replace(GRPC, command=module("grpc_calculator", "all"), options=f"{CALCULATOR}\nprefix = ''")
+    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
+        calls = [("Add", 10, 5), ("Subtract", 10, 5), ("Multiply", 7, 3), ("Divide", 7, 3)]
+        expected = [15, 5, 21, 7 / 3]
+        if protocol == "xmlrpc":
+            with proxy(up.server.url) as server:
+                results = [getattr(server.Calculator, name)(a, b) for name, a, b in calls]
+                assert (results, server.Calculate.Square(49)) == (expected, 7.0)
+                with pytest.raises(Fault) as raised:
+                    server.Calculator.Divide(7, 0)
+                assert (raised.value.faultCode, raised.value.faultString) == (-32000, "division by zero")
+        else:
+            results = [called(up.server, f"Calculator.{name}", a=a, b=b) for name, a, b in calls]
+            assert (results, called(up.server, "Calculate.Square", value=49)) == (expected, 7.0)
+
+
+def called(server: Server, method: str, *args: Any, **kwargs: Any) -> Any:
+    """Call a method by its whole name over JSON-RPC."""
+    call = {"jsonrpc": "2.0", "method": method, "params": kwargs or list(args), "id": 1}
+    return json.loads(post(server.port, json.dumps(call).encode()).body)["result"]
+
+
+def test_two_nodes_and_one_client(tmp_path: Path) -> None:
+    """``add`` goes to node 1, ``subtract`` to node 2; neither can do the other's."""
+    adder = replace(GRPC, command=module("grpc_calculator", "adder"))
+    subtracter = replace(GRPC, command=module("grpc_calculator", "subtracter"))
+    with Program(adder) as one, Program(subtracter) as two:
+        file = tmp_path / "nodes.toml"
+        table = (
+            "[upstreams.{}]\nurl = 'grpc://127.0.0.1:{}'\n{}\nservice = 'Calculator'\nprefix = ''\nexpose = ['{}']\n"
+        )
+        file.write_text(
+            table.format("node1", one.port, CALCULATOR, "Add")
+            + "rename = { Add = 'add' }\n"
+            + table.format("node2", two.port, CALCULATOR, "Subtract")
+            + "rename = { Subtract = 'subtract' }\n"
+        )
+        with serving(Registry(), None, file) as server:
+            with proxy(server.url) as client:
+                assert (client.add(10, 5), client.subtract(10, 5)) == (15, 5)
+                assert {"add", "subtract"} <= set(client.system.listMethods())
+            assert (called(server, "add", 10, 5), called(server, "subtract", a=10, b=5)) == (15, 5)
+
+
+# ---- what is told of methods -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["reflection", "proto", "descriptor set"])
+def test_names_types_and_texts_come_from_each_source(source: str, port: int, tmp_path: Path) -> None:
+    descriptors = tmp_path / "programs.pb"
+    protoc = (sys.executable, "-m", "grpc_tools.protoc", "-Itests/upstreams", "--include_imports")
+    subprocess.run([*protoc, f"--descriptor_set_out={descriptors}", "programs.proto"], cwd=ROOT, check=True)
+    named = {"reflection": "", "proto": PROTO, "descriptor set": f"descriptor_set = '{descriptors}'"}[source]
+    kind = replace(GRPC, options=f"{named}\nhide = ['*.Chat']")
+    with bridged(kind, port, tmp_path) as up:
+        until(lambda: up.offers("programs.Programs.add"))
+        with proxy(up.server.url) as server:
+            assert server.up.programs.Programs.add(3, 4) == 7
+            help_ = server.system.methodHelp("up.programs.Programs.add")
+            declared = "rpc programs.Programs.add(programs.Two) returns (programs.Whole)"
+            assert help_ == ("Add two ints.\n\nThey may be negative." if source == "proto" else declared)
+            signatures = server.system.methodSignature("up.programs.Programs.add")
+            assert signatures == [["int"], ["int", "int"], ["int", "int", "int"]]
+            assert server.system.methodSignature("up.programs.Streams.Sum") == [["int", "array"]]
+            assert server.system.methodSignature("up.programs.Streams.Count") == [["array"], ["array", "int"]]
+            names = set(server.system.listMethods())
+            assert "up.programs.Failing.End" in names
+            assert not {name for name in names if "reflection" in name or "Chat" in name}
+            described = {method["name"]: method for method in server.rpc.discover()["methods"]}
+        add = described["up.programs.Programs.add"]
+        bounds = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
+        assert add["params"][0] == {"name": "a", "required": False, "schema": {"anyOf": [bounds, {"type": "null"}]}}
+
+
+def test_a_stream_both_ways_is_refused_at_the_start_or_left_out(port: int, tmp_path: Path, logged: Logged) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "gateway.toml").write_text(
+        f"[server]\nmodules = []\n[upstreams.up]\nurl = 'grpc://127.0.0.1:{port}'\n"
+        f"proto = ['{ROOT}/tests/upstreams/programs.proto']\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "gateway", "check"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "gateway: upstreams.up: programs.Streams.Chat streams both ways, which one call and one answer cannot; leave it"
+        " out with hide\n",
+    )
+    with bridged(all_services(), port, tmp_path) as up:
+        until(lambda: up.offers("programs.Streams.Sum"))
+        assert not up.offers("programs.Streams.Chat")
+    assert len(logged.take("programs.Streams.Chat streams both ways")) == 1
+
+
+def test_a_server_without_reflection_says_so_until_its_types_are_named(tmp_path: Path, logged: Logged) -> None:
+    kind = all_services("--silent")
+    with Program(kind) as program:
+        with bridged(kind, program.port, tmp_path) as up:
+            until(lambda: "server reflection" in up.bridge.status.error)
+            assert up.fault("programs.Programs.add", 1, 2) == (-32002, "no")
+        with bridged(kind, program.port, tmp_path, f"{PROTO}\nhide = ['*Chat']") as up:
+            assert up.call("programs.Programs.add", 1, 2) == 3
+    assert logged.take("name its .proto files")
+
+
+def test_a_service_that_is_not_there_is_told_with_those_that_are(port: int, tmp_path: Path, logged: Logged) -> None:
+    kind = replace(GRPC, options="service = 'programs.Program'")
+    with bridged(kind, port, tmp_path) as up:
+        until(lambda: "there is no service programs.Program" in up.bridge.status.error)
+    assert logged.take("there is no service")
+
+
+def test_reflection_of_version_1(tmp_path: Path) -> None:
+    kind = replace(GRPC, command=(*GRPC.command, "--reflection", "v1"))
+    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
+        until(lambda: up.offers("add"))
+        assert up.call("add", 1, 2) == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("nonsense", "its reflection answers nonsense"),
+        ("nothing", "its reflection ends without an answer"),
+        ("no file", "its reflection has a file that is no description"),
+        ("half", "what its reflection tells is incomplete: nowhere.proto is missing, which half.proto imports"),
+    ],
+)
+def test_reflection_that_is_broken(said: str, error: str, tmp_path: Path, logged: Logged) -> None:
+    kind = replace(GRPC, command=(*GRPC.command, "--reflection", said))
+    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
+        until(lambda: error in up.bridge.status.error)
+        assert up.fault("add", 1, 2) == (-32002, "no")
+    assert logged.take(error)
+
+
+# ---- values ----------------------------------------------------------------------------------------------------------
+
+SAME: dict[str, Any] = {
+    "f_double": [0.1, -1e300, 5e-324],
+    "f_float": [0.1, 1.5, -3.4e38, 1022.70557],
+    "f_int32": [2**31 - 1, -(2**31)],
+    "f_int64": [2**63 - 1, -(2**63), 2**53 + 1],
+    "f_uint32": [2**32 - 1],
+    "f_uint64": [2**64 - 1],
+    "f_sint32": [-(2**31)],
+    "f_sint64": [2**53 + 1, -(2**63)],
+    "f_fixed32": [2**32 - 1],
+    "f_fixed64": [2**64 - 1],
+    "f_sfixed32": [-(2**31)],
+    "f_sfixed64": [2**63 - 1],
+    "f_bool": [True],
+    "f_string": ["ünï\U0001f600", "\0\x01", "a" * 10_000],
+    "f_enum": ["GREEN", "VERT", 7],
+    "maybe": [0, -5],
+    "leaf": [{"name": "x", "raw": "AP8="}],
+    "ints": [[2**53 + 1, -1, 0]],
+    "leaves": [[{"name": "", "raw": ""}, {"name": "y", "raw": ""}]],
+    "by_name": [{"a": {"name": "x", "raw": ""}, "": {"name": "", "raw": ""}}],
+    "by_number": [{"-7": 1.5, "0": 2.0}],
+    "by_truth": [{"true": "yes", "false": "no"}],
+    "text": ["", "one"],
+    "number": [0, 5],
+    "at": ["2026-11-20T12:30:01.000123Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"],
+    "lasting": [0.0, -1.5, 0.000000001, 315_576_000_000.0],
+    "struct": [{"a": None, "b": [1, 2.5, "x", {"c": False}], "": {}, "d": 2**53}],
+    "any": [True, "x", 1.5, [], {}, [[None]]],
+    "list": [[], [1, "a", None]],
+    "wrapped": [0, 2**53 + 1],
+    "wrapped_bytes": ["", "AP8="],
+    "empty": [{}],
+    "moments": [["2026-11-20T12:30:01Z"]],
+    "colors": [["RED", "GREEN"]],
+    "when": [{"18446744073709551615": "2026-11-20T12:30:01Z"}],
+    "values": [[None, 1, [None], {"a": None}]],
+    "class": [True],
+    "floats": [[0.1, 0.2]],
+}
+
+
+def said(value: Any) -> str:
+    """Write a value so that 1 and 1.0 differ; a map has no order."""
+    return json.dumps(value, sort_keys=True)
+
+
+@pytest.mark.parametrize("field", SAME)
+def test_every_type_comes_back_as_it_was_over_json(field: str, port: int, tmp_path: Path) -> None:
+    with bridged(service("Values"), port, tmp_path) as up:
+        for value in SAME[field]:
+            assert said(up.call("Echo", **{field: value})[field]) == said(value)
+
+
+def test_what_xml_has_beyond_json_comes_back_as_it_was(port: int, tmp_path: Path) -> None:
+    moment = datetime(2026, 11, 20, 12, 30, 1)
+    with bridged(service("Values"), port, tmp_path) as up, proxy(up.server.url) as server:
+        assert server.up.Echo(*[None] * 14, b"\0\xff")["f_bytes"] == b"\0\xff"
+        assert server.up.Moment(moment) == moment
+        assert server.up.Nothing() is None
+        value: Any
+        for value in (None, True, 5, 1.5, "x", [1, None], {"a": {}}):
+            assert server.up.Anything(value) == value
+        with pytest.raises(Fault) as raised:
+            server.up.Anything([b"x"])
+        assert raised.value.faultString == "Invalid params: params.value[0]: google.protobuf.Value holds no bytes"
+        with pytest.raises(Fault) as raised:
+            server.up.Echo(*[None] * 14, "eHg=")  # a string is no base64 where there are bytes
+        assert raised.value.faultString == "Invalid params: params[14]: expected bytes | null, got str"
+
+
+def test_an_int_is_taken_where_there_is_a_float(port: int, tmp_path: Path) -> None:
+    with bridged(service("Values"), port, tmp_path) as up:
+        got = up.call("Echo", f_double=-(2**53), f_float=-(2**24), lasting=3)
+        assert said([got["f_double"], got["f_float"], got["lasting"]]) == "[-9007199254740992.0, -16777216.0, 3.0]"
+        assert up.call("Echo", f_double=10**22)["f_double"] == 1e22
+
+
+def test_a_moment_of_another_zone_comes_back_in_utc(port: int, tmp_path: Path) -> None:
+    with bridged(service("Values"), port, tmp_path) as up:
+        assert up.call("Moment", "2026-11-20T12:30:01+02:00") == "2026-11-20T10:30:01Z"
+        assert up.call("Moment") == "1970-01-01T00:00:00Z"
+
+
+def test_what_is_absent_and_what_is_not(port: int, tmp_path: Path) -> None:
+    with bridged(service("Values"), port, tmp_path) as up:
+        got = up.call("Echo")
+        assert (got["f_double"], got["f_string"], got["f_bytes"], got["f_enum"]) == (0.0, "", "", "RED")
+        assert (got["ints"], got["by_name"]) == ([], {})
+        unset = {"maybe", "leaf", "text", "number", "at", "struct", "any", "wrapped", "empty", "tree"}
+        assert not unset & got.keys()
+        assert up.call("Echo", maybe=None, leaf=None, f_int32=None, ints=None) == got
+        assert up.call("Echo", any=None)["any"] is None  # a Value can hold it
+        assert up.call("Perhaps", leaf={"name": "x"}) == {"name": "x", "raw": ""}
+        assert up.call("Perhaps") is None
+    with bridged(service("Values"), port, tmp_path, "bare = false") as up:
+        assert up.call("Perhaps", leaf={"name": "x"}) == {"leaf": {"name": "x", "raw": ""}}
+        assert up.call("Perhaps") == {}
+
+
+def test_a_message_that_contains_itself(port: int, tmp_path: Path) -> None:
+    tree = {"leaf": {"name": "a", "raw": "AP8="}, "branches": [{"branches": [], "named": {}}], "named": {}}
+    tree["named"] = {"b": {"leaf": {"name": "c", "raw": ""}, "branches": [], "named": {}}}
+    with bridged(service("Values"), port, tmp_path) as up:
+        assert up.call("Echo", tree=tree)["tree"] == tree
+        error = up.answer("Echo", tree={"branches": [{}, {"leaf": {"raw": "*"}}]})["error"]
+        assert error["data"]["detail"].startswith("params.tree.branches[1].leaf.raw: invalid base64")
+
+
+REFUSED: dict[str, tuple[str, Any, str]] = {
+    "int32 + 1": ("f_int32", 2**31, "params.f_int32: expected int"),
+    "uint32 - 1": ("f_uint32", -1, "params.f_uint32: expected int"),
+    "uint64 + 1": ("f_uint64", 2**64, "params.f_uint64: expected an int from 0 to 18446744073709551615"),
+    "int as text": ("f_int64", "5", "params.f_int64: expected int"),
+    "bool as int": ("f_int64", True, "params.f_int64: expected int"),
+    "fraction": ("f_int64", 1.5, "params.f_int64: expected int"),
+    "int as bool": ("f_bool", 1, "params.f_bool: expected bool"),
+    "beyond a double": ("f_double", 2**53 + 1, "params.f_double: an int that has no equal among floats"),
+    "far beyond": ("f_double", 10**400, "params.f_double: an int that has no equal among floats"),
+    "beyond a float": ("f_float", 1e39, "params.f_float: too large for a float of 32 bits"),
+    "int no float": ("f_float", 16777217, "params.f_float: an int beyond the 24 bits of a float of 32 bits"),
+    "bad base64": ("f_bytes", "***", "params.f_bytes: "),
+    "enum": ("f_enum", "BLUE", "params.f_enum: "),
+    "enum number": ("f_enum", 2**31, "params.f_enum: "),
+    "nested": ("leaves", [{}, {"name": 5}], "params.leaves[1].name: expected str"),
+    "unknown": ("leaf", {"nam": "x"}, "params.leaf: "),
+    "no such": ("no_such", 1, "params.no_such: there is no such parameter"),
+    "key": ("by_number", {"07": 1.0}, "params.by_number.07: expected a key that is an int"),
+    "key range": ("by_number", {str(2**31): 1.0}, "params.by_number.2147483648: expected an int from"),
+    "truth": ("by_truth", {"True": "x"}, "params.by_truth.True: expected the key true or false"),
+    "none inside": ("ints", [1, None], "params.ints[1]: expected int"),
+    "day": ("at", "2026-11-20", "params.at: "),
+    "moment": ("at", 5, "params.at: "),
+    "duration": ("lasting", 315_576_000_001, "params.lasting: expected a number of seconds from"),
+    "number": ("any", 2**53 + 1, "params.any: an int that has no equal among floats"),
+    "deep": ("struct", {"a": [{"b": 2**60 + 1}]}, "params.struct.a[0].b: an int that has no equal among floats"),
+    "list": ("ints", 5, "params.ints: expected array"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_refused_by_its_place_before_a_byte_is_sent(case: str, tmp_path: Path) -> None:
+    field, value, detail = REFUSED[case]
+    with bridged(service("Values"), 1, tmp_path) as up:  # nobody is there
+        error = up.answer("Echo", **{field: value})["error"]
+        assert error["code"] == -32602
+        assert error["data"]["detail"].startswith(detail), error
+
+
+def test_only_one_of_several_can_be_given(tmp_path: Path) -> None:
+    with bridged(service("Values"), 1, tmp_path) as up:
+        error = up.answer("Echo", text="a", number=5)["error"]
+        assert error["data"]["detail"] == "params.number: only one of text and number can be given"
+
+
+def test_few_bytes_do_not_become_much_memory(port: int, tmp_path: Path, logged: Logged) -> None:
+    with bridged(service("Values"), port, tmp_path, "", {"limits.max_reply": 65536}) as up:
+        assert up.call("Echo", leaves=[{}] * 1000)["leaves"] == [{"name": "", "raw": ""}] * 1000
+        assert up.fault("Echo", leaves=[{}] * 20_000) == (-32004, "yes")
+    assert len(logged.take("more values than are taken")) == 1
+
+
+def test_an_answer_that_is_no_moment() -> None:
+    values = Values(1000)
+    descriptor = Timestamp.DESCRIPTOR
+    for wrong in (Timestamp(seconds=2**40), Timestamp(seconds=-(2**40)), Timestamp(nanos=-1), Timestamp(nanos=10**9)):
+        with pytest.raises(BadUpstream):
+            values.plain(wrong)
+    assert values.plain(values.build(descriptor, {"value": datetime(2026, 1, 1, 0, 0, 0, 999_999)})) == {
+        "value": datetime(2026, 1, 1, 0, 0, 0, 999_999, tzinfo=UTC)
+    }
+    assert values.plain(Timestamp(seconds=1, nanos=1999)) == {"value": datetime(1970, 1, 1, 0, 0, 1, 1, tzinfo=UTC)}
+
+
+# ---- streams ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_of_answers_is_an_array(port: int, tmp_path: Path) -> None:
+    with bridged(service("Streams"), port, tmp_path) as up:
+        assert up.call("Count", 1000) == list(range(1000))
+        assert up.call("Count", 0) == []
+        assert up.call("Pairs", 2) == [{"a": 0, "b": 0}, {"a": 1, "b": -1}]
+    with bridged(service("Streams"), port, tmp_path, "bare = false") as up:
+        assert up.call("Count", 2) == [{"value": 0}, {"value": 1}]
+
+
+def test_a_stream_that_is_too_long_is_a_fault_and_ends(port: int, tmp_path: Path, logged: Logged) -> None:
+    path = tmp_path / "ended"
+    with bridged(service("Streams"), port, tmp_path, "most_messages = 5", {"limits.max_reply": 65536}) as up:
+        assert up.call("Count", 5) == [0, 1, 2, 3, 4]
+        assert up.fault("Count", 6) == (-32004, "yes")
+        assert up.fault("Forever", str(path), 0.0) == (-32004, "yes")
+        until(path.exists)
+        assert len(up.call("Fill", 5)) == 5
+    with bridged(service("Streams"), port, tmp_path, "", {"limits.max_reply": 65536}) as up:
+        assert up.fault("Fill", 7) == (-32004, "yes")
+        assert up.call("Count", 3) == [0, 1, 2]
+    assert len(logged.take("its stream has more than")) == 3
+
+
+def test_a_stream_ends_with_its_deadline(port: int, tmp_path: Path) -> None:
+    path = tmp_path / "ended"
+    with bridged(service("Streams"), port, tmp_path, "timeout = { Forever = 0.3 }") as up:
+        assert up.fault("Forever", str(path), 0.1) == (-32001, "maybe")
+        until(path.exists)
+
+
+def test_an_array_is_a_stream_of_requests(port: int, tmp_path: Path) -> None:
+    with bridged(service("Streams"), port, tmp_path) as up:
+        assert up.call("Sum", [1, 2, 3]) == 6
+        assert up.call("Sum", messages=[{"value": 1}, 2, {}]) == 3
+        assert up.call("Sum", []) == 0
+        assert up.call("Sum", list(range(5000))) == sum(range(5000))
+        assert up.call("Join", [{"a": 1}, {"b": 5}]) == {"a": 1, "b": 5}
+        detail = up.answer("Sum", [1, "x"])["error"]["data"]["detail"]
+        assert detail.startswith("params[0][1]: expected")
+        assert up.answer("Sum", [1, 2**63])["error"]["code"] == -32602
+        assert up.answer("Sum")["error"]["data"]["detail"] == "params.messages: missing"
+        with proxy(up.server.url) as server:
+            assert server.up.Sum([4, {"value": 5}]) == 9
+
+
+# ---- faults ----------------------------------------------------------------------------------------------------------
+
+FAILED = (-32004, "Bad upstream: the service behind it has failed")
+TOLD: dict[int, tuple[int, str]] = {
+    1: FAILED,
+    2: (-32000, "why"),
+    3: (-32602, "Invalid params: why"),
+    4: (-32001, "Deadline exceeded: no answer of the service behind it in time"),
+    5: (-32000, "why"),
+    6: (-32000, "why"),
+    7: (-32005, "Denied: why"),
+    8: (-32003, "Overloaded: the service behind it is"),
+    9: (-32000, "why"),
+    10: (-32000, "why"),
+    11: (-32602, "Invalid params: why"),
+    12: (-32601, "Method not found: the service behind it has no such method"),
+    13: FAILED,
+    14: (-32002, "Unavailable: the service behind it cannot be reached"),
+    15: (-32000, "why"),
+    16: (-32005, "Denied: why"),
+}
+
+
+@pytest.mark.parametrize("code", TOLD)
+def test_each_status_is_a_fault(code: int, port: int, tmp_path: Path, logged: Logged) -> None:
+    with bridged(service("Failing"), port, tmp_path) as up:
+        error = up.answer("End", code, "why")["error"]
+        detail = error.get("data", {}).get("detail")  # which stands beside the message where the code has its own
+        assert (error["code"], f"{error['message']}: {detail}" if detail else error["message"]) == TOLD[code]
+        if error["code"] == -32000:
+            assert error["data"]["grpc"]["code"] == code
+        assert up.answer("End", code, "")["error"]["code"] == TOLD[code][0]
+    logged.take("upstream up")
+
+
+def test_a_service_that_turns_a_call_down_is_up(port: int, tmp_path: Path) -> None:
+    with bridged(service("Failing"), port, tmp_path) as up:
+        assert up.fault("End", 5, "why")[0] == -32000
+        assert up.bridge.status.state == "up"
+
+
+def test_the_table_has_every_status_and_every_exception_of_the_library() -> None:
+    assert set(STATUSES) == set(grpc.StatusCode)
+    for code in grpc.StatusCode:
+        assert isinstance(told(Refused(code, "why")), AnyFault)
+    raised = [value for value in vars(grpc.aio).values() if isinstance(value, type) and issubclass(value, Exception)]
+    converted = (grpc.aio.AioRpcError,)  # to Refused
+    assert len(raised) > 3
+    for kind in raised:
+        assert issubclass(kind, (*GRPCBridge.failures, *converted)), kind
+
+
+def test_what_a_method_raises_is_told_without_its_class(port: int, tmp_path: Path) -> None:
+    with bridged(service("Failing"), port, tmp_path) as up:
+        error = up.answer("Crash", "no such thing")["error"]
+        assert (error["code"], error["message"]) == (-32000, "Exception calling application: no such thing")
+        traceback = 'oh\nTraceback (most recent call last):\n  File "/srv/x.py"'
+        assert up.answer("Crash", traceback)["error"]["message"] == "Exception calling application: oh"
+
+
+def test_an_answer_of_too_many_bytes(port: int, tmp_path: Path, logged: Logged) -> None:
+    with bridged(service("Failing"), port, tmp_path, "", {"limits.max_reply": 65536}) as up:
+        assert len(up.call("Large", 60_000)) == 60_000
+        for _ in range(3):
+            assert up.fault("Large", 70_000) == (-32004, "maybe")
+            assert len(up.call("Large", 60_000)) == 60_000
+    assert len(logged.take("larger than max")) == 3
+
+
+# ---- connections -----------------------------------------------------------------------------------------------------
+
+HURRY = f"{PROTO}\nconnections = 1\ntimeout = {{ '*' = 0.5 }}"
+
+
+def test_a_connection_without_a_sign_of_life_is_not_used_again(port: int, tmp_path: Path) -> None:
+    with Wires(port) as wires, bridged(GRPC, wires.port, tmp_path, HURRY) as up:
+        assert up.call("add", 1, 2) == 3
+        wires.hush()
+        assert up.fault("add", 1, 2) == (-32001, "maybe")
+        assert up.call("add", 3, 4) == 7
+        assert len(wires) == 2
+
+
+def test_a_connection_that_has_answered_others_since_is_kept(port: int, tmp_path: Path) -> None:
+    with Wires(port) as wires, bridged(GRPC, wires.port, tmp_path, HURRY) as up, ThreadPoolExecutor(1) as pool:
+        late = pool.submit(up.fault, "pause", 2.0)
+        until(lambda: up.bridge.running == 1)
+        until(lambda: up.call("add", 1, 2) == 3 and late.done())
+        assert late.result() == (-32001, "maybe")
+        assert up.call("add", 3, 4) == 7
+        assert len(wires) == 1
+
+
+# ---- on the way ------------------------------------------------------------------------------------------------------
+
+
+def test_metadata_the_exchange_and_the_time_left_go_along(port: int, tmp_path: Path) -> None:
+    with bridged(service("Failing"), port, tmp_path, "metadata = { authorization = 'Bearer 7f3a' }") as up:
+        assert up.call("Told", "authorization") == "Bearer 7f3a True"
+        assert up.call("Told", "x-request-id").endswith("-2 True")
+
+
+def test_tls_with_certificates_on_both_sides(tmp_path: Path, logged: Logged) -> None:
+    ca, other = trustme.CA(), trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    other.cert_pem.write_to_path(tmp_path / "other.pem")
+    for name, issued in (("server", ca.issue_cert("calc.example")), ("client", ca.issue_cert("gateway"))):
+        issued.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.pem")
+    files = ("--cert", "server.pem", "--key", "server.key", "--ca", "ca.pem")
+    kind = replace(
+        GRPC,
+        url="grpcs://127.0.0.1:{port}",
+        command=(*GRPC.command, *(name if name.startswith("-") else str(tmp_path / name) for name in files)),
+        options=f"service = 'programs.Programs'\n{PROTO}",
+    )
+    ours = f"cert = '{tmp_path}/client.pem'\nkey = '{tmp_path}/client.key'\n"
+    with Program(kind) as program:
+        with bridged(
+            kind, program.port, tmp_path, f"{ours}ca = '{tmp_path}/ca.pem'\nserver_name = 'calc.example'"
+        ) as up:
+            assert up.call("add", 1, 2) == 3
+        for wrong in (
+            f"{ours}ca = '{tmp_path}/other.pem'\nserver_name = 'calc.example'",
+            f"{ours}ca = '{tmp_path}/ca.pem'",
+            f"ca = '{tmp_path}/ca.pem'\nserver_name = 'calc.example'",
+            f"{ours}",
+        ):
+            with bridged(kind, program.port, tmp_path, wrong) as up:
+                assert up.fault("add", 1, 2)[0] == -32002
+        with bridged(replace(kind, url="grpc://127.0.0.1:{port}"), program.port, tmp_path) as up:
+            assert up.fault("add", 1, 2)[0] == -32002
+    assert logged.take("is down")
+
+
+WRONG: dict[str, str] = {
+    f"{PROTO}\ndescriptor_set = 'x.pb'": "upstreams.up: proto and descriptor_set are two ways",
+    "include = ['x']": "upstreams.up: include is for proto",
+    "methods = ['add']": "upstreams.up: the service's own description names the methods",
+    "ca = 'x.pem'": "upstreams.up: ca, cert, key and server_name are for a url with grpcs",
+    "metadata = { 'Authorization' = 'x' }": "upstreams.up.metadata: expected a table of names in small letters",
+    "metadata = { 'grpc-x' = 'x' }": "upstreams.up.metadata: expected a table of names in small letters",
+    "metadata = { a = 'ü' }": "upstreams.up.metadata: expected a table of names in small letters",
+    "most_messages = 0": "upstreams.up.most_messages: expected int >= 1",
+    "proto = ['no.proto']": "upstreams.up: there is no file no.proto",
+    "proto = ['bad.proto']": "upstreams.up: protoc: bad.proto:1:1: Expected",
+    "proto = ['lost.proto']": "upstreams.up: protoc: no.proto: File not found",
+    "descriptor_set = 'no.pb'": "upstreams.up: no.pb cannot be read: no such file or directory",
+    "descriptor_set = 'bad.proto'": "upstreams.up: bad.proto has no descriptors",
+    "descriptor_set = 'half.pb'": "upstreams.up: google/api/http.proto is missing, which half.proto imports",
+    f"service = 'Add'\nproto = ['{ROOT}/tests/upstreams/calculator.proto']": "upstreams.up: there is no service Add",
+}
+
+
+@pytest.mark.parametrize("options", WRONG)
+def test_what_is_wrong_in_the_configuration_is_told(options: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.proto").write_text("what?")
+    (tmp_path / "lost.proto").write_text('syntax = "proto3"; import "no.proto";')
+    half = FileDescriptorProto(name="half.proto", dependency=["google/api/http.proto"])
+    (tmp_path / "half.pb").write_bytes(FileDescriptorSet(file=[half]).SerializeToString())
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "gateway.toml").write_text(
+        f"[server]\nmodules = []\n[upstreams.up]\nurl = 'grpc://127.0.0.1:1'\n{options}\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "gateway", "check"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.removeprefix("gateway: ").removeprefix("conf/gateway.toml: ").startswith(WRONG[options])
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_proto_without_protoc_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(NoBridge, match=r"needs the package grpcio-tools: pip install 'rpc-gateway\[protobuf\]'"):
+        from_options(ProtoOptions(url="grpc://localhost:1", proto=("x.proto",)))
+
+
+def test_missing_packages_are_told_by_their_extra(tmp_path: Path) -> None:
+    (tmp_path / "grpc.py").write_text("raise ModuleNotFoundError(\"No module named 'grpc'\", name='grpc')")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "gateway.toml").write_text(
+        "[server]\nmodules = []\n[upstreams.a]\nurl = 'grpc://localhost:1'\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "gateway", "check"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stderr == (
+        "gateway: conf/gateway.toml: upstreams.a.url: grpc:// needs the package grpc: pip install 'rpc-gateway[grpc]'\n"
+    )
