@@ -63,7 +63,7 @@ def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
 
     SIGHUP, and the command reload, take configuration and methods anew without losing a call.
     """
-    from gateway.server import Source, serve_modules  # noqa: PLC0415 - Tornado, which the other commands do not need
+    from gateway.fleet import Source, serve_modules  # noqa: PLC0415 - Tornado, which the other commands do not need
     from gateway.workers import Failed  # noqa: PLC0415 - likewise
 
     settings = (*settings, *(f"server.{name}={value}" for name, value in given.items() if value is not None))

@@ -11,7 +11,7 @@ from typing import Any
 import uvloop
 from msgspec import Struct
 
-from gateway import app, server, tls
+from gateway import app, server, sockets, tls
 from gateway.config import load
 from gateway.methods import Registry
 from gateway.metrics import Metrics
@@ -53,8 +53,8 @@ def serving(
     chosen = [f"{name}={value}" for name, value in (settings or {}).items()]
     config = load(file, {}, ["server.bind=127.0.0.1:0", *chosen])
     gateway = app.build(config, registry, make_metrics=Metrics)
-    listeners = server.listen(config, tls.load(config.tls))
-    urls = server.urls_of(config, listeners)
+    listeners = sockets.listen(config, tls.load(config.tls))
+    urls = sockets.urls_of(config, listeners)
     loop = uvloop.new_event_loop()
     ending: asyncio.Future[bytes] = loop.create_future()
     thread = threading.Thread(

@@ -25,8 +25,8 @@ FLOW = {
     "tls",
     "uwsgi",
 }
-FLOW |= {"bridges"}
-WIRING = {"app", "server", "wsgi", "cli", "__init__", "__main__"}
+FLOW |= {"bridges", "sockets"}
+WIRING = {"app", "server", "fleet", "wsgi", "cli", "__init__", "__main__"}
 ACROSS = {  # the only ways between rooms of one floor
     "values": {"faults"},
     "calls": {"faults"},
@@ -38,9 +38,10 @@ ACROSS = {  # the only ways between rooms of one floor
     "config": {"upstreams"},  # the options of each scheme
     "upstreams": {"codecs"},  # XML-RPC and JSON-RPC as a client
     "server": {"app"},
+    "fleet": {"app", "server"},
     "wsgi": {"app"},
     "__init__": {"app", "server"},
-    "cli": {"app", "server"},
+    "cli": {"app", "fleet"},
     "__main__": {"cli"},
 }
 THIRD_PARTIES = {

@@ -25,8 +25,8 @@ from msgspec import Struct
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 
 from gateway import Fault, Registry
+from gateway.fleet import Source, serve_modules
 from gateway.metrics import FAMILIES, Metrics, forget
-from gateway.server import Source, serve_modules
 from gateway.workers import Failed
 from tests.scraping import scrape, until
 from tests.serving import Server, eventually, serving
@@ -458,7 +458,7 @@ from pathlib import Path
 
 import prometheus_client
 
-from gateway import Registry, app, server
+from gateway import Registry, app, server, sockets
 from gateway.config import load
 from gateway.faults import Fault
 from gateway.metrics import Metrics
@@ -494,8 +494,8 @@ def surroundings() -> list[str | None]:
 metrics = partial(Metrics, directory=Path(sys.argv[1]), slot=int(sys.argv[2]))
 config = load(None, {}, ["server.bind=127.0.0.1:0"])
 gateway = app.build(config, registry, make_metrics=metrics)
-listeners = server.listen(config, None)
-print(*server.urls_of(config, listeners), "", flush=True)
+listeners = sockets.listen(config, None)
+print(*sockets.urls_of(config, listeners), "", flush=True)
 loop = asyncio.new_event_loop()
 ending = loop.create_future()
 loop.add_signal_handler(signal.SIGTERM, ending.set_result, STOP)
