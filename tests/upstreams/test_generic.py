@@ -4,6 +4,7 @@ What every kind of upstream has in common, trouble above all, stands in test_tro
 """
 
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -134,7 +135,7 @@ def test_a_server_that_writes_twice_to_answer_is_not_kept_waiting(tmp_path: Path
             before = time.monotonic()
             assert up.call("add", number, 1) == number + 1
             times.append(time.monotonic() - before)
-        assert min(times) < 0.03
+        assert statistics.median(times) < 0.03
 
 
 @contextmanager

@@ -573,6 +573,7 @@ WRONG: dict[str, str] = {
     "proto = ['lost.proto']": "upstreams.up: protoc: no.proto: File not found",
     "descriptor_set = 'no.pb'": "upstreams.up: no.pb cannot be read: no such file or directory",
     "descriptor_set = 'bad.proto'": "upstreams.up: bad.proto has no descriptors",
+    "descriptor_set = 'loop.pb'": "upstreams.up: a.proto imports itself",
     "descriptor_set = 'half.pb'": "upstreams.up: google/api/http.proto is missing, which half.proto imports",
     f"service = 'Add'\nproto = ['{ROOT}/tests/upstreams/calculator.proto']": "upstreams.up: there is no service Add",
 }
@@ -583,6 +584,8 @@ def test_what_is_wrong_in_the_configuration_is_told(options: str, tmp_path: Path
     (tmp_path / "bad.proto").write_text("what?")
     (tmp_path / "lost.proto").write_text('syntax = "proto3"; import "no.proto";')
     half = FileDescriptorProto(name="half.proto", dependency=["google/api/http.proto"])
+    loop = [FileDescriptorProto(name=a, dependency=[b]) for a, b in (("a.proto", "b.proto"), ("b.proto", "a.proto"))]
+    (tmp_path / "loop.pb").write_bytes(FileDescriptorSet(file=loop).SerializeToString())
     (tmp_path / "half.pb").write_bytes(FileDescriptorSet(file=[half]).SerializeToString())
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "gateway.toml").write_text(
