@@ -46,6 +46,7 @@ _NONE = "-"  # the label of a method that is not registered, and of a fault that
 _FOLDED = "application"
 _CODES = 20  # of methods' own fault codes, in a slot; each is a series for each method that it comes from
 _OWN_CODES = frozenset(str(entry.code) for entry in CATALOGUE.values())
+_PROTOCOLS = ("jsonrpc", "xmlrpc")
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
 _OPENMETRICS = "application/openmetrics-text"
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client takes it from the environment alone
@@ -152,6 +153,8 @@ class Metrics:
         self._usual: dict[tuple[str, str, _Outcome], _Tally] = {}
         self._volumes: defaultdict[str, _Volume] = defaultdict(_Volume)
         self._one("worker_starts").inc()
+        for protocol in _PROTOCOLS:  # so that every file is open from now on, and calls take no more descriptors
+            self._one("call_duration_seconds", _NONE, protocol)
         self.update(
             {
                 ("workers",): 1,

@@ -622,6 +622,18 @@ def test_a_slot_that_is_taken_over_unasked_has_nothing_of_its_last_worker_but_co
     assert (numbers.of("gateway_connections"), numbers.of("gateway_worker_starts_total")) == (0, 3)
 
 
+def test_calls_take_no_descriptors(shelf: Path) -> None:
+    with worker(shelf, 0) as started:
+        scrape(started.metrics)
+        opened = Path(f"/proc/{started.process.pid}/fd")
+        before = len(list(opened.iterdir()))
+        for code in range(5):
+            post(started.port, json("refuse", code))
+            post_xml(started.port, xml("add", 1, 2))
+        assert scrape(started.metrics).of("gateway_calls_total") == 10
+        eventually(lambda: len(list(opened.iterdir())) <= before, "descriptors are left behind")
+
+
 def test_files_do_not_pile_up_and_neither_do_fault_codes(shelf: Path) -> None:
     for start in range(4):
         with worker(shelf, 0) as started:
