@@ -424,11 +424,11 @@ class Started(Struct, frozen=True):
 @contextmanager
 def program(folder: Path, arguments: list[str], lines: int, **variables: str) -> Iterator[Started]:
     """Run a program until it has said in so many lines where it serves, and end it."""
-    with (Path(os.devnull) if folder == ROOT else folder / "log").open("wb") as log:
+    with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), **variables},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -515,8 +515,8 @@ def worker(shelf: Path, slot: int, **variables: str) -> Any:
     return program(shelf.parent, ["worker.py", str(shelf), str(slot)], 1, **variables)
 
 
-def test_the_command_says_where_the_metrics_are() -> None:
-    with serve(ROOT, "handlers") as started:
+def test_the_command_says_where_the_metrics_are(tmp_path: Path) -> None:
+    with serve(tmp_path, "handlers") as started:
         assert b'"result":5' in post(started.port, json("add", 2, 3)).body
         assert scrape(started.metrics).of("gateway_calls_total", method="add", outcome="ok") == 1
 
