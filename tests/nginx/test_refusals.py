@@ -91,7 +91,12 @@ def test_plain_http_is_refused(kind: str, door: Edge) -> None:
 
 
 def test_what_nginx_answers_without_a_fault_is_plain_text(door: Edge) -> None:
-    for method, path, status in (("TRACE", "/api", 405), ("POST", "/_fault/text/xml", 404)):
+    for method, path, status in (
+        ("TRACE", "/api", 405),
+        ("POST", "/_fault/", 404),
+        ("POST", "/_fault/text/xml", 404),
+        ("POST", "/_fault/application/json", 404),
+    ):
         response = ask(door, request(path, {"Content-Type": "text/xml"}, b"", method))
         check_refusal(response, status, 0, "application/x-www-form-urlencoded")
         assert response.headers.get("allow") == ("POST" if status == 405 else None)
