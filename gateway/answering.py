@@ -87,7 +87,10 @@ class Desk(Struct, frozen=True, kw_only=True):
 
 
 class Conversation(Struct, kw_only=True):
-    """One request that was let in, and what its calls have in common."""
+    """One request that was let in, and what its calls have in common.
+
+    With a ``refusal``, that is the answer to each of them.
+    """
 
     desk: Desk
     head: HTTPRequest
@@ -98,6 +101,7 @@ class Conversation(Struct, kw_only=True):
     headers: Headers
     arrival: float = 0.0
     deadline: float = 0.0
+    refusal: GatewayFault | None = None
 
     async def answer(self, body: bytes) -> HTTPResponse:
         """Answer the request, now that its body is here. Raises nothing."""
@@ -164,7 +168,10 @@ class Conversation(Struct, kw_only=True):
         start = time.monotonic()
         answer = None
         try:
-            reply = await self.desk.handler(entry, context) if isinstance(entry, Call) else Reply(fault=entry.fault)
+            if isinstance(entry, Call) and self.refusal is None:
+                reply = await self.desk.handler(entry, context)
+            else:
+                reply = Reply(fault=entry.fault if isinstance(entry, Rejected) else self.refusal)
             answer = codec.encode(entry, reply, room)
             if answer.fault is not None and answer.fault is not reply.fault:
                 log_unsayable(context, answer.fault)

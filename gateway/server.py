@@ -17,6 +17,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 from xml.parsers import expat
 
+import msgspec
+
 from gateway import log, monitoring, tls
 from gateway.app import Gateway, build, check_hashes, levels
 from gateway.config import load
@@ -78,18 +80,21 @@ async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[byt
     They have ``server.drain`` seconds. STOP means that nobody takes over: for ``server.grace`` seconds callers are told
     so at /readyz, before nobody is let in any more.
     """
-    from gateway.hosts.tcp import TCPHost  # noqa: PLC0415 - who only imports the gateway needs no host
+    from gateway.hosts.clients import capacity  # noqa: PLC0415 - who only imports the gateway needs no host
+    from gateway.hosts.tcp import TCPHost  # noqa: PLC0415 - likewise
     from gateway.hosts.tornado import Host  # noqa: PLC0415 - likewise
 
-    server = gateway.config.server
-    host = Host(gateway.service.admit, gateway.config.limits)
-    tcp = TCPHost(gateway.service.admit, gateway.config.limits, server.paths[0])
+    server, limits = gateway.config.server, gateway.config.limits
+    if listeners.tcp:  # both have their half of the connections of this process
+        limits = msgspec.structs.replace(limits, connections=max(1, capacity(limits.connections) // 2))
+    host = Host(gateway.service.admit, limits)
+    tcp = TCPHost(gateway.service.admit_message, limits, server.paths[0])
     host.serve(listeners.calls, listeners.tls)
-    await tcp.serve(listeners.tcp, FRAMINGS[server.tcp_framing])
+    tcp.serve(listeners.tcp, FRAMINGS[server.tcp_framing])
     discoveries = [asyncio.ensure_future(bridge.discover(gateway.registry)) for bridge in gateway.bridges]
 
     def measure() -> Levels:
-        return levels(gateway, len(host.calls) + len(tcp.calls), len(host.clients) + len(tcp.connections))
+        return levels(gateway, len(host.calls) + len(tcp.calls), len(host.clients) + len(tcp.clients))
 
     async with _monitored(gateway, measure, listeners.metrics) as monitors:
         order = await ending
@@ -97,17 +102,14 @@ async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[byt
             gateway.service.closing = True
             _log.info("stopping; seconds until nobody is let in: %g", server.grace)
             await asyncio.sleep(server.grace)
-        hosts = [host, *monitors]
+        hosts = [host, tcp, *monitors]
         for each in hosts:
             each.retire()
-        tcp.stop()
         if running := len(host.calls) + len(tcp.calls):
             _log.info("stopping; calls that run: %d; seconds that they have: %g", running, server.drain)
         end = time.monotonic() + server.drain
         # A proxy may be about to send a call on an idle connection.
         await _drain(hosts, end, idle_too=order == RETIRE or server.grace > 0)
-        await _until(lambda: not tcp.calls, end)
-        await tcp.close()
     for discovery in discoveries:
         discovery.cancel()
     gateway.pool.abandon()

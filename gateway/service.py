@@ -63,6 +63,21 @@ class RPCService:
 
     def admit(self, head: HTTPRequest) -> HTTPResponse | Conversation:
         """Judge a request by its head alone."""
+        asked = self._judge(head)
+        return asked if isinstance(asked, HTTPResponse) else self._too_often(asked) or asked
+
+    def admit_message(self, head: HTTPRequest) -> HTTPResponse | Conversation:
+        """Judge a message that came without HTTP, by the head that it would have.
+
+        A caller that calls too often is told so in the answer, where the call's id is: nothing else says on a shared
+        connection whose answer it is.
+        """
+        asked = self._judge(head)
+        if isinstance(asked, Conversation) and (wait := self._rates.charge(asked.caller)):
+            asked.refusal = rate_limited(wait)
+        return asked
+
+    def _judge(self, head: HTTPRequest) -> HTTPResponse | Conversation:
         path = head.target.partition("?")[0]
         if path in ("/healthz", "/readyz") and path not in self._paths and head.method in ("GET", "HEAD"):
             return self.health(path)
@@ -79,7 +94,7 @@ class RPCService:
             id=self._exchange_id(head),
             headers=_shared_with(head),
         )
-        return self._misplaced(conversation, path) or self._too_often(conversation) or conversation
+        return self._misplaced(conversation, path) or conversation
 
     def health(self, path: str) -> HTTPResponse:
         """Answer /healthz: the process runs; or /readyz: it takes calls, and is not about to stop."""

@@ -64,12 +64,13 @@ def wait_for(file: str) -> str:
 
 
 class Fleet(Struct, kw_only=True):
-    """A running gateway: its parent process, its port, and its log so far."""
+    """A running gateway: its parent process, its ports (0 for one that is not open), and its log so far."""
 
     process: subprocess.Popen[bytes]
     folder: Path
     port: int
     metrics: int
+    tcp: int
 
     @property
     def log(self) -> str:
@@ -114,7 +115,14 @@ def fleet(
             r"gateway: ready at https?://127\.0\.0\.1:(\d+)/.*http://127\.0\.0\.1:(\d+)/metrics", said, re.DOTALL
         )
         assert match is not None, (said, (folder / "log").read_text())
-        yield Fleet(process=process, folder=folder, port=int(match[1]), metrics=int(match[2]))
+        tcp = re.search(r" and tcp://127\.0\.0\.1:(\d+)", said)
+        yield Fleet(
+            process=process,
+            folder=folder,
+            port=int(match[1]),
+            metrics=int(match[2]),
+            tcp=int(tcp[1]) if tcp is not None else 0,
+        )
     finally:
         process.kill()
         process.wait()
@@ -234,6 +242,55 @@ def test_a_reload_takes_handlers_and_configuration_anew_and_loses_no_call(projec
     assert callers.failures == []
     assert callers.answers[0] == 1
     assert callers.answers[-1] == 3
+
+
+class Line:
+    """A connection over plain TCP."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.answers = self.socket.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.answers.close()
+        self.socket.close()
+
+    def send(self, method: str, *params: object) -> None:
+        self.socket.sendall(_json(method, *params) + b"\n")
+
+    def read(self) -> object:
+        """Return the next result; None where the connection has ended."""
+        line = self.answers.readline()
+        return msgspec.json.decode(line)["result"] if line else None
+
+
+def test_a_reload_keeps_the_address_of_plain_tcp_and_loses_no_call(project: Path) -> None:
+    def answered_now() -> object:
+        with Line(running.tcp) as late:
+            late.send("version")
+            return late.read()
+
+    with (
+        fleet(project, "server.tcp=127.0.0.1:0") as running,
+        Line(running.tcp) as busy,
+        Line(running.tcp) as idle,
+    ):
+        before = processes(running)
+        idle.send("version")
+        assert idle.read() == 1
+        busy.send("wait_for", str(project / "go"))
+        eventually((project / "go.started").exists, "the call does not run")
+        write_handlers(project, version=2)
+        running.signal(signal.SIGHUP)
+        eventually(lambda: [answered_now() for _ in range(10)] == [2] * 10, "it does not reload")
+        idle.send("version")
+        assert [idle.read(), idle.read()] == [1, None], "what is connected stays with its worker, for one more answer"
+        (project / "go").touch()
+        assert [busy.read(), busy.read()] == ["done", None]
+        eventually(lambda: not processes(running) & before, "the old workers do not end")
 
 
 @pytest.mark.parametrize(

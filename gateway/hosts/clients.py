@@ -56,7 +56,7 @@ class Clients:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._capacity = _capacity(limits.connections)
+        self._capacity = capacity(limits.connections)
         self._all: dict[Client, None] = {}
         self._idle: dict[Client, None] = {}  # both in the order in which they came in
         self._begun: dict[Client, None] = {}
@@ -149,7 +149,7 @@ class Clients:
         oldest.stream.close()
 
 
-def _capacity(connections: int) -> int:
+def capacity(connections: int) -> int:
     """Return how many connections there may be: an eighth of all descriptors is left for everything else."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:

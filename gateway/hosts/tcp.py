@@ -6,9 +6,10 @@ The door cannot tell it from HTTP, so methods, limits, faults, deadlines and the
 connection run at the same time, and each answer goes out when it is ready; the id tells whose it is. What is too long
 is refused before it is held, and ends the connection, for nobody knows where the next message begins.
 
-A connection is judged when it is made, by the same ``admit`` as the head of a request, and counts as a call; so is each
-message. So rules by address and by method hold here, and rates; a key cannot be shown. A client that half-closes still
-gets its answers; one that is gone has its calls cancelled.
+A connection is judged when it is made, as the head of a request is, and that holds for its first message; each later
+one is judged anew. So rules by address and by method hold here, and rates; a key cannot be shown. A client that
+half-closes still gets its answers; one that is gone has its calls cancelled. At one more connection than there is room
+for, the one is closed that has waited for longest. When the host retires, each connection ends with its next answer.
 """
 
 import asyncio
@@ -17,19 +18,22 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import cast
+from contextlib import suppress
+from typing import Any, cast
 
 from gateway.eager import start
-from gateway.exchange import Admission, HTTPRequest, HTTPResponse
+from gateway.exchange import Admission, Admitted, HTTPRequest, HTTPResponse
 from gateway.framing import Frames, Misframed, TooLong
+from gateway.hosts.clients import SWEEP, capacity
+from gateway.hosts.listening import Listener
 from gateway.limits import Limits
 
 log = logging.getLogger("gateway")
 
 _JSON = "application/json"
 _NEVER = float("inf")
-_SWEEP = 1.0  # seconds; how late a timeout may come
 _TURN = 32  # messages of one connection, after which it is the others' turn
+_TICK = 0.02  # seconds between two looks at what has not ended yet
 
 
 class _OneHeader(Mapping[str, str]):
@@ -56,83 +60,123 @@ class TCPHost:
     ``target`` is the path that the calls are as good as POSTed to.
 
     Attributes:
+        clients: who is connected.
+        waiting: those of them that the host waits for, in the order in which they had their last answers.
         calls: the calls whose answers take their time.
+        retired: whether each answer is the last one of its connection.
 
     """
 
     def __init__(self, admit: Admission, limits: Limits, target: str) -> None:
+        self.clients: set[_Connection] = set()
+        self.waiting: dict[_Connection, None] = {}
         self.calls: set[asyncio.Task[None]] = set()
+        self.retired = False
         self.admit = admit
         self.limits = limits
         self.target = target
-        self.connections: set[_Connection] = set()
-        self._servers: list[asyncio.Server] = []
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._capacity = capacity(limits.connections)
+        self._coming: set[asyncio.Task[None]] = set()
+        self._framing: Callable[[int], Frames]
+        self._listener: Listener
+        self._sweeper: asyncio.TimerHandle
 
-    async def serve(self, sockets: Iterable[socket.socket], framing: Callable[[int], Frames]) -> None:
+    def serve(self, sockets: Iterable[socket.socket], framing: Callable[[int], Frames]) -> None:
         """Accept on sockets that are bound (gateway/hosts/listening.py), which are the host's own from now on.
 
         ``framing`` makes the frames of a connection from the most bytes of a message.
         """
-        loop = asyncio.get_running_loop()
-        for bound in sockets:
-            self._servers.append(
-                await loop.create_server(
-                    lambda: _Connection(self, framing(self.limits.max_body)), sock=bound, backlog=self.limits.backlog
-                )
-            )
+        self._framing = framing
+        self._listener = Listener(sockets, self._has_room, self._take)
         self._sweep()
 
-    def stop(self) -> None:
-        """Accept nothing more; what is connected goes on."""
-        for server in self._servers:
-            server.close()
+    def retire(self) -> None:
+        """Accept nothing more. What is connected goes on, and each connection ends with its next answer."""
+        self.retired = True
+        self._listener.close()
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until all that was asked is answered and taken; for so long at most. Retire it first."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while any(client.is_owed_answers() for client in self.clients):  # noqa: ASYNC110 - they end in many ways
+                    await asyncio.sleep(_TICK)
 
     async def close(self) -> None:
-        """Close the connections."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-        for connection in list(self.connections):
-            connection.close()
+        """Close the connections. Retire it first."""
+        self._sweeper.cancel()
+        for client in list(self.clients):
+            client.close()
+
+    def forget(self, client: "_Connection") -> None:
+        """Drop a connection that is closed."""
+        self.clients.discard(client)
+        self.waiting.pop(client, None)
+        self._listener.resume()
+
+    def _has_room(self) -> bool:
+        return len(self.clients) + len(self._coming) < self._capacity or bool(self.waiting)
+
+    def _take(self, accepted: socket.socket, address: tuple[Any, ...]) -> None:
+        if len(self.clients) + len(self._coming) >= self._capacity:
+            oldest = next(iter(self.waiting))
+            del self.waiting[oldest]
+            oldest.close()
+        coming = asyncio.get_running_loop().create_task(self._connect(accepted, address[0]))
+        self._coming.add(coming)
+        coming.add_done_callback(self._coming.discard)
+
+    async def _connect(self, accepted: socket.socket, peer: str) -> None:
+        try:
+            accepted.setblocking(False)  # noqa: FBT003 - the standard library's
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: _Connection(self, self._framing(self.limits.max_body), peer), accepted
+            )
+        except OSError:  # it is gone already
+            accepted.close()
 
     def _sweep(self) -> None:
         now = time.monotonic()
-        for connection in list(self.connections):
-            if connection.due < now:
-                connection.close()
-        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
+        for client in list(self.clients):
+            if client.is_overdue(now):
+                client.close()
+        self._listener.resume()
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
 
 class _Connection(asyncio.Protocol):
     """A client's connection.
 
-    ``due`` is when it is closed if nothing happens until then: idle, in the middle of a message, or with answers that
-    the client does not read.
+    It is closed if nothing happens for too long: idle, in the middle of a message, or with answers of which the client
+    takes nothing.
     """
 
-    def __init__(self, host: TCPHost, frames: Frames) -> None:
-        self.due = _NEVER
+    def __init__(self, host: TCPHost, frames: Frames, peer: str) -> None:
         self._host = host
         self._frames = frames
+        self._head = HTTPRequest(method="POST", target=host.target, headers=_HEADERS, peer=peer)
+        self._judged: HTTPResponse | Admitted | None = None
         self._received: deque[bytes] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._next: asyncio.Handle | None = None
+        self._due = _NEVER
         self._begun = _NEVER
+        self._written = 0
+        self._taken = -1
+        self._taken_at = 0.0
         self._is_clogged = False
         self._ends = False
         self._lingers = False
-        self._head: HTTPRequest
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the client in, or not (called by the event loop)."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has the same methods, but another class
-        peer = (transport.get_extra_info("peername") or ("",))[0]
-        self._head = HTTPRequest(method="POST", target=self._host.target, headers=_HEADERS, peer=peer)
-        self._host.connections.add(self)
-        admitted = self._host.admit(self._head)
-        if isinstance(admitted, HTTPResponse):
-            self._end_with(admitted)
+        self._host.clients.add(self)
+        self._judged = self._host.admit(self._head)
+        if isinstance(self._judged, HTTPResponse):
+            self._end_with(self._judged)
         self._settle()
 
     def data_received(self, data: bytes) -> None:
@@ -142,7 +186,7 @@ class _Connection(asyncio.Protocol):
         try:
             self._received += self._frames.feed(data)
         except TooLong:
-            admitted = self._host.admit(self._head)
+            admitted = self._judge()
             self._end_with(admitted if isinstance(admitted, HTTPResponse) else admitted.too_large())
         except Misframed:
             self._received.append(b"")  # what is no frame is no JSON either, and is answered so
@@ -172,14 +216,38 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Cancel what runs for a client that is gone (called by the event loop)."""
-        self._host.connections.discard(self)
         self._received.clear()
         for call in self._calls:
             call.cancel()
+        self._host.forget(self)
 
     def close(self) -> None:
         """Close it at once."""
         self._transport.abort()
+
+    def is_owed_answers(self) -> bool:
+        """Tell whether something that was asked has no answer yet, or one that the client has not taken."""
+        return bool(self._calls or self._received or self._transport.get_write_buffer_size())
+
+    def is_overdue(self, now: float) -> bool:
+        """Tell whether it is to be closed, at a moment of ``time.monotonic()``."""
+        unsent = self._transport.get_write_buffer_size()
+        if not unsent:
+            return self._due < now
+        taken = self._written - unsent
+        if taken != self._taken:
+            self._taken, self._taken_at = taken, now
+        return now - self._taken_at > self._host.limits.write_timeout
+
+    def _judge(self) -> HTTPResponse | Admitted:
+        """Judge a message; the first one was judged with the connection."""
+        judged, self._judged = self._judged, None
+        return self._host.admit(self._head) if judged is None else judged
+
+    def _write(self, message: bytes) -> None:
+        framed = self._frames.frame(message)
+        self._written += len(framed)
+        self._transport.write(framed)
 
     def _go_on(self) -> None:
         """Begin a few of the calls that have come."""
@@ -208,7 +276,7 @@ class _Connection(asyncio.Protocol):
             self._go_on()
 
     async def _serve(self, message: bytes) -> None:
-        admitted = self._host.admit(self._head)
+        admitted = self._judge()
         try:
             response = admitted if isinstance(admitted, HTTPResponse) else await admitted.answer(message)
         except Exception:
@@ -216,13 +284,14 @@ class _Connection(asyncio.Protocol):
             self.close()
             return
         if response.body and not self._transport.is_closing():
-            self._transport.write(self._frames.frame(response.body))
+            self._write(response.body)
+        self._ends = self._ends or self._host.retired
 
     def _end_with(self, refusal: HTTPResponse) -> None:
         """Say why nothing more is taken; a refusal that is no JSON is for HTTP."""
         self._ends = self._lingers = True
         if dict(refusal.headers).get("Content-Type") == _JSON:
-            self._transport.write(self._frames.frame(refusal.body))
+            self._write(refusal.body)
 
     def _settle(self) -> None:
         """Read on or not, end or not, and set the time until something has to happen."""
@@ -233,19 +302,22 @@ class _Connection(asyncio.Protocol):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
-        self.due = self._next_due(busy=busy)
+        self._set_clock(busy=busy)
         if self._ends and not busy:
             self._end()
 
-    def _next_due(self, *, busy: bool) -> float:
-        limits, now = self._host.limits, time.monotonic()
-        if self._is_clogged:
-            return min(self.due, now + limits.body_timeout)
-        if busy:
-            return _NEVER
-        if self._ends:
-            return min(self.due, now + limits.linger)
-        return now + limits.idle_timeout if self._begun == _NEVER else self._begun + limits.body_timeout
+    def _set_clock(self, *, busy: bool) -> None:
+        limits, now, waiting = self._host.limits, time.monotonic(), self._host.waiting
+        if busy or self._ends:
+            waiting.pop(self, None)
+            self._due = _NEVER if busy else min(self._due, now + limits.linger)
+        elif self._begun == _NEVER:
+            waiting.pop(self, None)
+            waiting[self] = None
+            self._due = now + limits.idle_timeout
+        else:
+            waiting.setdefault(self)
+            self._due = self._begun + limits.body_timeout
 
     def _end(self) -> None:
         """Close when all is written; after a refusal read a while longer, for closing would reset the connection."""

@@ -25,6 +25,7 @@ SETTINGS: dict[str, Any] = {
     "limits.in_flight": 4,
     "limits.idle_timeout": 1,
     "limits.body_timeout": 1,
+    "limits.write_timeout": 1,
     "limits.linger": 1,
 }
 registry = Registry()
@@ -176,6 +177,35 @@ def test_idle_and_slow_connections_are_closed(begun: bytes, server: Server) -> N
         assert 0.5 < time.monotonic() - start < 10
 
 
+def test_a_client_that_reads_slowly_gets_all_of_its_answer() -> None:
+    with serving(registry, SETTINGS) as server, Client(server.tcp_port) as client:
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.send(*(call("large", call_id=number) for number in range(20)))
+        client.socket.shutdown(socket.SHUT_WR)
+        got = 0
+        while piece := client.socket.recv(40_000):
+            got += len(piece)
+            time.sleep(0.03)  # which makes three seconds, three times the limit for who takes nothing
+        assert got > 20 * 200_000
+
+
+def test_at_one_connection_too_many_the_one_that_has_waited_for_longest_ends() -> None:
+    with (
+        serving(registry, SETTINGS | {"limits.connections": 4, "limits.idle_timeout": 60}) as server,
+        Client(server.tcp_port) as busy,
+        Client(server.tcp_port) as idle,
+    ):
+        busy.send(call("wait", 2))
+        idle.send(call("add", 1, 1))
+        assert idle.read()["result"] == 2
+        until(lambda: running)
+        with Client(server.tcp_port) as late:
+            late.send(call("add", 1, 2))
+            assert late.read()["result"] == 3
+            assert idle.read() is None
+            assert busy.read()["result"] == 2
+
+
 def test_a_client_that_reads_nothing_is_closed_and_costs_little(server: Server) -> None:
     with Client(server.tcp_port) as client:
         calls = (json.dumps(call("large")).encode() + b"\n") * 100
@@ -224,12 +254,12 @@ def test_a_peer_that_is_not_admitted_hears_so_and_is_closed(refusal: HTTPRespons
     async def test() -> None:
         host = TCPHost(admit, Limits(linger=1), "/api")
         sockets = bind("127.0.0.1", 0, 10)
-        await host.serve(sockets, Lines)
+        host.serve(sockets, Lines)
         reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
         writer.write(b'{"jsonrpc":"2.0","method":"add","id":1}\n')
         assert await asyncio.wait_for(reader.read(), 20) == seen
         writer.close()
-        host.stop()
+        host.retire()
         await host.close()
 
     asyncio.run(test())
@@ -270,10 +300,12 @@ def test_rules_for_methods_hold_here() -> None:
     assert [answer.get("error", {}).get("code") for answer in told_so] == [-32005, None]
 
 
-def test_a_connection_and_each_message_count_as_calls() -> None:
-    with serving(registry, SETTINGS | {"limits.client_rate": 0.01, "limits.client_burst": 3}) as server:
-        answers = answered(server.tcp_port, ADD, ADD, ADD)
-    assert [answer.get("error", {}).get("code") for answer in answers] == [None, None, -32003]
+def test_each_call_is_charged_and_a_refusal_bears_its_id() -> None:
+    batch = b"[%b,%b]\n" % (ADD.strip(), ADD.strip())
+    with serving(registry, SETTINGS | {"limits.client_rate": 0.01, "limits.client_burst": 4}) as server:
+        answers = answered(server.tcp_port, ADD, b"rubbish\n", batch, ADD.replace(b":1}", b":7}"))
+    assert [answer["result"] for answer in (answers[0], *answers[2])] == [5, 5, 5]
+    assert (answers[3]["error"]["code"], answers[3]["id"]) == (-32003, 7)
 
 
 def test_messages_are_counted_by_the_metrics(server: Server) -> None:
