@@ -297,7 +297,7 @@ def keyed() -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize(("shown", "name"), SHOWN.items())
+@pytest.mark.parametrize(("shown", "name"), SHOWN.items(), ids=range(len(SHOWN)))  # the keys are new in each run
 def test_who_shows_a_key_is_known_by_its_name(shown: str, name: str | None, keyed: Server) -> None:
     response = ask(keyed, {"Authorization": shown})
     if name is not None:

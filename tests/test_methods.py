@@ -288,7 +288,9 @@ def test_any_other_name_is_a_name(name: str) -> None:
     assert list(registry) == [name]
 
 
-@pytest.mark.parametrize("nameless", [lambda: None, functools.partial(second, 1), Adder()], ids=str)
+@pytest.mark.parametrize(
+    "nameless", [lambda: None, functools.partial(second, 1), Adder()], ids=["lambda", "partial", "object"]
+)
 def test_what_has_no_name_of_its_own_is_given_one(nameless: Any) -> None:
     registry = Registry()
     with pytest.raises(RegistrationError, match=r"is no name: .*; choose another with name=\.\.\."):

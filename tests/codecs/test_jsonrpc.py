@@ -273,7 +273,7 @@ def test_other_forms_are_understood(wire: str, value: Any) -> None:
     assert repr(read(wire)) == repr(value)
 
 
-@pytest.mark.parametrize(("value", "wire"), WRITTEN, ids=short)
+@pytest.mark.parametrize(("value", "wire"), WRITTEN, ids=[short(wire) for _, wire in WRITTEN])
 def test_other_types_are_written_as_neutral_ones(value: Any, wire: str) -> None:
     answer = CODEC.encode(CALL, Reply(value=value), ROOM)
     assert answer.wire.decode() == f'{{"jsonrpc":"2.0","result":{wire},"id":1}}'
