@@ -1,6 +1,6 @@
 # make run    serve handlers/ on 127.0.0.1:8000
 # make test   format, lint, types, and all tests
-# make bench  calls per second against a plain Tornado handler
+# make bench  calls per second against a plain Tornado handler, and what a bridge adds to a call
 # make compare  calls that block: other servers and the gateway side by side, with pictures; takes half an hour
 # make edge   nginx in front of workers, on free ports, as the present user, with a certificate for localhost
 
@@ -13,7 +13,7 @@ need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { 
 	{ apt-get install -y -qq $(2) || { apt-get update -qq && apt-get install -y -qq $(2); }; } >/dev/null; } || \
 	{ echo "$(3) is tested with $(1): install it (Debian's package is $(2)), and try again"; exit 1; }
 
-.PHONY: run test check bench edge clean
+.PHONY: run test check bench compare edge clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
@@ -32,8 +32,9 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/run.stamp
+bench: $(VENV)/test.stamp $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
 	$(BIN)/python -m benchmarks.calls
+	$(BIN)/python -m benchmarks.bridges
 
 compare: $(VENV)/test.stamp
 	@$(call need,nginx,nginx,the edge)

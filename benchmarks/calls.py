@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from benchmarks.load import Load, drive, request
+from benchmarks.load import Load, drive, http
 
 SERVERS = {
     "gateway": [sys.executable, "-m", "gateway", "serve", "handlers", "--bind", "127.0.0.1:0"],
@@ -23,8 +23,8 @@ SERVERS = {
 XML = b"<?xml version='1.0'?>\n<methodCall>\n<methodName>add</methodName>\n<params>\n<param>\n<value><int>2</int></value>\n</param>\n<param>\n<value><int>3</int></value>\n</param>\n</params>\n</methodCall>\n"  # noqa: E501 - as ServerProxy writes it
 JSON = b'{"jsonrpc": "2.0", "method": "add", "params": [2, 3], "id": 1}'
 PROTOCOLS = {
-    "XML-RPC": (request("/RPC2", "text/xml", XML), b"<int>5</int>"),
-    "JSON-RPC": (request("/jsonrpc", "application/json", JSON), b"5"),
+    "XML-RPC": http("/RPC2", "text/xml", XML, b"<int>5</int>"),
+    "JSON-RPC": http("/jsonrpc", "application/json", JSON, b"5"),
 }
 CONNECTIONS = (1, 16, 64)
 
@@ -53,14 +53,14 @@ def measure(seconds: float, rounds: int) -> dict[tuple[str, int, str], list[Load
     with ExitStack() as stack:
         ports = {name: stack.enter_context(served(command, cores[0])) for name, command in SERVERS.items()}
         for port in ports.values():
-            for sent, expected in PROTOCOLS.values():
-                drive(port, sent, expected, 4, 0.5)
+            for exchange in PROTOCOLS.values():
+                drive(port, exchange, 4, 0.5)
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-            for protocol, (sent, expected) in PROTOCOLS.items():
+            for protocol, exchange in PROTOCOLS.items():
                 for connections in CONNECTIONS:
                     for name, port in ports.items():
-                        load = drive(port, sent, expected, connections, seconds)
+                        load = drive(port, exchange, connections, seconds)
                         loads.setdefault((protocol, connections, name), []).append(load)
     return loads
 

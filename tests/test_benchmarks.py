@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.load import drive
+from benchmarks.load import drive, http
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,5 +41,5 @@ def test_a_wrong_answer_is_no_fast_answer() -> None:
         server = threading.Thread(target=answer_wrongly)
         server.start()
         with pytest.raises(RuntimeError, match="a wrong answer"):
-            drive(listening.getsockname()[1], b"POST", b"5", 1, 5)
+            drive(listening.getsockname()[1], http("/", "text/plain", b"", b"5"), 1, 5)
         server.join()
