@@ -50,7 +50,7 @@ THIRD_PARTIES = {
     "uvloop": {"loops"},
     "click": {"cli"},
     "prometheus_client": {"metrics"},
-    "aiohttp": {"upstreams"},
+    "httptools": {"upstreams"},
     "thriftpy2": {"upstreams"},
     "grpc": {"upstreams"},
     "google": {"upstreams"},

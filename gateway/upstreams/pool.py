@@ -82,19 +82,23 @@ class Pool(Generic[C]):
         self._held = [held for held in self._held if held.calls]
 
     async def _take(self) -> _Held[C]:
+        held = await self._wait() if self._turns or not self._has_room() else self._found()
+        if held.connection is None:
+            await self._fill(held)
+        return held
+
+    async def _wait(self) -> _Held[C]:
+        """Wait behind those who wait already."""
         turn = asyncio.Event()
         self._turns.append(turn)
         try:
             while self._turns[0] is not turn or not self._has_room():
                 turn.clear()
                 await turn.wait()
-            held = self._found()
+            return self._found()
         finally:
             self._turns.remove(turn)
             self._call_next()
-        if held.connection is None:
-            await self._fill(held)
-        return held
 
     def _has_room(self) -> bool:
         self._drop_unusable()
@@ -133,7 +137,8 @@ class Pool(Generic[C]):
 
     def _drop_unusable(self) -> None:
         """Close what has lost its place, as soon as nobody has it any more."""
-        for held in [held for held in self._held if not held.calls and not _is_usable(held)]:
+        lost = [held for held in self._held if not held.calls and not _is_usable(held)]
+        for held in lost:
             if held.connection is not None:
                 held.connection.close()
             self._held.remove(held)

@@ -21,7 +21,7 @@ from tests.wire import post
 
 ROOT = Path(__file__).parents[2]
 INTERNAL = re.compile(
-    r"Traceback|<class|Error\b|Errno|127\.0\.0\.1|localhost|aiohttp|asyncio|File \"|thriftpy2|gevent|tests\.upstreams"
+    r"Traceback|<class|Error\b|Errno|127\.0\.0\.1|localhost|httptools|asyncio|File \"|thriftpy2|gevent|tests\.upstreams"
     r"| at 0x"
 )
 

@@ -130,17 +130,19 @@ def test_check_reaches_nobody_and_tells_what_can_be_told_without(tmp_path: Path)
 
 
 def test_a_missing_extra_is_told_by_its_name(tmp_path: Path) -> None:
-    (tmp_path / "aiohttp.py").write_text("raise ModuleNotFoundError(\"No module named 'aiohttp'\", name='aiohttp')")
+    (tmp_path / "httptools.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'httptools'\", name='httptools')"
+    )
     told = gateway(tmp_path, f"[upstreams.a]\n{HTTP}", "check", PYTHONPATH=str(tmp_path))
     assert told.code == 1
     assert told.err == (
-        "gateway: conf/gateway.toml: upstreams.a.url: xmlrpc+http:// needs the package aiohttp:"
+        "gateway: conf/gateway.toml: upstreams.a.url: xmlrpc+http:// needs the package httptools:"
         " pip install 'rpc-gateway[http]'\n"
     )
 
 
 def test_what_is_not_configured_is_not_loaded(tmp_path: Path) -> None:
-    (tmp_path / "aiohttp.py").write_text("raise ModuleNotFoundError")
+    (tmp_path / "httptools.py").write_text("raise ModuleNotFoundError")
     assert gateway(tmp_path, f"[upstreams.a]\n{TCP}", "check", PYTHONPATH=str(tmp_path)).code == 0
 
 

@@ -15,6 +15,7 @@ import pytest
 import trustme
 from msgspec.structs import replace
 
+from gateway.config import ConfigError
 from tests.conftest import Logged
 from tests.upstreams.kinds import KINDS, Kind, http
 from tests.upstreams.running import bridged, until
@@ -118,6 +119,101 @@ def test_an_answer_that_nobody_asked_for_answers_nobody(tmp_path: Path) -> None:
         for number in range(1, 4):
             assert up.call("add", 1, 2) == number
             time.sleep(0.3)  # so that the second answer is there
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"HTTP/1.0 200 OK\r\n\r\n%b",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%b",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nContent-Length: 9\r\n\r\nHTTP/1.0 200 OK\r\n\r\n%b",
+        CHUNKED + b"%x\r\n%b\r\n0\r\nContent-Encoding: gzip\r\n\r\n",
+        b'HTTP/1.1 200 OK\r\nContent-Type: text/xml; charset="UTF-8"\r\nContent-Length: %d\r\n\r\n%b',
+    ],
+    ids=["1.0", "close", "1xx", "trailers", "length"],
+)
+def test_bodies_end_in_several_ways(sent: bytes, tmp_path: Path) -> None:
+    body = said(7).partition(b"\r\n\r\n")[2]
+
+    def answer(_: bytes, connection: socket.socket) -> None:
+        whole = sent % ((len(body), body) if b"%d" in sent or b"%x" in sent else (body,))
+        for byte in whole:
+            connection.sendall(bytes((byte,)))
+        if b"Length: %d" not in sent and CHUNKED not in sent:
+            connection.shutdown(socket.SHUT_RDWR)
+
+    with server(answer) as port, bridged(XML, port, tmp_path, NAMED) as up:
+        for _ in range(3):
+            assert up.call("add", 1, 2) == 7
+
+
+@pytest.mark.parametrize(
+    ("sent", "again"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x" * 1000),
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 100),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (CHUNKED + b"0\r\n", b"X: y\r\n" * 100),
+        (CHUNKED + b"1;", b"x" * 1000),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\n\r\n"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", b"x"),
+    ],
+    ids=["header", "headers", "1xx", "trailers", "extension", "length", "lengths", "both", "upgrade"],
+)
+def test_an_answer_that_has_no_end_or_two_is_none(sent: bytes, again: bytes, tmp_path: Path, logged: Logged) -> None:
+    def answer(_: bytes, connection: socket.socket) -> None:
+        connection.sendall(sent)
+        while again:
+            connection.sendall(again)
+
+    with server(answer) as port, bridged(XML, port, tmp_path, NAMED) as up:
+        assert up.fault("add", 1, 2) == (-32004, "maybe")
+    assert logged.take("upstream up: ")
+
+
+def test_half_an_answer_is_none(tmp_path: Path, logged: Logged) -> None:
+    def answer(request: bytes, connection: socket.socket) -> None:
+        connection.sendall(said(7)[: -5 if b"echo" in request else 20])
+        connection.shutdown(socket.SHUT_RDWR)
+
+    with server(answer) as port, bridged(XML, port, tmp_path, NAMED) as up:
+        for method in ("add", "echo"):
+            assert up.fault(method, 1) == (-32002, "maybe")
+    assert logged.take("is down")
+
+
+@pytest.mark.parametrize(
+    ("headers", "problem"),
+    [
+        ("{ 'Bad Name' = 'x' }", "'Bad Name' in headers is no name of a header"),
+        ("{ '' = 'x' }", "'' in headers is no name of a header"),
+        ("{ content-length = '5' }", "content-length in headers is not to be chosen"),
+        ("{ Transfer-Encoding = 'chunked' }", "Transfer-Encoding in headers is not to be chosen"),
+    ],
+)
+def test_headers_that_cannot_be_sent_are_told_at_the_start(headers: str, problem: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)), bridged(XML, 1, tmp_path, f"headers = {headers}"):
+        pass
+
+
+def test_a_url_is_sent_as_it_is_meant(tmp_path: Path) -> None:
+    heads: list[bytes] = []
+
+    def answer(request: bytes, connection: socket.socket) -> None:
+        heads.append(request)
+        connection.sendall(said(1))
+
+    kind = replace(XML, url="xmlrpc+http://localhost:{port}/a%20b/\u00e9?q=\u00e9&r=%2F+")
+    with server(answer) as port, bridged(kind, port, tmp_path, f"{NAMED}\nheaders = {{ Host = 'erp.example' }}") as up:
+        assert up.call("add", 1, 2) == 1
+    lines = heads[0].split(b"\r\n")
+    assert lines[0] == b"POST /a%20b/%C3%A9?q=%C3%A9&r=%2F+ HTTP/1.1"
+    assert [line for line in lines if line.lower().startswith(b"host:")] == [b"Host: erp.example"]
 
 
 def test_statuses_with_an_answer_in_them_are_answers(tmp_path: Path) -> None:
