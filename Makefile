@@ -23,8 +23,7 @@ test: check $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
 	@$(call need,systemd-analyze,systemd,the systemd unit)
 	@$(call need,nginx,nginx,the edge)
 	@$(call need,openssl,openssl,the edge)
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=
 	$(BIN)/coverage report --fail-under=100 --include='gateway/codecs/*,gateway/faults.py,gateway/dispatch.py'
 
 check: $(VENV)/test.stamp
