@@ -16,7 +16,7 @@ from msgspec import Struct
 from gateway import log
 from gateway.access import AccessPolicy
 from gateway.answering import Desk, Watchers
-from gateway.bridges import Bridge
+from gateway.bridges import Bridge, introduce
 from gateway.calls import Handler
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
@@ -222,10 +222,9 @@ def door_of(config: Config, *registries: Registry) -> Door:
 
     discoveries: set[asyncio.Future[None]] = set()
 
-    def open_here() -> Admission:
+    async def open_here() -> Admission:
         gateway = together()
-        for bridge in gateway.bridges:
-            discovery = asyncio.ensure_future(bridge.discover(gateway.registry))
+        for discovery in await introduce(gateway.bridges, gateway.registry):
             discoveries.add(discovery)
             discovery.add_done_callback(discoveries.discard)
         return gateway.service.admit

@@ -3,6 +3,7 @@
     Bridge(name, options, limits)   NoBridge: it cannot be made as it is configured
     bridge.add_known(registry)      the methods that the configuration or an IDL file names, before anything is reached
     bridge.discover(registry)       the others, as soon as the upstream can be asked: a coroutine that runs until then
+    introduce(bridges, registry)    the same for all bridges of a process that starts, which waits a moment for them
     bridge.absent(name)             Unavailable for a name that may turn out to be one of its methods
     bridge.survey(registry)         one attempt of it, for ``gateway upstreams``
     bridge.status                   how the upstream is
@@ -19,7 +20,8 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -42,6 +44,7 @@ from gateway.upstreams import Invocation, Options, Parameter, Signature, bridge_
 log = logging.getLogger("gateway.upstreams")
 
 _DESCRIBE = 5.0  # seconds that an upstream has to tell its methods
+_INTRODUCTION = 1.0  # seconds that a process waits for them when it starts
 _FIRST_PAUSE = 0.2  # seconds between two attempts to ask it, twice as long each time
 _LAST_PAUSE = 5.0
 _MARGIN = 0.005  # seconds before the caller's deadline, so that it hears from here how far the call has come
@@ -65,6 +68,7 @@ class Bridge:
 
     Attributes:
         status: see Status.
+        asked: set when the upstream's methods are known, or it has been asked for them once, with whatever outcome.
         running: calls under way, those that wait for a connection too.
 
     """
@@ -74,6 +78,7 @@ class Bridge:
         self.name = name
         self.options = options
         self.status = Status()
+        self.asked = asyncio.Event()
         self.running = 0
         self._retry_after = limits.retry_after
         self._takes = kind.takes
@@ -105,10 +110,12 @@ class Bridge:
         pause = _FIRST_PAUSE
         while not self._is_described:
             await self.survey(registry)
+            self.asked.set()
             if self.status.state == "up":
                 return
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that workers do not ask at once
             pause = min(2 * pause, _LAST_PAUSE)
+        self.asked.set()
 
     async def survey(self, registry: Registry) -> None:
         """Ask the upstream once, and add what it tells unless its methods are known."""
@@ -269,6 +276,19 @@ class Bridge:
             log.warning("upstream %s (%s) is down: %s", self.name, self.address, reason)
         self.status.state = "down"
         self.status.error = reason
+
+
+async def introduce(bridges: Collection[Bridge], registry: Registry) -> list[asyncio.Task[None]]:
+    """Begin to ask all upstreams for their methods; return the tasks that do it.
+
+    So that callers of a process that takes over from another one find the same methods, it waits until all have been
+    asked once, but not for an upstream that is silent.
+    """
+    tasks = [asyncio.create_task(bridge.discover(registry)) for bridge in bridges]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_INTRODUCTION):
+            await asyncio.gather(*(bridge.asked.wait() for bridge in bridges))
+    return tasks
 
 
 def _configured(options: Options) -> Iterator[Signature]:

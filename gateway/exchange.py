@@ -7,7 +7,7 @@ A host knows nothing else of the gateway. It reads a body only when its request 
 than ``limits.max_body``; of one that is longer the answer is ``admitted.too_large()``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
@@ -89,6 +89,6 @@ class Door(Struct, frozen=True, kw_only=True):
 
     """
 
-    open: Callable[[], Admission]
+    open: Callable[[], Awaitable[Admission]]
     limits: Limits
     paths: tuple[str, ...]

@@ -21,6 +21,7 @@ import msgspec
 
 from gateway import log, monitoring, tls
 from gateway.app import Gateway, build, check_hashes, levels
+from gateway.bridges import introduce
 from gateway.config import load
 from gateway.framing import FRAMINGS
 from gateway.loops import new_event_loop
@@ -89,9 +90,9 @@ async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[byt
         limits = msgspec.structs.replace(limits, connections=max(1, capacity(limits.connections) // 2))
     host = Host(gateway.service.admit, limits)
     tcp = TCPHost(gateway.service.admit_message, limits, server.paths[0])
+    discoveries = await introduce(gateway.bridges, gateway.registry)
     host.serve(listeners.calls, listeners.tls)
     tcp.serve(listeners.tcp, FRAMINGS[server.tcp_framing])
-    discoveries = [asyncio.ensure_future(bridge.discover(gateway.registry)) for bridge in gateway.bridges]
 
     def measure() -> Levels:
         return levels(gateway, len(host.calls) + len(tcp.calls), len(host.clients) + len(tcp.clients))

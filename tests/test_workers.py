@@ -148,6 +148,8 @@ def alive(process: int) -> bool:
 class Callers:
     """Callers that never pause, half of them on connections that they keep."""
 
+    body = '{"jsonrpc":"2.0","method":"version","id":1}'
+
     def __init__(self, port: int, number: int = 4) -> None:
         self.answers: list[object] = []
         self.failures: list[str] = []
@@ -157,10 +159,9 @@ class Callers:
 
     def _call(self, keeps: bool) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
-        body = '{"jsonrpc":"2.0","method":"version","id":1}'
         while not self._over.is_set():
             try:
-                connection.request("POST", "/api", body, {"Content-Type": "application/json"})
+                connection.request("POST", "/api", self.body, {"Content-Type": "application/json"})
                 self.answers.append(msgspec.json.decode(connection.getresponse().read())["result"])
             except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
                 self.failures.append(repr(error))

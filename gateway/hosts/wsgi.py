@@ -53,7 +53,7 @@ class Host:
 
     def __init__(self, door: Door) -> None:
         self._door = door
-        self._admissions: dict[int, Admission] = {}
+        self._openings: dict[int, asyncio.Future[Admission]] = {}
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request for the path in it."""
@@ -107,9 +107,9 @@ class Host:
 
     async def _admit(self, head: HTTPRequest) -> HTTPResponse | Admitted:
         process = os.getpid()
-        if process not in self._admissions:
-            self._admissions[process] = self._door.open()
-        return self._admissions[process](head)
+        if process not in self._openings:
+            self._openings[process] = asyncio.ensure_future(self._door.open())
+        return (await self._openings[process])(head)
 
 
 async def _call(function: Callable[..., HTTPResponse], *args: Any) -> HTTPResponse:

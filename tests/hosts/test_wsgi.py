@@ -20,7 +20,7 @@ import pytest
 
 from gateway import Context, Registry, app
 from gateway.config import load
-from gateway.exchange import Admitted, Door, HTTPRequest, HTTPResponse
+from gateway.exchange import Admission, Admitted, Door, HTTPRequest, HTTPResponse
 from gateway.hosts.wsgi import Host
 from gateway.limits import Limits
 from tests import corpus_methods
@@ -329,7 +329,10 @@ def test_a_door_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
     def admit(head: HTTPRequest) -> HTTPResponse | Admitted:
         raise RuntimeError(f"a bug of ours: {head.target}")
 
-    response = ask(Host(Door(open=lambda: admit, limits=Limits(), paths=("/api",))), environ(ADD, **JSON))
+    async def open_here() -> Admission:
+        return admit
+
+    response = ask(Host(Door(open=open_here, limits=Limits(), paths=("/api",))), environ(ADD, **JSON))
     assert (response.status, response.body) == (500, b"Internal error\n")
     assert logged.take("the door raised")
 
