@@ -11,7 +11,6 @@ the codec tells whether it is one.
 
 import asyncio
 import re
-import ssl
 import time
 from collections.abc import Mapping
 from typing import Annotated, cast
@@ -21,10 +20,10 @@ import httptools
 from msgspec import Meta, Struct, field
 
 from gateway.faults import BadUpstream
-from gateway.upstreams import Failures, Invocation, NoBridge
-from gateway.upstreams.options import Options
+from gateway.upstreams import Failures, Invocation
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.remote import garbled, hung_up, unreachable
+from gateway.upstreams.streams import TLSOptions, client_context, open_stream
 
 _MOST_HEAD = 65536  # bytes of an answer's head, or of anything else that is no body
 _KEPT = 4.0  # seconds that an idle connection is kept; many a server closes it after 5
@@ -35,20 +34,13 @@ _FRAMING = frozenset({"connection", "content-length", "expect", "te", "trailer",
 _OF_EACH_CALL = frozenset({"x-request-id", "x-request-timeout"})
 
 
-class HTTPOptions(Options, frozen=True, kw_only=True):
+class HTTPOptions(TLSOptions, frozen=True, kw_only=True):
     """What an upstream over HTTP can have beside the common options."""
 
     headers: Annotated[
         dict[str, Annotated[str, Meta(pattern=r"^[^\r\n\0]*$", description="a header's value, on one line")]],
         Meta(description="Headers of each request, like Authorization."),
     ] = field(default_factory=dict)
-    ca: Annotated[str | None, Meta(description="A file of certificates; the servers signed by them are trusted.")] = (
-        None
-    )
-    cert: Annotated[str | None, Meta(description="A file with our certificate, and its key if ``key`` has none.")] = (
-        None
-    )
-    key: Annotated[str | None, Meta(description="A file with the key of our certificate.")] = None
 
     def __post_init__(self) -> None:
         """Check the URL, and the names of the headers."""
@@ -75,8 +67,8 @@ class HTTP:
 
     def __init__(self, options: HTTPOptions, content_type: str, most: int) -> None:
         self._most = most
-        self._tls = _tls(options)
-        self._connect_timeout = options.connect_timeout
+        self._options = options
+        self._tls = client_context(options)
         url = urlsplit(options.url.partition("+")[2])
         self._address = url.hostname or "", url.port or (443 if self._tls else 80)
         self._head = _head(url, options.headers, content_type)
@@ -110,11 +102,7 @@ class HTTP:
         self._pool.close()
 
     async def _connect(self) -> "_Connection":
-        async with asyncio.timeout(self._connect_timeout):
-            _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: _Connection(self._most), *self._address, ssl=self._tls
-            )
-        return connection
+        return await open_stream(lambda: _Connection(self._most), self._address, self._options, self._tls)
 
 
 class _Answer(Struct):
@@ -275,18 +263,3 @@ def _head(url: SplitResult, headers: Mapping[str, str], content_type: str) -> by
     )
     lines = {name.lower(): f"{name}: {value}" for name, value in all_headers if name.lower() not in _OF_EACH_CALL}
     return "\r\n".join([f"POST {target} HTTP/1.1", *lines.values(), ""]).encode()
-
-
-def _tls(options: HTTPOptions) -> ssl.SSLContext | None:
-    if not options.url.partition("://")[0].lower().endswith("https"):
-        if options.ca or options.cert or options.key:
-            raise NoBridge("ca, cert and key are for a url with https")
-        return None
-    try:
-        context = ssl.create_default_context(cafile=options.ca)
-        if options.cert is not None:
-            context.load_cert_chain(options.cert, options.key)
-    except (OSError, ssl.SSLError) as error:
-        named = ", ".join(file for file in (options.ca, options.cert, options.key) if file is not None)
-        raise NoBridge(f"the certificates in {named} cannot be read: {str(error.strerror or error).lower()}") from None
-    return context

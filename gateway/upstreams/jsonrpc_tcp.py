@@ -16,26 +16,22 @@ from gateway.codecs.jsonrpc import JSONRPC
 from gateway.faults import BadUpstream, Fault, ForeignFault
 from gateway.framing import FRAMINGS, Frames, Misframed, TooLong
 from gateway.limits import Limits
-from gateway.upstreams import Failures, Invocation, Options, Signature
+from gateway.upstreams import Failures, Invocation, Signature
 from gateway.upstreams.openrpc import describe
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.remote import hung_up, told, unreachable
+from gateway.upstreams.streams import StreamOptions, client_context, open_stream
 
 _SHARE = 256  # calls on one connection; their answers are a few dozen bytes each to wait for
 
 
-class TCPOptions(Options, frozen=True, kw_only=True):
+class TCPOptions(StreamOptions, frozen=True, kw_only=True):
     """How the messages are told apart."""
 
     framing: Annotated[
         Literal["newline", "netstring"], Meta(description="newline: one on each line; netstring: 5:hello,")
     ] = "newline"
-
-    def __post_init__(self) -> None:
-        """Check the URL: an address, and no more."""
-        super().__post_init__()
-        host_and_port(self.url)
 
 
 class JSONRPCOverTCP:
@@ -54,6 +50,7 @@ class JSONRPCOverTCP:
         self._options = options
         self._limits = limits
         self._codec = JSONRPC(max_depth=limits.max_depth, max_batch=1)
+        self._tls = client_context(options)
         self._pool = Pool(self._connect, options.connections, _SHARE)
 
     def known(self) -> list[Signature] | None:
@@ -78,11 +75,8 @@ class JSONRPCOverTCP:
 
     async def _connect(self) -> "_Connection":
         frames = FRAMINGS[self._options.framing](self._limits.max_reply)
-        async with asyncio.timeout(self._options.connect_timeout):
-            _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: _Connection(self._codec, frames), *host_and_port(self._options.url)
-            )
-        return connection
+        address = host_and_port(self._options.url)
+        return await open_stream(lambda: _Connection(self._codec, frames), address, self._options, self._tls)
 
 
 class _Connection(asyncio.Protocol):

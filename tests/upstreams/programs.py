@@ -1,12 +1,14 @@
 """Servers to stand behind a gateway, each a process of its own: python -m tests.upstreams.programs KIND PORT.
 
 All of them have the same methods, written for their own library as its users would, so that the same test bodies run
-over all.
+over all. JSON-RPC on lines is spoken over TLS, if CERT is set.
 """
 
 import json
+import os
 import socketserver
 import sqlite3
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -149,7 +151,12 @@ def serve_jsonrpc(port: int) -> None:
 
 
 def serve_lines(port: int) -> None:
-    _TCPServer(("127.0.0.1", port), _Lines).serve_forever()
+    server = _TCPServer(("127.0.0.1", port), _Lines)
+    if "CERT" in os.environ:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(os.environ["CERT"])
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.serve_forever()
 
 
 def serve_netstrings(port: int) -> None:

@@ -1,7 +1,8 @@
-"""An RPyC server to stand behind a gateway: python -m tests.upstreams.rpyc_program PORT."""
+"""An RPyC server to stand behind a gateway: python -m tests.upstreams.rpyc_program PORT; with TLS, if CERT is set."""
 
 import collections
 import decimal
+import os
 import sys
 import uuid
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import rpyc  # type: ignore[import-untyped]
+from rpyc.utils.authenticators import SSLAuthenticator  # type: ignore[import-untyped]
 from rpyc.utils.server import ThreadedServer  # type: ignore[import-untyped]
 
 from tests.upstreams import programs
@@ -147,4 +149,6 @@ class Service(rpyc.Service):  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    ThreadedServer(Service, hostname="127.0.0.1", port=int(sys.argv[1])).start()
+    cert = os.environ.get("CERT")
+    authenticator = None if cert is None else SSLAuthenticator(cert, cert)
+    ThreadedServer(Service, hostname="127.0.0.1", port=int(sys.argv[1]), authenticator=authenticator).start()

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 import trustme
+from httptools.parser import errors
 from msgspec.structs import replace
 
 from gateway.config import ConfigError
+from gateway.upstreams.http import FAILURES
 from tests.conftest import Logged
 from tests.upstreams.kinds import KINDS, Kind, http
 from tests.upstreams.running import bridged, until
@@ -255,6 +257,12 @@ def test_tls_with_a_ca_of_ones_own(tmp_path: Path, logged: Logged) -> None:
         with bridged(kind, port, tmp_path, NAMED) as up:
             assert up.fault("add", 1, 2) == (-32002, "no")
     assert logged.take("CERTIFICATE_VERIFY_FAILED")
+
+
+def test_every_exception_of_the_parser_is_in_the_table() -> None:
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
+    assert kinds
+    assert [kind for kind in kinds if not issubclass(kind, tuple(FAILURES))] == []
 
 
 @pytest.mark.parametrize("kind", [XML, JSON], ids=lambda kind: kind.name)

@@ -1,10 +1,11 @@
 """Thrift servers to stand behind a gateway: python -m tests.upstreams.thrift_programs LIBRARY PROTOCOL TRANSPORT PORT.
 
 LIBRARY is thriftpy2, thriftpy2-multiplexed, or official, which is Apache's own with the code that its compiler makes;
-``make`` has it made in .venv/thrift.
+``make`` has it made in .venv/thrift. With CERT in the environment, the official one speaks TLS.
 """
 
 import importlib
+import os
 import sys
 import threading
 from pathlib import Path
@@ -96,15 +97,17 @@ def serve_official(protocol: str, transport: str, port: int) -> None:
     from thrift.protocol.TCompactProtocol import TCompactProtocolFactory  # type: ignore[import-untyped]
     from thrift.server.TServer import TThreadedServer  # type: ignore[import-untyped]
     from thrift.transport.TSocket import TServerSocket  # type: ignore[import-untyped]
+    from thrift.transport.TSSLSocket import TSSLServerSocket  # type: ignore[import-untyped]
     from thrift.transport.TTransport import TBufferedTransportFactory, TFramedTransportFactory  # type: ignore[import-untyped]
 
     types = importlib.import_module("programs.ttypes")
     shapes = importlib.import_module("shapes.ttypes")
     generated = importlib.import_module("programs.Programs")
     threading.excepthook = lambda _: None
+    cert = os.environ.get("CERT")
     TThreadedServer(
         generated.Processor(Handler(types.InvalidOperation, shapes.Person)),
-        TServerSocket("127.0.0.1", port),
+        TServerSocket("127.0.0.1", port) if cert is None else TSSLServerSocket("127.0.0.1", port, certfile=cert),
         TBufferedTransportFactory() if transport == "buffered" else TFramedTransportFactory(),
         TBinaryProtocolFactory() if protocol == "binary" else TCompactProtocolFactory(),
         daemon=True,

@@ -27,6 +27,7 @@ from gateway.upstreams.protobuf.frames import MOST_METHODS, MethodFrames
 from gateway.upstreams.protobuf.types import Types, declaration, neutral
 from gateway.upstreams.protobuf.values import Values
 from gateway.upstreams.remote import garbled, hung_up, unreachable
+from gateway.upstreams.streams import open_stream
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it; it holds until the next acknowledgement
 
@@ -176,11 +177,8 @@ class ProtobufGeneric:
 
     async def _connect(self) -> "_Connection":
         frames = MethodFrames(self._limits.max_reply, length_includes_itself=self._options.length_includes_itself)
-        async with asyncio.timeout(self._options.connect_timeout):
-            _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: _Connection(frames, self._passed), *host_and_port(self._options.url)
-            )
-        return connection
+        address = host_and_port(self._options.url)
+        return await open_stream(lambda: _Connection(frames, self._passed), address, self._options)
 
 
 class _Connection(asyncio.Protocol):

@@ -8,13 +8,14 @@ from msgspec import Meta
 
 from gateway.faults import BadUpstream, Fault, InvalidParams, MethodNotFound
 from gateway.limits import Limits
-from gateway.upstreams import Failures, Invocation, Options, Signature
+from gateway.upstreams import Failures, Invocation, Signature
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.remote import FAILED, hung_up, safe, unreachable, wrong_arguments
 from gateway.upstreams.rpyc.connection import Connection, RemoteError
 from gateway.upstreams.rpyc.lent import CALLATTR, GETROOT, INSPECT, LOCAL_REF, REMOTE_REF, VALUE
 from gateway.upstreams.rpyc.plain import NotPlain, Plain
+from gateway.upstreams.streams import StreamOptions, client_context, open_stream
 from gateway.values import Unsayable
 
 _EXPOSED = "exposed_"
@@ -22,17 +23,12 @@ _OF_EVERY_SERVICE = frozenset({"get_service_aliases", "get_service_name"})
 _MOST_BITS = 14_000  # of an int; its decimal digits travel, and Python takes 4300 of them
 
 
-class RPyCOptions(Options, frozen=True, kw_only=True):
+class RPyCOptions(StreamOptions, frozen=True, kw_only=True):
     """How much of a result is taken."""
 
     items: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Items of a result, those of all lists and objects in it, at most.")
     ] = 10_000
-
-    def __post_init__(self) -> None:
-        """Check the URL: an address, and no more."""
-        super().__post_init__()
-        host_and_port(self.url)
 
 
 class RPyC:
@@ -50,6 +46,7 @@ class RPyC:
     def __init__(self, options: RPyCOptions, limits: Limits) -> None:
         self._options = options
         self._limits = limits
+        self._tls = client_context(options)
         self._pool = Pool(self._connect, options.connections)
 
     def known(self) -> list[Signature] | None:
@@ -105,8 +102,9 @@ class RPyC:
 
     async def _connect(self) -> Connection:
         async with asyncio.timeout(self._options.connect_timeout):
-            _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(self._limits.max_reply), *host_and_port(self._options.url)
+            address = host_and_port(self._options.url)
+            connection = await open_stream(
+                lambda: Connection(self._limits.max_reply), address, self._options, self._tls
             )
             try:
                 await _greet(connection)

@@ -4,7 +4,6 @@ One call at a time on each connection, for replies come in order; the number and
 call's all the same. A connection is lent again only after a whole reply, and closed if anything comes in between.
 """
 
-import asyncio
 import itertools
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
@@ -13,10 +12,11 @@ from msgspec import Meta
 from gateway.calls import current_context
 from gateway.faults import BadUpstream, Fault, InvalidParams, MethodNotFound
 from gateway.limits import Limits
-from gateway.upstreams import Failures, Invocation, NoBridge, Options, Signature
+from gateway.upstreams import Failures, Invocation, NoBridge, Signature
 from gateway.upstreams.options import host_and_port, nearest
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.remote import FAILED, hung_up, safe, unreachable
+from gateway.upstreams.streams import StreamOptions, client_context, open_stream
 from gateway.upstreams.thrift.binary import BinaryReader, BinaryWriter
 from gateway.upstreams.thrift.compact import CompactReader, CompactWriter
 from gateway.upstreams.thrift.connection import Connection
@@ -62,7 +62,7 @@ _SAID: dict[type[Fault], str] = {
 }
 
 
-class ThriftOptions(Options, frozen=True, kw_only=True):
+class ThriftOptions(StreamOptions, frozen=True, kw_only=True):
     """What a service is, and how it is spoken to."""
 
     idl: Annotated[str, Meta(description="The .thrift file of the service.")]
@@ -72,11 +72,6 @@ class ThriftOptions(Options, frozen=True, kw_only=True):
         Literal["buffered", "framed"], Meta(description="framed: each message has its length in front.")
     ] = "buffered"
     multiplexed: Annotated[bool, Meta(description="The server has several services, and expects their names.")] = False
-
-    def __post_init__(self) -> None:
-        """Check the URL: an address, and no more."""
-        super().__post_init__()
-        host_and_port(self.url)
 
 
 class Thrift:
@@ -98,6 +93,7 @@ class Thrift:
         self._writer, self._reader = _PROTOCOLS[options.protocol]
         self._prefix = f"{options.service}:" if options.multiplexed else ""
         self._numbers = itertools.cycle(range(1, 2**31))
+        self._tls = client_context(options)
         self._pool = Pool(self._connect, options.connections)
         if options.multiplexed and not options.service:
             raise NoBridge("multiplexed needs the name of the service: service = ...")
@@ -148,11 +144,10 @@ class Thrift:
 
     async def _connect(self) -> Connection:
         framed = self._options.transport == "framed"
-        async with asyncio.timeout(self._options.connect_timeout):
-            _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(self._limits.max_reply, framed=framed), *host_and_port(self._options.url)
-            )
-        return connection
+        address = host_and_port(self._options.url)
+        return await open_stream(
+            lambda: Connection(self._limits.max_reply, framed=framed), address, self._options, self._tls
+        )
 
 
 async def _reply(reader: Reader, method: ThriftMethod, number: int, depth: int) -> _Reply:

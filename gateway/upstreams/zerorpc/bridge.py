@@ -12,6 +12,7 @@ from gateway.upstreams.openrpc import from_names
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.remote import hung_up, safe, unreachable, wrong_arguments
+from gateway.upstreams.streams import open_stream
 from gateway.upstreams.zerorpc.connection import Connection, RemoteError
 from gateway.upstreams.zerorpc.events import checked
 
@@ -88,9 +89,10 @@ class ZeroRPC:
     async def _connect(self) -> Connection:
         options, limits = self._options, self._limits
         async with asyncio.timeout(options.connect_timeout):
-            _, connection = await asyncio.get_running_loop().create_connection(
+            connection = await open_stream(
                 lambda: Connection(limits.max_reply, limits.max_depth, options.stream, options.heartbeat),
-                *host_and_port(options.url),
+                host_and_port(options.url),
+                options,
             )
             await connection.ready()
         return connection
