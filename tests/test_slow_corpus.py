@@ -180,13 +180,12 @@ async def play(case: dict[str, Any], gateway: Process) -> Outcome:
         if any(step.get("read") is False for step in script):
             reading.pop().cancel()
         try:
-            for step in script:
-                await _take(step, writer, reading)
-            if not reading:
-                reading.append(asyncio.ensure_future(_read_all(reader, received)))
-            await reading[0]
-        except ConnectionError:
-            pass
+            with suppress(ConnectionError):  # it has been ended, and when is what counts
+                for step in script:
+                    await _take(step, writer, reading)
+                if not reading:
+                    reading.append(asyncio.ensure_future(_read_all(reader, received)))
+                await reading[0]
         finally:
             for task in reading:
                 task.cancel()

@@ -123,7 +123,7 @@ def test_check_reaches_nobody_and_tells_what_can_be_told_without(tmp_path: Path)
     assert wrong.err.splitlines() == [
         "gateway: upstreams.b: 'add' is registered twice: by upstreams.a (jsonrpc+tcp://localhost:1) and by"
         " upstreams.b (jsonrpc+tcp://localhost:1); rename one of them",
-        "gateway: upstreams.c: ca, cert and key are for a url with https",
+        "gateway: upstreams.c: ca, cert and key are for a url with xmlrpc+https",
         "gateway: upstreams.d: the certificates in ca.pem cannot be read: no such file or directory",
     ]
     assert gateway(tmp_path, twice, "serve").err == wrong.err.splitlines()[0] + "\n"

@@ -6,6 +6,7 @@ LIBRARY is thriftpy2, thriftpy2-multiplexed, or official, which is Apache's own 
 
 import importlib
 import os
+import ssl
 import sys
 import threading
 from pathlib import Path
@@ -104,10 +105,14 @@ def serve_official(protocol: str, transport: str, port: int) -> None:
     shapes = importlib.import_module("shapes.ttypes")
     generated = importlib.import_module("programs.Programs")
     threading.excepthook = lambda _: None
-    cert = os.environ.get("CERT")
+    encrypted = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if "CERT" in os.environ:
+        encrypted.load_cert_chain(os.environ["CERT"])
     TThreadedServer(
         generated.Processor(Handler(types.InvalidOperation, shapes.Person)),
-        TServerSocket("127.0.0.1", port) if cert is None else TSSLServerSocket("127.0.0.1", port, certfile=cert),
+        TSSLServerSocket("127.0.0.1", port, ssl_context=encrypted)
+        if "CERT" in os.environ
+        else TServerSocket("127.0.0.1", port),
         TBufferedTransportFactory() if transport == "buffered" else TFramedTransportFactory(),
         TBinaryProtocolFactory() if protocol == "binary" else TCompactProtocolFactory(),
         daemon=True,
