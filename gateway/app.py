@@ -8,6 +8,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -26,6 +27,7 @@ from gateway.exchange import Admission, Door
 from gateway.faults import Fault
 from gateway.introspection import add_introspection, describe
 from gateway.layers import Places, charged, deadline, limited, permitted
+from gateway.limits import Limits
 from gateway.loading import load_registry
 from gateway.methods import RESERVED, Method, RegistrationError, Registry
 from gateway.metrics import Levels, Metrics
@@ -64,9 +66,9 @@ def build(
     """Put a gateway together around the methods of a registry.
 
     The registry is taken over into one of the gateway's own, beside the introspection methods and the methods of the
-    upstreams that are known before they are reached. ``buckets`` are what
-    workers share to charge their callers; a gateway without others has its own. ``make_metrics`` is ``Metrics``, or a
-    partial of it with a directory and a slot; without it, or without ``metrics.bind``, nothing is counted.
+    upstreams that are known before they are reached. ``buckets`` are what workers share to charge their callers; a
+    gateway without others has its own. ``make_metrics`` is ``Metrics``, or a partial of it with a directory and a slot;
+    without it, or without ``metrics.bind``, nothing is counted.
 
     Raises:
         ConfigError: an upstream cannot be served as it is configured; it lists all of them.
@@ -86,24 +88,11 @@ def build(
         "method": list[Places](),
     }
 
-    def compose(method: Method) -> Handler:
-        handler = invoke(method, pool)
-        if method.run == "inline":
-            return handler  # it has returned before anything could be limited
-        handler = limited(handler, places[method.run][0], limits.retry_after)
-        if method.options.concurrency is not None:
-            places["method"].append(Places(method.options.concurrency, limits.waiting))
-            handler = limited(handler, places["method"][-1], limits.retry_after)
-        return deadline(handler)
-
-    def absent(name: str) -> Fault | None:
-        return next((fault for bridge in bridges if (fault := bridge.absent(name)) is not None), None)
-
     codecs = (
         XMLRPC(max_depth=limits.max_depth, max_batch=limits.max_batch, nil=config.xmlrpc.nil, i8=config.xmlrpc.i8),
         JSONRPC(max_depth=limits.max_depth, max_batch=limits.max_batch),
     )
-    handler = dispatcher(served, compose, limits.timeout, absent)
+    handler = dispatcher(served, _composer(limits, pool, places), limits.timeout, partial(_absent, bridges))
     policy = AccessPolicy(config.access)
     rates = RateLimits(limits, buckets or Buckets())
     if config.access.rules:
@@ -122,6 +111,27 @@ def build(
         metrics=metrics,
         bridges=bridges,
     )
+
+
+def _composer(limits: Limits, pool: ThreadPool, places: Mapping[str, list[Places]]) -> Callable[[Method], Handler]:
+    """Return what puts the layers around a method."""
+
+    def compose(method: Method) -> Handler:
+        handler = invoke(method, pool)
+        if method.run == "inline":
+            return handler  # it has returned before anything could be limited
+        handler = limited(handler, places[method.run][0], limits.retry_after)
+        if method.options.concurrency is not None:
+            places["method"].append(Places(method.options.concurrency, limits.waiting))
+            handler = limited(handler, places["method"][-1], limits.retry_after)
+        return deadline(handler)
+
+    return compose
+
+
+def _absent(bridges: Iterable[Bridge], name: str) -> Fault | None:
+    """Return the fault for a name that may turn out to be a method of an upstream."""
+    return next((fault for bridge in bridges if (fault := bridge.absent(name)) is not None), None)
 
 
 def _bridges(config: Config, served: Registry) -> tuple[Bridge, ...]:

@@ -18,10 +18,11 @@ import msgspec
 
 from gateway import app, client, log, tls, uwsgi
 from gateway.access import make_key
-from gateway.config import ConfigError, load, variable_of
+from gateway.config import ConfigError, load
 from gateway.loading import LoadError
 from gateway.methods import Method, Registry
 from gateway.nginx import render, warnings
+from gateway.sources import variable_of
 
 _MODULE_HELP = (
     "A MODULE is a package (all modules in it), a package.module, or module:registry. Without one, the configured ones"
@@ -64,7 +65,7 @@ def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
     SIGHUP, and the command reload, take configuration and methods anew without losing a call.
     """
     from gateway.fleet import Source, serve_modules  # noqa: PLC0415 - Tornado, which the other commands do not need
-    from gateway.workers import Failed  # noqa: PLC0415 - likewise
+    from gateway.generations import Failed  # noqa: PLC0415 - likewise
 
     settings = (*settings, *(f"server.{name}={value}" for name, value in given.items() if value is not None))
     try:

@@ -1,4 +1,4 @@
-"""The configuration: gateway.toml, then the environment, then the command line; later ones win.
+"""The configuration: gateway.toml, then the environment, then the command line; later ones win (gateway/sources.py).
 
     [limits] timeout = 5        in gateway.toml
     GATEWAY_LIMITS_TIMEOUT=5    in the environment
@@ -10,14 +10,12 @@ Each option is written once, as a field of a section below; its type and range a
 wrong, in all three places, is reported at once.
 """
 
-import difflib
 import json
 import re
-import tomllib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -25,20 +23,13 @@ from msgspec import Meta, Struct
 from gateway.edge import Nginx
 from gateway.limits import Limits
 from gateway.rules import Access
+from gateway.sources import Setting, nearest_option, read
 from gateway.upstreams import NoBridge, Options, bridge_class
 from gateway.upstreams.options import nearest
 
-DEFAULT_FILE = Path("conf/gateway.toml")
-_PREFIX = "GATEWAY_"
 _UPSTREAMS = "upstreams"
 _UPSTREAM = re.compile(r"upstreams\.([A-Za-z][A-Za-z0-9_-]*)\.([^.]+)")
-# Where the file is, which no file can say; and what CGI, and Kubernetes beside a Service named gateway, put there.
-_NOT_OPTIONS = re.compile(
-    r"GATEWAY_(?:CONFIG|INTERFACE|SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)"
-)
 _PORT = "(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-
-Setting: TypeAlias = tuple[str, Any, str]  # option, value, where it was found
 
 
 class ConfigError(Exception):
@@ -175,11 +166,7 @@ def load(file: Path | None, environment: Mapping[str, str], settings: Iterable[s
 
     """
     problems: list[str] = []
-    found = [
-        *_from_file(file, environment, problems),
-        *_from_environment(environment),
-        *_from_settings(settings, problems),
-    ]
+    found = read(file, environment, settings, OPTIONS, problems)
     sections: dict[str, dict[str, Any]] = {section: {} for section in _sections()}
     upstreams: dict[str, dict[str, Setting]] = {}
     for option, value, place in found:
@@ -189,7 +176,7 @@ def load(file: Path | None, environment: Mapping[str, str], settings: Iterable[s
             continue
         hint = OPTIONS.get(option)
         if hint is None:
-            problems.append(f"{place}: there is no option {option}{_nearest(option)}")
+            problems.append(f"{place}: there is no option {option}{nearest_option(option, OPTIONS)}")
             continue
         section, name = option.split(".")
         _convert((option, value, place), hint, sections[section], name, problems)
@@ -257,85 +244,12 @@ def _contradictions(config: Config) -> Iterator[str]:
     for rule in config.access.rules:
         for name in rule.keys or ():
             if name not in config.access.keys:
-                yield f"access.rules: there is no key {name!r} in access.keys{_near_key(name, config.access.keys)}"
+                yield f"access.rules: there is no key {name!r} in access.keys{nearest(name, config.access.keys)}"
     if bool(config.tls.certificate) != bool(config.tls.key):
         missing, given = ("key", "certificate") if config.tls.certificate else ("certificate", "key")
         yield f"tls.{missing}: it is needed with tls.{given}"
     if config.tls.client_ca and not config.tls.certificate:
         yield "tls.certificate: it is needed with tls.client_ca"
-
-
-def _near_key(name: str, keys: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(keys), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _from_file(file: Path | None, environment: Mapping[str, str], problems: list[str]) -> Iterable[Setting]:
-    path, place = file or DEFAULT_FILE, str(file or DEFAULT_FILE)
-    if file is None and environment.get("GATEWAY_CONFIG"):
-        path = Path(environment["GATEWAY_CONFIG"])
-        place = f"{path} (named by GATEWAY_CONFIG)"
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        if path is not DEFAULT_FILE or not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            problems.append(f"{place}: it cannot be read: {str(error.strerror).lower()}")
-        return
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        problems.append(f"{place}: it is not TOML: {error}")
-        return
-    yield from _from_document(document, place, problems)
-
-
-def _from_document(document: dict[str, Any], place: str, problems: list[str]) -> Iterable[Setting]:
-    for section, options in document.items():
-        if section == _UPSTREAMS:
-            yield from _from_tables(options, place, problems)
-        elif isinstance(options, dict) and section in _sections():
-            for name, value in options.items():
-                yield f"{section}.{name}", value, place
-        elif section in _sections():
-            problems.append(f"{place}: {section} is a section: write [{section}] above its options")
-        elif isinstance(options, dict):
-            problems.append(f"{place}: there is no section [{section}]{_near(section, _sections())}")
-        else:
-            problems.append(f"{place}: {section} stands in no section{_nearest(section)}")
-
-
-def _from_tables(tables: Any, place: str, problems: list[str]) -> Iterable[Setting]:
-    """Yield the options of all upstreams of a file."""
-    for name, table in tables.items() if isinstance(tables, dict) else [("", None)]:
-        if not isinstance(table, dict) or not _UPSTREAM.fullmatch(f"upstreams.{name}.url"):
-            problems.append(
-                f"{place}: upstreams{name and f'.{name}'}: write a table [upstreams.NAME], its name in letters, digits,"
-                " _ and -"
-            )
-        elif not table:
-            problems.append(f'{place}: upstreams.{name}.url: expected url = "scheme://host:port"')
-        else:
-            yield from ((f"upstreams.{name}.{option}", value, place) for option, value in table.items())
-
-
-def _from_environment(environment: Mapping[str, str]) -> Iterable[Setting]:
-    by_name = {variable_of(option): option for option in OPTIONS}
-    for name, value in environment.items():
-        if name.startswith(_PREFIX) and not _NOT_OPTIONS.fullmatch(name):
-            option = by_name.get(name, name.removeprefix(_PREFIX).lower().replace("_", ".", 1))
-            yield option, value, f"environment variable {name}"
-
-
-def variable_of(option: str) -> str:
-    """Return the name of an option in the environment."""
-    return _PREFIX + option.replace(".", "_").upper()
-
-
-def _from_settings(settings: Iterable[str], problems: list[str]) -> Iterable[Setting]:
-    for setting in settings:
-        option, equals, value = setting.partition("=")
-        if equals and option.strip():
-            yield option.strip(), value.strip(), "command line"
-        else:
-            problems.append(f"command line: {setting!r} is no setting: write it as section.option=value")
 
 
 def _spelled(value: Any, hint: Any) -> Any:
@@ -369,16 +283,3 @@ def _metas(hint: Any) -> Iterator[Meta]:
     yield from getattr(hint, "__metadata__", ())
     for part in typing.get_args(hint):
         yield from _metas(part)
-
-
-def _nearest(option: str) -> str:
-    """Name the option that is meant, perhaps in another section."""
-    by_name = {known.partition(".")[2]: known for known in OPTIONS}
-    close = [by_name[name] for name in difflib.get_close_matches(option.rpartition(".")[2], by_name, n=1)]
-    close = close or difflib.get_close_matches(option, OPTIONS, n=1, cutoff=0.8)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean [{close[0]}]?" if close else ""

@@ -21,13 +21,14 @@ from msgspec import Struct
 from gateway import log, tls
 from gateway.app import build, check_hashes, registry_of
 from gateway.config import Config, ConfigError, load
+from gateway.generations import RETIRE, START, STOP, AtOnce, Failed, Generation, Report
 from gateway.loading import LoadError
 from gateway.loops import new_event_loop
 from gateway.metrics import Metrics, forget
 from gateway.rates import Buckets
 from gateway.server import log_process, raise_descriptor_limit, run
 from gateway.sockets import Listeners, URLs, listen, urls_of
-from gateway.workers import RETIRE, START, STOP, AtOnce, Failed, Generation, Report, supervise
+from gateway.workers import supervise
 
 _log = logging.getLogger("gateway")
 

@@ -24,11 +24,11 @@ from gateway.app import Gateway, build, check_hashes, levels
 from gateway.bridges import introduce
 from gateway.config import load
 from gateway.framing import FRAMINGS
+from gateway.generations import RETIRE, STOP
 from gateway.loops import new_event_loop
 from gateway.methods import Registry
 from gateway.metrics import Levels, Metrics
 from gateway.sockets import Listeners, URLs, listen, urls_of
-from gateway.workers import RETIRE, STOP
 
 _log = logging.getLogger("gateway")
 _TICK = 0.02  # seconds between two looks at what has not ended yet

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from gateway.config import Config
-from gateway.workers import Failed
+from gateway.generations import Failed
 
 
 class Listeners(Struct, frozen=True, kw_only=True):

@@ -31,61 +31,13 @@ from typing import NoReturn
 import msgspec
 from msgspec import Struct
 
-START = b"g"
-STOP = b"s"
-RETIRE = b"r"
+from gateway.generations import RETIRE, START, STOP, AtOnce, Failed, Generation, Report
 
 _log = logging.getLogger("gateway")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _STEADY = 10.0  # seconds of life after which a crash is not put down to the start
 _LONGEST_PAUSE = 30.0  # seconds between two starts of a worker that keeps crashing
 _MERCY = 5.0  # seconds that a worker has beyond what is configured, before it is killed
-
-
-class Failed(Exception):
-    """What keeps a generation from being planned or started, a line each."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
-
-
-class AtOnce(Exception):
-    """A second signal has come, and all workers have been killed."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(number)
-
-
-class Report(Struct, frozen=True, kw_only=True):
-    """What a worker says of itself once: how many methods it serves, or what is wrong."""
-
-    methods: int = 0
-    problems: list[str] = []
-
-
-class Generation(Struct, frozen=True, kw_only=True, eq=False):
-    """Workers that are alike.
-
-    Attributes:
-        workers: how many.
-        work: what each of them does, given its slot (the smallest number that no living worker has) and its end of the
-            socket pair, on which it sends its Report and is sent START and then STOP or RETIRE; what it returns is its
-            exit code.
-        listeners: the sockets that it accepts from.
-        grace: seconds from STOP to the end of accepting.
-        drain: seconds that running calls have then.
-        ended: told the slot of each worker that is gone.
-
-    """
-
-    workers: int
-    work: Callable[[int, socket.socket], int]
-    listeners: tuple[socket.socket, ...]
-    grace: float
-    drain: float
-    ended: Callable[[int], None]
 
 
 class _Worker(Struct, eq=False):

@@ -13,9 +13,9 @@ from msgspec import Struct
 
 from gateway import app, server, sockets, tls
 from gateway.config import load
+from gateway.generations import STOP
 from gateway.methods import Registry
 from gateway.metrics import Metrics
-from gateway.workers import STOP
 
 
 class Server(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 GROUND = {"faults", "calls", "exchange", "limits", "values", "coding", "eager", "framing", "loops", "threads"}
-GROUND |= {"networks", "rules", "edge"}
+GROUND |= {"networks", "rules", "edge", "sources", "generations"}
 MIDDLE = {"codecs", "methods", "layers", "access", "rates", "log", "hosts", "config", "client", "metrics", "workers"}
 MIDDLE |= {"upstreams"}
 FLOW = {

@@ -26,8 +26,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from gateway import Fault, Registry
 from gateway.fleet import Source, serve_modules
+from gateway.generations import Failed
 from gateway.metrics import FAMILIES, Metrics, forget
-from gateway.workers import Failed
 from tests.scraping import scrape, until
 from tests.serving import Server, eventually, serving
 from tests.wire import Response, Wire, exchange, post, request
@@ -462,7 +462,7 @@ from gateway import Registry, app, server, sockets
 from gateway.config import load
 from gateway.faults import Fault
 from gateway.metrics import Metrics
-from gateway.workers import STOP
+from gateway.generations import STOP
 
 registry = Registry()
 of_a_method = prometheus_client.Counter("some_of_a_method", "A metric that is not the gateway's", ["number"])
