@@ -30,11 +30,13 @@ class Logged(logging.Handler):
 
 @pytest.fixture(autouse=True)
 def logged() -> Iterator[Logged]:
-    """Fail a test that leaves a warning or an error in the log."""
-    handler = Logged()
-    logging.getLogger().addHandler(handler)
+    """Fail a test that leaves a warning or an error in the log, and leave the log's configuration as it was."""
+    handler, root = Logged(), logging.getLogger()
+    handlers, level = root.handlers.copy(), root.level
+    root.addHandler(handler)
     yield handler
-    logging.getLogger().removeHandler(handler)
+    root.handlers[:] = handlers
+    root.setLevel(level)
     assert handler.lines == [], "unexpected lines in the log"
 
 
