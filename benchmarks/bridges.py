@@ -154,7 +154,7 @@ def measure(here: Served, seconds: float, rounds: int) -> Loads:
 
 
 def report(loads: Loads) -> str:
-    """Write a Markdown table: medians over the rounds."""
+    """Write a Markdown table: medians over the rounds, and what is added where no call waits for another one."""
     lines = [
         "| behind the gateway | in flight | direct calls/s | through | direct median us | through | added us |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -162,9 +162,9 @@ def report(loads: Loads) -> str:
     for (name, calls), rounds in loads.items():
         rates = [statistics.median(load.calls_per_second for load in way) for way in zip(*rounds, strict=True)]
         medians = [statistics.median(load.median for load in way) for way in zip(*rounds, strict=True)]
-        added = statistics.median(after.median - before.median for before, after in rounds)
-        cells = (UPSTREAMS[name].name, calls, *(f"{round(number):,}" for number in (*rates, *medians, added)))
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        added = round(statistics.median(after.median - before.median for before, after in rounds))
+        numbers = " | ".join(f"{round(number):,}" for number in (*rates, *medians))
+        lines.append(f"| {UPSTREAMS[name].name} | {calls} | {numbers} | {added if calls == 1 else ''} |")
     return "\n".join(lines)
 
 

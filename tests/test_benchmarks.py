@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.bridges import UPSTREAMS
 from benchmarks.load import drive, http
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +26,22 @@ def test_the_benchmark_writes_a_row_for_each_protocol_number_of_connections_and_
     rows = [line for line in run.stdout.splitlines() if line.startswith(("| XML-RPC", "| JSON-RPC"))]
     assert len(rows) == 2 * 3 * 3
     assert "round 1 of 1" in run.stderr
+
+
+def test_the_benchmark_of_bridges_writes_a_row_for_each_protocol_and_number_of_calls() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bridges", "--rounds", "1", "--seconds", "0.05", "--objects", "3"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    calls, objects = run.stdout.split("\n\n")
+    rows = [line.split("|")[1].strip() for line in calls.splitlines()[2:]]
+    assert rows == [each.name for each in UPSTREAMS.values() for _ in (1, 64)]
+    assert len(objects.splitlines()) == 2 + 5
+    assert "bridges: round 1 of 1" in run.stderr
 
 
 def test_a_wrong_answer_is_no_fast_answer() -> None:
