@@ -102,8 +102,12 @@ def test_make_edge_ends_when_one_of_both_does() -> None:
     with start_edge() as process:
         told = printed(process, 5)
         folder = Path(told[4].partition("write into ")[2].partition(":")[0])
-        os.kill(int((folder / "nginx.pid").read_text()), signal.SIGKILL)
+        nginx = int((folder / "nginx.pid").read_text())
+        pids = children(nginx)
+        os.kill(nginx, signal.SIGKILL)
         assert process.wait(40) == 1
+        assert pids
+        eventually(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()], "its workers go on")
         assert process.stderr is not None
         assert process.stderr.read().startswith("edge: nginx has ended")
 
