@@ -4,13 +4,16 @@ serve_modules(source, ready)    until SIGINT or SIGTERM; SIGHUP reloads
 """
 
 import asyncio
+import fcntl
 import logging
 import os
 import shutil
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,8 @@ from gateway.sockets import Listeners, URLs, listen, urls_of
 from gateway.workers import supervise
 
 _log = logging.getLogger("gateway")
+_DIRECTORY = "gateway-metrics-"
+_LEFT = 60.0  # seconds of age from which a directory that nobody holds is one of a gateway that was killed
 
 
 class Source(Struct, frozen=True, kw_only=True):
@@ -84,6 +89,8 @@ class _Fleet:
         self._buckets = Buckets()
         self._planned: dict[Generation, tuple[Config, Listeners]] = {}
         self._metrics = _make_directory()
+        self._held = _hold(self._metrics)
+        _take_away_what_is_left(self._metrics)
         self._pid_file = ""
 
     def plan(self, serving: Generation | None) -> Generation:
@@ -134,6 +141,8 @@ class _Fleet:
         """Take away what the parent has put into the file system."""
         self._remove_pid()
         shutil.rmtree(self._metrics, ignore_errors=True)
+        if self._held is not None:
+            os.close(self._held)
 
     def _work(self, config: Config, listeners: Listeners, slot: int, link: socket.socket) -> int:
         """Serve in a worker, and say over the link how it goes; returns the exit code."""
@@ -186,10 +195,36 @@ def _end(ending: asyncio.Future[bytes], order: bytes) -> None:
 def _make_directory() -> Path:
     """Make the directory in which the workers keep their metrics."""
     try:
-        return Path(tempfile.mkdtemp(prefix="gateway-metrics-"))
+        return Path(tempfile.mkdtemp(prefix=_DIRECTORY))
     except OSError as error:
         reason = str(error.strerror).lower()
         raise Failed([f"no directory for the metrics can be made: {reason}; name one with TMPDIR"]) from None
+
+
+def _hold(directory: Path) -> int | None:
+    """Lock a directory while this process or one that it forks has the descriptor; None where others have locked it."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _take_away_what_is_left(ours: Path) -> None:
+    """Remove the directories of gateways that were killed; those of living ones are held."""
+    for other in ours.parent.glob(f"{_DIRECTORY}*"):
+        with suppress(OSError):
+            if other == ours or time.time() - other.stat().st_mtime < _LEFT:
+                continue
+            held = _hold(other)
+            if held is not None:
+                shutil.rmtree(other, ignore_errors=True)
+                os.close(held)
 
 
 def _count(workers: int | str) -> int:

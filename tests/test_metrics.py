@@ -845,6 +845,30 @@ def test_the_directory_goes_with_the_parent(project: Path) -> None:
     assert not list((project / "tmp").iterdir())
 
 
+def test_what_a_killed_gateway_has_left_goes_and_what_a_living_one_has_stays(project: Path) -> None:
+    def age(directory: Path) -> Path:
+        os.utime(directory, (1, 1))
+        return directory
+
+    folder = project / "tmp"
+    with fleet(project) as killed:
+        (left,) = folder.iterdir()
+        workers = processes(killed.port)
+        os.kill(killed.process.pid, signal.SIGKILL)
+        eventually(lambda: not [each for each in workers if Path(f"/proc/{each}").exists()], "its workers go on")
+    age(left)
+    with fleet(project):
+        (living,) = folder.iterdir()
+        assert living != left
+        age(living)
+        recent, other = folder / "gateway-metrics-recent", folder / "gateway-metrics-file"
+        recent.mkdir()
+        other.touch()
+        age(other)
+        with fleet(project):
+            assert {living, recent, other} < set(folder.iterdir())
+
+
 def test_a_directory_that_vanishes_is_told(project: Path) -> None:
     with fleet(project) as running:
         (directory,) = (project / "tmp").iterdir()
