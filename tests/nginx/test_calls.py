@@ -122,14 +122,14 @@ def test_the_access_log_says_what_was_called_and_clients_do_not_see_it(tmp_path:
         logged = {line["exchange"]: line for line in logged_lines(running, len(sent))}
     lines = [logged[response.headers["x-request-id"]] for response in responses]  # each worker writes its own
     assert not [name for response in responses for name in response.headers if name.startswith("x-rpc-")]
-    assert [(line["status"], line["method"], line["batch"], line["fault"]) for line in lines] == [
-        ("200", "add", "", ""),
-        ("200", "gone", "", "-32601"),
-        ("200", "nap", "2", "-32601"),
-        ("200", "add", "1", "-32602"),
-        ("404", "", "", ""),
-        ("413", "", "", ""),
-        ("415", "", "", ""),
+    assert [(line["verb"], line["status"], line["method"], line["batch"], line["fault"]) for line in lines] == [
+        ("POST", "200", "add", "", ""),
+        ("POST", "200", "gone", "", "-32601"),
+        ("POST", "200", "nap", "2", "-32601"),
+        ("POST", "200", "add", "1", "-32602"),
+        ("GET", "404", "", "", ""),
+        ("PUT", "413", "", "", ""),
+        ("POST", "415", "", "", ""),
     ]
     for line in lines:
         assert line["client"] == "127.0.0.1"
