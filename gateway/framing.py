@@ -35,6 +35,9 @@ class Frames(Protocol):
 
         """
 
+    def end(self) -> list[bytes]:
+        """Return what the end of the stream makes whole."""
+
     def frame(self, message: bytes) -> bytes:
         """Make a message ready to be sent."""
 
@@ -60,6 +63,10 @@ class Lines:
         if len(self._held) > self._most or any(len(line) > self._most for line in lines):
             raise TooLong
         return [line for line in (line.strip(b" \t\r") for line in lines) if line]
+
+    def end(self) -> list[bytes]:
+        """Take the last line, which may lack its end: where it has been cut off, it is no JSON."""
+        return self.feed(b"\n")
 
     def frame(self, message: bytes) -> bytes:
         """End a line."""
@@ -104,6 +111,10 @@ class Netstrings:
         if self._held[end] != ord(","):
             raise Misframed("a netstring ends with a comma")
         return bytes(self._held[match.end() : end]), end + 1
+
+    def end(self) -> list[bytes]:
+        """Take nothing: a netstring has its end."""
+        return []
 
     def frame(self, message: bytes) -> bytes:
         """Put the length before a message, and a comma behind it."""

@@ -199,9 +199,11 @@ class _Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Answer what has been asked, and close then (called by the event loop)."""
+        if not self._ends:
+            self._received += self._frames.end()
         self._ends = True
         self._lingers = False
-        self._settle()
+        self._go_on()
         return True
 
     def pause_writing(self) -> None:

@@ -157,6 +157,19 @@ def test_half_closed_is_still_answered(server: Server) -> None:
         assert [client.read()["id"], client.read()["id"], client.read()] == [2, 1, None]
 
 
+@pytest.mark.parametrize(
+    ("sent", "answered"),
+    [(b'{"jsonrpc":"2.0","method":"add","params":[1,2],"id":3}', b'"result":3'), (b'{"jsonrpc":"2.0",', b"-32700")],
+)
+def test_the_last_line_may_lack_its_end(sent: bytes, answered: bytes, server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.tcp_port), timeout=20) as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+        assert answered in answer
+        assert answer.count(b"\n") == 1
+
+
 def test_a_client_that_is_gone_has_its_calls_cancelled(server: Server) -> None:
     ended.clear()
     with Client(server.tcp_port) as client:
