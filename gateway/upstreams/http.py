@@ -22,8 +22,8 @@ from msgspec import Meta, Struct, field
 from gateway.faults import BadUpstream
 from gateway.upstreams import Failures, Invocation
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.remote import garbled, hung_up, unreachable
-from gateway.upstreams.streams import TLSOptions, client_context, open_stream
+from gateway.upstreams.remote import garbled
+from gateway.upstreams.streams import STREAM_FAILURES, TLSOptions, client_context, open_stream
 
 _MOST_HEAD = 65536  # bytes of an answer's head, or of anything else that is no body
 _KEPT = 4.0  # seconds that an idle connection is kept; many a server closes it after 5
@@ -53,10 +53,7 @@ class HTTPOptions(TLSOptions, frozen=True, kw_only=True):
 
 
 FAILURES: Failures = {
-    OSError: unreachable,
-    ConnectionRefusedError: unreachable,
-    ConnectionError: hung_up,
-    EOFError: hung_up,
+    **STREAM_FAILURES,
     httptools.HttpParserError: garbled,
     httptools.HttpParserUpgrade: garbled,
 }

@@ -20,8 +20,8 @@ from gateway.upstreams import Failures, Invocation, Signature
 from gateway.upstreams.openrpc import describe
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.remote import hung_up, told, unreachable
-from gateway.upstreams.streams import StreamOptions, client_context, open_stream
+from gateway.upstreams.remote import told
+from gateway.upstreams.streams import STREAM_FAILURES, StreamOptions, client_context, open_stream
 
 _SHARE = 256  # calls on one connection; their answers are a few dozen bytes each to wait for
 
@@ -39,12 +39,7 @@ class JSONRPCOverTCP:
 
     Options: ClassVar = TCPOptions
     takes: ClassVar[Literal["list", "dict", "either"]] = "either"
-    failures: ClassVar[Failures] = {
-        OSError: unreachable,
-        ConnectionRefusedError: unreachable,
-        ConnectionError: hung_up,
-        EOFError: hung_up,
-    }
+    failures: ClassVar[Failures] = STREAM_FAILURES
 
     def __init__(self, options: TCPOptions, limits: Limits) -> None:
         self._options = options

@@ -11,10 +11,19 @@ from typing import Annotated, TypeVar
 
 from msgspec import Meta
 
-from gateway.upstreams import NoBridge
+from gateway.upstreams import Failures, NoBridge
 from gateway.upstreams.options import Options, host_and_port
+from gateway.upstreams.remote import hung_up, unreachable
 
 P = TypeVar("P", bound=asyncio.Protocol)
+
+# What a bridge's table of failures has of the connections themselves. A refusal is a ConnectionError, too.
+STREAM_FAILURES: Failures = {
+    OSError: unreachable,
+    ConnectionRefusedError: unreachable,
+    ConnectionError: hung_up,
+    EOFError: hung_up,
+}
 
 
 class TLSOptions(Options, frozen=True, kw_only=True):

@@ -26,8 +26,8 @@ from gateway.upstreams.protobuf.files import ProtoOptions, Schema, from_options
 from gateway.upstreams.protobuf.frames import MOST_METHODS, MethodFrames
 from gateway.upstreams.protobuf.types import Types, declaration, neutral
 from gateway.upstreams.protobuf.values import Values
-from gateway.upstreams.remote import garbled, hung_up, unreachable
-from gateway.upstreams.streams import open_stream
+from gateway.upstreams.remote import garbled
+from gateway.upstreams.streams import STREAM_FAILURES, open_stream
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it; it holds until the next acknowledgement
 
@@ -69,13 +69,7 @@ class ProtobufGeneric:
 
     Options: ClassVar = GenericOptions
     takes: ClassVar[Literal["list", "dict", "either"]] = "dict"
-    failures: ClassVar[Failures] = {
-        OSError: unreachable,
-        ConnectionRefusedError: unreachable,
-        ConnectionError: hung_up,
-        EOFError: hung_up,
-        DecodeError: garbled,
-    }
+    failures: ClassVar[Failures] = {**STREAM_FAILURES, DecodeError: garbled}
 
     def __init__(self, options: GenericOptions, limits: Limits) -> None:
         self._options = options

@@ -11,11 +11,11 @@ from gateway.limits import Limits
 from gateway.upstreams import Failures, Invocation, Signature
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.remote import FAILED, hung_up, safe, unreachable, wrong_arguments
+from gateway.upstreams.remote import FAILED, safe, wrong_arguments
 from gateway.upstreams.rpyc.connection import Connection, RemoteError
 from gateway.upstreams.rpyc.lent import CALLATTR, GETROOT, INSPECT, LOCAL_REF, REMOTE_REF, VALUE
 from gateway.upstreams.rpyc.plain import NotPlain, Plain
-from gateway.upstreams.streams import StreamOptions, client_context, open_stream
+from gateway.upstreams.streams import STREAM_FAILURES, StreamOptions, client_context, open_stream
 from gateway.values import Unsayable
 
 _EXPOSED = "exposed_"
@@ -36,12 +36,7 @@ class RPyC:
 
     Options: ClassVar = RPyCOptions
     takes: ClassVar[Literal["list", "dict", "either"]] = "either"
-    failures: ClassVar[Failures] = {
-        OSError: unreachable,
-        ConnectionRefusedError: unreachable,
-        ConnectionError: hung_up,
-        EOFError: hung_up,
-    }
+    failures: ClassVar[Failures] = STREAM_FAILURES
 
     def __init__(self, options: RPyCOptions, limits: Limits) -> None:
         self._options = options

@@ -15,8 +15,8 @@ from gateway.limits import Limits
 from gateway.upstreams import Failures, Invocation, NoBridge, Signature
 from gateway.upstreams.options import host_and_port, nearest
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.remote import FAILED, hung_up, safe, unreachable
-from gateway.upstreams.streams import StreamOptions, client_context, open_stream
+from gateway.upstreams.remote import FAILED, safe
+from gateway.upstreams.streams import STREAM_FAILURES, StreamOptions, client_context, open_stream
 from gateway.upstreams.thrift.binary import BinaryReader, BinaryWriter
 from gateway.upstreams.thrift.compact import CompactReader, CompactWriter
 from gateway.upstreams.thrift.connection import Connection
@@ -79,12 +79,7 @@ class Thrift:
 
     Options: ClassVar = ThriftOptions
     takes: ClassVar[Literal["list", "dict", "either"]] = "either"
-    failures: ClassVar[Failures] = {
-        OSError: unreachable,
-        ConnectionRefusedError: unreachable,
-        ConnectionError: hung_up,
-        EOFError: hung_up,
-    }
+    failures: ClassVar[Failures] = STREAM_FAILURES
 
     def __init__(self, options: ThriftOptions, limits: Limits) -> None:
         self._options = options

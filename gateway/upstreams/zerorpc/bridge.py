@@ -11,8 +11,8 @@ from gateway.upstreams import Failures, Invocation, Options, Parameter, Signatur
 from gateway.upstreams.openrpc import from_names
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.remote import hung_up, safe, unreachable, wrong_arguments
-from gateway.upstreams.streams import open_stream
+from gateway.upstreams.remote import safe, wrong_arguments
+from gateway.upstreams.streams import STREAM_FAILURES, open_stream
 from gateway.upstreams.zerorpc.connection import Connection, RemoteError
 from gateway.upstreams.zerorpc.events import checked
 
@@ -42,12 +42,7 @@ class ZeroRPC:
 
     Options: ClassVar = ZeroRPCOptions
     takes: ClassVar[Literal["list", "dict", "either"]] = "list"
-    failures: ClassVar[Failures] = {
-        OSError: unreachable,
-        ConnectionRefusedError: unreachable,
-        ConnectionError: hung_up,
-        EOFError: hung_up,
-    }
+    failures: ClassVar[Failures] = STREAM_FAILURES
 
     def __init__(self, options: ZeroRPCOptions, limits: Limits) -> None:
         self._options = options
