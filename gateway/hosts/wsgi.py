@@ -107,9 +107,10 @@ class Host:
 
     async def _admit(self, head: HTTPRequest) -> HTTPResponse | Admitted:
         process = os.getpid()
-        if process not in self._openings:
-            self._openings[process] = asyncio.ensure_future(self._door.open())
-        return (await self._openings[process])(head)
+        opening = self._openings.get(process)
+        if opening is None or (opening.done() and opening.exception() is not None):  # what has failed may work now
+            opening = self._openings[process] = asyncio.ensure_future(self._door.open())
+        return (await opening)(head)
 
 
 async def _call(function: Callable[..., HTTPResponse], *args: Any) -> HTTPResponse:

@@ -1,7 +1,9 @@
 """Connections to upstreams over TCP, and TLS on them.
 
-tls = client_context(options)                             NoBridge: a file cannot be read
-connection = await open_stream(make, address, options, tls)
+    tls = client_context(options)                                  NoBridge: a file cannot be read
+    connection = await open_stream(make, address, options, tls)    OSError
+
+``STREAM_FAILURES`` is what becomes of their exceptions.
 """
 
 import asyncio

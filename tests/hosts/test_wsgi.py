@@ -325,6 +325,22 @@ def test_first_requests_may_come_at_once_and_calls_wait_beside_each_other() -> N
     assert sum(thread.name == "gateway-loop" for thread in threading.enumerate()) == 1
 
 
+def test_a_door_that_did_not_open_is_tried_again(logged: Logged) -> None:
+    tried: list[int] = []
+    whole = host()
+
+    async def open_here() -> Admission:
+        tried.append(len(tried))
+        if len(tried) == 1:
+            raise OSError("too many open files")
+        return await whole._door.open()
+
+    application = Host(Door(open=open_here, limits=Limits(), paths=("/api",)))
+    assert [ask(application, environ(ADD, **JSON)).status for _ in range(3)] == [500, 200, 200]
+    assert len(tried) == 2
+    assert logged.take("the door raised")
+
+
 def test_a_door_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
     def admit(head: HTTPRequest) -> HTTPResponse | Admitted:
         raise RuntimeError(f"a bug of ours: {head.target}")
