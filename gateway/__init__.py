@@ -13,8 +13,9 @@ from a program of its own, and ``door`` puts one into a Flask app or another WSG
 """
 
 from gateway.app import door
-from gateway.calls import Context, current_context
-from gateway.faults import (
+from gateway.methods import RegistrationError, Registry, method
+from gateway.model.calls import Context, current_context
+from gateway.model.faults import (
     BadUpstream,
     DeadlineExceeded,
     Denied,
@@ -26,8 +27,7 @@ from gateway.faults import (
     RateLimited,
     Unavailable,
 )
-from gateway.methods import RegistrationError, Registry, method
-from gateway.server import serve
+from gateway.process.server import serve
 
 __all__ = [
     "BadUpstream",

@@ -14,27 +14,27 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway import log
-from gateway.access import AccessPolicy
-from gateway.answering import Desk, Watchers
-from gateway.bridges import Bridge, introduce
-from gateway.calls import Handler
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
 from gateway.config import Config, ConfigError, load
-from gateway.dispatch import dispatcher, invoke
-from gateway.exchange import Admission, Door
-from gateway.faults import Fault
-from gateway.introspection import add_introspection, describe
-from gateway.layers import Places, charged, deadline, limited, permitted
-from gateway.limits import Limits
-from gateway.loading import load_registry
+from gateway.core.access import AccessPolicy
+from gateway.core.dispatch import dispatcher, invoke
+from gateway.core.layers import Places, charged, deadline, limited, permitted
+from gateway.core.rates import Buckets, RateLimits
+from gateway.core.threads import ThreadPool
+from gateway.endpoints.exchange import Desk, Watchers
+from gateway.endpoints.rpc import RPCService, rate_limited
 from gateway.methods import RESERVED, Method, RegistrationError, Registry
-from gateway.metrics import Levels, Metrics
-from gateway.rates import Buckets, RateLimits
-from gateway.service import RPCService, rate_limited
-from gateway.threads import ThreadPool
+from gateway.methods.introspection import add_introspection, describe
+from gateway.methods.loading import load_registry
+from gateway.model.calls import Handler
+from gateway.model.faults import Fault
+from gateway.model.http import Admission, Door
+from gateway.model.limits import Limits
+from gateway.telemetry import log
+from gateway.telemetry.metrics import Levels, Metrics
 from gateway.upstreams import NoBridge
+from gateway.upstreams.frame import Bridge, introduce
 
 
 class Gateway(Struct, frozen=True, kw_only=True):

@@ -16,13 +16,16 @@ from typing import Any, NoReturn
 import click
 import msgspec
 
-from gateway import app, client, log, tls, uwsgi
-from gateway.access import make_key
+from gateway import app, client
 from gateway.config import ConfigError, load
-from gateway.loading import LoadError
+from gateway.config.sources import variable_of
+from gateway.core.access import make_key
+from gateway.deploy import uwsgi
+from gateway.deploy.nginx import render, warnings
 from gateway.methods import Method, Registry
-from gateway.nginx import render, warnings
-from gateway.sources import variable_of
+from gateway.methods.loading import LoadError
+from gateway.process import tls
+from gateway.telemetry import log
 
 _MODULE_HELP = (
     "A MODULE is a package (all modules in it), a package.module, or module:registry. Without one, the configured ones"
@@ -64,8 +67,8 @@ def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
 
     SIGHUP, and the command reload, take configuration and methods anew without losing a call.
     """
-    from gateway.fleet import Source, serve_modules  # noqa: PLC0415 - Tornado, which the other commands do not need
-    from gateway.generations import Failed  # noqa: PLC0415 - likewise
+    from gateway.process.control import Failed  # noqa: PLC0415 - likewise
+    from gateway.process.prefork import Source, serve_modules  # noqa: PLC0415 - Tornado, which the other commands do not need
 
     settings = (*settings, *(f"server.{name}={value}" for name, value in given.items() if value is not None))
     try:

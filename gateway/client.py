@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
-from gateway.calls import Params
+from gateway.model.calls import Params
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbf[\xbe\xbf]")  # and U+FFFE, U+FFFF (XML 1.0, 2.2)
 _NOT_TEXT = "the name of the method or an argument is not text in UTF-8"

@@ -11,11 +11,12 @@ Whatever is wrong ends the server at its start, with a line for each problem.
 import os
 import sys
 
-from gateway import app, log
+from gateway import app
 from gateway.config import Config, ConfigError, load
-from gateway.exchange import Door
 from gateway.hosts.wsgi import Host
-from gateway.loading import LoadError, load_registry
+from gateway.methods.loading import LoadError, load_registry
+from gateway.model.http import Door
+from gateway.telemetry import log
 
 
 def _open() -> Door:

@@ -15,9 +15,9 @@ import pytest
 
 from benchmarks.edge import Edge
 from gateway.config import load
-from gateway.nginx import render
+from gateway.deploy.nginx import render
+from tests.raw_http import Response, Wire, request
 from tests.serving import eventually
-from tests.wire import Response, Wire, request
 
 METHODS = ["tests.edge_methods:registry"]
 FREE = ["nginx.rate=0", "nginx.connections=0"]

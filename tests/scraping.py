@@ -7,7 +7,7 @@ from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from tests.wire import exchange, request
+from tests.raw_http import exchange, request
 
 
 class Numbers(Struct, frozen=True):

@@ -11,11 +11,12 @@ from typing import Any
 import uvloop
 from msgspec import Struct
 
-from gateway import app, server, sockets, tls
+from gateway import app
 from gateway.config import load
-from gateway.generations import STOP
 from gateway.methods import Registry
-from gateway.metrics import Metrics
+from gateway.process import server, sockets, tls
+from gateway.process.control import STOP
+from gateway.telemetry.metrics import Metrics
 
 
 class Server(Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ import pytest
 from msgspec import Struct
 
 from gateway.cli import main
-from tests.wire import Wire, post, request
+from tests.raw_http import Wire, post, request
 
 HANDLERS = '''
 import asyncio

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from gateway import Context, Fault, Registry
+from tests.raw_http import Response, Wire, exchange, post, request
 from tests.serving import Server, serving
-from tests.wire import Response, Wire, exchange, post, request
 
 registry = Registry()
 

@@ -1,7 +1,7 @@
 """Every case of the corpus, over a real socket; whole, byte by byte, and split in two at every position.
 
-The categories ``allowlist`` and ``browser`` need configurations of their own and are in tests/test_access.py, ``slow``
-needs patience and is in tests/test_slow_corpus.py. CLASSES says how the detail of a fault of each class begins.
+The categories ``allowlist`` and ``browser`` need configurations of their own and are in tests/core/test_access.py,
+``slow`` needs patience and is in tests/test_slow_corpus.py. CLASSES tells how the detail of each class of fault begins.
 """
 
 import base64
@@ -18,8 +18,8 @@ import msgspec
 import pytest
 
 from tests.conftest import Logged
+from tests.raw_http import Response, Wire, request
 from tests.serving import Server
-from tests.wire import Response, Wire, request
 
 FILES = ("xmlrpc_valid", "xmlrpc_invalid", "jsonrpc_valid", "jsonrpc_invalid", "hostile")
 CLASSES: dict[str, str | tuple[str, ...]] = {

@@ -16,11 +16,11 @@ import msgspec
 import pytest
 
 from gateway import Context, Fault, InvalidParams
-from gateway.calls import Caller
-from gateway.loading import load_registry
+from gateway.methods.loading import load_registry
+from gateway.model.calls import Caller
 from handlers import calculator, greeting, objects, phonebook, sleeping, validator1
+from tests.raw_http import post
 from tests.serving import Server, serving
-from tests.wire import post
 
 HUGE = 10**400
 STOOGES = {"moe": 1, "larry": -2, "curly": 3}

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from gateway import Registry
+from tests.raw_http import request
 from tests.serving import Server, serving
-from tests.wire import request
 
 THREADS = 500
 TASKS = 2000

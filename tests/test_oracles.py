@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.calls import Batch, Call, Rejected, Reply
 from gateway.codecs import Decoded
-from gateway.faults import Fault, ParseError
+from gateway.model.calls import Batch, Call, Rejected, Reply
+from gateway.model.faults import Fault, ParseError
 from tests.codecs.test_properties import CALL, JSON, JSON_VALUES, ROOM, XML, XML_VALUES, bodies, fixed, registry
 from tests.serving import Server, serving
 

@@ -27,8 +27,8 @@ import pytest
 from msgspec import Struct
 
 from tests.certificates import Authority
+from tests.raw_http import Wire, request
 from tests.serving import children
-from tests.wire import Wire, request
 
 CORPUS = Path(__file__).parent / "corpus"
 METHODS = """

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gateway import Fault, Registry
+from tests.raw_http import Wire, request
 from tests.serving import Server, serving
-from tests.wire import Wire, request
 
 FILES = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 registry = Registry()

@@ -7,9 +7,9 @@ A codec is made with the limits that it keeps. ``decode`` never raises: a body t
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
-from gateway.calls import Answer, Batch, Call, Entry, Rejected, Reply
-from gateway.faults import Fault, ResponseTooLarge
-from gateway.values import unsayable
+from gateway.model.calls import Answer, Batch, Call, Entry, Rejected, Reply
+from gateway.model.faults import Fault, ResponseTooLarge
+from gateway.model.values import unsayable
 
 Decoded: TypeAlias = Call | Rejected | Batch
 

@@ -25,9 +25,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.calls import Answer, Batch, Call, Entry, Id, Params, Rejected, Reply
 from gateway.codecs import Decoded, encoded
-from gateway.faults import (
+from gateway.model.calls import Answer, Batch, Call, Entry, Id, Params, Rejected, Reply
+from gateway.model.faults import (
     BadUpstream,
     Fault,
     ForeignFault,
@@ -37,7 +37,7 @@ from gateway.faults import (
     ParseError,
     ResponseTooLarge,
 )
-from gateway.values import Unsayable, by_name, in_utc, legible, offset, plain
+from gateway.model.values import Unsayable, by_name, in_utc, legible, offset, plain
 
 _BOM = b"\xef\xbb\xbf"
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"')

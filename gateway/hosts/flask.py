@@ -13,8 +13,8 @@ from collections.abc import Iterable
 
 from flask import Blueprint
 
-from gateway.exchange import Door
 from gateway.hosts.wsgi import Application, Host
+from gateway.model.http import Door
 
 _VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 

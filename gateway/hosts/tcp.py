@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, cast
 
-from gateway.eager import start
-from gateway.exchange import Admission, Admitted, HTTPRequest, HTTPResponse
-from gateway.framing import Frames, Misframed, TooLong
-from gateway.hosts.clients import SWEEP, capacity
+from gateway.hosts.connections import SWEEP, capacity
+from gateway.hosts.eager import start
 from gateway.hosts.listening import Listener
-from gateway.limits import Limits
+from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
+from gateway.model.limits import Limits
+from gateway.wire.framing import Frames, Misframed, TooLong
 
 log = logging.getLogger("gateway")
 

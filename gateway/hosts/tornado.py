@@ -8,7 +8,7 @@ cookies, no timer for each head and each body. Where it differs from Tornado's o
 A request is judged by its head, so that one that is refused never sees ``100 Continue``. A body beyond the limit is
 answered with 413 instead of 400, and what still comes of it is read and thrown away for a moment, because closing at
 once would reset the connection under the answer. Clients that are slow, or too many, are ended by gateway/hosts/
-clients.py. A call that never waits is answered without a task, see gateway/eager.py.
+clients.py. A call that never waits is answered without a task, see gateway/hosts/eager.py.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ from typing import Any
 from tornado import httputil
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 
-from gateway.eager import start
-from gateway.exchange import Admission, Admitted, HTTPRequest, HTTPResponse
-from gateway.hosts.clients import SWEEP, Client, Clients
+from gateway.hosts.connections import SWEEP, Client, Clients
+from gateway.hosts.eager import start
 from gateway.hosts.listening import Listener
 from gateway.hosts.streams import Stream, TLSStream
-from gateway.limits import Limits
+from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
+from gateway.model.limits import Limits
 
 log = logging.getLogger("gateway")
 

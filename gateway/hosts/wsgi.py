@@ -26,8 +26,8 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, TypeAlias, TypeVar
 
-from gateway.exchange import Admission, Admitted, Door, HTTPRequest, HTTPResponse
-from gateway.loops import new_event_loop
+from gateway.hosts.loops import new_event_loop
+from gateway.model.http import Admission, Admitted, Door, HTTPRequest, HTTPResponse
 
 T = TypeVar("T")
 Environ: TypeAlias = dict[str, Any]

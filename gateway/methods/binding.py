@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway.calls import Context, Params
-from gateway.faults import InvalidParams
 from gateway.methods.options import Options, Run
 from gateway.methods.places import readable
+from gateway.model.calls import Context, Params
+from gateway.model.faults import InvalidParams
 
 _NATIVE: dict[str, tuple[type, ...]] = {"xmlrpc": (bytes, datetime), "jsonrpc": ()}
 

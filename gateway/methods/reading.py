@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from gateway.calls import Context
 from gateway.methods.binding import Method, Param
 from gateway.methods.options import Options, RegistrationError, Run, check_callable
 from gateway.methods.places import place_of, written
+from gateway.model.calls import Context
 
 _SCALARS: frozenset[Any] = frozenset({type(None), bool, int, float, str, bytes, datetime})
 _NEUTRAL = _SCALARS | {list, dict}

@@ -7,9 +7,9 @@
     Signature             what a bridge tells of a method
     Invocation            one call on its way to an upstream, and how far it has come
 
-A bridge turns an Invocation into bytes of its protocol and the answer into a neutral value (gateway/values.py). It
-never retries, never logs, keeps no time and knows neither patterns nor prefixes: gateway/bridges.py does that for all
-of them. docs/design.md, "Bridges", says how to add one.
+A bridge turns an Invocation into bytes of its protocol and the answer into a neutral value (gateway/model/values.py).
+It never retries, never logs, keeps no time and knows neither patterns nor prefixes: frame.py does that for all of them.
+docs/design.md, "Bridges", says how to add one.
 """
 
 import importlib
@@ -19,9 +19,9 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from gateway.calls import Params
-from gateway.faults import Fault
-from gateway.limits import Limits
+from gateway.model.calls import Params
+from gateway.model.faults import Fault
+from gateway.model.limits import Limits
 from gateway.upstreams.options import Options, nearest
 
 __all__ = [
@@ -171,12 +171,12 @@ class Scheme(NamedTuple):
 
 
 SCHEMES: dict[str, Scheme] = {
-    "xmlrpc+http": Scheme("xmlrpc_http", "XMLRPCOverHTTP", "http"),
-    "xmlrpc+https": Scheme("xmlrpc_http", "XMLRPCOverHTTP", "http"),
-    "jsonrpc+http": Scheme("jsonrpc_http", "JSONRPCOverHTTP", "http"),
-    "jsonrpc+https": Scheme("jsonrpc_http", "JSONRPCOverHTTP", "http"),
-    "jsonrpc+tcp": Scheme("jsonrpc_tcp", "JSONRPCOverTCP", None),
-    "jsonrpc+tls": Scheme("jsonrpc_tcp", "JSONRPCOverTCP", None),
+    "xmlrpc+http": Scheme("xmlrpc.http", "XMLRPCOverHTTP", "http"),
+    "xmlrpc+https": Scheme("xmlrpc.http", "XMLRPCOverHTTP", "http"),
+    "jsonrpc+http": Scheme("jsonrpc.http", "JSONRPCOverHTTP", "http"),
+    "jsonrpc+https": Scheme("jsonrpc.http", "JSONRPCOverHTTP", "http"),
+    "jsonrpc+tcp": Scheme("jsonrpc.tcp", "JSONRPCOverTCP", None),
+    "jsonrpc+tls": Scheme("jsonrpc.tcp", "JSONRPCOverTCP", None),
     "thrift": Scheme("thrift.bridge", "Thrift", "thrift"),
     "thrift+tls": Scheme("thrift.bridge", "Thrift", "thrift"),
     "zerorpc": Scheme("zerorpc.bridge", "ZeroRPC", None),

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.calls import Call, Id, Reply
-from gateway.faults import BadUpstream, ForeignFault, InvalidParams
+from gateway.model.calls import Call, Id, Reply
+from gateway.model.faults import BadUpstream, ForeignFault, InvalidParams
 from tests.codecs.test_properties import CALL, JSON, JSON_VALUES, ROOM, XML, XML_VALUES, fixed
 
 MOMENT = datetime(2026, 11, 20, 12, 30, 1)

@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import Struct
 
-from gateway.calls import Batch, Call, Rejected, Reply
 from gateway.codecs.jsonrpc import JSONRPC
-from gateway.faults import Fault, InternalError, InvalidParams, Overloaded, ParseError, ResponseTooLarge
+from gateway.model.calls import Batch, Call, Rejected, Reply
+from gateway.model.faults import Fault, InternalError, InvalidParams, Overloaded, ParseError, ResponseTooLarge
 
 CODEC = JSONRPC(max_depth=64, max_batch=100)
 CALL = Call(method="m", params=[], id=1)

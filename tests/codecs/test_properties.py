@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import Registry
-from gateway.calls import Batch, Call, Rejected, Reply
 from gateway.codecs import Codec
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
-from gateway.faults import CATALOGUE, Fault
+from gateway.model.calls import Batch, Call, Rejected, Reply
+from gateway.model.faults import CATALOGUE, Fault
 from tests.conftest import Logged
+from tests.raw_http import Wire, request
 from tests.serving import Server, serving
 from tests.test_corpus import SMALL, body_of
-from tests.wire import Wire, request
 
 XML = XMLRPC(max_depth=64, max_batch=100)
 JSON = JSONRPC(max_depth=64, max_batch=100)

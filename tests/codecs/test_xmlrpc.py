@@ -15,9 +15,9 @@ from uuid import UUID
 
 import pytest
 
-from gateway.calls import Batch, Call, Rejected, Reply
 from gateway.codecs.xmlrpc import XMLRPC
-from gateway.faults import Fault, InternalError, InvalidParams, Overloaded, ResponseTooLarge
+from gateway.model.calls import Batch, Call, Rejected, Reply
+from gateway.model.faults import Fault, InternalError, InvalidParams, Overloaded, ResponseTooLarge
 
 CODEC = XMLRPC(max_depth=64, max_batch=100)
 CALL = Call(method="m", params=[])

@@ -13,13 +13,13 @@ from contextlib import ExitStack
 import pytest
 
 from gateway import Registry
-from gateway.exchange import HTTPRequest, HTTPResponse
 from gateway.hosts.listening import Listener, bind
 from gateway.hosts.tornado import Host
-from gateway.limits import Limits
+from gateway.model.http import HTTPRequest, HTTPResponse
+from gateway.model.limits import Limits
 from tests.conftest import Logged
+from tests.raw_http import Wire, exchange, request
 from tests.serving import Server, serving
-from tests.wire import Wire, exchange, request
 
 JSON = {"Content-Type": "application/json"}
 ADD = request("/api", JSON, b'{"jsonrpc":"2.0","method":"add","params":[2,3],"id":1}')

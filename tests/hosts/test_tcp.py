@@ -10,11 +10,11 @@ from typing import Any, Self
 import pytest
 
 from gateway import Context, Registry
-from gateway.exchange import HTTPRequest, HTTPResponse
-from gateway.framing import Lines
 from gateway.hosts.listening import bind
 from gateway.hosts.tcp import TCPHost
-from gateway.limits import Limits
+from gateway.model.http import HTTPRequest, HTTPResponse
+from gateway.model.limits import Limits
+from gateway.wire.framing import Lines
 from tests.scraping import scrape
 from tests.serving import Server, serving
 from tests.upstreams.running import until

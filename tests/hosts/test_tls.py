@@ -23,14 +23,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway import Registry
 from gateway.config import TLS, ConfigError
-from gateway.exchange import HTTPRequest, HTTPResponse
 from gateway.hosts.listening import bind
 from gateway.hosts.tornado import Host
-from gateway.limits import Limits
-from gateway.tls import load
+from gateway.model.http import HTTPRequest, HTTPResponse
+from gateway.model.limits import Limits
+from gateway.process.tls import load
 from tests.certificates import FUTURE, PAST, Authority
+from tests.raw_http import Response, Wire, request
 from tests.serving import Server, serving
-from tests.wire import Response, Wire, request
 
 DAY = timedelta(days=1)
 JSON = {"Content-Type": "application/json"}

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from gateway import Registry
-from gateway.exchange import HTTPResponse
 from gateway.hosts.listening import bind
 from gateway.hosts.tornado import Host
-from gateway.limits import Limits
+from gateway.model.http import HTTPResponse
+from gateway.model.limits import Limits
 from tests.conftest import Logged
+from tests.raw_http import Wire, exchange, request
 from tests.serving import Server, serving
-from tests.wire import Wire, exchange, request
 
 XML = {"Content-Type": "text/xml"}
 CALL = b"<methodCall><methodName>add</methodName><params><param><value><int>2</int></value></param><param><value><int>3</int></value></param></params></methodCall>"  # noqa: E501 - one line on the wire, too

@@ -20,14 +20,14 @@ import pytest
 
 from gateway import Context, Registry, app
 from gateway.config import load
-from gateway.exchange import Admission, Admitted, Door, HTTPRequest, HTTPResponse
 from gateway.hosts.wsgi import Host
-from gateway.limits import Limits
+from gateway.model.http import Admission, Admitted, Door, HTTPRequest, HTTPResponse
+from gateway.model.limits import Limits
 from tests import corpus_methods
 from tests.conftest import CORPUS_SETTINGS, Logged
+from tests.deploy.test_uwsgi import edge_cases
+from tests.raw_http import Response, Wire, request
 from tests.test_corpus import PLAIN, body_of, check, named
-from tests.test_uwsgi import edge_cases
-from tests.wire import Response, Wire, request
 
 ROOT = Path(__file__).parent.parent.parent
 ADD = b'{"jsonrpc":"2.0","method":"add","params":[2,3],"id":1}'

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from gateway import Registry
+from tests.raw_http import post
 from tests.serving import Server, serving
 from tests.upstreams.kinds import Kind
-from tests.wire import post
 
 ROOT = Path(__file__).parents[2]
 INTERNAL = re.compile(

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from gateway.config import ConfigError, load
 from gateway.upstreams import SCHEMES, bridge_class
-from gateway.upstreams.jsonrpc_tcp import TCPOptions
+from gateway.upstreams.jsonrpc.tcp import TCPOptions
 from tests.upstreams.kinds import KINDS
 from tests.upstreams.running import Program, broken, free_port
 

@@ -17,12 +17,12 @@ from msgspec import Meta
 
 from gateway import Fault, Registry
 from gateway import upstreams as package
-from gateway.bridges import Bridge
 from gateway.config import load
-from gateway.faults import BadUpstream, Unavailable
-from gateway.limits import Limits
+from gateway.model.faults import BadUpstream, Unavailable
+from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, Options, Parameter, Scheme, Signature
-from gateway.upstreams.remote import unreachable
+from gateway.upstreams.faults import unreachable
+from gateway.upstreams.frame import Bridge
 from tests.conftest import Logged
 from tests.serving import Server, serving
 from tests.upstreams.kinds import KINDS

@@ -20,9 +20,9 @@ import pytest
 from google.protobuf import message as library
 from msgspec.structs import replace
 
-from gateway.framing import Misframed, TooLong
 from gateway.upstreams.protobuf.frames import MethodFrames
 from gateway.upstreams.protobuf.generic import ProtobufGeneric
+from gateway.wire.framing import Misframed, TooLong
 from tests.conftest import Logged
 from tests.upstreams.kinds import TYPED, Kind, generic_frame, generic_program
 from tests.upstreams.running import ROOT, Program, bridged, until

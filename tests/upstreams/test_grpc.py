@@ -22,18 +22,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from msgspec.structs import replace
 
 from gateway import Registry
-from gateway.faults import BadUpstream
-from gateway.faults import Fault as AnyFault
+from gateway.model.faults import BadUpstream
+from gateway.model.faults import Fault as AnyFault
 from gateway.upstreams import NoBridge
 from gateway.upstreams.grpc.bridge import GRPC as GRPCBridge  # noqa: N811 - a class, not a constant
 from gateway.upstreams.grpc.status import STATUSES, Refused, told
 from gateway.upstreams.protobuf.files import ProtoOptions, from_options
 from gateway.upstreams.protobuf.values import Values
 from tests.conftest import Logged
+from tests.raw_http import post
 from tests.serving import Server, serving
 from tests.upstreams.kinds import TYPED, Kind, module
 from tests.upstreams.running import ROOT, Program, Wires, bridged, until
-from tests.wire import post
 
 GRPC = next(kind for kind in TYPED if kind.name == "grpc")
 PROTO = "proto = ['tests/upstreams/programs.proto']"

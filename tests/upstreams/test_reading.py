@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.faults import BadUpstream, Fault, ForeignFault, InvalidParams, InvalidRequest, MethodNotFound, ParseError
-from gateway.upstreams.openrpc import from_document, from_names, hint_of
-from gateway.upstreams.remote import told
+from gateway.model.faults import (
+    BadUpstream,
+    Fault,
+    ForeignFault,
+    InvalidParams,
+    InvalidRequest,
+    MethodNotFound,
+    ParseError,
+)
+from gateway.upstreams.faults import told
+from gateway.upstreams.jsonrpc.openrpc import from_document, hint_of
+from gateway.upstreams.names import from_names
 from tests.codecs.test_properties import fixed
 
 SCHEMAS: list[tuple[Any, Any]] = [

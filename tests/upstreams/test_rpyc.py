@@ -22,15 +22,15 @@ from hypothesis import strategies as st
 from rpyc.core import brine as theirs  # type: ignore[import-untyped]
 from rpyc.core import consts
 
-from gateway.faults import BadUpstream
+from gateway.model.faults import BadUpstream
 from gateway.upstreams.rpyc import brine, lent
 from gateway.upstreams.rpyc.connection import Connection
 from tests.codecs.test_properties import fixed
 from tests.conftest import Logged
+from tests.raw_http import post
 from tests.upstreams import kinds
 from tests.upstreams.kinds import KINDS, root
 from tests.upstreams.running import Bridged, Program, bridged, broken, until
-from tests.wire import post
 
 RPYC = next(kind for kind in KINDS if kind.name == "rpyc")
 BAD = -32004

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from gateway import Registry
+from tests.raw_http import post
 from tests.scraping import scrape
 from tests.serving import Server, serving
 from tests.upstreams.running import until
-from tests.wire import post
 
 behind = Registry()
 

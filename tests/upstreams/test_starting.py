@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from tests.process.test_supervisor import Callers, call, fleet, processes, project
 from tests.serving import eventually
-from tests.test_workers import Callers, call, fleet, processes, project
 from tests.upstreams.kinds import KINDS
 from tests.upstreams.running import ROOT, Program, bridged
 

@@ -22,11 +22,11 @@ from gateway.app import build
 from gateway.config import ConfigError, load
 from gateway.upstreams.thrift.bridge import APPLICATION_EXCEPTIONS
 from tests.conftest import Logged
+from tests.raw_http import post
 from tests.serving import serving
 from tests.upstreams import kinds
 from tests.upstreams.kinds import IDL, KINDS, Kind, binary
 from tests.upstreams.running import Bridged, Program, bridged, until
-from tests.wire import post
 
 BUFFERED = KINDS[4]
 ALL = [

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Logged
+from tests.raw_http import Wire, request
 from tests.upstreams.kinds import KINDS, TYPED, Kind
 from tests.upstreams.running import Bridged, Program, Wires, bridged, broken, descriptors, free_port, until
-from tests.wire import Wire, request
 
 UNAVAILABLE, DEADLINE, BAD = -32002, -32001, -32004
 HURRY = "timeout = { pause = 0.3, mark = 0.3 }"

@@ -9,9 +9,9 @@ from xmlrpc.client import ServerProxy
 import pytest
 
 from tests.conftest import Logged
+from tests.raw_http import post
 from tests.upstreams.kinds import KINDS, Kind
 from tests.upstreams.running import Program, bridged, until
-from tests.wire import post
 
 XML, JSON, TCP, NETSTRING = KINDS[:4]
 BOTH: tuple[Any, ...] = (

@@ -17,9 +17,9 @@ import pytest
 from msgspec.structs import replace
 
 from tests.conftest import Logged
+from tests.raw_http import post
 from tests.upstreams.kinds import KINDS, router
 from tests.upstreams.running import Bridged, Program, bridged, broken, until
-from tests.wire import post
 
 ZERO = next(kind for kind in KINDS if kind.name == "zerorpc")
 OLD = replace(ZERO, command=(*ZERO.command, "old"))

@@ -17,19 +17,19 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from msgspec import Struct
 
-from gateway.faults import BadUpstream
-from gateway.limits import Limits
+from gateway.model.faults import BadUpstream
+from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, NoBridge, Parameter, Signature
+from gateway.upstreams.faults import garbled, hung_up, unreachable
 from gateway.upstreams.grpc.line import SHARE, Line, channel_options, connect
 from gateway.upstreams.grpc.options import GRPCOptions, read_tls
 from gateway.upstreams.grpc.reflection import ask
 from gateway.upstreams.grpc.status import Refused, told
 from gateway.upstreams.options import host_and_port
-from gateway.upstreams.pool import Pool
 from gateway.upstreams.protobuf.files import Schema, from_options
 from gateway.upstreams.protobuf.types import Types, declaration, neutral
 from gateway.upstreams.protobuf.values import Values
-from gateway.upstreams.remote import garbled, hung_up, unreachable
+from gateway.upstreams.transport.pool import Pool
 
 _STREAM = "messages"  # the parameter of a method that takes a stream
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import grpc
 
-from gateway.faults import BadUpstream
-from gateway.limits import Limits
+from gateway.model.faults import BadUpstream
+from gateway.model.limits import Limits
 from gateway.upstreams import Invocation
 from gateway.upstreams.grpc.status import Refused
 

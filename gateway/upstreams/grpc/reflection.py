@@ -16,8 +16,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
-from gateway.faults import BadUpstream
-from gateway.limits import Limits
+from gateway.model.faults import BadUpstream
+from gateway.model.limits import Limits
 
 _VERSIONS = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 _OTHERS = ("grpc.reflection.", "grpc.channelz.")  # services about a server

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from grpc import StatusCode
 
-from gateway.faults import (
+from gateway.model.faults import (
     BadUpstream,
     DeadlineExceeded,
     Denied,
@@ -23,7 +23,7 @@ from gateway.faults import (
     Overloaded,
     Unavailable,
 )
-from gateway.upstreams.remote import garbled, safe
+from gateway.upstreams.faults import garbled, safe
 
 _OWN_WORDS = ("Stream removed (", "Compression ")
 _NO_HTTP2 = "Failed parsing HTTP/2"

@@ -10,7 +10,7 @@ its service, from 0. Some write the length with its own four bytes included.
 
 import struct
 
-from gateway.framing import Misframed, TooLong
+from gateway.wire.framing import Misframed, TooLong
 
 _HEAD = struct.Struct("<IH")
 _LENGTH, _INDEX = 4, 2  # bytes

@@ -16,18 +16,18 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from msgspec import Meta, Struct, field
 
-from gateway.faults import BadUpstream
-from gateway.framing import Misframed, TooLong
-from gateway.limits import Limits
+from gateway.model.faults import BadUpstream
+from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, NoBridge, Signature
+from gateway.upstreams.faults import garbled
 from gateway.upstreams.options import host_and_port
-from gateway.upstreams.pool import Pool
 from gateway.upstreams.protobuf.files import ProtoOptions, Schema, from_options
 from gateway.upstreams.protobuf.frames import MOST_METHODS, MethodFrames
 from gateway.upstreams.protobuf.types import Types, declaration, neutral
 from gateway.upstreams.protobuf.values import Values
-from gateway.upstreams.remote import garbled
-from gateway.upstreams.streams import STREAM_FAILURES, open_stream
+from gateway.upstreams.transport.dial import STREAM_FAILURES, open_stream
+from gateway.upstreams.transport.pool import Pool
+from gateway.wire.framing import Misframed, TooLong
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it; it holds until the next acknowledgement
 

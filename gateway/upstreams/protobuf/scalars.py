@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from msgspec import Meta, Struct
 
-from gateway.faults import InvalidParams
+from gateway.model.faults import InvalidParams
 
 _FLOAT = struct.Struct("<f")
 _MOST_IN_FLOAT = 2**24  # up to here each int has its own float of 32 bits

@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from msgspec import Struct
 
-from gateway.faults import BadUpstream, InvalidParams
+from gateway.model.faults import BadUpstream, InvalidParams
 from gateway.upstreams.protobuf.scalars import KEYS, Scalar, scalar
 from gateway.upstreams.protobuf.wellknown import WELL_KNOWN
 

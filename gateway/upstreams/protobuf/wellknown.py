@@ -16,9 +16,9 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from msgspec import Struct
 
-from gateway.faults import BadUpstream, InvalidParams
+from gateway.model.faults import BadUpstream, InvalidParams
+from gateway.model.values import Unsayable, in_utc
 from gateway.upstreams.protobuf.scalars import SCALARS, Scalar, check_string, exact_float
-from gateway.values import Unsayable, in_utc
 
 _EPOCH = datetime(1970, 1, 1)  # in UTC, without its zone
 _NANO = 10**9

@@ -6,17 +6,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from gateway.faults import BadUpstream, Fault, InvalidParams, MethodNotFound
-from gateway.limits import Limits
+from gateway.model.faults import BadUpstream, Fault, InvalidParams, MethodNotFound
+from gateway.model.limits import Limits
+from gateway.model.values import Unsayable
 from gateway.upstreams import Failures, Invocation, Signature
+from gateway.upstreams.faults import FAILED, safe, wrong_arguments
 from gateway.upstreams.options import host_and_port
-from gateway.upstreams.pool import Pool
-from gateway.upstreams.remote import FAILED, safe, wrong_arguments
 from gateway.upstreams.rpyc.connection import Connection, RemoteError
 from gateway.upstreams.rpyc.lent import CALLATTR, GETROOT, INSPECT, LOCAL_REF, REMOTE_REF, VALUE
 from gateway.upstreams.rpyc.plain import NotPlain, Plain
-from gateway.upstreams.streams import STREAM_FAILURES, StreamOptions, client_context, open_stream
-from gateway.values import Unsayable
+from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
+from gateway.upstreams.transport.pool import Pool
 
 _EXPOSED = "exposed_"
 _OF_EVERY_SERVICE = frozenset({"get_service_aliases", "get_service_name"})

@@ -16,7 +16,7 @@ import struct
 import zlib
 from typing import Any, cast
 
-from gateway.faults import BadUpstream
+from gateway.model.faults import BadUpstream
 from gateway.upstreams import Invocation
 from gateway.upstreams.rpyc import brine
 from gateway.upstreams.rpyc.lent import CLOSE, DEL, LOCAL_REF, TUPLE, VALUE, Boxed, Denied, IdPack, Lent

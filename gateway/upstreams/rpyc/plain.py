@@ -10,6 +10,7 @@ else is asked of an object, and it is refused.
 from datetime import datetime
 from typing import Any
 
+from gateway.model.values import Unsayable
 from gateway.upstreams.rpyc.connection import Connection
 from gateway.upstreams.rpyc.lent import (
     BUFFITER,
@@ -23,7 +24,6 @@ from gateway.upstreams.rpyc.lent import (
     Denied,
     IdPack,
 )
-from gateway.values import Unsayable
 
 _SEQUENCES = frozenset(
     {"builtins.list", "builtins.set", "builtins.frozenset", "builtins.generator", "collections.deque"}

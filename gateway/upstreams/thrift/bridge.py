@@ -9,14 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta
 
-from gateway.calls import current_context
-from gateway.faults import BadUpstream, Fault, InvalidParams, MethodNotFound
-from gateway.limits import Limits
+from gateway.model.calls import current_context
+from gateway.model.faults import BadUpstream, Fault, InvalidParams, MethodNotFound
+from gateway.model.limits import Limits
+from gateway.model.values import Unsayable
 from gateway.upstreams import Failures, Invocation, NoBridge, Signature
+from gateway.upstreams.faults import FAILED, safe
 from gateway.upstreams.options import host_and_port, nearest
-from gateway.upstreams.pool import Pool
-from gateway.upstreams.remote import FAILED, safe
-from gateway.upstreams.streams import STREAM_FAILURES, StreamOptions, client_context, open_stream
 from gateway.upstreams.thrift.binary import BinaryReader, BinaryWriter
 from gateway.upstreams.thrift.compact import CompactReader, CompactWriter
 from gateway.upstreams.thrift.connection import Connection
@@ -25,7 +24,8 @@ from gateway.upstreams.thrift.encoding import encode
 from gateway.upstreams.thrift.hints import signature
 from gateway.upstreams.thrift.idl import I32, STRING, Field, Record, Scalar, ThriftMethod, load
 from gateway.upstreams.thrift.wire import CALL, EXCEPTION, ONEWAY, REPLY, Misread, Reader, Source, Writer
-from gateway.values import Unsayable
+from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
+from gateway.upstreams.transport.pool import Pool
 
 _Reply: TypeAlias = tuple[Any, Fault | None]
 

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
-from gateway.faults import BadUpstream
+from gateway.model.faults import BadUpstream
 from gateway.upstreams import Invocation
 from gateway.upstreams.thrift.wire import Misread, Source
 

@@ -12,7 +12,8 @@ import binascii
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from gateway.calls import Params
+from gateway.model.calls import Params
+from gateway.model.values import Unsayable
 from gateway.upstreams.thrift.idl import (
     BINARY,
     BITS,
@@ -29,7 +30,6 @@ from gateway.upstreams.thrift.idl import (
     is_named,
 )
 from gateway.upstreams.thrift.wire import Writer
-from gateway.values import Unsayable
 
 _TRUTHS = {"true": True, "false": False}
 _MOST_QUOTED = 40  # characters of a name of the caller's

@@ -6,7 +6,7 @@ bytes of its protocol raises Misread.
 
 from typing import Protocol
 
-from gateway.values import Unsayable
+from gateway.model.values import Unsayable
 
 CALL, REPLY, EXCEPTION, ONEWAY = 1, 2, 3, 4
 STOP = 0

@@ -5,14 +5,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from gateway.faults import BadUpstream, Fault, MethodNotFound
-from gateway.limits import Limits
+from gateway.model.faults import BadUpstream, Fault, MethodNotFound
+from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, Options, Parameter, Signature
-from gateway.upstreams.openrpc import from_names
+from gateway.upstreams.faults import safe, wrong_arguments
+from gateway.upstreams.names import from_names
 from gateway.upstreams.options import host_and_port
-from gateway.upstreams.pool import Pool
-from gateway.upstreams.remote import safe, wrong_arguments
-from gateway.upstreams.streams import STREAM_FAILURES, open_stream
+from gateway.upstreams.transport.dial import STREAM_FAILURES, open_stream
+from gateway.upstreams.transport.pool import Pool
 from gateway.upstreams.zerorpc.connection import Connection, RemoteError
 from gateway.upstreams.zerorpc.events import checked
 

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable
 from typing import Any, cast
 
-from gateway.faults import BadUpstream, Unavailable
+from gateway.model.faults import BadUpstream, Unavailable
 from gateway.upstreams import Invocation
 from gateway.upstreams.zerorpc import events, zmtp
 

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway.faults import BadUpstream, InvalidParams
-from gateway.values import Unsayable
+from gateway.model.faults import BadUpstream, InvalidParams
+from gateway.model.values import Unsayable
 
 MORE, HEARTBEAT = "_zpc_more", "_zpc_hb"
 _VERSION = 3

@@ -1,0 +1,204 @@
+"""XML-RPC, as specified (xmlrpc.com/spec) and as real clients write it.
+
+    bytes -> Call        a methodCall
+          -> Batch       a call of system.multicall, whose entries are calls of their own
+          -> Rejected    UnsupportedEncoding, InvalidCharacter: before there is text
+                         ParseError: text, but no XML
+                         InvalidRequest: XML, but no call; a DOCTYPE; a value out of its range
+    Reply -> a methodResponse: the value in <params>, or a fault of faultCode and faultString
+
+and the other way round, as a client of other servers:
+
+    method, arguments -> a methodCall; InvalidParams names the argument that XML-RPC cannot say
+    bytes -> Reply       a methodResponse; BadUpstream for what is none
+
+text.py turns bytes into text, document.py text into a call, scalars.py has the scalars both ways; here are
+the codec itself, multicalls, and answers.
+"""
+
+from typing import Any
+
+from gateway.codecs import Decoded, encoded
+from gateway.codecs.xmlrpc.document import read_answer, read_call
+from gateway.codecs.xmlrpc.scalars import WRITERS
+from gateway.codecs.xmlrpc.text import escaped, escaped_legibly, read_text
+from gateway.model.calls import Answer, Batch, Call, Entry, Rejected, Reply
+from gateway.model.faults import BadUpstream, Fault, GatewayFault, InvalidParams, InvalidRequest, ResponseTooLarge
+from gateway.model.values import Unsayable, by_name, plain
+
+_INT32 = range(-(2**31), 2**31)
+_INT64 = range(-(2**63), 2**63)
+_PROLOG = b'<?xml version="1.0" encoding="utf-8"?>'
+_PARAMS = _PROLOG + b"<methodResponse><params><param>%b</param></params></methodResponse>"
+_CALL = _PROLOG + b"<methodCall><methodName>%b</methodName><params>%b</params></methodCall>"
+_UNBOUNDED = 2**62  # bytes; what a call says came in by a call, which was bounded
+_FAULT = _PROLOG + b"<methodResponse><fault>%b</fault></methodResponse>"
+_SLOT = b"<value><array><data>%b</data></array></value>"
+
+
+class XMLRPC:
+    """The XML-RPC codec, with the limits that it keeps. ``nil`` and ``i8`` say whether these extensions are written."""
+
+    protocol = "xmlrpc"
+    media_types = frozenset({"text/xml", "application/xml"})
+    charsets: frozenset[str] | None = None
+    first_bytes = b"<"
+    content_type = "text/xml; charset=utf-8"
+
+    def __init__(self, *, max_depth: int, max_batch: int, nil: bool = True, i8: bool = True) -> None:
+        self._max_depth = max_depth
+        self._max_batch = max_batch
+        self._nil = nil
+        self._i8 = i8
+
+    def decode(self, body: bytes, charset: str | None) -> Decoded:
+        """Read a methodCall; a system.multicall becomes a Batch, anything that is no call a Rejected."""
+        try:
+            method, params = read_call(read_text(body, charset), self._max_depth)
+        except GatewayFault as fault:
+            return Rejected(fault=fault)
+        if method == "system.multicall":
+            return self._multicall(params)
+        return Call(method=method, params=params)
+
+    def _multicall(self, params: list[Any]) -> Decoded:
+        if len(params) != 1 or type(params[0]) is not list:
+            return Rejected(fault=InvalidParams("system.multicall takes one array of structs"))
+        if len(params[0]) > self._max_batch:
+            return Rejected(fault=InvalidRequest(f"limit: a multicall has at most {self._max_batch} calls"))
+        return Batch([_multicall_entry(entry) for entry in params[0]])
+
+    def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
+        """Write the value of a result, or the struct of a fault."""
+
+        def write_value(value: Any) -> bytes:
+            parts: list[str] = []
+            self._say(value, parts, 0, room)
+            return "".join(parts).encode()
+
+        return encoded(reply, room, "XML-RPC", write_value, _fault_value)
+
+    def single(self, answer: Answer) -> bytes:
+        """Make the methodResponse of a call."""
+        frame = _PARAMS if answer.fault is None else _FAULT
+        return frame % answer.wire
+
+    def batch(self, answers: list[Answer]) -> bytes:
+        """Make the methodResponse of a multicall: each result in an array of its own, each fault a struct."""
+        slots = [_SLOT % answer.wire if answer.fault is None else answer.wire for answer in answers]
+        return _PARAMS % (b"<value><array><data>%b</data></array></value>" % b"".join(slots))
+
+    def encode_call(self, method: str, params: list[Any]) -> bytes:
+        """Write a methodCall for another server.
+
+        Raises:
+            InvalidParams: XML-RPC cannot say an argument; the detail names its place.
+
+        """
+        parts: list[str] = []
+        try:
+            name = escaped(method)
+            for index, value in enumerate(params):
+                parts.append("<param>")
+                self._say_at(index, value, parts)
+                parts.append("</param>")
+        except Unsayable as reason:
+            raise InvalidParams(f"params{reason.place}: XML-RPC cannot say it: {reason.reason}") from None
+        return _CALL % (name.encode(), "".join(parts).encode())
+
+    def decode_answer(self, body: bytes, charset: str | None) -> Reply:
+        """Read a methodResponse; a fault in it is a ForeignFault, anything else a BadUpstream."""
+        try:
+            return read_answer(read_text(body, charset), self._max_depth)
+        except GatewayFault as fault:
+            return Reply(fault=BadUpstream(f"its answer is no XML-RPC: {fault.detail}"))
+
+    def _say(self, value: Any, parts: list[str], depth: int, room: int) -> None:
+        if depth >= self._max_depth:
+            raise Unsayable(f"more than {self._max_depth} levels, or it contains itself")
+        kind = type(value)
+        if kind in WRITERS:
+            parts.append(WRITERS[kind](value))
+        elif kind is int:
+            parts.append(self._int(value))
+        elif kind is list:
+            self._say_array(value, parts, depth + 1, room)
+        elif kind is dict:
+            self._say_struct(by_name(value), parts, depth + 1, room)
+        elif value is None:
+            parts.append(self._none())
+        else:
+            self._say(plain(value), parts, depth, room)
+
+    def _say_at(self, index: int, value: Any, parts: list[str]) -> None:
+        try:
+            self._say(value, parts, 0, _UNBOUNDED)
+        except Unsayable as reason:
+            raise reason.inside(f"[{index}]") from None
+
+    def _int(self, value: int) -> str:
+        if value in _INT32:
+            return f"<value><int>{value}</int></value>"
+        if not self._i8:
+            raise Unsayable("an int beyond 32 bits, and i8 is switched off here")
+        if value not in _INT64:
+            raise Unsayable("an int beyond 64 bits")
+        return f"<value><i8>{value}</i8></value>"
+
+    def _none(self) -> str:
+        if not self._nil:
+            raise Unsayable("None, and nil is switched off here")
+        return "<value><nil/></value>"
+
+    def _say_array(self, values: list[Any], parts: list[str], depth: int, room: int) -> None:
+        _check_room(len(parts) + len(values), room)
+        parts.append("<value><array><data>")
+        for index, value in enumerate(values):
+            try:
+                self._say(value, parts, depth, room)
+            except Unsayable as reason:
+                raise reason.inside(f"[{index}]") from None
+        parts.append("</data></array></value>")
+
+    def _say_struct(self, members: dict[str, Any], parts: list[str], depth: int, room: int) -> None:
+        _check_room(len(parts) + len(members), room)
+        parts.append("<value><struct>")
+        for name, value in members.items():
+            try:
+                parts.append(f"<member><name>{escaped(name)}</name>")
+                self._say(value, parts, depth, room)
+            except Unsayable as reason:
+                raise reason.inside(f".{name[:80]}") from None
+            parts.append("</member>")
+        parts.append("</struct></value>")
+
+
+def _check_room(parts: int, room: int) -> None:
+    """Give up what holds the same values many times over, before it is written out: no part has less than 9 bytes."""
+    if 9 * parts > room:
+        raise ResponseTooLarge("the answer would take more than the bytes that are left")
+
+
+def _fault_value(fault: Fault) -> bytes:
+    """Write the struct of a fault: faultCode, faultString and nothing else, for clients break on a third member."""
+    text = fault.message
+    if isinstance(fault, GatewayFault) and fault.data:
+        text += f" [{', '.join(f'{name}={value}' for name, value in fault.data.items())}]"
+    text = escaped_legibly(text)
+    return (
+        f"<value><struct><member><name>faultCode</name><value><int>{fault.code:d}</int></value></member>"
+        f"<member><name>faultString</name><value><string>{text}</string></value></member></struct></value>"
+    ).encode()
+
+
+def _multicall_entry(entry: Any) -> Entry:
+    """Make a call of one struct of a multicall; what is none faults in its own slot."""
+    if type(entry) is not dict:
+        return Rejected(fault=InvalidRequest("bad multicall entry: not a struct"))
+    method = entry.get("methodName")
+    params = entry.get("params")
+    if type(method) is not str or type(params) is not list:
+        return Rejected(fault=InvalidRequest("bad multicall entry: it has a methodName and an array of params"))
+    if method == "system.multicall":
+        return Rejected(fault=InvalidRequest("recursion: a multicall in a multicall"))
+    return Call(method=method, params=params)

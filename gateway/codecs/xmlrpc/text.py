@@ -1,0 +1,77 @@
+"""XML as text: from bytes in one of the encodings that are spoken, and characters on their way into a document.
+
+bytes -> str    UnsupportedEncoding, InvalidCharacter; ParseError for a NUL; InvalidRequest for a DOCTYPE
+str -> str      escaped; Unsayable for what XML 1.0 cannot carry
+"""
+
+import re
+
+from gateway.model.faults import InvalidCharacter, InvalidRequest, ParseError, UnsupportedEncoding
+from gateway.model.values import Unsayable
+
+SPACE = " \t\r\n"
+_BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+_ENCODINGS = {
+    "utf-8": "utf-8",
+    "utf8": "utf-8",
+    "us-ascii": "utf-8",  # Perl's RPC::XML writes UTF-8 under this name, and what is ASCII reads the same
+    "ascii": "utf-8",
+    "iso-8859-1": "latin-1",
+    "iso_8859-1": "latin-1",
+    "latin-1": "latin-1",
+    "latin1": "latin-1",
+}
+_DECLARED = re.compile(rb"""<\?xml[ \t\r\n][^>]*?[ \t\r\n]encoding[ \t\r\n]*=[ \t\r\n]*["']([^"'>]{1,40})["']""")
+_DOCTYPE = re.compile(r"(?:[ \t\r\n]++|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE", re.DOTALL)
+
+
+def read_text(body: bytes, charset: str | None) -> str:
+    """Decode a document: byte order mark before HTTP charset before XML declaration before UTF-8 (RFC 7303, 3.2)."""
+    for mark, encoding in _BOMS:
+        if body.startswith(mark):
+            return _decoded(body[len(mark) :], encoding)
+    name = charset
+    if name is None:
+        declared = _DECLARED.match(body.lstrip(SPACE.encode()))
+        name = declared[1].decode("latin-1").lower() if declared else "utf-8"
+    if name not in _ENCODINGS:
+        raise UnsupportedEncoding("spoken are UTF-8, US-ASCII, ISO-8859-1, and UTF-16 with a byte order mark")
+    return _decoded(body, _ENCODINGS[name])
+
+
+def _decoded(body: bytes, encoding: str) -> str:
+    try:
+        text = body.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InvalidCharacter(f"byte {error.start} is not {encoding}") from None
+    if "\0" in text:
+        raise ParseError("not well-formed: a NUL character")
+    text = text.strip(SPACE)
+    if "<!DOCTYPE" in text and _DOCTYPE.match(text):
+        raise doctype()
+    return text
+
+
+def doctype() -> InvalidRequest:
+    """Make the refusal of a DOCTYPE."""
+    return InvalidRequest("a DOCTYPE is not allowed")
+
+
+_SPECIAL = re.compile("[&<>\r]|[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ILLEGAL = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
+
+
+def escaped(text: str) -> str:
+    """Escape a text for a document; an Unsayable names the character that XML 1.0 cannot carry."""
+    if not _SPECIAL.search(text):
+        return text
+    illegal = _ILLEGAL.search(text)
+    if illegal:
+        raise Unsayable(f"a string has the character U+{ord(illegal[0]):04X}, which XML 1.0 cannot carry")
+    return text.translate(_ESCAPES)
+
+
+def escaped_legibly(text: str) -> str:
+    """Escape a text that has to be said whatever it has in it: U+FFFD stands for what XML 1.0 cannot carry."""
+    return _ILLEGAL.sub("\ufffd", text).translate(_ESCAPES)

@@ -1,0 +1,68 @@
+"""Who may call, in the words of the configuration: the section ``[access]``. gateway/core/access.py keeps to it."""
+
+import fnmatch
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from gateway.model.calls import Caller
+from gateway.model.networks import Network, address
+
+
+class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may call the methods whose names match one of the patterns (``*`` stands for any characters).
+
+    Of networks, keys and certificates each one that is given must hold, by any of its entries; an empty one holds for
+    nobody.
+    """
+
+    methods: Annotated[tuple[str, ...], Meta(min_length=1)]
+    networks: tuple[Network, ...] | None = None
+    keys: tuple[str, ...] | None = None
+    certificates: tuple[str, ...] | None = None
+
+    def concerns(self, name: str) -> bool:
+        """Tell whether the rule is about a method of this name."""
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.methods)
+
+    def permits(self, caller: Caller) -> bool:
+        """Tell whether this caller may make the calls that the rule is about."""
+        return (
+            (self.networks is None or self._is_near(caller.client))
+            and (self.keys is None or caller.key in self.keys)
+            and (self.certificates is None or caller.certificate in self.certificates)
+        )
+
+    def _is_near(self, client: str) -> bool:
+        found = address(client)
+        return found is not None and any(found in network for network in self.networks or ())
+
+
+class Access(Struct, frozen=True, kw_only=True):
+    """Who may call. Empty lists let everybody in, but no web page."""
+
+    trusted_proxies: Annotated[
+        tuple[Network, ...], Meta(description="Peers whose X-Forwarded-For is believed, like 127.0.0.1 for nginx here.")
+    ] = ()
+    allow: Annotated[
+        tuple[Network, ...], Meta(description="Networks that clients may call from, like 10.0.0.0/8; all if empty.")
+    ] = ()
+    hosts: Annotated[
+        tuple[str, ...], Meta(description="Names that clients may call it by, without ports; all if empty.")
+    ] = ()
+    origins: Annotated[
+        tuple[str, ...], Meta(description="Web sites whose pages may call, like https://app.example.")
+    ] = ()
+    keys: Annotated[
+        dict[
+            Annotated[str, Meta(pattern=r"^[\w.-]{1,64}$", description="a name of letters, digits and ._-")],
+            Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$", description="what gateway key prints")],
+        ],
+        Meta(description="Names of API keys, and the hashes that gateway key prints."),
+    ] = {}
+    anonymous: Annotated[bool, Meta(description="With keys, whether callers without one are let in all the same.")] = (
+        False
+    )
+    rules: Annotated[
+        tuple[Rule, ...], Meta(description="Who may call which methods; the first rule that names a method decides.")
+    ] = ()

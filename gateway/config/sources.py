@@ -1,0 +1,129 @@
+"""Where options are found: gateway.toml, the environment, the command line.
+
+    settings = read(file, environment, words, options, problems)
+
+What an option takes is no matter here (gateway/config/__init__.py). What is no option at all, or is not written as one,
+is noted in ``problems``, a line each, with its place and the remedy.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+_DEFAULT_FILE = Path("conf/gateway.toml")
+_PREFIX = "GATEWAY_"
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # of an upstream
+# Where the file is, which no file can say; and what CGI, and Kubernetes beside a Service named gateway, put there.
+_NOT_OPTIONS = re.compile(
+    r"GATEWAY_(?:CONFIG|INTERFACE|SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)"
+)
+
+Setting: TypeAlias = tuple[str, Any, str]  # option, value, where it was found
+
+
+def read(
+    file: Path | None,
+    environment: Mapping[str, str],
+    words: Iterable[str],
+    options: Collection[str],
+    problems: list[str],
+) -> list[Setting]:
+    """Collect the settings of all three places, those that win behind those that lose.
+
+    ``words`` are those of the command line, ``section.option=value``; ``options`` are the names of all that there are,
+    apart from those of upstreams.
+    """
+    return [
+        *_from_file(file, environment, options, problems),
+        *_from_environment(environment, options),
+        *_from_settings(words, problems),
+    ]
+
+
+def _from_file(
+    file: Path | None, environment: Mapping[str, str], options: Collection[str], problems: list[str]
+) -> Iterable[Setting]:
+    path, place = file or _DEFAULT_FILE, str(file or _DEFAULT_FILE)
+    if file is None and environment.get("GATEWAY_CONFIG"):
+        path = Path(environment["GATEWAY_CONFIG"])
+        place = f"{path} (named by GATEWAY_CONFIG)"
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        if path is not _DEFAULT_FILE or not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            problems.append(f"{place}: it cannot be read: {str(error.strerror).lower()}")
+        return
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems.append(f"{place}: it is not TOML: {error}")
+        return
+    yield from _from_document(document, place, options, problems)
+
+
+def _from_document(
+    document: dict[str, Any], place: str, options: Collection[str], problems: list[str]
+) -> Iterable[Setting]:
+    sections = {option.partition(".")[0] for option in options}
+    for section, table in document.items():
+        if section == "upstreams":
+            yield from _from_tables(table, place, problems)
+        elif isinstance(table, dict) and section in sections:
+            for name, value in table.items():
+                yield f"{section}.{name}", value, place
+        elif section in sections:
+            problems.append(f"{place}: {section} is a section: write [{section}] above its options")
+        elif isinstance(table, dict):
+            problems.append(f"{place}: there is no section [{section}]{_near(section, sections)}")
+        else:
+            problems.append(f"{place}: {section} stands in no section{nearest_option(section, options)}")
+
+
+def _from_tables(tables: Any, place: str, problems: list[str]) -> Iterable[Setting]:
+    """Yield the options of all upstreams of a file."""
+    for name, table in tables.items() if isinstance(tables, dict) else [("", None)]:
+        if not isinstance(table, dict) or not _NAME.fullmatch(name):
+            problems.append(
+                f"{place}: upstreams{name and f'.{name}'}: write a table [upstreams.NAME], its name in letters, digits,"
+                " _ and -"
+            )
+        elif not table:
+            problems.append(f'{place}: upstreams.{name}.url: expected url = "scheme://host:port"')
+        else:
+            yield from ((f"upstreams.{name}.{option}", value, place) for option, value in table.items())
+
+
+def _from_environment(environment: Mapping[str, str], options: Collection[str]) -> Iterable[Setting]:
+    by_name = {variable_of(option): option for option in options}
+    for name, value in environment.items():
+        if name.startswith(_PREFIX) and not _NOT_OPTIONS.fullmatch(name):
+            option = by_name.get(name, name.removeprefix(_PREFIX).lower().replace("_", ".", 1))
+            yield option, value, f"environment variable {name}"
+
+
+def variable_of(option: str) -> str:
+    """Return the name of an option in the environment."""
+    return _PREFIX + option.replace(".", "_").upper()
+
+
+def _from_settings(settings: Iterable[str], problems: list[str]) -> Iterable[Setting]:
+    for setting in settings:
+        option, equals, value = setting.partition("=")
+        if equals and option.strip():
+            yield option.strip(), value.strip(), "command line"
+        else:
+            problems.append(f"command line: {setting!r} is no setting: write it as section.option=value")
+
+
+def nearest_option(option: str, options: Collection[str]) -> str:
+    """Name the option that is meant, perhaps in another section."""
+    by_name = {known.partition(".")[2]: known for known in options}
+    close = [by_name[name] for name in difflib.get_close_matches(option.rpartition(".")[2], by_name, n=1)]
+    close = close or difflib.get_close_matches(option, options, n=1, cutoff=0.8)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean [{close[0]}]?" if close else ""

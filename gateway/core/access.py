@@ -1,0 +1,140 @@
+"""Who is let in: the one place that decides it, for both hosts, from the head of a request.
+
+    policy.judge(head) -> Caller      the client's address, and its key if it has one
+                       -> Stranger    the status, 401 or 403, and, for the log alone, the reason
+    policy.permits(name, caller)    whether a caller may call a method; asked for each call of a batch, too
+
+The client's address is that of the TCP peer, unless the peer is a trusted proxy. Then, and only then, X-Forwarded-For
+is read, from right to left, and the first address that is no trusted proxy is the client; what is no plain address
+there is refused. No other forwarding header is ever read.
+
+A key is shown as ``Authorization: Bearer KEY``, or as the password of ``Authorization: Basic`` with the key's name as
+the user (RFC 6750, RFC 7617). Of a key only the SHA-256 is kept: it has 256 random bits, so there is nothing to guess
+and no need for a slow hash. All of them are compared, each in constant time.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable
+from functools import lru_cache
+
+from msgspec import Struct
+
+from gateway.config.access import Access
+from gateway.model.calls import Caller
+from gateway.model.http import HTTPRequest
+from gateway.model.networks import Address, Network, address
+
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
+_DIGEST = "sha256:"
+
+
+class Stranger(Struct, frozen=True):
+    """Somebody who is not let in. Nobody but the log is told why."""
+
+    status: int
+    reason: str
+
+
+class AccessPolicy:
+    """The rules of a deployment; empty ones let everybody in, except web pages.
+
+    A request with an Origin comes from a page. Unless its site is listed, that page was not asked for, and is refused.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._hosts = frozenset(host.lower() for host in access.hosts)
+        self._keys = {name: stored.removeprefix(_DIGEST) for name, stored in access.keys.items()}
+        self._locate = lru_cache(maxsize=4096)(self._find_client)
+
+    def judge(self, head: HTTPRequest) -> Caller | Stranger:
+        """Tell who sends a request, or why nobody is let in with it."""
+        headers = head.headers
+        client, is_proxied, is_allowed = self._locate(head.peer, headers.get("X-Forwarded-For"))
+        if client is None:
+            return Stranger(403, "the client's address is not to be told: X-Forwarded-For has no plain address")
+        if not is_allowed:
+            return Stranger(403, f"{client} is not in access.allow")
+        if self._hosts and _host(headers.get("Host", "")) not in self._hosts:
+            return Stranger(403, "the Host is not in access.hosts")
+        if "Origin" in headers and headers["Origin"] not in self._access.origins:
+            return Stranger(403, "the Origin is not in access.origins")
+        key = None
+        if self._keys:
+            authorization = headers.get("Authorization")
+            key = None if authorization is None else self._key(authorization)
+            if key is None and (authorization is not None or not self._access.anonymous):
+                return Stranger(401, "no key" if authorization is None else "the key is not in access.keys")
+        return Caller(client=client, key=key, certificate=head.certificate, is_proxied=is_proxied)
+
+    def permits(self, names: Iterable[str], caller: Caller) -> bool:
+        """Tell whether a caller may call a method that has these names, each of which has to be permitted."""
+        for name in names:
+            rule = next((rule for rule in self._access.rules if rule.concerns(name)), None)
+            if rule is not None and not rule.permits(caller):
+                return False
+        return True
+
+    def _find_client(self, peer: str, forwarded: str | None) -> tuple[str | None, bool, bool]:
+        """Return the client's address, None where it cannot be told; whether a proxy stands between; and if it may."""
+        found = address(peer)
+        if found is None:
+            return None, False, False
+        is_proxied = self._is_trusted(found)
+        for hop in reversed(forwarded.split(",")) if forwarded is not None and is_proxied else ():
+            found = address(hop.strip(" \t"))
+            if found is None:
+                return None, True, False
+            if not self._is_trusted(found):
+                break
+        return str(found), is_proxied, not self._access.allow or any(found in network for network in self._access.allow)
+
+    def _is_trusted(self, peer: Address) -> bool:
+        return any(peer in network for network in self._access.trusted_proxies)
+
+    def _key(self, authorization: str) -> str | None:
+        """Return the name of the key that is shown; all of them are compared, so the time tells nothing."""
+        user, shown = _credentials(authorization)
+        digest = hashlib.sha256(shown).hexdigest()
+        found = [name for name, stored in self._keys.items() if hmac.compare_digest(stored, digest)]
+        return found[0] if found and user in (None, found[0]) else None
+
+
+def make_key() -> tuple[str, str]:
+    """Make an API key.
+
+    Returns:
+        the key, which only its holder keeps, and the hash of it for ``access.keys``.
+
+    """
+    key = f"gw_{secrets.token_urlsafe(32)}"
+    return key, _DIGEST + hashlib.sha256(key.encode()).hexdigest()
+
+
+def _credentials(authorization: str) -> tuple[str | None, bytes]:
+    """Return the user, None where the scheme has none, and the key."""
+    scheme, _, rest = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return None, rest.strip().encode("utf-8", "replace")
+    if scheme.lower() != "basic":
+        return None, b""
+    try:
+        user, _, key = base64.b64decode(rest.strip(), validate=True).partition(b":")
+    except (binascii.Error, ValueError):
+        return None, b""
+    return user.decode("utf-8", "replace"), key
+
+
+def _within(client: str, networks: tuple[Network, ...]) -> bool:
+    found = address(client)
+    return found is not None and any(found in network for network in networks)
+
+
+def _host(text: str) -> str:
+    match = _HOST.fullmatch(text)
+    return match[1].lower() if match else ""

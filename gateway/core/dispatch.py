@@ -1,0 +1,144 @@
+"""The dispatcher: find the method, bind the arguments, run it.
+
+    Call -> Reply(value)   what the method returned
+         -> Reply(fault)   MethodNotFound, InvalidParams, the method's own Fault, or InternalError for all else
+
+This is the one place where an exception of a method becomes a fault. What nobody expected is told to the caller as
+"Internal error" with an error id; the traceback stands in the log under that id.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+import xmlrpc.client
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from gateway.core.threads import ThreadPool
+from gateway.methods import Method, Registry
+from gateway.model.calls import CURRENT, Call, Context, Handler, Reply
+from gateway.model.faults import Fault, InternalError, MethodNotFound
+
+log = logging.getLogger("gateway.errors")
+
+_ECHOED = re.compile(r"[\w.:/-]{1,100}", re.ASCII)
+_Run: TypeAlias = Callable[[Callable[..., Any], list[Any], dict[str, Any]], Awaitable[Any]]
+
+
+def dispatcher(
+    registry: Registry,
+    compose: Callable[[Method], Handler],
+    timeout: float,
+    absent: Callable[[str], Fault | None] = lambda _: None,
+) -> Handler:
+    """Make the handler that finds a call's method and hands it to the method's own handler.
+
+    ``compose`` folds the layers around a method; it is asked once for each method. ``timeout`` is how many seconds a
+    call has, from the arrival of its request, where neither the method nor the caller says less or the method more.
+    ``absent`` may know more of a name that is not registered than that there is no such method.
+    """
+    handlers: dict[int, tuple[Method, Handler]] = {}
+
+    async def dispatch(call: Call, context: Context) -> Reply:
+        found = registry.get(call.method, context.protocol)
+        if found is None:
+            name = call.method
+            known = absent(name)
+            return Reply(fault=known or MethodNotFound(f"there is no method {name}" if _ECHOED.fullmatch(name) else ""))
+        entry = handlers.get(id(found))
+        if entry is None:
+            entry = handlers[id(found)] = (found, compose(found))
+        context.deadline = min(context.deadline, context.arrival + (found.options.timeout or timeout))
+        return await entry[1](call, context)
+
+    return dispatch
+
+
+def invoke(method: Method, pool: ThreadPool) -> Handler:
+    """Make the innermost handler of a method: bind first, call second, and turn what is raised into a fault."""
+    run = _RUNS[method.run](pool)
+    function, bind = method.function, method.bind
+
+    async def call_method(call: Call, context: Context) -> Reply:
+        try:
+            args, kwargs = bind(call.params, context)
+        except BaseException as error:  # noqa: BLE001 - InvalidParams, or whatever a type of the user's raises when made
+            return Reply(fault=_fault(error, context))
+        token = CURRENT.set(context)
+        try:
+            return Reply(value=await run(function, args, kwargs))
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return Reply(fault=_crash(error, context))
+        except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt too are only the method's own
+            return Reply(fault=_fault(error, context))
+        finally:
+            CURRENT.reset(token)
+
+    return call_method
+
+
+def _on_loop(_: ThreadPool) -> _Run:
+    async def run(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        return await function(*args, **kwargs)
+
+    return run
+
+
+def _in_thread(pool: ThreadPool) -> _Run:
+    async def run(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        return await pool.run(lambda: function(*args, **kwargs))
+
+    return run
+
+
+def _inline(_: ThreadPool) -> _Run:
+    async def run(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        return function(*args, **kwargs)
+
+    return run
+
+
+_RUNS: dict[str, Callable[[ThreadPool], _Run]] = {"async": _on_loop, "thread": _in_thread, "inline": _inline}
+
+
+def _fault(error: BaseException, context: Context) -> Fault:
+    if isinstance(error, Fault):
+        return error
+    if isinstance(error, xmlrpc.client.Fault):
+        return _foreign(error)
+    return _crash(error, context)
+
+
+def _foreign(error: xmlrpc.client.Fault) -> Fault:
+    """Take over the standard library's fault, which programs written for its server raise."""
+    try:
+        return Fault(error.faultCode, str(error.faultString))
+    except (TypeError, ValueError):
+        return Fault(f"{error.faultString} (fault code {error.faultCode})")
+
+
+def _crash(error: BaseException, context: Context) -> InternalError:
+    error_id = secrets.token_hex(6)
+    log.error(
+        "error %s in %s (exchange %s)",
+        error_id,
+        context.method,
+        context.exchange_id,
+        exc_info=_trimmed(error),
+    )
+    return InternalError(error_id=error_id)
+
+
+def _trimmed(error: BaseException) -> BaseException:
+    """Leave out the frames of this module, so that the traceback begins in the method."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename in (
+        __file__,
+        ThreadPool.run.__code__.co_filename,
+    ):
+        traceback = traceback.tb_next
+    return error.with_traceback(traceback)

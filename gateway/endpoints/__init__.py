@@ -1,0 +1,1 @@
+"""What is served at a path: remote procedure calls, health, metrics."""

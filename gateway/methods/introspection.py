@@ -1,0 +1,263 @@
+"""What a server says of itself: the system.* methods of XML-RPC, and OpenRPC's rpc.discover.
+
+They are methods like any others, made over a registry and added to it, and both protocols offer them, but for
+system.multicall, which in JSON-RPC is a batch. The conventions: xmlrpc-c's and phpxmlrpc's introspection (a signature
+that is unknown is the string "undef"), and the OpenRPC specification 1.3, which takes its schemas from JSON Schema
+draft 7.
+"""
+
+import typing
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import is_dataclass
+from datetime import date, datetime, time, timedelta
+from enum import Enum
+from math import isfinite
+from types import NoneType, UnionType
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from gateway.methods import Method, Options, Param, Registry, make_method
+from gateway.model.calls import Context
+from gateway.model.faults import MethodNotFound
+
+_UNKNOWN = "undef"
+_XMLRPC_TYPES: dict[Any, str] = {
+    int: "int",
+    float: "double",
+    bool: "boolean",
+    str: "string",
+    bytes: "base64",
+    bytearray: "base64",
+    memoryview: "base64",
+    datetime: "dateTime.iso8601",
+    date: "string",
+    time: "string",
+    timedelta: "string",
+    UUID: "string",
+    NoneType: "nil",
+}
+_CAPABILITIES: dict[str, dict[str, str | int]] = {
+    "xmlrpc": {"specUrl": "http://xmlrpc.com/spec", "specVersion": 1},
+    "faults_interop": {
+        "specUrl": "http://xmlrpc-epi.sourceforge.net/specs/rfc.fault_codes.php",
+        "specVersion": 20010516,
+    },
+    "introspection": {
+        "specUrl": "http://xmlrpc-c.sourceforge.net/introspection.html",
+        "specVersion": 1,
+    },
+    "system.multicall": {
+        "specUrl": "https://mirrors.talideon.com/articles/multicall.html",
+        "specVersion": 1,
+    },
+    "nil": {
+        "specUrl": "https://web.archive.org/web/20050911054235/http://ontosys.com/xml-rpc/extensions.php",
+        "specVersion": 1,
+    },
+}
+
+
+def add_introspection(registry: Registry, *, title: str, version: str, nil: bool) -> None:
+    """Add the methods that speak of this registry, themselves included.
+
+    ``title`` and ``version`` name the deployment in the OpenRPC document; ``nil`` says whether the extension is spoken.
+    """
+
+    def list_methods(context: Context) -> list[str]:
+        """List the names of all methods that can be called on this protocol."""
+        return [name for name, _ in registry.methods(context.protocol)]
+
+    def method_help(name: str, context: Context) -> str:
+        """Return what is written of a method; an empty string if nothing is."""
+        found = _find(registry, name, context)
+        return "\n\n".join(filter(None, (found.doc, _deprecation(found))))
+
+    def method_signature(name: str, context: Context) -> list[list[str]] | str:
+        """Return a method's signatures, each the type of the result and then those of the parameters, or "undef"."""
+        return list(_signatures(_find(registry, name, context))) or _UNKNOWN
+
+    def method_exist(name: str, context: Context) -> bool:
+        """Tell whether there is a method of this name."""
+        return registry.get(name, context.protocol) is not None
+
+    def get_capabilities() -> dict[str, dict[str, str | int]]:
+        """Return the specifications that are spoken, each with its address and version."""
+        return {name: said for name, said in _CAPABILITIES.items() if name != "nil" or nil}
+
+    def multicall(calls: list[dict[str, Any]]) -> list[Any]:
+        """Call several methods at once: structs of methodName and params in, results in arrays of one or faults out."""
+        raise MethodNotFound  # the codec makes a batch of such a call, so none arrives here
+
+    def discover(context: Context) -> dict[str, Any]:
+        """Return the OpenRPC document of this server."""
+        return describe(registry, context.protocol, title, version)
+
+    both = (
+        ("system.listMethods", list_methods),
+        ("system.methodHelp", method_help),
+        ("system.methodSignature", method_signature),
+        ("system.methodExist", method_exist),
+        ("system.getCapabilities", get_capabilities),
+        ("rpc.discover", discover),
+    )
+    for name, function in both:
+        registry.add(make_method(function, Options(name=name, run="inline")), reserved=True)
+    xml_only = Options(name="system.multicall", run="inline", protocols=frozenset({"xmlrpc"}))
+    registry.add(make_method(multicall, xml_only), reserved=True)
+
+
+def _find(registry: Registry, name: str, context: Context) -> Method:
+    found = registry.get(name, context.protocol)
+    if found is None:
+        raise MethodNotFound("there is no method of the name that is asked about")
+    return found
+
+
+def _deprecation(method: Method) -> str:
+    said = method.options.deprecated
+    if not said:
+        return ""
+    return f"Deprecated: {said}" if isinstance(said, str) else "Deprecated."
+
+
+def _signatures(method: Method) -> Iterator[list[str]]:
+    """Make a signature for each number of arguments that can be given; none where a hint is missing or too wide."""
+    types = [_xmlrpc_type(hint) for hint in (method.result, *(param.hint for param in method.positional))]
+    by_name_only = any(param.required and not param.positional for param in method.params)
+    if None in types or method.rest is not None or by_name_only:
+        return
+    required = sum(param.required for param in method.positional)
+    for given in range(required, len(method.positional) + 1):
+        yield [str(name) for name in types[: given + 1]]
+
+
+def _xmlrpc_type(hint: Any) -> str | None:
+    """Return the name that XML-RPC has for what a hint describes; None where it has no single one."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return _xmlrpc_type(typing.get_args(hint)[0])
+    if origin is typing.Literal:
+        return _common({_xmlrpc_type(type(value)) for value in typing.get_args(hint)} - {"nil"})
+    if origin in (typing.Union, UnionType):
+        return _common({_xmlrpc_type(part) for part in typing.get_args(hint)} - {"nil"})
+    if isinstance(hint, typing.NewType):
+        return _xmlrpc_type(hint.__supertype__)
+    kind = origin or hint
+    if kind in _XMLRPC_TYPES:
+        return _XMLRPC_TYPES[kind]
+    if not isinstance(kind, type):
+        return None
+    if issubclass(kind, Enum):
+        return _common({_xmlrpc_type(type(member.value)) for member in kind})
+    if issubclass(kind, Struct):
+        return "array" if kind.__struct_config__.array_like else "struct"
+    if issubclass(kind, Mapping) or is_dataclass(kind):
+        return "struct"
+    return "array" if issubclass(kind, Collection) else None
+
+
+def _common(names: set[str | None]) -> str | None:
+    if names == {"int", "double"}:
+        return "double"
+    return names.pop() if len(names) == 1 else None
+
+
+def describe(registry: Registry, protocol: str, title: str, version: str) -> dict[str, Any]:
+    """Make the OpenRPC document of what a registry offers on a protocol.
+
+    OpenRPC has no word for ``**kwargs``, which are left out, nor for ``*args``, which stand as the last parameter.
+    """
+    schemas = _Schemas()
+    return {
+        "openrpc": "1.3.2",
+        "info": {"title": title, "version": version},
+        "methods": [_method_object(name, found, schemas) for name, found in registry.methods(protocol)],
+        "components": {"schemas": schemas.components},
+    }
+
+
+class _Schemas:
+    """JSON Schemas of type hints; named types stand once, in the document's components."""
+
+    def __init__(self) -> None:
+        self.components: dict[str, Any] = {}
+
+    def of(self, hint: Any, number: int = 1) -> Any:
+        """Return a hint's schema; types of one name are numbered."""
+        suffix = f"-{number}" if number > 1 else ""
+        template = f"#/components/schemas/{{name}}{suffix}"
+        try:
+            (schema,), named = msgspec.json.schema_components([hint], ref_template=template)
+        except Exception:  # noqa: BLE001 - msgspec raises several kinds; a type that has no schema is any value
+            return {}
+        components = {f"{name}{suffix}": _draft7(part) for name, part in named.items()}
+        if any(self.components.get(name, part) != part for name, part in components.items()):
+            return self.of(hint, number + 1)
+        self.components |= components
+        return _draft7(schema)
+
+
+def _draft7(schema: Any) -> Any:
+    """Write a schema as draft 7 does, which has other words for tuples, without defaults that JSON cannot say."""
+    if isinstance(schema, list):
+        return [_draft7(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    written = {name: _draft7(part) for name, part in schema.items()}
+    if isinstance(written.get("prefixItems"), list):
+        written["items"] = written.pop("prefixItems")  # minItems and maxItems say that there are no others
+    if isinstance(written.get("default"), float) and not isfinite(written["default"]):
+        del written["default"]
+    return written
+
+
+def _method_object(name: str, method: Method, schemas: _Schemas) -> dict[str, Any]:
+    structure, params = _structure(method)
+    summary, _, rest = method.doc.partition("\n\n")
+    description = "\n\n".join(filter(None, (rest.strip(), _deprecation(method))))
+    described: dict[str, Any] = {
+        "name": name,
+        "params": [_descriptor(param, schemas) for param in params],
+        "result": {"name": "result", "schema": schemas.of(method.result)},
+        "paramStructure": structure,
+    }
+    if method.rest is not None and method.rest in params:
+        described["params"][-1] |= {"required": False, "description": "Any number of further arguments."}
+    if summary:
+        described["summary"] = " ".join(summary.split())
+    if description:
+        described["description"] = description
+    if method.options.deprecated:
+        described["deprecated"] = True
+    return described
+
+
+def _structure(method: Method) -> tuple[str, list[Param]]:
+    """Tell how arguments are given, and list the parameters that can be given so, required ones first."""
+    by_name_only = [param for param in method.params if not param.positional]
+    by_position_only = method.rest is not None or not all(param.named for param in method.params)
+    if by_position_only and not any(param.required for param in by_name_only):
+        rest = () if method.rest is None else (method.rest,)
+        return "by-position", [*method.positional, *rest]
+    named = sorted((param for param in method.params if param.named), key=lambda param: not param.required)
+    return "by-name" if by_name_only else "either", named
+
+
+def _descriptor(param: Param, schemas: _Schemas) -> dict[str, Any]:
+    schema = schemas.of(param.hint)
+    if not param.required:
+        schema |= _default(param)
+    return {"name": param.name, "schema": schema, "required": param.required}
+
+
+def _default(param: Param) -> dict[str, Any]:
+    """Say a parameter's default, unless the hint allows no such value, as where None marks that nothing was given."""
+    try:
+        default = msgspec.json.decode(msgspec.json.encode(param.default))
+        msgspec.convert(default, param.hint)
+    except Exception:  # noqa: BLE001 - a default is any object of the user's, and the check may run the user's code
+        return {}
+    return {"default": default}

@@ -1,0 +1,142 @@
+"""From the names of modules to the methods in them.
+
+    package            all modules of the package, in alphabetical order, but those whose name begins with "_"
+    package.module     this module
+    module:registry    the Registry of this name in the module
+
+From a module its own functions marked with @method are taken. Whatever is wrong in any of them is reported at once.
+"""
+
+import importlib
+import os
+import pkgutil
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+from gateway.methods import RegistrationError, Registry, marked_functions
+
+_HIDDEN = (f"{Path(__file__).parents[1]}{os.sep}", f"{Path(importlib.__file__).parent}{os.sep}", "<frozen importlib")
+_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*(?::[^\W\d]\w*)?")
+
+
+class LoadError(Exception):
+    """Everything that is wrong with the modules, each with its place and its remedy."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def load_registry(names: Iterable[str]) -> Registry:
+    """Import modules and register what they serve. The current folder comes first on the import path.
+
+    Raises:
+        LoadError: a module cannot be imported, or a function cannot be registered; it lists all of it.
+
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    registry = Registry()
+    problems: list[str] = []
+    modules: dict[ModuleType, None] = {}  # each once, however often it is named
+    for name in dict.fromkeys(names):
+        module_name, colon, attribute = name.partition(":")
+        if not _NAME.fullmatch(name) or name.endswith(".py"):
+            problems.append(f"{name!r} is no module: write package, package.module or module:registry, not its path")
+        elif colon:
+            _mount(registry, module_name, attribute, problems)
+        else:
+            modules |= dict.fromkeys(_modules(name, problems))
+    for module in modules:
+        _register_marked(registry, module, problems)
+    if not problems and not len(registry):
+        problems.append(
+            f"{', '.join(names) or 'server.modules'}: there is no method: mark a function with @method, or name a"
+            " Registry, module:registry"
+        )
+    if problems:
+        raise LoadError(problems)
+    return registry
+
+
+def _mount(registry: Registry, module_name: str, attribute: str, problems: list[str]) -> None:
+    module = _import(module_name, problems)
+    if module is None:
+        return
+    mounted = getattr(module, attribute, None)
+    if not isinstance(mounted, Registry):
+        problems.append(f"{module_name}: it has no Registry named {attribute}")
+        return
+    try:
+        registry.mount(mounted)
+    except RegistrationError as error:
+        problems.append(str(error))
+
+
+def _register_marked(registry: Registry, module: ModuleType, problems: list[str]) -> None:
+    for function in marked_functions(module):
+        try:
+            registry.register(function)
+        except RegistrationError as error:
+            problems.append(str(error))
+
+
+def _modules(name: str, problems: list[str]) -> Iterator[ModuleType]:
+    module = _import(name, problems)
+    if module is None:
+        return
+    yield module
+    for found in sorted(pkgutil.iter_modules(getattr(module, "__path__", [])), key=lambda found: found.name):
+        if not found.name.startswith("_"):
+            yield from _modules(f"{name}.{found.name}", problems)
+
+
+def _import(name: str, problems: list[str]) -> ModuleType | None:
+    try:
+        module = importlib.import_module(name)
+        if not _is_shadowed(name, module):
+            return module
+        problems.append(
+            f"{name}: Python finds another one first, {module.__file__}; to serve"
+            f" {name.partition('.')[0]} of {Path.cwd()}, put an empty __init__.py into it"
+        )
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            problems.append(f"{name}: there is no such module in {Path.cwd()} or on Python's path")
+        else:
+            problems.append(_told(name, error))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a module does while it is imported
+        problems.append(_told(name, error))
+    return None
+
+
+def _is_shadowed(name: str, module: ModuleType) -> bool:
+    """Tell whether the current folder has a package of this name, but without the file that makes it come first."""
+    folder = Path.cwd() / name.partition(".")[0]
+    if not folder.is_dir() or (folder / "__init__.py").exists():
+        return False
+    found = [*getattr(module, "__path__", []), getattr(module, "__file__", None)]
+    return not any(path is not None and Path(path).is_relative_to(folder.parent) for path in found)
+
+
+def _told(name: str, error: BaseException) -> str:
+    """Tell an import's failure by the frames of the user's own code, without ours and the import system's."""
+    told = traceback.TracebackException.from_exception(error)
+    _hide(told)
+    return f"{name}: it cannot be imported:\n{''.join(told.format()).rstrip()}"
+
+
+def _hide(told: traceback.TracebackException) -> None:
+    told.stack = traceback.StackSummary.from_list(
+        [frame for frame in told.stack if not frame.filename.startswith(_HIDDEN)]
+    )
+    for other in (told.__cause__, told.__context__, *(told.exceptions or ())):
+        if other is not None:
+            _hide(other)

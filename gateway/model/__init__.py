@@ -1,0 +1,1 @@
+"""The words of the gateway, without behaviour: calls, faults, values, limits, networks, HTTP messages."""

@@ -1,0 +1,131 @@
+"""What travels between the codecs and the methods: calls in, replies out.
+
+A codec turns a body into a Call, a Batch of them, or, where the text is no call, into a Rejected that carries the
+fault to answer with. A Handler turns a Call into a Reply. An Answer is a reply as it stands on the wire.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from gateway.model.faults import Fault
+
+Params: TypeAlias = list[Any] | dict[str, Any]
+Id: TypeAlias = int | float | str | None
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """One call: by position (a list) or by name (a dict).
+
+    ``notification`` is a JSON-RPC call without an id, which must not be answered (section 4.1).
+    """
+
+    method: str
+    params: Params
+    id: Id = None
+    notification: bool = False
+
+
+class Rejected(Struct, frozen=True, kw_only=True):
+    """Something in the place of a call that is none, and the fault that says why."""
+
+    fault: Fault
+    id: Id = None
+
+
+Entry: TypeAlias = Call | Rejected
+
+
+class Batch(Struct, frozen=True):
+    """Several calls of one request, answered together and in this order."""
+
+    entries: list[Entry]
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    """What became of a call: a value, or a fault."""
+
+    value: Any = None
+    fault: Fault | None = None
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """A reply as it stands on the wire, and the fault that it says, if it says one."""
+
+    wire: bytes
+    fault: Fault | None = None
+
+
+class Caller(Struct, frozen=True, kw_only=True):
+    """Who sends a request, as the access policy has found.
+
+    Attributes:
+        client: the address that the call comes from, without a port; behind a trusted proxy that of its client.
+        key: the name of the API key that was shown; None without one.
+        certificate: the common name of the client's certificate; None without one.
+        is_proxied: whether the request came through a trusted proxy.
+
+    """
+
+    client: str
+    key: str | None = None
+    certificate: str | None = None
+    is_proxied: bool = False
+
+
+class Context(Struct, kw_only=True):
+    """What a method may know of its call: who calls, how, and how long the caller will wait.
+
+    Attributes:
+        protocol: ``"xmlrpc"`` or ``"jsonrpc"``.
+        method: the name that was called.
+        caller: who calls.
+        headers: the request's HTTP headers; names in any case.
+        exchange_id: names the HTTP exchange in the log; the client's own X-Request-ID where it sent one.
+        position: the place in a batch, counted from 0; None outside of one.
+        arrival: when the request was complete, in seconds of ``time.monotonic()``.
+        deadline: when the caller stops waiting, on the same clock.
+
+    """
+
+    protocol: str
+    method: str
+    caller: Caller
+    headers: Mapping[str, str]
+    exchange_id: str
+    position: int | None
+    arrival: float
+    deadline: float
+
+    @property
+    def client(self) -> str:
+        """The address that the call comes from, without a port."""
+        return self.caller.client
+
+    @property
+    def key(self) -> str | None:
+        """The name of the caller's API key; None without one."""
+        return self.caller.key
+
+    @property
+    def time_left(self) -> float:
+        """Seconds until the deadline; never negative."""
+        return max(0.0, self.deadline - time.monotonic())
+
+
+Handler: TypeAlias = Callable[[Call, Context], Awaitable[Reply]]
+
+CURRENT: ContextVar[Context] = ContextVar("gateway.context")
+
+
+def current_context() -> Context:
+    """Return the context of the call that is running here, in a coroutine as in a thread.
+
+    Raises:
+        LookupError: no call is running here.
+
+    """
+    return CURRENT.get()

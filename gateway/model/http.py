@@ -1,0 +1,94 @@
+"""The seam between hosts and the gateway: one HTTP request in, one HTTP response out.
+
+    host: head of a request -> HTTPRequest -> door.admit -> HTTPResponse, which refuses it
+                                                         -> Admitted: read the body, and await admitted.answer(body)
+
+A host knows nothing else of the gateway. It reads a body only when its request was admitted, and no more bytes of it
+than ``limits.max_body``; of one that is longer the answer is ``admitted.too_large()``.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeAlias
+
+from msgspec import Struct
+
+from gateway.model.limits import Limits
+
+
+class HTTPRequest(Struct, frozen=True, kw_only=True):
+    """The head of a request.
+
+    Attributes:
+        method: the verb, as it was sent.
+        target: the request target as it stands in the request line; without a scheme and a host, which are then in the
+            header Host (RFC 9112, 3.2.2).
+        headers: names compare in any case; a name that comes twice has both values, joined by a comma.
+        peer: the address at the other end of the connection, without a port.
+        certificate: the common name of the client's certificate, where the host speaks TLS and has verified it.
+
+    """
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    peer: str
+    certificate: str | None = None
+
+
+class HTTPResponse(Struct, frozen=True, kw_only=True):
+    """A response. The host adds Content-Length, Date and Connection."""
+
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+class Refused(Struct, frozen=True, kw_only=True):
+    """What is to be told of a request that was refused before it was a call.
+
+    Attributes:
+        kind: access, rate, path, verb, type, coding, size or framing.
+        status: the HTTP status.
+        reason: for the log alone; callers may be told less.
+        client: the client's address, or the peer's where the client is not known.
+        exchange: the request's id.
+
+    """
+
+    kind: str
+    status: int
+    reason: str
+    client: str
+    exchange: str
+
+
+class Admitted(Protocol):
+    """A request that was let in by its head."""
+
+    async def answer(self, body: bytes) -> HTTPResponse:
+        """Answer it, now that its body is here, still as it was sent (compressed, if it is). Raises nothing."""
+
+    def too_large(self) -> HTTPResponse:
+        """Refuse it, because its body has, or would have, more bytes than are read."""
+
+    def unreadable(self, status: int, reason: str) -> HTTPResponse:
+        """Refuse it, because its body did not come as its head says, or cannot be read by this host."""
+
+
+Admission: TypeAlias = Callable[[HTTPRequest], HTTPResponse | Admitted]
+
+
+class Door(Struct, frozen=True, kw_only=True):
+    """A door for a host that a program of its own brings, like a Flask app.
+
+    Attributes:
+        open: opens the door in this process. What it returns belongs to the process and to one event loop; a process
+            that is forked later opens the door anew. What all processes share was made before.
+        limits: what the host keeps to.
+        paths: where calls are POSTed to.
+
+    """
+
+    open: Callable[[], Awaitable[Admission]]
+    limits: Limits
+    paths: tuple[str, ...]

@@ -1,0 +1,1 @@
+"""How the gateway runs: sockets, TLS, workers and their supervisor."""

@@ -1,0 +1,232 @@
+"""A gateway in workers under this process: what they share, what a reload plans anew, and what each of them does.
+
+serve_modules(source, ready)    until SIGINT or SIGTERM; SIGHUP reloads
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.app import build, check_hashes, registry_of
+from gateway.config import Config, ConfigError, load
+from gateway.core.rates import Buckets
+from gateway.hosts.loops import new_event_loop
+from gateway.methods.loading import LoadError
+from gateway.process import tls
+from gateway.process.control import RETIRE, START, STOP, AtOnce, Failed, Generation, Report
+from gateway.process.server import log_process, raise_descriptor_limit, run
+from gateway.process.sockets import Listeners, URLs, listen, urls_of
+from gateway.process.supervisor import supervise
+from gateway.telemetry import log
+from gateway.telemetry.metrics import Metrics, forget
+
+_log = logging.getLogger("gateway")
+_DIRECTORY = "gateway-metrics-"
+_LEFT = 60.0  # seconds of age from which a directory that nobody holds is one of a gateway that was killed
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """Where a configuration and its methods come from; it is read anew at each reload.
+
+    Attributes:
+        file: the configuration; None for the usual one.
+        settings: ``name=value``, as on the command line.
+        modules: what to load; if empty, what the configuration names.
+
+    """
+
+    file: Path | None
+    settings: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
+def serve_modules(source: Source, ready: Callable[[URLs, int], Any]) -> None:
+    """Serve modules from workers under this process, until SIGINT or SIGTERM; SIGHUP reloads.
+
+    ``ready`` is told the URLs and the number of methods, when the first workers are.
+
+    Raises:
+        ConfigError: the configuration is wrong, or the process cannot serve safely.
+        Failed: the address cannot be bound, or the methods cannot be served.
+
+    """
+    config = load(source.file, os.environ, source.settings)
+    log.configure(config.log.level, config.log.format)
+    check_hashes()
+    raise_descriptor_limit()
+    fleet = _Fleet(source, ready)
+    try:
+        supervise(fleet.plan, fleet.note_ready)
+    except Failed:
+        fleet.end()
+        raise
+    except AtOnce as asked:
+        fleet.end()
+        signal.signal(asked.number, signal.SIG_DFL)
+        os.kill(os.getpid(), asked.number)
+    fleet.end()
+
+
+class _Fleet:
+    """What the parent keeps from one generation to the next: its sockets, and what workers share."""
+
+    def __init__(self, source: Source, ready: Callable[[URLs, int], Any]) -> None:
+        self._source = source
+        self._ready: Callable[[URLs, int], Any] | None = ready
+        self._buckets = Buckets()
+        self._planned: dict[Generation, tuple[Config, Listeners]] = {}
+        self._metrics = _make_directory()
+        self._held = _hold(self._metrics)
+        _take_away_what_is_left(self._metrics)
+        self._pid_file = ""
+
+    def plan(self, serving: Generation | None) -> Generation:
+        """Read the configuration, and open what is new in it."""
+        try:
+            config = load(self._source.file, os.environ, self._source.settings)
+            context = tls.load(config.tls)
+        except ConfigError as error:
+            raise Failed(error.problems) from None
+        before = {generation: planned for generation, planned in self._planned.items() if generation is serving}
+        listeners = listen(config, context, *before.values())
+        generation = Generation(
+            workers=_count(config.server.workers),
+            work=lambda slot, link: self._work(config, listeners, slot, link),
+            listeners=(*listeners.calls, *listeners.metrics, *listeners.tcp),
+            grace=config.server.grace,
+            drain=config.server.drain,
+            ended=lambda slot: forget(self._metrics, slot),
+        )
+        self._planned = before | {generation: (config, listeners)}
+        return generation
+
+    def note_ready(self, generation: Generation, report: Report) -> None:
+        """Tell the first time that all workers are ready."""
+        config, listeners = self._planned[generation]
+        log.configure(config.log.level, config.log.format)
+        self._write_pid(config.server.pid_file)
+        if self._ready is not None:
+            log_process()
+            self._ready(urls_of(config, listeners), report.methods)
+            self._ready = None
+
+    def _write_pid(self, file: str) -> None:
+        if file == self._pid_file:
+            return
+        self._remove_pid()
+        try:
+            Path(file).write_text(f"{os.getpid()}\n", "ascii")
+            self._pid_file = file
+        except OSError as error:
+            _log.error("server.pid_file: %s cannot be written: %s", file, str(error.strerror).lower())
+
+    def _remove_pid(self) -> None:
+        if self._pid_file:
+            Path(self._pid_file).unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Take away what the parent has put into the file system."""
+        self._remove_pid()
+        shutil.rmtree(self._metrics, ignore_errors=True)
+        if self._held is not None:
+            os.close(self._held)
+
+    def _work(self, config: Config, listeners: Listeners, slot: int, link: socket.socket) -> int:
+        """Serve in a worker, and say over the link how it goes; returns the exit code."""
+        log.configure(config.log.level, config.log.format)
+        try:
+            registry = registry_of(config, self._source.modules)
+            gateway = build(config, registry, self._buckets, partial(Metrics, directory=self._metrics, slot=slot))
+        except (LoadError, ConfigError) as error:
+            _report(link, Report(problems=error.problems))
+            return 1
+        except OSError as error:
+            _report(link, Report(problems=[f"the metrics cannot be kept: {error}; start anew, or empty metrics.bind"]))
+            return 1
+        _report(link, Report(methods=len(gateway.offered())))
+        if link.recv(1) != START:
+            return 0
+        loop = new_event_loop()
+        ending: asyncio.Future[bytes] = loop.create_future()
+        loop.add_reader(link, _obey, link, loop, ending)
+        loop.add_signal_handler(signal.SIGTERM, _end, ending, STOP)
+        try:
+            loop.run_until_complete(run(gateway, listeners, ending))
+        finally:
+            loop.close()
+        return 0
+
+
+def _report(link: socket.socket, report: Report) -> None:
+    try:
+        link.sendall(msgspec.json.encode(report) + b"\n")
+    except OSError:  # the parent is gone; that is seen, too, by who reads the link
+        _log.debug("nobody reads the worker's report")
+
+
+def _obey(link: socket.socket, loop: asyncio.AbstractEventLoop, ending: asyncio.Future[bytes]) -> None:
+    """Do what the parent says; if it is gone, let others have the port, as if they took over."""
+    try:
+        order = link.recv(1)
+    except ConnectionResetError:
+        order = b""
+    loop.remove_reader(link)
+    _end(ending, order or RETIRE)
+
+
+def _end(ending: asyncio.Future[bytes], order: bytes) -> None:
+    if not ending.done():
+        ending.set_result(order)
+
+
+def _make_directory() -> Path:
+    """Make the directory in which the workers keep their metrics."""
+    try:
+        return Path(tempfile.mkdtemp(prefix=_DIRECTORY))
+    except OSError as error:
+        reason = str(error.strerror).lower()
+        raise Failed([f"no directory for the metrics can be made: {reason}; name one with TMPDIR"]) from None
+
+
+def _hold(directory: Path) -> int | None:
+    """Lock a directory while this process or one that it forks has the descriptor; None where others have locked it."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _take_away_what_is_left(ours: Path) -> None:
+    """Remove the directories of gateways that were killed; those of living ones are held."""
+    for other in ours.parent.glob(f"{_DIRECTORY}*"):
+        with suppress(OSError):
+            if other == ours or time.time() - other.stat().st_mtime < _LEFT:
+                continue
+            held = _hold(other)
+            if held is not None:
+                shutil.rmtree(other, ignore_errors=True)
+                os.close(held)
+
+
+def _count(workers: int | str) -> int:
+    return workers if isinstance(workers, int) else len(os.sched_getaffinity(0))

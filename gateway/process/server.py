@@ -1,0 +1,177 @@
+"""A gateway on an event loop.
+
+run(gateway, ...)        until it is told to end, and running calls have; in a worker of gateway/process/prefork.py, too
+serve(registry, bind)    in this process, for a program that serves its own functions
+"""
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from xml.parsers import expat
+
+import msgspec
+
+from gateway.app import Gateway, build, check_hashes, levels
+from gateway.config import load
+from gateway.endpoints import metrics as monitoring
+from gateway.hosts.loops import new_event_loop
+from gateway.methods import Registry
+from gateway.process import tls
+from gateway.process.control import RETIRE, STOP
+from gateway.process.sockets import Listeners, URLs, listen, urls_of
+from gateway.telemetry import log
+from gateway.telemetry.metrics import Levels, Metrics
+from gateway.upstreams.frame import introduce
+from gateway.wire.framing import FRAMINGS
+
+_log = logging.getLogger("gateway")
+_TICK = 0.02  # seconds between two looks at what has not ended yet
+
+
+def serve(registry: Registry, bind: str = "127.0.0.1:8000") -> None:
+    """Serve a registry from this process, until SIGINT or SIGTERM; a second signal ends it at once.
+
+    Everything else comes from conf/gateway.toml, if there is one, and the environment.
+
+    Raises:
+        ConfigError: the configuration or a file of [tls] is wrong, or the process cannot serve safely.
+        Failed: the address cannot be bound.
+
+    """
+    config = load(None, os.environ, [f"server.bind={bind}"])
+    log.configure(config.log.level, config.log.format)
+    check_hashes()
+    raise_descriptor_limit()
+    log_process()
+    listeners = listen(config, tls.load(config.tls))
+    loop = new_event_loop()
+    ending: asyncio.Future[bytes] = loop.create_future()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _stop, loop, ending)
+    try:
+        gateway = build(config, registry, make_metrics=Metrics)
+        loop.call_soon(_print, urls_of(config, listeners))
+        loop.run_until_complete(run(gateway, listeners, ending))
+    finally:
+        loop.close()
+
+
+def _print(urls: URLs) -> None:
+    told = f"{urls.calls} and {urls.tcp}" if urls.tcp else urls.calls
+    print(f"gateway: ready at {told}", flush=True)  # noqa: T201 - as the command does
+    if urls.metrics is not None:
+        print(f"gateway: metrics at {urls.metrics}", flush=True)  # noqa: T201 - likewise
+
+
+def _stop(loop: asyncio.AbstractEventLoop, ending: asyncio.Future[bytes]) -> None:
+    ending.set_result(STOP)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(number)
+
+
+async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[bytes]) -> None:
+    """Serve until told to end, by STOP or RETIRE of gateway/process/supervisor.py; then let running calls end.
+
+    They have ``server.drain`` seconds. STOP means that nobody takes over: for ``server.grace`` seconds callers are told
+    so at /readyz, before nobody is let in any more.
+    """
+    from gateway.hosts.connections import capacity  # noqa: PLC0415 - who only imports the gateway needs no host
+    from gateway.hosts.tcp import TCPHost  # noqa: PLC0415 - likewise
+    from gateway.hosts.tornado import Host  # noqa: PLC0415 - likewise
+
+    server, limits = gateway.config.server, gateway.config.limits
+    if listeners.tcp:  # both have their half of the connections of this process
+        limits = msgspec.structs.replace(limits, connections=max(1, capacity(limits.connections) // 2))
+    host = Host(gateway.service.admit, limits)
+    tcp = TCPHost(gateway.service.admit_message, limits, server.paths[0])
+    discoveries = await introduce(gateway.bridges, gateway.registry)
+    host.serve(listeners.calls, listeners.tls)
+    tcp.serve(listeners.tcp, FRAMINGS[server.tcp_framing])
+
+    def measure() -> Levels:
+        return levels(gateway, len(host.calls) + len(tcp.calls), len(host.clients) + len(tcp.clients))
+
+    async with _monitored(gateway, measure, listeners.metrics) as monitors:
+        order = await ending
+        if order == STOP and server.grace:
+            gateway.service.closing = True
+            _log.info("stopping; seconds until nobody is let in: %g", server.grace)
+            await asyncio.sleep(server.grace)
+        hosts = [host, tcp, *monitors]
+        for each in hosts:
+            each.retire()
+        if running := len(host.calls) + len(tcp.calls):
+            _log.info("stopping; calls that run: %d; seconds that they have: %g", running, server.drain)
+        end = time.monotonic() + server.drain
+        # A proxy may be about to send a call on an idle connection.
+        await _drain(hosts, end, idle_too=order == RETIRE or server.grace > 0)
+    for discovery in discoveries:
+        discovery.cancel()
+    gateway.pool.abandon()
+    await _end_tasks()
+    await asyncio.gather(*(bridge.close() for bridge in gateway.bridges))
+
+
+async def _drain(hosts: list[Any], end: float, *, idle_too: bool) -> None:
+    """Close hosts that have retired, when their requests have ended, or at a moment of ``time.monotonic()``."""
+    await asyncio.gather(*(host.drain(max(0.0, end - time.monotonic())) for host in hosts))
+    if idle_too:
+        await _until(lambda: not any(len(host.clients) for host in hosts), end)
+    for host in hosts:
+        await host.close()
+
+
+@asynccontextmanager
+async def _monitored(
+    gateway: Gateway, measure: Callable[[], Levels], sockets: tuple[socket.socket, ...]
+) -> AsyncIterator[list[Any]]:
+    """Serve the metrics, if there are any, and yield their host, which is to be retired and closed like the other."""
+    if gateway.metrics is None:
+        yield []
+        return
+    from gateway.hosts.tornado import Host  # noqa: PLC0415 - likewise
+
+    scraped = Host(monitoring.admission(gateway.metrics, measure, gateway.service.health), gateway.config.limits)
+    scraped.serve(sockets)
+    sampling = asyncio.create_task(monitoring.sample(gateway.metrics, measure))
+    try:
+        yield [scraped]
+    finally:
+        sampling.cancel()
+        gateway.metrics.update(measure())
+
+
+async def _until(done: Callable[[], bool], end: float) -> None:
+    """Wait until something is done, but no longer than to a moment of ``time.monotonic()``."""
+    while not done() and time.monotonic() < end:  # noqa: ASYNC110 - connections end in many ways
+        await asyncio.sleep(_TICK)
+
+
+async def _end_tasks() -> None:
+    """Cancel what is left, and wait a moment for it; a method that ignores its cancellation is not waited for."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=1)
+
+
+def log_process() -> None:
+    """Say what this process is."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _log.info("python %s, %s, %d descriptors", sys.version.split()[0], expat.EXPAT_VERSION, descriptors)
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the limit of open files to what the system lets this process have: each connection takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

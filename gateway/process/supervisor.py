@@ -1,0 +1,351 @@
+"""Worker processes under one parent.
+
+    supervise(plan, ready)    forks the workers of a generation, replaces those that crash, and reloads and stops them
+
+The parent opens the sockets, forks, and then only waits: it loads no handlers, runs no event loop and has no threads,
+so there is nothing in it that a fork could harm or a method could crash. A worker reports once that it is ready, or
+what keeps it from being so, and serves when it is told to. Both hold an end of a socket pair, and see on it when the
+other is gone.
+
+    SIGTERM, SIGINT    all workers stop: they are not ready for the configured grace, then accept nothing more, and have
+                       the configured drain to finish running calls; then the parent ends with 0. At a second signal all
+                       of them end at once
+    SIGHUP             a new generation is planned and forked beside the old one. Once all of it is ready, it serves,
+                       and the old one accepts nothing more and ends when its calls and connections have; if any of it
+                       fails, it is ended again before it has served, the log says why, and nothing has changed
+
+The sockets are the parent's and shared by all, so connections that wait to be accepted outlive any worker. systemd is
+told what it wants to know (sd_notify(3)) where it asks for it.
+"""
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from gateway.process.control import RETIRE, START, STOP, AtOnce, Failed, Generation, Report
+
+_log = logging.getLogger("gateway")
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_STEADY = 10.0  # seconds of life after which a crash is not put down to the start
+_LONGEST_PAUSE = 30.0  # seconds between two starts of a worker that keeps crashing
+_MERCY = 5.0  # seconds that a worker has beyond what is configured, before it is killed
+
+
+class _Worker(Struct, eq=False):
+    pid: int
+    slot: int
+    generation: Generation
+    link: socket.socket
+    born: float
+    received: bytes = b""
+    is_ready: bool = False
+    is_ending: bool = False
+    killed_at: float = float("inf")
+
+
+class _Forked(BaseException):
+    """Leaves the parent's code in a worker, so that nothing of it is on the worker's stack."""
+
+    def __init__(self, generation: Generation, slot: int, link: socket.socket) -> None:
+        self.generation = generation
+        self.slot = slot
+        self.link = link
+        super().__init__()
+
+
+def supervise(plan: Callable[[Generation | None], Generation], ready: Callable[[Generation, Report], None]) -> None:
+    """Run generations of workers until a signal ends them. In a worker it raises SystemExit, with its exit code.
+
+    Arguments:
+        plan: makes the next generation, given the one that serves; it may take over its sockets.
+        ready: told of each generation when all of it is ready, with a worker's report.
+
+    Raises:
+        Failed: the first generation cannot be planned or started.
+        AtOnce: a second signal has come.
+
+    """
+    try:
+        _Parent(plan, ready).run()
+    except _Forked as forked:
+        worker = forked
+    else:
+        return
+    sys.exit(worker.generation.work(worker.slot, worker.link))
+
+
+class _Parent:
+    def __init__(
+        self, plan: Callable[[Generation | None], Generation], ready: Callable[[Generation, Report], None]
+    ) -> None:
+        self._plan = plan
+        self._ready = ready
+        self._workers: dict[int, _Worker] = {}
+        self._serving: Generation | None = None
+        self._trial: Generation | None = None
+        self._due: list[tuple[float, Generation]] = []  # when to start a worker in the place of one that crashed
+        self._crashes = 0
+        self._stop_listening_at = float("inf")
+        self._is_stopping = False
+        self._signals, self._wake = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> None:
+        """Start, and do what signals and workers ask for, until all workers have ended."""
+        for end in (self._signals, self._wake):
+            end.settimeout(0)
+        self._selector.register(self._signals, selectors.EVENT_READ, self._read_signals)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, _note)
+        self._try(self._plan(None))
+        while self._workers or self._due:
+            for key, _ in self._selector.select(self._pause()):
+                if self._selector.get_map().get(key.fd) is key:  # else the one before has dropped it
+                    key.data()
+            self._do_what_is_due()
+        signal.set_wakeup_fd(-1)
+        self._stop_listening()
+
+    def _pause(self) -> float | None:
+        moments = [
+            self._stop_listening_at,
+            *(due for due, _ in self._due),
+            *(worker.killed_at for worker in self._workers.values()),
+        ]
+        soonest = min(moments)
+        return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        if self._stop_listening_at <= now:
+            self._stop_listening()
+        for worker in self._workers.values():
+            if worker.killed_at <= now:
+                _log.warning("worker %d (process %d) does not end, and is killed", worker.slot, worker.pid)
+                worker.killed_at = float("inf")
+                os.kill(worker.pid, signal.SIGKILL)
+        due = [generation for moment, generation in self._due if moment <= now]
+        self._due = [(moment, generation) for moment, generation in self._due if moment > now]
+        for generation in due:
+            self._fork(generation)
+
+    def _read_signals(self) -> None:
+        for number in self._signals.recv(4096):
+            if number == signal.SIGCHLD:
+                self._reap()
+            elif number == signal.SIGHUP:
+                self._reload()
+            elif self._is_stopping:
+                self._end_at_once(number)
+            else:
+                self._stop()
+
+    def _try(self, generation: Generation) -> None:
+        self._trial = generation
+        for _ in range(generation.workers):
+            self._fork(generation)
+
+    def _fork(self, generation: Generation) -> None:
+        slots = {worker.slot for worker in self._workers.values()}
+        slot = next(number for number in range(len(slots) + 1) if number not in slots)
+        ours, theirs = socket.socketpair()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        pid = os.fork()
+        if pid == 0:
+            self._leave(ours)
+            _close(set() if self._serving is None else set(self._serving.listeners) - set(generation.listeners))
+            raise _Forked(generation, slot, theirs)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        theirs.close()
+        ours.settimeout(0)
+        worker = _Worker(pid, slot, generation, ours, time.monotonic())
+        self._workers[pid] = worker
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._read(worker))
+
+    def _leave(self, ours: socket.socket) -> None:
+        """Leave what is the parent's alone, in a worker: held open here, it would look alive to the others."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent sees to the workers
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        self._selector.close()
+        for end in (ours, self._signals, self._wake, *(worker.link for worker in self._workers.values())):
+            end.close()
+
+    def _read(self, worker: _Worker) -> None:
+        try:
+            data = worker.link.recv(65536)
+        except BlockingIOError:  # it has ended, and left children that hold its end
+            return
+        except ConnectionResetError:  # it has ended, and not read all that it was sent
+            data = b""
+        if not data:
+            self._selector.unregister(worker.link)
+        worker.received += data
+        line, end, worker.received = worker.received.rpartition(b"\n")
+        if end:
+            self._hear(worker, msgspec.json.decode(line, type=Report))
+
+    def _hear(self, worker: _Worker, report: Report) -> None:
+        if report.problems:
+            self._fail(worker, report.problems)
+            return
+        worker.is_ready = True
+        generation = worker.generation
+        if generation is not self._trial:
+            _send(worker, START)
+        elif all(other.is_ready for other in self._of(generation)):
+            self._promote(generation, report)
+
+    def _of(self, generation: Generation) -> list[_Worker]:
+        return [worker for worker in self._workers.values() if worker.generation is generation]
+
+    def _promote(self, generation: Generation, report: Report) -> None:
+        before, self._serving, self._trial = self._serving, generation, None
+        self._due.clear()
+        for worker in self._workers.values():
+            if worker.generation is generation:
+                _send(worker, START)
+            elif not worker.is_ending:
+                self._order(worker, RETIRE, worker.generation.drain)
+        if before is not None:
+            _close(set(before.listeners) - set(generation.listeners))
+            _log.info("reloaded; workers: %d", generation.workers)
+        notify("READY=1")
+        self._ready(generation, report)
+
+    def _fail(self, worker: _Worker, problems: list[str]) -> None:
+        """Give a generation up that cannot start; a worker in the place of a crashed one is only tried again."""
+        generation = worker.generation
+        if generation is not self._trial:
+            for problem in problems:
+                _log.error("worker %d: %s", worker.slot, problem)
+            return
+        self._trial = None
+        for other in self._of(generation):
+            other.is_ending = True
+            os.kill(other.pid, signal.SIGKILL)
+        if self._serving is None:
+            raise Failed(problems)
+        _close(set(generation.listeners) - set(self._serving.listeners))
+        _tell_unchanged(problems)
+
+    def _reload(self) -> None:
+        if self._serving is None or self._is_stopping:
+            return
+        _log.info("reloading")
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        if self._trial is not None:
+            for worker in self._of(self._trial):
+                worker.is_ending = True
+                os.kill(worker.pid, signal.SIGKILL)
+        try:
+            generation = self._plan(self._serving)
+        except Failed as failed:
+            self._trial = None
+            _tell_unchanged(failed.problems)
+        else:
+            self._try(generation)
+
+    def _stop(self) -> None:
+        notify("STOPPING=1")
+        self._is_stopping = True
+        self._due.clear()
+        grace = 0.0 if self._serving is None else self._serving.grace
+        self._stop_listening_at = time.monotonic() + grace
+        if not grace:
+            self._stop_listening()
+        for worker in self._workers.values():
+            self._order(worker, STOP, grace + worker.generation.drain)
+
+    def _stop_listening(self) -> None:
+        self._stop_listening_at = float("inf")
+        for generation in (self._serving, self._trial):
+            _close(set() if generation is None else set(generation.listeners))
+
+    def _order(self, worker: _Worker, order: bytes, seconds: float) -> None:
+        worker.is_ending = True
+        worker.killed_at = time.monotonic() + seconds + _MERCY
+        _send(worker, order)
+        if not worker.is_ready:  # it does not listen yet
+            os.kill(worker.pid, signal.SIGTERM)
+
+    def _end_at_once(self, number: int) -> NoReturn:
+        for pid in self._workers:
+            os.kill(pid, signal.SIGKILL)
+        raise AtOnce(number)
+
+    def _reap(self) -> None:
+        for worker in list(self._workers.values()):
+            pid, status = os.waitpid(worker.pid, os.WNOHANG)
+            if pid:
+                self._read_last(worker)
+                del self._workers[pid]
+                worker.link.close()
+                worker.generation.ended(worker.slot)
+                self._bury(worker, os.waitstatus_to_exitcode(status))
+
+    def _read_last(self, worker: _Worker) -> None:
+        """Hear what a worker has said before it ended."""
+        if worker.link in self._selector.get_map():
+            self._read(worker)
+        if worker.link in self._selector.get_map():
+            self._selector.unregister(worker.link)
+
+    def _bury(self, worker: _Worker, code: int) -> None:
+        if worker.is_ending or self._is_stopping:
+            return
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        if worker.generation is self._trial:
+            self._fail(worker, [f"a worker {how} while it started"])
+            return
+        steady = time.monotonic() - worker.born > _STEADY
+        self._crashes = 0 if steady else self._crashes + 1
+        pause = min(_LONGEST_PAUSE, 0.1 * 2**self._crashes) if self._crashes > 1 else 0.0
+        _log.warning("worker %d (process %d) %s; another one starts in %g s", worker.slot, worker.pid, how, pause)
+        self._due.append((time.monotonic() + pause, worker.generation))
+
+
+def _send(worker: _Worker, order: bytes) -> None:
+    try:
+        worker.link.send(order)
+    except OSError:
+        _log.debug("worker %d ends already", worker.slot)
+
+
+def notify(state: str) -> None:
+    """Tell systemd, if it has started this process and waits to be told: sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told:
+        try:
+            told.sendto(state.encode(), f"\0{address[1:]}" if address.startswith("@") else address)
+        except OSError as error:
+            _log.warning("systemd cannot be told %s: %s", state.partition("\n")[0], error.strerror)
+
+
+def _tell_unchanged(problems: list[str]) -> None:
+    for problem in problems:
+        _log.error("not reloaded, nothing has changed: %s", problem)
+    notify("READY=1")
+
+
+def _close(listeners: set[socket.socket]) -> None:
+    for listener in listeners:
+        listener.close()
+
+
+def _note(*_: object) -> None:
+    """Let a signal interrupt the wait; its number is read from the wakeup descriptor."""

@@ -1,0 +1,161 @@
+"""The lines of the log: one for each call, one for each refusal at the door, for people (text) or machines (JSON).
+
+No such line carries arguments, results, headers or bytes of a client; a method name that is not plain is left out. What
+others write, tracebacks above all, may quote a client: it cannot begin a line, and its control characters are escaped.
+The loggers are ``gateway`` (start and stop), ``gateway.calls``, ``gateway.door``, and ``gateway.errors`` (the
+tracebacks, under the error ids that callers are told).
+"""
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from gateway.model.calls import Answer, Call, Context, Entry
+from gateway.model.faults import Fault
+from gateway.model.http import Refused
+
+Format: TypeAlias = Literal["text", "json"]
+
+_calls = logging.getLogger("gateway.calls")
+_door = logging.getLogger("gateway.door")
+_errors = logging.getLogger("gateway.errors")
+_PLAIN = re.compile(r"[\w.:/-]{1,100}")
+
+
+class CallLine(Struct, frozen=True, kw_only=True):
+    """What the log says of one call. ``bytes`` are those of its answer, ``position`` its place in a batch."""
+
+    event: str = "call"
+    method: str
+    protocol: str
+    client: str
+    outcome: Literal["ok", "fault", "cancelled"]
+    code: int | None
+    ms: float
+    bytes: int
+    exchange: str
+    position: int | None
+
+    def __str__(self) -> str:
+        code = "" if self.code is None else f" code={self.code}"
+        position = "" if self.position is None else f" position={self.position}"
+        return (
+            f"call method={self.method} protocol={self.protocol} client={self.client} outcome={self.outcome}{code}"
+            f" ms={self.ms} bytes={self.bytes} exchange={self.exchange}{position}"
+        )
+
+
+class DoorLine(Struct, frozen=True, kw_only=True):
+    """What the log says of a request that was refused before it was a call."""
+
+    event: str = "refused"
+    status: int
+    reason: str
+    client: str
+    exchange: str
+
+    def __str__(self) -> str:
+        return f"refused status={self.status} client={self.client} exchange={self.exchange} reason={self.reason!r}"
+
+
+def log_call(entry: Entry, context: Context, answer: Answer | None, seconds: float) -> None:
+    """Write the line of a call; without an answer its caller has hung up."""
+    if not _calls.isEnabledFor(logging.INFO):
+        return
+    fault = answer.fault if answer is not None else None
+    _calls.info(
+        CallLine(
+            method=context.method if isinstance(entry, Call) and _PLAIN.fullmatch(context.method) else "-",
+            protocol=context.protocol,
+            client=context.client,
+            outcome="cancelled" if answer is None else "ok" if fault is None else "fault",
+            code=None if fault is None else fault.code,
+            ms=round(seconds * 1000, 3),
+            bytes=0 if answer is None or (isinstance(entry, Call) and entry.notification) else len(answer.wire),
+            exchange=context.exchange_id,
+            position=context.position,
+        )
+    )
+
+
+def log_refusal(refused: Refused) -> None:
+    """Write the line of a request that was refused at the door."""
+    _door.info(DoorLine(status=refused.status, reason=refused.reason, client=refused.client, exchange=refused.exchange))
+
+
+def log_unsayable(context: Context, fault: Fault) -> None:
+    """Warn of a result that its protocol cannot say, or of which there is too much: the method is to be mended."""
+    _errors.warning("%s in %s (exchange %s): %s", fault.title, context.method, context.exchange_id, fault.detail)
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if not isinstance(record.msg, Struct):
+            text = _indented(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
+        return f"{_moment(record)} {record.levelname.lower():7} {text}"
+
+
+def _indented(text: str) -> str:
+    """Leave only the first line of a text at the margin, and nothing in it that a terminal obeys."""
+    return "\n    ".join(
+        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        for line in text.split("\n")
+    )
+
+
+class _JSONFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {"time": _moment(record), "level": record.levelname.lower()}
+        if isinstance(record.msg, Struct):
+            return msgspec.json.encode(fields | msgspec.structs.asdict(record.msg)).decode()
+        fields |= {"event": record.name.removeprefix("gateway."), "message": _unicode(record.getMessage())}
+        if record.exc_info:
+            fields["traceback"] = _unicode(self.formatException(record.exc_info))
+        return json.dumps(fields)  # all ASCII, so that nothing in it ends a line or commands a terminal
+
+
+def _unicode(text: str) -> str:
+    """Spell out lone surrogates, which many a reader of JSON refuses."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class _StandardError(logging.Handler):
+    """Standard error, which ends each line by itself; no second flush."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+        except Exception:  # noqa: BLE001 - logging's own rule: a line that cannot be written ends no call
+            self.handleError(record)
+
+
+def _moment(record: logging.LogRecord) -> str:
+    return f"{_second(int(record.created))}.{int(record.msecs):03}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat()
+
+
+_FORMATTERS: dict[Format, type[logging.Formatter]] = {"text": _TextFormatter, "json": _JSONFormatter}
+
+
+def configure(level: str, form: Format) -> None:
+    """Send this process' log lines to standard error, in the given form."""
+    handler = _StandardError()
+    handler.setFormatter(_FORMATTERS[form]())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    logging.getLogger("tornado.general").setLevel(max(logging.WARNING, logging.getLogger().level))
+    # What no line shows is not looked up (the logging HOWTO, "Optimization").
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # noqa: SLF001 - the HOWTO has no other way

@@ -1,0 +1,349 @@
+"""Upstreams in service: their methods in a registry, their calls with one way to fail.
+
+    Bridge(name, options, limits)   NoBridge: it cannot be made as it is configured
+    bridge.add_known(registry)      the methods that the configuration or an IDL file names, before anything is reached
+    bridge.discover(registry)       the others, as soon as the upstream can be asked: a coroutine that runs until then
+    introduce(bridges, registry)    the same for all bridges of a process that starts, which waits a moment for them
+    bridge.absent(name)             Unavailable for a name that may turn out to be one of its methods
+    bridge.survey(registry)         one attempt of it, for ``gateway upstreams``
+    bridge.status                   how the upstream is
+
+What a bridge raises becomes the caller's fault here: a Fault as it is, an exception by the bridge's own table. A call
+that was certainly not sent is sent once more, and so is one that may have been, if its method is idempotent; nothing
+else ever is. ``data["sent"]`` of Unavailable, BadUpstream and DeadlineExceeded tells the caller how far it came. The
+reason stands in the log, when the upstream goes down, and in the exchange's own line for answers that are none.
+"""
+
+import asyncio
+import functools
+import logging
+import os
+import random
+import time
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from gateway.methods import Method, Param, RegistrationError, Registry, fitting
+from gateway.methods import Options as MethodOptions
+from gateway.model.calls import Params, current_context
+from gateway.model.faults import (
+    BadUpstream,
+    DeadlineExceeded,
+    Fault,
+    InvalidParams,
+    Overloaded,
+    Unavailable,
+)
+from gateway.model.limits import Limits
+from gateway.upstreams import Invocation, Options, Parameter, Signature, bridge_class
+
+log = logging.getLogger("gateway.upstreams")
+
+_DESCRIBE = 5.0  # seconds that an upstream has to tell its methods
+_INTRODUCTION = 1.0  # seconds that a process waits for them when it starts
+_FIRST_PAUSE = 0.2  # seconds between two attempts to ask it, twice as long each time
+_LAST_PAUSE = 5.0
+_MARGIN = 0.005  # seconds before the caller's deadline, so that it hears from here how far the call has come
+_MOST_SAID = 200  # characters of a reason, which may quote what came
+_TOLD_HOW_FAR = (Unavailable, BadUpstream, DeadlineExceeded)
+
+
+class Status(Struct, kw_only=True):
+    """How an upstream is, as far as the last call has shown.
+
+    ``methods`` are those that it has here; ``error`` is for operators, and never goes to a caller.
+    """
+
+    state: Literal["unknown", "up", "down"] = "unknown"
+    methods: int = 0
+    error: str = ""
+
+
+class Bridge:
+    """One upstream in service.
+
+    Attributes:
+        status: see Status.
+        asked: set when the upstream's methods are known, or it has been asked for them once, with whatever outcome.
+        running: calls under way, those that wait for a connection too.
+
+    """
+
+    def __init__(self, name: str, options: Options, limits: Limits) -> None:
+        kind = bridge_class(options.url)
+        self.name = name
+        self.options = options
+        self.status = Status()
+        self.asked = asyncio.Event()
+        self.running = 0
+        self._retry_after = limits.retry_after
+        self._takes = kind.takes
+        self._failures = kind.failures
+        self._upstream = kind(options, limits)
+        self._prefix = f"{name}." if options.prefix is None else options.prefix
+        self._is_described = False
+
+    @property
+    def address(self) -> str:
+        """The address of the upstream, as it is shown."""
+        return self.options.url
+
+    def add_known(self, registry: Registry) -> None:
+        """Add the methods that are known without asking.
+
+        Raises:
+            RegistrationError: a name is taken or unusable, or a method cannot be served.
+
+        """
+        signatures = list(_configured(self.options)) or self._upstream.known()
+        if signatures is not None:
+            self._is_described = True
+            for signature in signatures:
+                self._add(signature, registry)
+
+    async def discover(self, registry: Registry) -> None:
+        """Ask the upstream for its methods until it tells them, and add them. Nothing to do where they are known."""
+        pause = _FIRST_PAUSE
+        while not self._is_described:
+            await self.survey(registry)
+            self.asked.set()
+            if self.status.state == "up":
+                return
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that workers do not ask at once
+            pause = min(2 * pause, _LAST_PAUSE)
+        self.asked.set()
+
+    async def survey(self, registry: Registry) -> None:
+        """Ask the upstream once, and add what it tells unless its methods are known."""
+        signatures = await self._ask()
+        if signatures is not None and not self._is_described:
+            self._add_all(signatures, registry)
+        elif self.status.state == "up" and not self._is_described:
+            self._is_described = True
+            self._complain("it tells no methods: name them in the configuration, methods = [...]")
+
+    async def _ask(self) -> list[Signature] | None:
+        """Reach the upstream and ask for its methods; where it does not tell them, ``status`` says why."""
+        deadline = time.monotonic() + _DESCRIBE
+        try:
+            async with asyncio.timeout(_DESCRIBE) as scope:
+                signatures = await self._upstream.describe(deadline)
+        except Fault as fault:
+            self._note_down(fault.message)
+        except Exception as error:
+            if self._translated(error) is None:
+                log.exception("upstream %s: its bridge has failed", self.name)
+            self._note_down(f"no answer within {_DESCRIBE:g} s" if scope.expired() else _reason(error))
+        else:
+            self._note_up()
+            return signatures
+        return None
+
+    def absent(self, name: str) -> Unavailable | None:
+        """Return the fault for a name that nobody knows yet."""
+        if self._is_described or not name.startswith(self._prefix):
+            return None
+        return Unavailable("the service behind it has not been reached yet", sent="no")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._upstream.close()
+
+    def _add_all(self, signatures: Iterable[Signature], registry: Registry) -> None:
+        self._is_described = True
+        for signature in signatures:
+            try:
+                self._add(signature, registry)
+            except RegistrationError as error:
+                self._complain(f"a method is left out: {error}")
+        log.info("upstream %s: methods: %d", self.name, self.status.methods)
+
+    def _add(self, signature: Signature, registry: Registry) -> None:
+        if _fits(signature.name, self.options.expose) and not _fits(signature.name, self.options.hide):
+            if signature.refused:
+                raise RegistrationError(f"{signature.name} {signature.refused}; leave it out with hide")
+            registry.add(self._method(signature))
+            self.status.methods += 1
+
+    def _method(self, signature: Signature) -> Method:
+        """Make a method like any other of what the upstream tells."""
+        name = self._prefix + self.options.rename.get(signature.name, signature.name)
+        patterns = self.options.timeout.items()
+        timeout = next((seconds for pattern, seconds in patterns if fnmatchcase(signature.name, pattern)), None)
+        params = tuple(_param(parameter) for parameter in signature.params or ())
+        anything = signature.params is None
+        bare = signature.only if self.options.bare else None
+        return Method(
+            name=name,
+            function=functools.partial(self._call, signature),
+            doc=signature.doc,
+            run="async",
+            params=params,
+            positional=params,
+            rest=_param(Parameter(name="params", required=False)) if anything and self._takes != "dict" else None,
+            others=Any if anything and self._takes != "list" else None,
+            hidden=frozenset(),
+            result=signature.result if bare is None else bare[1],
+            context=None,
+            options=MethodOptions(name=name, timeout=timeout),
+            place=f"upstreams.{self.name} ({self.address})",
+        )
+
+    async def _call(self, signature: Signature, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the upstream with arguments that fit."""
+        params = _arranged(signature, args, kwargs, self._takes)
+        if self.running >= self.options.calls:
+            raise Overloaded("as many calls as it may have are at the service behind it", retry_after=self._retry_after)
+        self.running += 1
+        try:
+            value = await self._twice(signature, params)
+        finally:
+            self.running -= 1
+        return _unwrapped(signature, value) if self.options.bare else value
+
+    async def _twice(self, signature: Signature, params: Params) -> Any:
+        """Call once, and once more if that can do no harm."""
+        context = current_context()
+        idempotent = _fits(signature.name, self.options.idempotent)
+        for last in (False, True):
+            invocation = Invocation(
+                method=signature.name,
+                params=params,
+                deadline=context.deadline - _MARGIN,
+                exchange_id=context.exchange_id,
+            )
+            try:
+                return await self._once(invocation)
+            except Unavailable:
+                if last or invocation.sent == "yes" or (invocation.sent == "maybe" and not idempotent):
+                    raise
+        raise AssertionError  # the last attempt has returned or raised
+
+    async def _once(self, invocation: Invocation) -> Any:
+        """Call the upstream, and note how it is.
+
+        Raises:
+            Fault: what the caller is told.
+
+        """
+        try:
+            async with asyncio.timeout(invocation.time_left) as scope:
+                value = await self._upstream.call(invocation)
+        except Fault as fault:
+            raise self._judged(fault, fault.message, invocation) from None
+        except Exception as error:
+            late = DeadlineExceeded("no answer of the service behind it in time") if scope.expired() else None
+            told = late or self._translated(error)
+            if told is None:
+                raise
+            raise self._judged(told, _reason(error), invocation) from None
+        self._note_up()
+        return value
+
+    def _translated(self, error: Exception) -> Fault | None:
+        """Look an exception up in the bridge's table."""
+        found = next((kind for kind in type(error).__mro__ if kind in self._failures), None)
+        return None if found is None else self._failures[found](error)
+
+    def _judged(self, fault: Fault, reason: str, invocation: Invocation) -> Fault:
+        """Note what a failure says of the upstream, and let the caller know how far the call has come."""
+        if isinstance(fault, Unavailable):
+            self._note_down(reason)
+        elif invocation.sent == "yes":
+            self._note_up()
+        if isinstance(fault, BadUpstream):
+            log.warning("upstream %s: %s (exchange %s)", self.name, reason, invocation.exchange_id)
+        if not isinstance(fault, _TOLD_HOW_FAR):
+            return fault
+        self.status.error = reason
+        return type(fault)(fault.detail, **{**fault.data, "sent": invocation.sent})
+
+    def _complain(self, problem: str) -> None:
+        self.status.error = problem
+        log.warning("upstream %s: %s", self.name, problem)
+
+    def _note_up(self) -> None:
+        if self.status.state == "down":
+            log.info("upstream %s is up again", self.name)
+        self.status.state = "up"
+
+    def _note_down(self, reason: str) -> None:
+        if self.status.state != "down":
+            log.warning("upstream %s (%s) is down: %s", self.name, self.address, reason)
+        self.status.state = "down"
+        self.status.error = reason
+
+
+async def introduce(bridges: Collection[Bridge], registry: Registry) -> list[asyncio.Task[None]]:
+    """Begin to ask all upstreams for their methods; return the tasks that do it.
+
+    So that callers of a process that takes over from another one find the same methods, it waits until all have been
+    asked once, but not for an upstream that is silent.
+    """
+    tasks = [asyncio.create_task(bridge.discover(registry)) for bridge in bridges]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_INTRODUCTION):
+            await asyncio.gather(*(bridge.asked.wait() for bridge in bridges))
+    return tasks
+
+
+def _configured(options: Options) -> Iterator[Signature]:
+    """Make signatures of what the configuration says: names, or names and parameters; ``name?`` is an optional one."""
+    if not isinstance(options.methods, dict):
+        yield from (Signature(name=name) for name in options.methods)
+        return
+    for name, written in options.methods.items():
+        params = (Parameter(name=param.rstrip("?"), required=not param.endswith("?")) for param in written)
+        yield Signature(name=name, params=tuple(params))
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _param(parameter: Parameter) -> Param:
+    return Param(
+        name=parameter.name,
+        hint=parameter.hint,
+        fits=fitting(parameter.hint),
+        required=parameter.required,
+        default=parameter.default,
+        positional=True,
+        named=True,
+    )
+
+
+def _arranged(signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any], takes: str) -> Params:
+    """Bring arguments, all by position or all by name, into the form that the bridge takes.
+
+    Raises:
+        InvalidParams: a name cannot be turned into a position, because one before it is not given.
+
+    """
+    params = signature.params or ()
+    if takes == "dict":
+        return {param.name: value for param, value in zip(params, args, strict=False)} | kwargs
+    if takes == "either" or not kwargs:
+        return kwargs or list(args)
+    given = [index for index, param in enumerate(params) if param.name in kwargs]
+    for param in params[: given[-1]]:
+        if param.name not in kwargs and param.default is ...:
+            raise InvalidParams(f"params.{param.name}: missing, and {params[given[-1]].name} comes behind it")
+    return [kwargs.get(param.name, param.default) for param in params[: given[-1] + 1]]
+
+
+def _unwrapped(signature: Signature, value: Any) -> Any:
+    return value if signature.only is None else value.get(signature.only[0])
+
+
+def _reason(error: BaseException) -> str:
+    """Say for operators what has happened."""
+    number = getattr(error, "errno", None)
+    if type(error).__module__ == "builtins" and number is not None and number > 0:  # libraries number otherwise
+        return os.strerror(number).lower()
+    text = " ".join(str(error).split())[:_MOST_SAID]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

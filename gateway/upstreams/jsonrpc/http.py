@@ -1,0 +1,52 @@
+"""The bridge to JSON-RPC 2.0 servers over HTTP, other gateways among them."""
+
+from itertools import count
+from typing import Any, ClassVar, Literal
+
+from gateway.codecs.jsonrpc import JSONRPC
+from gateway.model.calls import Reply
+from gateway.model.faults import BadUpstream, ForeignFault
+from gateway.model.limits import Limits
+from gateway.upstreams import Failures, Invocation, Signature
+from gateway.upstreams.faults import told
+from gateway.upstreams.jsonrpc.openrpc import describe
+from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions
+
+
+class JSONRPCOverHTTP:
+    """Calls as request objects, one in each POST."""
+
+    Options: ClassVar = HTTPOptions
+    takes: ClassVar[Literal["list", "dict", "either"]] = "either"
+    failures: ClassVar[Failures] = FAILURES
+
+    def __init__(self, options: HTTPOptions, limits: Limits) -> None:
+        self._codec = JSONRPC(max_depth=limits.max_depth, max_batch=1)
+        self._wire = HTTP(options, "application/json", limits.max_reply)
+        self._ids = count(1)
+
+    def known(self) -> list[Signature] | None:
+        """Nothing is known without asking."""
+        return None
+
+    async def describe(self, deadline: float) -> list[Signature] | None:
+        """Ask for the methods."""
+        return await describe(self.call, deadline)
+
+    async def call(self, invocation: Invocation) -> Any:
+        """Post a request object, and read the response object."""
+        call_id = next(self._ids)
+        body = self._codec.encode_call(invocation.method, invocation.params, call_id)
+        _, answer = await self._wire.post(body, invocation)
+        answered, reply = self._codec.decode_answer(answer) or (None, Reply())
+        if reply.fault is not None and not isinstance(reply.fault, ForeignFault):
+            raise reply.fault
+        if answered != call_id and not (answered is None and reply.fault):  # no id: it has not read ours (section 5)
+            raise BadUpstream("it has answered another call than this one")
+        if reply.fault is not None:
+            raise told(reply.fault)
+        return reply.value
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._wire.close()

@@ -1,0 +1,1 @@
+"""Connections to upstreams: dialling, pools, HTTP."""

@@ -1,0 +1,262 @@
+"""HTTP/1.1 towards upstreams: a body in a POST, the body of the answer, or what stands in FAILURES.
+
+    wire = HTTP(options, "text/xml", limits.max_reply)
+    charset, body = await wire.post(data, invocation)
+
+One request at a time on each connection of a pool, answers parsed by httptools. No cookies, no redirects, no
+compression, no proxy of the environment: what is called is what is configured. An answer's status is no answer of the
+protocol: a body is read with 200 and with the statuses of an error, for several servers send their faults with those;
+the codec tells whether it is one.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from typing import Annotated, cast
+from urllib.parse import SplitResult, quote, urlsplit
+
+import httptools
+from msgspec import Meta, Struct, field
+
+from gateway.model.faults import BadUpstream
+from gateway.upstreams import Failures, Invocation
+from gateway.upstreams.faults import garbled
+from gateway.upstreams.transport.dial import STREAM_FAILURES, TLSOptions, client_context, open_stream
+from gateway.upstreams.transport.pool import Pool
+
+_MOST_HEAD = 65536  # bytes of an answer's head, or of anything else that is no body
+_KEPT = 4.0  # seconds that an idle connection is kept; many a server closes it after 5
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CHARSET = re.compile(r"""charset\s*=\s*["']?([^"'\s;]+)""", re.IGNORECASE)
+_SAFE = "/%:@!$&'()*+,;=~"  # in a path, beside letters and digits (RFC 3986, section 3.3); what is quoted stays so
+_FRAMING = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
+_OF_EACH_CALL = frozenset({"x-request-id", "x-request-timeout"})
+
+
+class HTTPOptions(TLSOptions, frozen=True, kw_only=True):
+    """What an upstream over HTTP can have beside the common options."""
+
+    headers: Annotated[
+        dict[str, Annotated[str, Meta(pattern=r"^[^\r\n\0]*$", description="a header's value, on one line")]],
+        Meta(description="Headers of each request, like Authorization."),
+    ] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the URL, and the names of the headers."""
+        super().__post_init__()
+        for name in self.headers:
+            if not _TOKEN.fullmatch(name):
+                raise ValueError(f"{name!r} in headers is no name of a header")
+            if name.lower() in _FRAMING:
+                raise ValueError(f"{name} in headers is not to be chosen: it says how the gateway frames its requests")
+
+
+FAILURES: Failures = {
+    **STREAM_FAILURES,
+    httptools.HttpParserError: garbled,
+    httptools.HttpParserUpgrade: garbled,
+}
+
+
+class HTTP:
+    """The connections to one server."""
+
+    def __init__(self, options: HTTPOptions, content_type: str, most: int) -> None:
+        self._most = most
+        self._options = options
+        self._tls = client_context(options)
+        url = urlsplit(options.url.partition("+")[2])
+        self._address = url.hostname or "", url.port or (443 if self._tls else 80)
+        self._head = _head(url, options.headers, content_type)
+        self._pool = Pool(self._connect, options.connections)
+
+    async def post(self, data: bytes, invocation: Invocation) -> tuple[str | None, bytes]:
+        """Send a body, and return the charset and the body of the answer.
+
+        Raises:
+            BadUpstream: the answer is a redirect, compressed, or too long.
+            Exception: one of FAILURES.
+
+        """
+        async with self._pool.lend() as connection:
+            head = b"%bX-Request-ID: %b\r\nX-Request-Timeout: %.3f\r\nContent-Length: %d\r\n\r\n" % (
+                self._head,
+                invocation.exchange_id.encode(),
+                max(invocation.time_left, 1e-3),
+                len(data),
+            )
+            answer = await connection.exchange(head + data, invocation)
+        if 300 <= answer.status < 400 or answer.coding not in ("", "identity"):
+            raise BadUpstream(f"it answers with the HTTP status {answer.status}, or compressed")
+        body = b"".join(answer.body)
+        if answer.status != 200 and not body.strip():
+            raise BadUpstream(f"it answers with the HTTP status {answer.status} and nothing else")
+        return answer.charset, body
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._pool.close()
+
+    async def _connect(self) -> "_Connection":
+        return await open_stream(lambda: _Connection(self._most), self._address, self._options, self._tls)
+
+
+class _Answer(Struct):
+    """A response, as far as it is here; ``length`` is None where only the end of the connection ends the body."""
+
+    status: int = 0
+    charset: str | None = None
+    coding: str = ""
+    length: int | None = None
+    is_chunked: bool = False
+    size: int = 0
+    body: list[bytes] = field(default_factory=list)
+
+
+class _Connection(asyncio.Protocol):
+    """A connection, and the one answer that it waits for. The parser calls the methods whose names begin with on."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer = _Answer()
+        self._in_head = True
+        self._unbodied = 0  # bytes since the last ones of a body
+        self._waiting: asyncio.Future[_Answer] | None = None
+        self._is_placed = True
+        self._last = time.monotonic()
+        self._transport: asyncio.Transport
+
+    async def exchange(self, request: bytes, invocation: Invocation) -> _Answer:
+        """Send a request, and return its answer.
+
+        Raises:
+            HttpParserError, BadUpstream: what comes is none, or too long.
+            OSError, EOFError: the connection has broken.
+
+        """
+        if not self.usable():
+            raise EOFError
+        waiting: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._waiting = waiting
+        invocation.sent = "maybe"
+        self._transport.write(request)
+        answer = await waiting
+        invocation.sent = "yes"
+        return answer
+
+    def usable(self) -> bool:
+        """Tell whether the next call can have it: it is open, and nothing has come that nobody asked for."""
+        return self._is_placed and not self._transport.is_closing() and time.monotonic() - self._last < _KEPT
+
+    def close(self) -> None:
+        """Close at once; what is unsent is never sent."""
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport (called by the event loop)."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's has the same methods, but another class
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what comes (called by the event loop)."""
+        if self._waiting is None:
+            self._is_placed = False
+            self._transport.abort()
+            return
+        self._unbodied += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(_cause(error))
+        if self._unbodied > _MOST_HEAD:
+            self._fail(BadUpstream(f"its answer has more than {_MOST_HEAD} bytes of headers"))
+
+    def on_message_begin(self) -> None:
+        """Begin an answer, if one is expected (called by the parser)."""
+        self._is_placed = self._waiting is not None
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note what the answer's body is like; a trailer says nothing of it (called by the parser)."""
+        if not self._in_head:
+            return
+        said = value.decode("latin-1").lower()
+        match name.lower():
+            case b"content-type":
+                charset = _CHARSET.search(said)
+                self._answer.charset = charset[1] if charset else None
+            case b"content-encoding":
+                self._answer.coding = said.strip()
+            case b"content-length":
+                self._answer.length = int(said)
+            case b"transfer-encoding":
+                self._answer.is_chunked = True
+
+    def on_headers_complete(self) -> None:
+        """Refuse what is going to be too long (called by the parser)."""
+        self._in_head = False
+        self._answer.status = self._parser.get_status_code()
+        if (self._answer.length or 0) > self._most:
+            raise self._too_long()
+
+    def on_body(self, body: bytes) -> None:
+        """Hold a piece of the body, within bounds (called by the parser)."""
+        self._unbodied = 0
+        self._answer.size += len(body)
+        if self._answer.size > self._most:
+            raise self._too_long()
+        self._answer.body.append(body)
+
+    def on_message_complete(self) -> None:
+        """Hand the answer over (called by the parser)."""
+        answer, self._answer = self._answer, _Answer()
+        self._in_head = True
+        if 100 <= answer.status < 200:  # it is going to answer
+            return
+        self._is_placed = self._is_placed and self._parser.should_keep_alive()
+        self._last = time.monotonic()
+        self._unbodied = 0
+        self._hand_over(answer)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """End an answer that ends so, and fail a call that waits for one (called by the event loop)."""
+        answer = self._answer
+        if error is None and not self._in_head and answer.length is None and not answer.is_chunked:
+            self._hand_over(answer)
+        self._fail(error or EOFError())
+
+    def _too_long(self) -> BadUpstream:
+        return BadUpstream(f"its answer has more than {self._most} bytes")
+
+    def _hand_over(self, answer: _Answer) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(answer)
+        self._waiting = None
+
+    def _fail(self, error: Exception) -> None:
+        self._is_placed = False
+        self._transport.abort()
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(error)
+        self._waiting = None
+
+
+def _cause(error: Exception) -> Exception:
+    """Return what one of our methods has raised inside of the parser, which wraps it."""
+    inside = error.__context__
+    return inside if isinstance(inside, BadUpstream) else error
+
+
+def _head(url: SplitResult, headers: Mapping[str, str], content_type: str) -> bytes:
+    """Make what all requests begin with; of headers that have the same name the last one counts."""
+    target = quote(url.path or "/", safe=_SAFE) + (f"?{quote(url.query, safe=_SAFE + '?')}" if url.query else "")
+    host = url.netloc if url.netloc.isascii() else url.netloc.encode("idna").decode()
+    all_headers = (
+        ("Host", host),
+        ("User-Agent", "rpc-gateway"),
+        *headers.items(),
+        ("Accept-Encoding", "identity"),
+        ("Content-Type", content_type),
+    )
+    lines = {name.lower(): f"{name}: {value}" for name, value in all_headers if name.lower() not in _OF_EACH_CALL}
+    return "\r\n".join([f"POST {target} HTTP/1.1", *lines.values(), ""]).encode()

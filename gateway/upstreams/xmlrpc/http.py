@@ -1,0 +1,62 @@
+"""The bridge to XML-RPC servers.
+
+Names come from system.listMethods, which SimpleXMLRPCServer has after ``register_introspection_functions()``; XML-RPC
+tells no names of parameters, so arguments are by position, unless the configuration names them.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+
+from gateway.codecs.xmlrpc import XMLRPC
+from gateway.model.faults import ForeignFault, MethodNotFound
+from gateway.model.limits import Limits
+from gateway.upstreams import Failures, Invocation, Signature
+from gateway.upstreams.faults import told
+from gateway.upstreams.names import from_names
+from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions
+
+
+class XMLRPCOptions(HTTPOptions, frozen=True, kw_only=True):
+    """What the other server understands beyond the specification."""
+
+    nil: Annotated[bool, Meta(description="It reads <nil/>; otherwise None is no argument.")] = True
+    i8: Annotated[bool, Meta(description="It reads <i8>; otherwise ints beyond 32 bits are no arguments.")] = True
+
+
+class XMLRPCOverHTTP:
+    """Calls as methodCalls."""
+
+    Options: ClassVar = XMLRPCOptions
+    takes: ClassVar[Literal["list", "dict", "either"]] = "list"
+    failures: ClassVar[Failures] = FAILURES
+
+    def __init__(self, options: XMLRPCOptions, limits: Limits) -> None:
+        self._codec = XMLRPC(max_depth=limits.max_depth, max_batch=1, nil=options.nil, i8=options.i8)
+        self._wire = HTTP(options, "text/xml", limits.max_reply)
+
+    def known(self) -> list[Signature] | None:
+        """Nothing is known without asking."""
+        return None
+
+    async def describe(self, deadline: float) -> list[Signature] | None:
+        """Ask for the names."""
+        invocation = Invocation(method="system.listMethods", params=[], deadline=deadline, exchange_id="describe")
+        try:
+            return from_names(await self.call(invocation))
+        except MethodNotFound:
+            return None
+
+    async def call(self, invocation: Invocation) -> Any:
+        """Post a methodCall, and read the methodResponse."""
+        assert isinstance(invocation.params, list)  # noqa: S101 - as ``takes`` says
+        body = self._codec.encode_call(invocation.method, invocation.params)
+        charset, answer = await self._wire.post(body, invocation)
+        reply = self._codec.decode_answer(answer, charset)
+        if reply.fault is None:
+            return reply.value
+        raise told(reply.fault) if isinstance(reply.fault, ForeignFault) else reply.fault
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._wire.close()

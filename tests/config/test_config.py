@@ -1,0 +1,336 @@
+"""The configuration: where each value comes from, and what is said of each one that is wrong."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.config import OPTIONS, Config, ConfigError, load
+
+ANNOTATED = Path(__file__).parents[2] / "conf" / "gateway.toml"
+DEFAULTS = {
+    f"{section}.{name}": value
+    for section, options in msgspec.to_builtins(Config()).items()
+    for name, value in options.items()
+}
+HASH = "sha256:" + "0123456789abcdef" * 4
+OTHERS = {
+    "server.bind": ":1",
+    "server.paths": ["/other"],
+    "server.modules": ["other"],
+    "server.pid_file": "gateway.pid",
+    "access.trusted_proxies": ["127.0.0.1"],
+    "access.allow": ["10.0.0.0/8"],
+    "access.hosts": ["rpc.example"],
+    "access.origins": ["https://app.example"],
+    "access.keys": {"odoo": HASH},
+    "access.anonymous": True,
+    "access.rules": [{"methods": ["add"]}],
+    "tls.certificate": "other.pem",
+    "tls.key": "other.pem",
+    "tls.client_ca": "other.pem",
+    "nginx.listen": ["127.0.0.1:1"],
+    "nginx.server_name": "rpc.example",
+    "nginx.certificate": "other.pem",
+    "nginx.key": "other.pem",
+    "nginx.tls_protocols": ["TLSv1.3"],
+    "nginx.servers": ["10.0.0.11:8000"],
+    "nginx.proxies": ["10.1.0.0/24"],
+    "nginx.buffer_bodies": True,
+    "nginx.user": "nginx",
+    "nginx.access_log": "access.log",
+    "nginx.error_log": "error.log",
+    "nginx.folder": "folder",
+    "server.tcp": ":1",
+    "server.tcp_framing": "netstring",
+    "log.level": "error",
+    "log.format": "json",
+    "metrics.bind": "127.0.0.1:1",
+}
+HOST_PORT = "host:port, like 127.0.0.1:8000, with a port from 0, which takes a free one, to 65535"
+HOSTS = {
+    "127.0.0.1:8000": True,
+    "127.0.0.1:0": True,
+    "127.0.0.1:65535": True,
+    "localhost:80": True,
+    ":8000": True,
+    "[::1]:8000": True,
+    "127.0.0.1:65536": False,
+    "127.0.0.1:99999": False,
+    "127.0.0.1:080000": False,
+    "127.0.0.1:-1": False,
+    "127.0.0.1:": False,
+    "127.0.0.1": False,
+    "8000": False,
+    "::1:8000": False,
+    "http://127.0.0.1:8000": False,
+    "a b:80": False,
+    "": False,
+}
+IN_FILE = {
+    "[limits]\ntimout = 5": "there is no option limits.timout; did you mean limits.timeout?",
+    "[server]\ntimeout = 5": "there is no option server.timeout; did you mean limits.timeout?",
+    "[log]\ncolour = true": "there is no option log.colour",
+    "[limit]\ntimeout = 5": "there is no section [limit]; did you mean [limits]?",
+    "[upstream]\nurl = 'x'": "there is no section [upstream]",
+    "timeout = 5": "timeout stands in no section; did you mean limits.timeout?",
+    "limits = 5": "limits is a section: write [limits] above its options",
+    "[[limits]]\ntimeout = 5": "limits is a section: write [limits] above its options",
+    "[limits]\nmax_depth = 4000": "limits.max_depth: expected int <= 200, not 4000",
+    "[limits]\ntimeout = 0": "limits.timeout: expected float > 0.0, not 0",
+    "[limits]\ntimeout = nan": "limits.timeout: expected float > 0.0, not nan",
+    "[limits]\ntimeout = inf": "limits.timeout: expected float <= 86400.0, not inf",
+    "[limits]\nthreads = 'many'": "limits.threads: expected int, not 'many'",
+    "[limits]\nthreads = true": "limits.threads: expected int, not True",
+    "[limits]\nthreads = 1.5": "limits.threads: expected int, not 1.5",
+    "[limits]\ntimeout = 2026-01-01": "limits.timeout: expected float, not datetime.date(2026, 1, 1)",
+    "[xmlrpc]\nnil = 1": "xmlrpc.nil: expected bool, not 1",
+    "[log]\nlevel = 'loud'": "log.level: expected debug or info or warning or error, not 'loud'",
+    "[log]\nformat = 3": "log.format: expected str, not 3",
+    "[server]\npaths = []": "server.paths: expected array of length >= 1, not []",
+    "[server]\npaths = ['/api', 'rpc']": (
+        "server.paths[1]: expected a path that begins with a slash, not ['/api', 'rpc']"
+    ),
+    "[access]\nallow = ['10.0.0.1/8']": (
+        "access.allow[0]: expected a network like 10.0.0.0/8 or 2001:db8::/32, or an address, not ['10.0.0.1/8']"
+    ),
+    "[access.keys]\nodoo = 'secret'": "access.keys: expected what gateway key prints, not {'odoo': 'secret'}",
+    "[[access.rules]]\nmethods = []": "access.rules[0].methods: expected array of length >= 1, not [{'methods': []}]",
+    "[[access.rules]]\nmethods = ['a']\nnetwork = []": (
+        "access.rules[0]: expected no network, not [{'methods': ['a'], 'network': []}]"
+    ),
+    "[nginx]\nlisten = []": "nginx.listen: expected array of length >= 1, not []",
+    "[nginx]\nlisten = ['443']": (
+        "nginx.listen[0]: expected host:port, like 0.0.0.0:443 or [::]:443, with a port from 1 to 65535, not ['443']"
+    ),
+    "[nginx]\nservers = ['10.0.0.1:0']": (
+        "nginx.servers[0]: expected host:port, like 0.0.0.0:443 or [::]:443, with a port from 1 to 65535,"
+        " not ['10.0.0.1:0']"
+    ),
+    "[nginx]\nkey = 'a\"; b'": "nginx.key: expected a path without \", $ and \\, not 'a\"; b'",
+    "[nginx]\nserver_name = 'a;b'": "nginx.server_name: expected a host name, not 'a;b'",
+    "[nginx]\ntls_protocols = ['TLSv1']": "nginx.tls_protocols[0]: expected TLSv1.2 or TLSv1.3, not ['TLSv1']",
+    "[server]\nworkers = 0": "server.workers: expected int >= 1, not 0",
+    "[server]\nbind = 8000": "server.bind: expected str, not 8000",
+}
+NOT_TOML = {
+    b"[limits]\ntimeout =\n": "line 2",
+    b"[limits]\ntimeout = 5\ntimeout = 6\n": "line 3",
+    b"[log]\nlevel = '\xff'\n": "byte 0xff",
+}
+IN_TEXT = {
+    ("limits.timeout", "abc"): "expected float, not 'abc'",
+    ("limits.timeout", ""): "expected float, not ''",
+    ("limits.timeout", "-1"): "expected float > 0.0, not '-1'",
+    ("limits.threads", "1_000"): "expected int, not '1_000'",
+    ("xmlrpc.nil", "maybe"): "expected bool, not 'maybe'",
+    ("log.format", "JSON"): "expected text or json, not 'JSON'",
+    ("log.level", "\udcff"): "expected text in UTF-8, not '\\udcff'",
+    ("server.paths", ""): "expected array of length >= 1, not ''",
+    ("server.paths", "/a b"): "expected a path that begins with a slash, not '/a b'",
+}
+AS_TEXT = {
+    ("limits.timeout", "1e1"): 10.0,
+    ("limits.threads", "7"): 7,
+    ("xmlrpc.nil", "false"): False,
+    ("xmlrpc.nil", "0"): False,
+    ("server.paths", "/a, /b,"): ("/a", "/b"),
+    ("server.modules", "one,two:registry"): ("one", "two:registry"),
+}
+UNKNOWN_VARIABLES = {
+    "GATEWAY_LIMITS_THREDS": "there is no option limits.threds; did you mean limits.threads?",
+    "GATEWAY_TIMEOUT": "there is no option timeout; did you mean limits.timeout?",
+    "GATEWAY_LIMIT_MAX_BODY": "there is no option limit.max_body; did you mean limits.max_body?",
+    "GATEWAY_": "there is no option ",
+}
+NO_SETTINGS = ("limits.timeout", "=3", "", " = ")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder of its own, for conf/gateway.toml is looked for in the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def written(text: str | bytes, path: str = "gateway.toml") -> Path:
+    file = Path(path)
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def variable(option: str) -> str:
+    return f"GATEWAY_{option.replace('.', '_').upper()}"
+
+
+def option_of(config: Config, option: str) -> Any:
+    section, name = option.split(".")
+    return getattr(getattr(config, section), name)
+
+
+def problems(file: Path | None, environment: dict[str, str], settings: Iterable[str]) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        load(file, environment, settings)
+    return raised.value.problems
+
+
+def test_the_annotated_file_is_all_defaults_and_names_every_option_in_order() -> None:
+    document = tomllib.loads(ANNOTATED.read_text())
+    assert load(ANNOTATED, {}, ()) == Config()
+    assert [f"{section}.{name}" for section, options in document.items() for name in options] == list(OPTIONS)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_default_lies_in_its_own_range_and_is_described(option: str) -> None:
+    assert msgspec.convert(DEFAULTS[option], OPTIONS[option]) == DEFAULTS[option]
+    assert any(meta.description for meta in OPTIONS[option].__metadata__)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_is_set_from_all_three_places(option: str) -> None:
+    value = OTHERS.get(option) or (DEFAULTS[option] + 1 if DEFAULTS[option] is not True else False)
+    text = json.dumps(value) if "{" in str(value) else value[0] if isinstance(value, list) else str(value).lower()
+    section, name = option.split(".")
+    in_toml = text if isinstance(value, (int, float)) else re.sub(r"('\w+'): ", r"\1 = ", repr(value))
+    beside = {"tls.certificate=a.pem", "tls.key=a.pem"} - {f"{option}=a.pem"} if section == "tls" else ()
+    configs = [
+        load(written(f"[{section}]\n{name} = {in_toml}"), {}, [*beside]),
+        load(None, {variable(option): text}, [*beside]),
+        load(None, {}, [*beside, f"{option}={text}"]),
+    ]
+    assert configs[0] == configs[1] == configs[2] != Config()
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.startswith("limits.")])
+def test_every_limit_has_bounds_and_both_are_kept(option: str) -> None:
+    (meta,) = OPTIONS[option].__metadata__
+    low = meta.gt if meta.ge is None else meta.ge - 1
+    for value in [low] + ([] if meta.le is None else [meta.le + 1]):
+        (problem,) = problems(None, {}, [f"{option}={value}"])
+        assert problem.startswith(f"command line: {option}: expected ")
+    for value in ([] if meta.ge is None else [meta.ge]) + ([] if meta.le is None else [meta.le]):
+        assert option_of(load(None, {}, [f"{option}={value}"]), option) == value
+
+
+def test_the_environment_wins_over_the_file_and_the_command_line_over_both() -> None:
+    file = written("[limits]\ntimeout = 1\nthreads = 1\ncalls = 1")
+    environment = {"GATEWAY_LIMITS_THREADS": "2", "GATEWAY_LIMITS_CALLS": "2", "HOME": "/"}
+    limits = load(file, environment, ["limits.calls=3"]).limits
+    assert (limits.timeout, limits.threads, limits.calls) == (1.0, 2, 3)
+
+
+def test_the_last_of_two_settings_counts() -> None:
+    assert load(None, {}, ["limits.calls=3", "limits.calls=4"]).limits.calls == 4
+
+
+@pytest.mark.parametrize(("text", "problem"), IN_FILE.items())
+def test_what_is_wrong_in_a_file(text: str, problem: str) -> None:
+    assert problems(written(text), {}, ()) == [f"gateway.toml: {problem}"]
+
+
+@pytest.mark.parametrize(("text", "place"), NOT_TOML.items())
+def test_a_file_that_is_not_toml(text: bytes, place: str) -> None:
+    (problem,) = problems(written(text), {}, ())
+    assert problem.startswith("gateway.toml: it is not TOML: ")
+    assert place in problem
+
+
+@pytest.mark.parametrize(("setting", "problem"), IN_TEXT.items())
+def test_what_is_wrong_in_a_variable_or_a_setting(setting: tuple[str, str], problem: str) -> None:
+    option, value = setting
+    name = variable(option)
+    assert problems(None, {name: value}, ()) == [f"environment variable {name}: {option}: {problem}"]
+    assert problems(None, {}, [f"{option}={value}"]) == [f"command line: {option}: {problem}"]
+
+
+@pytest.mark.parametrize(("setting", "value"), AS_TEXT.items())
+def test_how_values_are_spelled_as_text(setting: tuple[str, str], value: Any) -> None:
+    option, text = setting
+    assert option_of(load(None, {variable(option): text}, ()), option) == value
+    assert option_of(load(None, {}, [f" {option} = {text}"]), option) == value
+
+
+@pytest.mark.parametrize(("name", "problem"), UNKNOWN_VARIABLES.items())
+def test_an_unknown_variable_is_told_with_the_nearest_option(name: str, problem: str) -> None:
+    assert problems(None, {name: "1"}, ()) == [f"environment variable {name}: {problem}"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["INTERFACE", "SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR"],
+)
+def test_variables_that_cgi_and_kubernetes_set_are_passed_over(name: str) -> None:
+    assert load(None, {f"GATEWAY_{name}": "tcp://10.0.0.1:80", "GATEWAYS": "1"}, ()) == Config()
+
+
+@pytest.mark.parametrize("setting", NO_SETTINGS)
+def test_a_setting_without_a_name_or_a_value(setting: str) -> None:
+    problem = f"command line: {setting!r} is no setting: write it as section.option=value"
+    assert problems(None, {}, [setting]) == [problem]
+
+
+@pytest.mark.parametrize(("bind", "good"), HOSTS.items())
+def test_which_addresses_can_be_bound(bind: str, good: bool) -> None:
+    settings = [f"server.bind={bind}"]
+    if good:
+        assert load(None, {}, settings).server.bind == bind
+    else:
+        problem = f"command line: server.bind: expected {HOST_PORT}, not {bind!r}"
+        assert problems(None, {}, settings) == [problem]
+
+
+def test_everything_wrong_is_told_at_once_and_the_rest_is_kept() -> None:
+    file = written("[limits]\ntimout = 5\nthreads = 0\ncalls = 7\n[serv]\n", "conf/gateway.toml")
+    environment = {"GATEWAY_LOG_LEVEL": "loud", "GATEWAY_LOG_FORMAT": "json"}
+    with pytest.raises(ConfigError) as raised:
+        load(None, environment, ["limits.waiting=-1", "limits.retry_after=2", "nonsense"])
+    told = str(raised.value).splitlines()
+    assert told == raised.value.problems
+    assert sorted(told) == [
+        "command line: 'nonsense' is no setting: write it as section.option=value",
+        "command line: limits.waiting: expected int >= 0, not '-1'",
+        f"{file}: limits.threads: expected int >= 1, not 0",
+        f"{file}: there is no option limits.timout; did you mean limits.timeout?",
+        f"{file}: there is no section [serv]; did you mean [server]?",
+        "environment variable GATEWAY_LOG_LEVEL: log.level: expected debug or info or warning or error, not 'loud'",
+    ]
+    config = raised.value.config
+    assert (config.limits.calls, config.log.format, config.limits.retry_after) == (7, "json", 2)
+
+
+def test_the_file_is_the_named_one_or_that_of_the_environment_or_the_usual_one() -> None:
+    for calls, path in enumerate(("named.toml", "environment.toml", "conf/gateway.toml"), 1):
+        written(f"[limits]\ncalls = {calls}", path)
+    environment = {"GATEWAY_CONFIG": "environment.toml"}
+    assert load(Path("named.toml"), environment, ()).limits.calls == 1
+    assert load(None, environment, ()).limits.calls == 2
+    assert load(None, {"GATEWAY_CONFIG": ""}, ()).limits.calls == 3
+    Path("conf/gateway.toml").unlink()
+    assert load(None, {}, ()) == Config()
+
+
+def test_a_folder_that_is_a_file_holds_no_usual_one() -> None:
+    written("", "conf")
+    assert load(None, {}, ()) == Config()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file() -> None:
+    assert load(written(b"\xef\xbb\xbf[limits]\ncalls = 5"), {}, ()).limits.calls == 5
+
+
+@pytest.mark.parametrize(("path", "reason"), [("missing.toml", "no such file or directory"), (".", "is a directory")])
+def test_a_file_that_is_named_must_be_readable(path: str, reason: str) -> None:
+    assert problems(Path(path), {}, ()) == [f"{path}: it cannot be read: {reason}"]
+    in_environment = problems(None, {"GATEWAY_CONFIG": path}, ())
+    assert in_environment == [f"{path} (named by GATEWAY_CONFIG): it cannot be read: {reason}"]
+
+
+def test_a_usual_file_that_cannot_be_read_is_not_passed_over() -> None:
+    Path("conf/gateway.toml").mkdir(parents=True)
+    assert problems(None, {}, ()) == ["conf/gateway.toml: it cannot be read: is a directory"]

@@ -1,0 +1,890 @@
+"""/metrics, as Prometheus reads it: of gateways on real sockets, in one process and in several, some of them killed."""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import prometheus_client
+import pytest
+from msgspec import Struct
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+
+from gateway import Fault, Registry
+from gateway.process.control import Failed
+from gateway.process.prefork import Source, serve_modules
+from gateway.telemetry.metrics import FAMILIES, Metrics, forget
+from tests.raw_http import Response, Wire, exchange, post, request
+from tests.scraping import scrape, until
+from tests.serving import Server, eventually, serving
+
+ROOT = Path(__file__).parents[2]
+JSON = {"Content-Type": "application/json"}
+
+registry = Registry()
+release = threading.Event()
+
+
+@registry.register(run="inline", aliases="plus")
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@registry.register(run="inline")
+def refuse(code: int) -> None:
+    raise Fault(code, "no")
+
+
+@registry.register(run="inline", protocols=["jsonrpc"])
+def half() -> None:
+    """Exist for one protocol only."""
+
+
+@registry.register
+def block() -> str:
+    release.wait(20)
+    return "done"
+
+
+@registry.register(concurrency=1)
+def block_alone() -> str:
+    release.wait(20)
+    return "done"
+
+
+@registry.register
+async def wait(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+@pytest.fixture(autouse=True)
+def held() -> Iterator[None]:
+    release.clear()
+    yield
+    release.set()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving(registry) as started:
+        yield started
+        release.set()
+
+
+def json(method: str, *params: Any, **more: Any) -> bytes:
+    return msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": params, "id": 1, **more})
+
+
+def xml(method: str, *params: int) -> bytes:
+    values = "".join(f"<param><value><int>{param}</int></value></param>" for param in params)
+    text = f"<methodCall><methodName>{method}</methodName><params>{values}</params></methodCall>"
+    return text.encode()
+
+
+def post_xml(port: int, body: bytes) -> Response:
+    return post(port, body, "text/xml")
+
+
+def get(port: int, path: str, **headers: str) -> Response:
+    return exchange(port, request(path, headers, b"", "GET"))
+
+
+@contextmanager
+def calling(port: int, *bodies: bytes) -> Iterator[list[Wire]]:
+    """Send calls on connections of their own, and hold the connections."""
+    wires = [Wire(port) for _ in bodies]
+    try:
+        for wire, body in zip(wires, bodies, strict=True):
+            wire.send(request("/api", JSON, body))
+        yield wires
+    finally:
+        for wire in wires:
+            wire.socket.close()
+
+
+def test_calls_are_counted_by_method_protocol_outcome_and_code(server: Server) -> None:
+    for _ in range(3):
+        post(server.port, json("add", 2, 3))
+    post_xml(server.port, xml("add", 2, 3))
+    post_xml(server.port, xml("plus", 2, 3))
+    post(server.port, json("add", "two", 3))
+    post(server.port, json("refuse", 42))
+    numbers = scrape(server.metrics)
+    counted = {
+        (
+            sample.labels["method"],
+            sample.labels["protocol"],
+            sample.labels["outcome"],
+            sample.labels["code"],
+        ): sample.value
+        for sample in numbers.samples
+        if sample.name == "gateway_calls_total"
+    }
+    assert counted == {
+        ("add", "jsonrpc", "ok", "-"): 3,
+        ("add", "xmlrpc", "ok", "-"): 1,
+        ("plus", "xmlrpc", "ok", "-"): 1,
+        ("add", "jsonrpc", "fault", "-32602"): 1,
+        ("refuse", "jsonrpc", "fault", "42"): 1,
+    }
+
+
+def test_every_call_of_a_batch_and_of_a_multicall_counts_and_notifications_do(server: Server) -> None:
+    notification = b'{"jsonrpc":"2.0","method":"add","params":[1,1]}'
+    post(server.port, b"[%b,%b,%b,7]" % (json("add", 1, 2), json("add", 1), notification))
+    numbers = scrape(server.metrics)
+    assert numbers.of("gateway_calls_total", protocol="jsonrpc") == 4
+    assert numbers.of("gateway_calls_total", method="add", outcome="ok") == 2
+    assert numbers.of("gateway_calls_total", method="add", code="-32602") == 1
+    assert numbers.of("gateway_calls_total", method="-", code="-32600") == 1
+    entry = (
+        "<value><struct><member><name>methodName</name><value>add</value></member><member><name>params</name>"
+        "<value><array><data><value><int>1</int></value><value><int>2</int></value></data></array></value></member>"
+        "</struct></value>"
+    )
+    multicall = (
+        "<methodCall><methodName>system.multicall</methodName><params><param><value><array><data>"
+        f"{entry * 5}</data></array></value></param></params></methodCall>"
+    )
+    assert post_xml(server.port, multicall.encode()).body.count(b"<int>3</int>") == 5
+    assert scrape(server.metrics).of("gateway_calls_total", protocol="xmlrpc", method="add", outcome="ok") == 5
+
+
+def test_a_caller_that_hangs_up_is_a_cancelled_call(server: Server) -> None:
+    with calling(server.port, json("wait", 20)):
+        until(server.metrics, lambda numbers: numbers.of("gateway_requests_in_flight") == 1)
+    numbers = until(server.metrics, lambda numbers: numbers.of("gateway_calls_total") == 1)
+    assert numbers.of("gateway_calls_total", method="wait", outcome="cancelled", code="-") == 1
+    assert numbers.of("gateway_call_duration_seconds_count", method="wait") == 1
+
+
+def test_what_callers_invent_is_never_a_label() -> None:
+    rules = '[{"methods": ["secret.*"], "networks": ["192.0.2.0/24"]}]'
+    with serving(registry, {"access.rules": rules}) as server:
+        for name in ("invented", "secret.invented", "add.invented", "_invented", 'quoted"invented', "invented\n"):
+            assert b'"error"' in post(server.port, json(name)).body
+        post_xml(server.port, xml("invented"))
+        post_xml(server.port, xml("half"))
+        for body in (b"{", b"[]", b'{"invented":1}', b'{"jsonrpc":"2.0","method":7,"id":1}'):
+            post(server.port, body)
+        post(server.port, b"<invented/>", "text/xml")
+        get(server.port, "/invented")
+        exchange(server.port, request("/api", {**JSON, "X-Request-ID": "invented"}, json("add", 1, 1), "POST"))
+        exchange(server.port, request("/api", {"Content-Type": "invented/invented"}, b"invented", "POST"))
+        numbers = scrape(server.metrics)
+    assert numbers.labels("gateway_calls_total", "method") == {"-", "add"}
+    assert numbers.of("gateway_calls_total", method="-", code="-32005") == 1
+    assert numbers.of("gateway_calls_total", method="-", code="-32601") == 7
+    assert "invented" not in numbers.text
+
+
+def test_methods_of_one_protocol_are_known_on_that_one(server: Server) -> None:
+    post(server.port, json("half"))
+    post_xml(server.port, xml("half"))
+    numbers = scrape(server.metrics)
+    assert numbers.of("gateway_calls_total", method="half", protocol="jsonrpc", outcome="ok") == 1
+    assert numbers.of("gateway_calls_total", method="-", protocol="xmlrpc", code="-32601") == 1
+
+
+def test_methods_fault_codes_are_told_apart_until_there_are_too_many(server: Server) -> None:
+    for code in range(1, 31):
+        for _ in range(2):
+            post(server.port, json("refuse", code))
+    post(server.port, json("invented"))
+    post(server.port, json("refuse", 7))
+    numbers = scrape(server.metrics)
+    codes = {str(code) for code in range(1, 21)} | {"application"}
+    assert numbers.labels("gateway_calls_total", "code") == codes | {"-32601"}
+    assert numbers.of("gateway_calls_total", method="refuse", code="application") == 20
+    assert numbers.of("gateway_calls_total", method="refuse", code="7") == 3
+
+
+def test_what_callers_or_methods_invent_is_not_kept(server: Server) -> None:
+    for number in range(50):
+        post(server.port, json(f"invented.{number}"))
+        post(server.port, json("refuse", number + 1))
+    metrics = server.gateway.metrics
+    assert metrics is not None
+    assert scrape(server.metrics).of("gateway_calls_total") == 100
+    assert len(metrics._usual) == 20
+    assert len(metrics._tallies) == 22
+
+
+def test_times_fall_into_buckets(server: Server) -> None:
+    for _ in range(4):
+        post(server.port, json("add", 2, 3))
+    post(server.port, json("wait", 0.3))
+    numbers = scrape(server.metrics)
+    assert numbers.of("gateway_call_duration_seconds_count", method="add", protocol="jsonrpc") == 4
+    assert numbers.of("gateway_call_duration_seconds_bucket", method="add", le="+Inf") == 4
+    assert 0 < numbers.of("gateway_call_duration_seconds_sum", method="add") < 4
+    assert numbers.of("gateway_call_duration_seconds_bucket", method="wait", le="0.25") == 0
+    assert numbers.of("gateway_call_duration_seconds_bucket", method="wait", le="10.0") == 1
+    assert 0.3 <= numbers.of("gateway_call_duration_seconds_sum", method="wait") < 10
+    bounds = sorted(float(bound) for bound in numbers.labels("gateway_call_duration_seconds_bucket", "le"))
+    assert (bounds[0], bounds[-2], bounds[-1]) == (0.001, 60, float("inf"))
+
+
+def test_refusals_are_counted_by_kind_and_status() -> None:
+    settings = {"limits.max_body": 1024, "limits.client_rate": 0.001, "limits.client_burst": 4}
+    with serving(registry, settings) as server:
+        get(server.port, "/nowhere")
+        get(server.port, "/api")
+        post(server.port, b"?", "image/png")
+        exchange(server.port, request("/api", {**JSON, "Content-Encoding": "br"}, b"", "POST"))
+        post(server.port, b"?" * 2000)
+        exchange(server.port, request("/api", {**JSON, "Content-Encoding": "gzip"}, b"no gzip", "POST"))
+        for _ in range(2):
+            post(server.port, json("add", 1, 1))
+        assert [post(server.port, json("add", 1, 1)).status for _ in range(3)] == [429] * 3
+        numbers = scrape(server.metrics)
+    refused = {
+        (sample.labels["kind"], sample.labels["status"]): sample.value
+        for sample in numbers.samples
+        if sample.name == "gateway_refusals_total"
+    }
+    assert refused == {
+        ("path", "404"): 1,
+        ("verb", "405"): 1,
+        ("type", "415"): 1,
+        ("coding", "415"): 1,
+        ("size", "413"): 1,
+        ("coding", "400"): 1,
+        ("rate", "429"): 3,
+    }
+    assert numbers.of("gateway_calls_total") == 2
+
+
+def test_a_stranger_is_refused_and_may_watch_all_the_same() -> None:
+    with serving(registry, {"access.allow": "192.0.2.0/24"}) as server:
+        assert post(server.port, json("add", 1, 1)).status == 403
+        assert scrape(server.metrics).of("gateway_refusals_total", kind="access", status="403") == 1
+
+
+def test_bytes_are_those_of_bodies(server: Server) -> None:
+    received, sent = 0, 0
+    for body in (json("add", 2, 3), json("invented"), b"[]"):
+        received += len(body)
+        sent += len(post(server.port, body).body)
+    answer = post_xml(server.port, xml("add", 2, 3)).body
+    numbers = scrape(server.metrics)
+    assert numbers.of("gateway_received_bytes_total", protocol="jsonrpc") == received
+    assert numbers.of("gateway_sent_bytes_total", protocol="jsonrpc") == sent
+    assert numbers.of("gateway_received_bytes_total", protocol="xmlrpc") == len(xml("add", 2, 3))
+    assert numbers.of("gateway_sent_bytes_total", protocol="xmlrpc") == len(answer)
+
+
+def test_what_goes_on_is_measured_and_comes_to_rest() -> None:
+    with serving(registry, {"limits.threads": 2}) as server:
+        wanted = {
+            ("gateway_calls_running", "thread"): 2,
+            ("gateway_calls_waiting", "thread"): 2,
+            ("gateway_calls_running", "method"): 1,
+            ("gateway_calls_waiting", "method"): 1,
+            ("gateway_calls_running", "async"): 1,
+            ("gateway_calls_waiting", "async"): 0,
+        }
+        bodies = [json("block")] * 3 + [json("block_alone")] * 2 + [json("wait", 20)]
+        with calling(server.port, *bodies) as wires:
+            numbers = until(
+                server.metrics, lambda numbers: {key: numbers.of(key[0], kind=key[1]) for key in wanted} == wanted
+            )
+            assert numbers.of("gateway_requests_in_flight") == 6
+            assert numbers.of("gateway_threads_busy") == 2
+            assert numbers.of("gateway_threads_overdue") == 0
+            assert numbers.of("gateway_connections") == 6
+            release.set()
+            for wire in wires[:-1]:
+                assert wire.read() is not None
+        levels = ("requests_in_flight", "calls_running", "calls_waiting", "threads_busy", "connections")
+        until(server.metrics, lambda numbers: not any(numbers.of(f"gateway_{name}") for name in levels))
+
+
+def test_a_thread_that_nobody_waits_for_is_overdue() -> None:
+    with serving(registry, {"limits.timeout": 0.2}) as server:
+        assert b"-32001" in post(server.port, json("block")).body
+        numbers = until(server.metrics, lambda numbers: numbers.of("gateway_threads_overdue") == 1)
+        assert numbers.of("gateway_threads_busy") == 1
+        assert numbers.of("gateway_calls_total", method="block", code="-32001") == 1
+        release.set()
+        until(server.metrics, lambda numbers: numbers.of("gateway_threads_overdue") == 0)
+
+
+def test_it_says_what_runs_and_since_when(server: Server) -> None:
+    numbers = scrape(server.metrics)
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    assert numbers.labels("gateway_build_info", "python") == {python}
+    assert numbers.labels("gateway_build_info", "version") == {server.gateway.describe()["info"]["version"]}
+    assert 0 <= time.time() - numbers.of("gateway_start_time_seconds") < 60
+    assert (numbers.of("gateway_workers"), numbers.of("gateway_worker_starts_total")) == (1, 1)
+
+
+def test_openmetrics_is_spoken_to_those_who_ask_for_it(server: Server) -> None:
+    post(server.port, json("add", 2, 3))
+    asked = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+    response = get(server.metrics, "/metrics", Accept=asked)
+    assert response.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    families = read_openmetrics(response.body.decode())  # type: ignore[no-untyped-call]
+    samples = [sample for family in families for sample in family.samples]
+    assert [sample.value for sample in samples if sample.name == "gateway_calls_total"] == [1]
+
+
+@pytest.mark.parametrize(
+    "asked", ["*/*", "text/html", "text/plain; version=1.0.0; escaping=dots", "x;version=?;;,", ""]
+)
+def test_everybody_else_reads_plain_text(asked: str, server: Server) -> None:
+    response = get(server.metrics, "/metrics", Accept=asked)
+    assert (response.status, response.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert response.headers["cache-control"] == "no-store"
+
+
+def test_callers_and_watchers_have_addresses_of_their_own(server: Server) -> None:
+    assert server.port != server.metrics
+    assert get(server.port, "/metrics").status == 404
+    for path in ("/", "/api", "/RPC2", "/metrics/", "/metrics.json"):
+        assert get(server.metrics, path).status == 404
+        assert post(server.metrics, json("add", 2, 3), path=path).status == 404
+    for path in ("/metrics", "/healthz", "/readyz"):
+        refused = post(server.metrics, json("add", 2, 3), path=path)
+        assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
+    assert scrape(server.metrics).of("gateway_calls_total") == 0
+    assert get(server.metrics, "/healthz").body == get(server.metrics, "/readyz?now").body == b"ok\n"
+
+
+def test_a_watcher_may_keep_its_connection_ask_for_heads_and_send_a_body(server: Server) -> None:
+    with Wire(server.metrics) as wire:
+        for method, body in (("HEAD", b""), ("GET", b"some body"), ("GET", b"")):
+            wire.send(request("/metrics?x=1", {"Content-Length": str(len(body))}, b"", method) + body)
+            response = wire.read(head=method == "HEAD")
+            assert response is not None
+            assert (response.status, b"gateway_workers 1.0" in response.body) == (200, method == "GET")
+
+
+def test_a_body_beyond_the_limit_is_refused_here_too() -> None:
+    with serving(registry, {"limits.max_body": 1024}) as server:
+        sent = request("/metrics", {"Content-Length": "2000"}, b"", "GET") + b"x" * 2000
+        assert exchange(server.metrics, sent).status == 413
+
+
+def test_many_scrape_at_once_while_calls_are_made(server: Server) -> None:
+    wires = [Wire(server.metrics) for _ in range(20)]
+    for wire in wires:
+        wire.send(request("/metrics", {}, b"", "GET"))
+    assert b'"result":5' in post(server.port, json("add", 2, 3)).body
+    for wire in wires:
+        response = wire.read()
+        assert response is not None
+        assert response.status == 200
+        wire.socket.close()
+
+
+def test_every_metric_is_described(server: Server) -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(gateway_\w+)` \| (\w+) \|([^|]*)\|", page, re.MULTILINE)
+    described = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    served = {
+        f"gateway_{name}{'_total' * (family.kind == 'Counter')}": (family.kind.lower(), family.labels)
+        for name, family in FAMILIES.items()
+    }
+    assert described == served | {"gateway_metrics_torn_files": ("gauge", ())}
+    types = {name + "_total" * (kind == "counter"): kind for name, kind in scrape(server.metrics).families.items()}
+    assert types == {name: kind for name, (kind, _) in described.items()}
+    labels = {label for _, labels in described.values() for label in labels}
+    queries = "".join(re.findall(r"```(?:promql|yaml)\n(.*?)```", page, re.DOTALL))
+    assert set(re.findall(r"gateway_\w+?(?=_bucket\b|_count\b|_sum\b|\b)", queries)) <= set(described)
+    assert set(re.findall(r"(\w+)(?:=|!=|=~|!~)\"", queries)) <= labels
+
+
+class Started(Struct, frozen=True):
+    """A gateway in a process of its own."""
+
+    process: subprocess.Popen[str]
+    port: int
+    metrics: int
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(15)
+
+
+@contextmanager
+def program(folder: Path, arguments: list[str], lines: int, **variables: str) -> Iterator[Started]:
+    """Run a program until it has said in so many lines where it serves, and end it."""
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), **variables},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    assert process.stdout is not None
+    try:
+        said = "".join(process.stdout.readline() for _ in range(lines))
+        port, metrics = (re.search(rf"http://127\.0\.0\.1:(\d+)/{path}\s", said) for path in ("api", "metrics"))
+        assert port is not None, said
+        yield Started(process, int(port[1]), int(metrics[1]) if metrics else 0)
+    finally:
+        process.kill()
+        process.communicate(timeout=15)
+
+
+def serve(folder: Path, *arguments: str, lines: int = 5, **variables: str) -> Any:
+    return program(folder, ["-m", "gateway", "serve", "--bind", "127.0.0.1:0", *arguments], lines, **variables)
+
+
+WORKER = """
+import asyncio
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+import prometheus_client
+
+from gateway import Registry, app
+from gateway.process import server
+from gateway.process import sockets
+from gateway.config import load
+from gateway.model.faults import Fault
+from gateway.telemetry.metrics import Metrics
+from gateway.process.control import STOP
+
+registry = Registry()
+of_a_method = prometheus_client.Counter("some_of_a_method", "A metric that is not the gateway's", ["number"])
+
+
+@registry.register(run="inline")
+def add(a: int, b: int) -> int:
+    of_a_method.labels(a).inc()
+    return a + b
+
+
+@registry.register(run="inline")
+def refuse(code: int) -> None:
+    raise Fault(code, "no")
+
+
+@registry.register
+async def wait(seconds: float) -> None:
+    import asyncio
+    await asyncio.sleep(seconds)
+
+
+@registry.register(run="inline")
+def surroundings() -> list[str | None]:
+    path = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return [path, prometheus_client.values.ValueClass.__name__]
+
+
+metrics = partial(Metrics, directory=Path(sys.argv[1]), slot=int(sys.argv[2]))
+config = load(None, {}, ["server.bind=127.0.0.1:0"])
+gateway = app.build(config, registry, make_metrics=metrics)
+listeners = sockets.listen(config, None)
+print(*sockets.urls_of(config, listeners), "", flush=True)
+loop = asyncio.new_event_loop()
+ending = loop.create_future()
+loop.add_signal_handler(signal.SIGTERM, ending.set_result, STOP)
+loop.run_until_complete(server.run(gateway, listeners, ending))
+"""
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """Make the directory that workers share."""
+    (tmp_path / "shelf").mkdir()
+    (tmp_path / "worker.py").write_text(WORKER)
+    return tmp_path / "shelf"
+
+
+def worker(shelf: Path, slot: int, **variables: str) -> Any:
+    return program(shelf.parent, ["worker.py", str(shelf), str(slot)], 1, **variables)
+
+
+def test_the_command_says_where_the_metrics_are(tmp_path: Path) -> None:
+    with serve(tmp_path, "handlers") as started:
+        assert b'"result":5' in post(started.port, json("add", 2, 3)).body
+        assert scrape(started.metrics).of("gateway_calls_total", method="add", outcome="ok") == 1
+
+
+def test_a_program_that_serves_its_own_functions_says_it_too(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from gateway import Registry, serve\n\nregistry = Registry()\n\n\n"
+        "@registry.register\ndef three() -> int:\n    return 3\n\n\nserve(registry, '127.0.0.1:0')\n"
+    )
+    with program(tmp_path, ["own.py"], 2) as started:
+        assert b'"result":3' in post(started.port, json("three")).body
+        assert scrape(started.metrics).of("gateway_calls_total", method="three") == 1
+
+
+def test_without_an_address_nothing_is_counted_nor_imported(tmp_path: Path) -> None:
+    (tmp_path / "some.py").write_text(
+        "import sys\nfrom gateway import method\n\n\n@method\ndef loaded() -> bool:\n"
+        "    return 'prometheus_client' in sys.modules\n"
+    )
+    for bind, answer, lines in (("", b"false", 4), ("127.0.0.1:0", b"true", 5)):
+        with serve(tmp_path, "some", "--set", f"metrics.bind={bind}", lines=lines) as started:
+            assert b'"result":' + answer in post(started.port, json("loaded")).body
+            assert (started.metrics == 0) is (not bind)
+
+
+def test_an_address_in_use_is_told_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        arguments = ["-m", "gateway", "serve", "handlers", "--bind", "127.0.0.1:0", "--set", f"metrics.bind={bind}"]
+        ended = subprocess.run(
+            [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    problem = f"gateway: cannot listen on {bind}: address already in use; choose another address with metrics.bind"
+    assert ended.stderr.splitlines()[-1] == problem
+
+
+def test_ipv6_is_an_address_too() -> None:
+    with (
+        serving(registry, {"metrics.bind": "[::1]:0"}) as server,
+        socket.create_connection(("::1", server.metrics), timeout=10) as connection,
+    ):
+        connection.sendall(request("/metrics", {"Connection": "close"}, b"", "GET"))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_whichever_worker_is_asked_tells_of_all(shelf: Path) -> None:
+    with worker(shelf, 0) as first, worker(shelf, 1) as second:
+        for started, calls in ((first, 3), (second, 4)):
+            for _ in range(calls):
+                post(started.port, json("add", 1, 2))
+            get(started.port, "/nowhere")
+        with calling(first.port, json("wait", 20), json("wait", 20)), calling(second.port, json("wait", 20)):
+            for started in (first, second):
+                numbers = until(
+                    started.metrics,
+                    lambda numbers: (numbers.of("gateway_calls_running"), numbers.of("gateway_calls_total")) == (3, 7),
+                )
+                assert numbers.of("gateway_requests_in_flight") == 3
+                assert numbers.of("gateway_connections") == 3
+                assert numbers.of("gateway_call_duration_seconds_count", method="add") == 7
+                assert numbers.of("gateway_call_duration_seconds_bucket", method="add", le="+Inf") == 7
+                assert numbers.of("gateway_received_bytes_total") == 7 * len(json("add", 1, 2))
+                assert numbers.of("gateway_refusals_total", kind="path") == 2
+                assert (numbers.of("gateway_workers"), numbers.of("gateway_worker_starts_total")) == (2, 2)
+                assert numbers.of("gateway_build_info") == 1
+                assert 0 <= time.time() - numbers.of("gateway_start_time_seconds") < 60
+                assert numbers.families.keys() <= scrape_families()
+
+
+def test_what_a_killed_worker_has_counted_stays_and_what_went_on_in_it_vanishes(shelf: Path) -> None:
+    with worker(shelf, 0) as first:
+        with worker(shelf, 1) as second:
+            for _ in range(5):
+                post(second.port, json("add", 1, 2))
+            with calling(second.port, json("wait", 20)):
+                until(first.metrics, lambda numbers: numbers.of("gateway_requests_in_flight") == 1)
+                until(first.metrics, lambda numbers: numbers.of("gateway_calls_total", method="add") == 5)
+                second.kill()
+        forget(shelf, 1)
+        numbers = scrape(first.metrics)
+        assert (numbers.of("gateway_requests_in_flight"), numbers.of("gateway_workers")) == (0, 1)
+        assert numbers.of("gateway_calls_total", method="add") == 5
+        with worker(shelf, 1) as third:
+            post(third.port, json("add", 1, 2))
+            numbers = until(first.metrics, lambda numbers: numbers.of("gateway_calls_total", method="add") == 6)
+            assert (numbers.of("gateway_workers"), numbers.of("gateway_worker_starts_total")) == (2, 3)
+            assert numbers.of("gateway_call_duration_seconds_count", method="add") == 6
+
+
+def test_a_slot_that_is_taken_over_unasked_has_nothing_of_its_last_worker_but_counts(shelf: Path) -> None:
+    before = (
+        "import pathlib, sys, gateway.metrics as m\n"
+        "m.Metrics(str, '0.0.1', pathlib.Path(sys.argv[1]), 1).update({('connections',): 5})"
+    )
+    subprocess.run([sys.executable, "-c", before, str(shelf)], cwd=ROOT, check=True, timeout=30)
+    with worker(shelf, 0) as first:
+        numbers = scrape(first.metrics)
+        assert (numbers.of("gateway_build_info", version="0.0.1"), numbers.of("gateway_connections")) == (1, 5)
+        with worker(shelf, 1):
+            numbers = scrape(first.metrics)
+    assert "0.0.1" not in numbers.labels("gateway_build_info", "version")
+    assert (numbers.of("gateway_connections"), numbers.of("gateway_worker_starts_total")) == (0, 3)
+
+
+def test_calls_take_no_descriptors(shelf: Path) -> None:
+    with worker(shelf, 0) as started:
+        scrape(started.metrics)
+        opened = Path(f"/proc/{started.process.pid}/fd")
+        before = len(list(opened.iterdir()))
+        for code in range(5):
+            post(started.port, json("refuse", code))
+            post_xml(started.port, xml("add", 1, 2))
+        assert scrape(started.metrics).of("gateway_calls_total") == 10
+        eventually(lambda: len(list(opened.iterdir())) <= before, "descriptors are left behind")
+
+
+def test_files_do_not_pile_up_and_neither_do_fault_codes(shelf: Path) -> None:
+    for start in range(4):
+        with worker(shelf, 0) as started:
+            for code in range(start * 10 + 1, start * 10 + 11):
+                post(started.port, json("refuse", code))
+            numbers = scrape(started.metrics)
+            files = {file.name for file in shelf.iterdir()}
+        kinds = ("counter", "histogram", "gauge_livesum", "gauge_livemin", "gauge_livemax")
+        assert files == {f"{kind}_0.db" for kind in kinds}
+    assert numbers.of("gateway_calls_total") == 40
+    assert numbers.of("gateway_calls_total", code="application") == 20
+    assert len(numbers.labels("gateway_calls_total", "code")) == 21
+
+
+def test_a_worker_that_leaves_writes_down_what_it_has_counted(shelf: Path) -> None:
+    with worker(shelf, 0) as first:
+        with worker(shelf, 1) as second:
+            post(second.port, json("add", 1, 2))
+            second.process.terminate()
+            assert second.process.wait(15) == 0
+        assert scrape(first.metrics).of("gateway_calls_total", method="add") == 1
+
+
+def test_workers_killed_at_any_moment_never_break_a_scrape(shelf: Path) -> None:
+    with worker(shelf, 0) as first:
+        post(first.port, json("add", 1, 2))
+        for delay in range(6):
+            with worker(shelf, 1) as second, calling(second.port, *[json("add", 1, 2)] * 10):
+                time.sleep(delay / 100)
+                second.process.send_signal(signal.SIGKILL)
+                assert scrape(first.metrics).of("gateway_calls_total") >= 1
+                second.kill()
+            scrape(first.metrics)
+        with worker(shelf, 1):
+            numbers = scrape(first.metrics)
+            assert (numbers.of("gateway_metrics_torn_files"), numbers.of("gateway_workers")) == (0, 2)
+
+
+GARBAGE = {
+    "empty": b"",
+    "shorter than a number": b"\1",
+    "cut off": struct.pack("ii", 4096, 0) + struct.pack("i", 20),
+    "longer than it is": struct.pack("ii", 2**31 - 1, 0) + bytes(100),
+    "not text": struct.pack("iii4sdd", 40, 0, 4, b"\xff\xfe\xfd\xfc", 1, 1) + bytes(100),
+    "no key": struct.pack("iii4sdd", 40, 0, 4, b"[1] ", 1, 1) + bytes(100),
+    "noise": bytes(range(1, 256)) * 300,
+    "a length below 0": struct.pack("iiii", 400, 0, -28, 0) + bytes(400),
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_a_torn_file_is_left_out_until_its_slot_is_taken(garbage: bytes, shelf: Path) -> None:
+    with worker(shelf, 0) as first:
+        post(first.port, json("add", 1, 2))
+        for name in ("counter_1.db", "histogram_1.db", "gauge_livesum_1.db"):
+            (shelf / name).write_bytes(garbage)
+        numbers = scrape(first.metrics)
+        assert numbers.of("gateway_metrics_torn_files") == 3
+        assert numbers.of("gateway_calls_total", method="add") == 1
+        with worker(shelf, 1) as second:
+            post(second.port, json("add", 1, 2))
+            numbers = until(first.metrics, lambda numbers: numbers.of("gateway_calls_total", method="add") == 2)
+            assert numbers.of("gateway_metrics_torn_files") == 0
+            assert numbers.of("gateway_workers") == 2
+
+
+def test_metrics_of_methods_and_of_the_gateway_do_not_mix(shelf: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for variables, name in (({}, "MutexValue"), ({"PROMETHEUS_MULTIPROC_DIR": str(own)}, "MmapedValue")):
+        with worker(shelf, 0, **variables) as started:
+            post(started.port, json("add", 1, 2))
+            answer = msgspec.json.decode(post(started.port, json("surroundings")).body)["result"]
+            assert answer == [variables.get("PROMETHEUS_MULTIPROC_DIR"), name]
+            assert "some_of_a_method" not in scrape(started.metrics).text
+    assert not [file for file in own.iterdir() if b"gateway_" in file.read_bytes()]
+    assert b"some_of_a_method" in b"".join(file.read_bytes() for file in own.iterdir())
+
+
+def test_a_directory_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Metrics(registry.get, "1", tmp_path / "nowhere", 0)
+    assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
+    assert prometheus_client.values.ValueClass.__name__ == "MutexValue"
+
+
+HANDLERS = """
+import os
+
+from gateway import method
+
+
+@method(run="inline")
+def process() -> int:
+    return os.getpid()
+
+
+@method
+async def wait(seconds: float) -> None:
+    import asyncio
+    await asyncio.sleep(seconds)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Make a project with handlers, a configuration that can change, and a place for temporary files."""
+    for name in ("handlers", "conf", "tmp"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "handlers" / "__init__.py").touch()
+    (tmp_path / "handlers" / "some.py").write_text(HANDLERS)
+    return tmp_path
+
+
+def configure(project: Path, bind: str) -> None:
+    (project / "conf" / "gateway.toml").write_text(f'[server]\nworkers = 2\n[metrics]\nbind = "{bind}"\n')
+
+
+def fleet(project: Path, bind: str = "127.0.0.1:0") -> Any:
+    configure(project, bind)
+    return serve(project, TMPDIR=str(project / "tmp"))
+
+
+def log_of(project: Path) -> str:
+    return (project / "log").read_text()
+
+
+def processes(port: int) -> set[int]:
+    """Ask for process ids until two workers have answered."""
+    found: set[int] = set()
+    end = time.monotonic() + 20
+    while len(found) < 2:
+        assert time.monotonic() < end, f"only {found} answer"
+        found.add(msgspec.json.decode(post(port, json("process")).body)["result"])
+    return found
+
+
+def test_a_worker_that_is_killed_under_its_parent_leaves_its_counts_and_nothing_else(project: Path) -> None:
+    with fleet(project) as running, Wire(running.port) as wire:
+        for _ in range(3):
+            wire.send(request("/api", JSON, json("process")))
+            response = wire.read()
+        assert response is not None
+        victim = msgspec.json.decode(response.body)["result"]
+        wire.send(request("/api", JSON, json("wait", 20)))
+        numbers = until(running.metrics, lambda numbers: numbers.of("gateway_requests_in_flight") == 1)
+        assert (numbers.of("gateway_calls_total"), numbers.of("gateway_workers")) == (3, 2)
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: not Path(f"/proc/{victim}").exists(), "it does not die")
+        numbers = until(running.metrics, lambda numbers: numbers.of("gateway_worker_starts_total") == 3)
+        assert (numbers.of("gateway_calls_total"), numbers.of("gateway_metrics_torn_files")) == (3, 0)
+        assert (numbers.of("gateway_requests_in_flight"), numbers.of("gateway_connections")) == (0, 0)
+        until(running.metrics, lambda numbers: numbers.of("gateway_workers") == 2)
+        assert victim not in processes(running.port)
+
+
+def test_a_reload_goes_on_counting_at_the_same_address(project: Path) -> None:
+    with fleet(project) as running:
+        post(running.port, json("process"))
+        for starts in (4, 6, 8):
+            running.process.send_signal(signal.SIGHUP)
+            eventually(partial(has_started, running.metrics, starts), "it does not reload")
+            numbers = until(running.metrics, lambda numbers: numbers.of("gateway_workers") == 2)
+            assert numbers.of("gateway_calls_total", method="process") == 1
+        (directory,) = (project / "tmp").iterdir()
+        assert {file.stem.rpartition("_")[2] for file in directory.iterdir()} <= {"0", "1", "2", "3"}
+
+
+def has_started(port: int, workers: int) -> bool:
+    return scrape(port).of("gateway_worker_starts_total") == workers
+
+
+def test_the_address_can_change_with_a_reload_and_be_given_up(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = taken.getsockname()[1]
+        with fleet(project) as running:
+            configure(project, f"127.0.0.1:{busy}")
+            running.process.send_signal(signal.SIGHUP)
+            eventually(lambda: f"cannot listen on 127.0.0.1:{busy}" in log_of(project), "it is not told")
+            assert scrape(running.metrics).of("gateway_workers") == 2
+            taken.close()
+            running.process.send_signal(signal.SIGHUP)
+            eventually(lambda: "reloaded; workers: 2" in log_of(project), "it is not reloaded")
+            until(busy, lambda numbers: numbers.of("gateway_workers") == 2)
+            eventually(lambda: not listens(running.metrics), "the old address is kept")
+            configure(project, "")
+            running.process.send_signal(signal.SIGHUP)
+            eventually(lambda: not listens(busy), "the address is not given up")
+            assert processes(running.port)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_the_directory_goes_with_the_parent(project: Path) -> None:
+    with fleet(project) as running:
+        (directory,) = (project / "tmp").iterdir()
+        assert directory.stat().st_mode & 0o777 == 0o700
+        running.process.terminate()
+        assert running.process.wait(20) == 0
+    assert not list((project / "tmp").iterdir())
+    (project / "handlers" / "some.py").write_text("import nothing_of_this_name")
+    command = [sys.executable, "-m", "gateway", "serve", "--bind", "127.0.0.1:0"]
+    environment = {**os.environ, "TMPDIR": str(project / "tmp")}
+    ended = subprocess.run(command, cwd=project, env=environment, capture_output=True, timeout=30, check=False)
+    assert (ended.returncode, b"nothing_of_this_name" in ended.stderr) == (1, True)
+    assert not list((project / "tmp").iterdir())
+
+
+def test_what_a_killed_gateway_has_left_goes_and_what_a_living_one_has_stays(project: Path) -> None:
+    def age(directory: Path) -> Path:
+        os.utime(directory, (1, 1))
+        return directory
+
+    folder = project / "tmp"
+    with fleet(project) as killed:
+        (left,) = folder.iterdir()
+        workers = processes(killed.port)
+        os.kill(killed.process.pid, signal.SIGKILL)
+        eventually(lambda: not [each for each in workers if Path(f"/proc/{each}").exists()], "its workers go on")
+    age(left)
+    with fleet(project):
+        (living,) = folder.iterdir()
+        assert living != left
+        age(living)
+        recent, other = folder / "gateway-metrics-recent", folder / "gateway-metrics-file"
+        recent.mkdir()
+        other.touch()
+        age(other)
+        with fleet(project):
+            assert {living, recent, other} < set(folder.iterdir())
+
+
+def test_a_directory_that_vanishes_is_told(project: Path) -> None:
+    with fleet(project) as running:
+        (directory,) = (project / "tmp").iterdir()
+        shutil.rmtree(directory)
+        os.kill(processes(running.port).pop(), signal.SIGKILL)
+        eventually(lambda: "the metrics cannot be kept: " in log_of(project), "it is not told")
+        assert b'"result"' in post(running.port, json("process")).body
+
+
+def test_no_place_for_a_directory_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(Failed, match=r"^no directory for the metrics can be made: no such file or directory; name one"):
+        serve_modules(Source(file=None, settings=(), modules=()), print)
+
+
+def scrape_families() -> set[str]:
+    return {f"gateway_{name}" for name in FAMILIES} | {"gateway_metrics_torn_files"}

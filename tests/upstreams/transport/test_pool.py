@@ -1,0 +1,209 @@
+"""The pool of connections, by connections that only note what becomes of them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from gateway.upstreams.transport.pool import Pool
+
+
+class Connection:
+    """A connection without a wire."""
+
+    def __init__(self) -> None:
+        self.good = True
+        self.closed = 0
+
+    def usable(self) -> bool:
+        return self.good and not self.closed
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def pool_of(size: int, share: int = 1) -> tuple[Pool[Connection], list[Connection]]:
+    made: list[Connection] = []
+
+    async def connect() -> Connection:
+        await asyncio.sleep(0)
+        made.append(Connection())
+        return made[-1]
+
+    return Pool(connect, size, share), made
+
+
+def test_a_connection_is_used_again() -> None:
+    async def test() -> None:
+        pool, made = pool_of(4)
+        for _ in range(3):
+            async with pool.lend() as connection:
+                assert connection is made[0]
+        assert len(made) == len(pool) == 1
+
+    run(test)
+
+
+def test_no_more_than_its_size_and_the_others_in_the_order_of_their_coming() -> None:
+    async def test() -> None:
+        pool, made = pool_of(2)
+        order: list[int] = []
+        lent = 0
+
+        async def use(number: int) -> None:
+            nonlocal lent
+            async with pool.lend():
+                lent += 1
+                assert lent <= 2
+                order.append(number)
+                await asyncio.sleep(0.001)
+                lent -= 1
+
+        await asyncio.gather(*map(use, range(20)))
+        assert order == list(range(20))
+        assert len(made) == 2
+
+    run(test)
+
+
+@pytest.mark.parametrize("error", [TimeoutError, asyncio.CancelledError, ValueError])
+def test_what_leaves_the_block_closes_the_connection(error: type[BaseException]) -> None:
+    async def test() -> None:
+        pool, made = pool_of(1)
+        with pytest.raises(error):
+            async with pool.lend():
+                raise error
+        assert (made[0].closed >= 1, len(pool)) == (True, 0)
+        async with pool.lend() as connection:
+            assert connection is made[1]
+
+    run(test)
+
+
+def test_a_shared_connection_outlives_a_call_that_was_given_up() -> None:
+    async def test() -> None:
+        pool, made = pool_of(1, share=2)
+        async with pool.lend() as first:
+            with pytest.raises(TimeoutError):  # noqa: PT012 - the block is what is left by it
+                async with pool.lend() as second:
+                    assert second is first
+                    raise TimeoutError
+        assert (made[0].closed, len(made)) == (0, 1)
+
+    run(test)
+
+
+def test_a_shared_connection_is_filled_when_there_can_be_no_other() -> None:
+    async def test() -> None:
+        pool, made = pool_of(2, share=2)
+        done = asyncio.Event()
+        held = 0
+
+        async def hold() -> None:
+            nonlocal held
+            async with pool.lend():
+                held += 1
+                await done.wait()
+
+        holding = [asyncio.ensure_future(hold()) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        assert (held, len(made)) == (4, 2)
+        done.set()
+        await asyncio.gather(*holding)
+        assert held == 5
+
+    run(test)
+
+
+def test_a_connection_that_is_out_of_place_is_not_lent_again() -> None:
+    async def test() -> None:
+        pool, made = pool_of(1)
+        async with pool.lend() as connection:
+            pass
+        connection.good = False  # bytes have come that nobody asked for
+        async with pool.lend() as other:
+            assert other is not connection
+        assert (made[0].closed, len(pool)) == (1, 1)
+
+    run(test)
+
+
+def test_a_connection_that_cannot_be_made_leaves_its_place_to_who_waits() -> None:
+    async def test() -> None:
+        tries = 0
+
+        async def connect() -> Connection:
+            nonlocal tries
+            tries += 1
+            await asyncio.sleep(0)
+            if tries < 3:
+                raise ConnectionRefusedError
+            return Connection()
+
+        async def use() -> bool:
+            try:
+                async with pool.lend():
+                    return True
+            except ConnectionRefusedError:
+                return False
+
+        pool = Pool(connect, 1)
+        assert await asyncio.gather(*(use() for _ in range(5))) == [False, False, True, True, True]
+        assert tries == 3
+
+    run(test)
+
+
+def test_who_gives_up_waiting_takes_no_place() -> None:
+    async def test() -> None:
+        pool, _ = pool_of(1)
+
+        async def use() -> None:
+            async with pool.lend():
+                pass
+
+        async with pool.lend():
+            waiting = [asyncio.ensure_future(use()) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiting[0].cancel()
+            waiting[1].cancel()
+            await asyncio.sleep(0)
+        waiting[2].cancel("too late: it may have its turn already")
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.wait_for(use(), 5)
+
+    run(test)
+
+
+def test_nobody_overtakes_who_waits() -> None:
+    async def test() -> None:
+        pool, _ = pool_of(1)
+        order: list[str] = []
+
+        async def use(name: str) -> None:
+            async with pool.lend():
+                order.append(name)
+
+        async with pool.lend():
+            waits = asyncio.ensure_future(use("first"))
+            await asyncio.sleep(0)
+        await use("second")  # it asks in the very moment in which the connection is given back
+        await waits
+        assert order == ["first", "second"]
+
+    run(test)
+
+
+def test_close_closes_what_is_lent_too() -> None:
+    async def test() -> None:
+        pool, made = pool_of(2)
+        async with pool.lend(), pool.lend():
+            pool.close()
+            assert [connection.closed for connection in made] == [1, 1]
+        assert len(pool) == 0
+
+    run(test)
