@@ -9,10 +9,10 @@
         return a / b
 
 ``gateway serve`` serves such functions from the package ``handlers`` of the current folder; ``serve`` serves a Registry
-from a program of its own, and ``door`` puts one into a Flask app or another WSGI server.
+from a program of its own, and ``endpoint`` puts one into a Flask app or another WSGI server.
 """
 
-from gateway.app import door
+from gateway.app import endpoint
 from gateway.methods import RegistrationError, Registry, method
 from gateway.model.calls import Context, current_context
 from gateway.model.faults import (
@@ -44,7 +44,7 @@ __all__ = [
     "Registry",
     "Unavailable",
     "current_context",
-    "door",
+    "endpoint",
     "method",
     "serve",
 ]

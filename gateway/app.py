@@ -1,7 +1,7 @@
 """The wiring: the one file that knows every part of a gateway.
 
 build(config, registry) -> Gateway    codecs, layers, dispatcher, service: everything but sockets and processes
-door(registry) -> Door                the same, for a host that a program brings with it, like a Flask app
+endpoint(registry) -> Endpoint                the same, for a host that a program brings with it, like a Flask app
 """
 
 import asyncio
@@ -19,22 +19,22 @@ from gateway.codecs.xmlrpc import XMLRPC
 from gateway.config import Config, ConfigError, load
 from gateway.core.access import AccessPolicy
 from gateway.core.dispatch import dispatcher, invoke
-from gateway.core.layers import Places, charged, deadline, limited, permitted
+from gateway.core.layers import ConcurrencyLimiter, charged, deadline, limited, permitted
 from gateway.core.rates import Buckets, RateLimits
 from gateway.core.threads import ThreadPool
-from gateway.endpoints.exchange import Desk, Watchers
+from gateway.endpoints.exchange import Desk, Observers
 from gateway.endpoints.rpc import RPCService, rate_limited
 from gateway.methods import RESERVED, Method, RegistrationError, Registry
 from gateway.methods.introspection import add_introspection, describe
 from gateway.methods.loading import load_registry
-from gateway.model.calls import Handler
+from gateway.model.calls import CallHandler
 from gateway.model.faults import Fault
-from gateway.model.http import Admission, Door
+from gateway.model.http import Admission, Endpoint
 from gateway.model.limits import Limits
 from gateway.telemetry import log
 from gateway.telemetry.metrics import Levels, Metrics
-from gateway.upstreams import NoBridge
-from gateway.upstreams.frame import Bridge, introduce
+from gateway.upstreams import UpstreamConfigError
+from gateway.upstreams.frame import UpstreamService, introduce
 
 
 class Gateway(Struct, frozen=True, kw_only=True):
@@ -44,9 +44,9 @@ class Gateway(Struct, frozen=True, kw_only=True):
     registry: Registry
     service: RPCService
     pool: ThreadPool
-    places: Mapping[str, list[Places]]
+    places: Mapping[str, list[ConcurrencyLimiter]]
     metrics: Metrics | None
-    bridges: tuple[Bridge, ...]
+    bridges: tuple[UpstreamService, ...]
 
     def offered(self) -> list[tuple[str, Method]]:
         """Return the methods that are served, with their names, without those that speak of them."""
@@ -83,9 +83,9 @@ def build(
     bridges = _bridges(config, served)
     pool = ThreadPool()
     places = {
-        "thread": [Places(limits.threads, limits.waiting)],
-        "async": [Places(limits.calls, limits.waiting)],
-        "method": list[Places](),
+        "thread": [ConcurrencyLimiter(limits.threads, limits.waiting)],
+        "async": [ConcurrencyLimiter(limits.calls, limits.waiting)],
+        "method": list[ConcurrencyLimiter](),
     }
 
     codecs = (
@@ -100,7 +100,7 @@ def build(
     if limits.client_rate or limits.key_rate:
         handler = charged(handler, rates.charge, rate_limited)
     metrics = make_metrics(served.get, number) if make_metrics is not None and config.metrics.bind else None
-    desk = Desk(codecs=codecs, handler=handler, limits=limits, watchers=_watchers(metrics))
+    desk = Desk(codecs=codecs, handler=handler, limits=limits, observers=_watchers(metrics))
     service = RPCService(desk, config.server.paths, policy, rates)
     return Gateway(
         config=config,
@@ -113,36 +113,38 @@ def build(
     )
 
 
-def _composer(limits: Limits, pool: ThreadPool, places: Mapping[str, list[Places]]) -> Callable[[Method], Handler]:
+def _composer(
+    limits: Limits, pool: ThreadPool, places: Mapping[str, list[ConcurrencyLimiter]]
+) -> Callable[[Method], CallHandler]:
     """Return what puts the layers around a method."""
 
-    def compose(method: Method) -> Handler:
+    def compose(method: Method) -> CallHandler:
         handler = invoke(method, pool)
         if method.run == "inline":
             return handler  # it has returned before anything could be limited
         handler = limited(handler, places[method.run][0], limits.retry_after)
         if method.options.concurrency is not None:
-            places["method"].append(Places(method.options.concurrency, limits.waiting))
+            places["method"].append(ConcurrencyLimiter(method.options.concurrency, limits.waiting))
             handler = limited(handler, places["method"][-1], limits.retry_after)
         return deadline(handler)
 
     return compose
 
 
-def _absent(bridges: Iterable[Bridge], name: str) -> Fault | None:
+def _absent(bridges: Iterable[UpstreamService], name: str) -> Fault | None:
     """Return the fault for a name that may turn out to be a method of an upstream."""
     return next((fault for bridge in bridges if (fault := bridge.absent(name)) is not None), None)
 
 
-def _bridges(config: Config, served: Registry) -> tuple[Bridge, ...]:
+def _bridges(config: Config, served: Registry) -> tuple[UpstreamService, ...]:
     """Make the bridges, and add the methods that they know already; nothing is connected before the loop runs."""
-    bridges: list[Bridge] = []
+    bridges: list[UpstreamService] = []
     problems: list[str] = []
     for name, options in config.upstreams.items():
         try:
-            bridges.append(Bridge(name, options, config.limits))
+            bridges.append(UpstreamService(name, options, config.limits))
             bridges[-1].add_known(served)
-        except (NoBridge, RegistrationError) as error:
+        except (UpstreamConfigError, RegistrationError) as error:
             problems.append(f"upstreams.{name}: {error}")
     if problems:
         raise ConfigError(problems, config)
@@ -169,10 +171,10 @@ def levels(gateway: Gateway, requests: int, connections: int) -> Levels:
     return levels
 
 
-def _watchers(metrics: Metrics | None) -> Watchers:
+def _watchers(metrics: Metrics | None) -> Observers:
     if metrics is None:
-        return Watchers(calls=(log.log_call,), refusals=(log.log_refusal,))
-    return Watchers(
+        return Observers(calls=(log.log_call,), refusals=(log.log_refusal,))
+    return Observers(
         calls=(log.log_call, metrics.call), refusals=(log.log_refusal, metrics.refusal), traffic=(metrics.traffic,)
     )
 
@@ -192,7 +194,7 @@ def registry_of(config: Config, modules: Iterable[str]) -> Registry:
     return load_registry(names) if names or not config.upstreams else Registry()
 
 
-def door(*served: Registry | str) -> Door:
+def endpoint(*served: Registry | str) -> Endpoint:
     """Make a door for a host that the program brings: ``blueprint`` in gateway/hosts/flask.py takes it.
 
     Args:
@@ -210,10 +212,10 @@ def door(*served: Registry | str) -> Door:
     config = load(None, os.environ, ())
     names = [name for name in served if isinstance(name, str)]
     loaded = [registry_of(config, names)] if names or not served else []
-    return door_of(config, *loaded, *(own for own in served if isinstance(own, Registry)))
+    return endpoint_of(config, *loaded, *(own for own in served if isinstance(own, Registry)))
 
 
-def door_of(config: Config, *registries: Registry) -> Door:
+def endpoint_of(config: Config, *registries: Registry) -> Endpoint:
     """Make a door of a configuration and registries.
 
     Raises:
@@ -240,7 +242,7 @@ def door_of(config: Config, *registries: Registry) -> Door:
         return gateway.service.admit
 
     together()  # what is wrong is told now, and not to the first caller
-    return Door(open=open_here, limits=config.limits, paths=config.server.paths)
+    return Endpoint(open=open_here, limits=config.limits, paths=config.server.paths)
 
 
 def check_hashes() -> None:

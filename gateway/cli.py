@@ -67,7 +67,7 @@ def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
 
     SIGHUP, and the command reload, take configuration and methods anew without losing a call.
     """
-    from gateway.process.control import Failed  # noqa: PLC0415 - likewise
+    from gateway.process.control import StartupError  # noqa: PLC0415 - likewise
     from gateway.process.prefork import Source, serve_modules  # noqa: PLC0415 - Tornado, which the other commands do not need
 
     settings = (*settings, *(f"server.{name}={value}" for name, value in given.items() if value is not None))
@@ -76,7 +76,7 @@ def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
             Source(file=file, settings=settings, modules=modules),
             lambda urls, count: click.echo(_ready(urls.calls, urls.tcp, urls.metrics, count)),
         )
-    except (ConfigError, Failed) as error:
+    except (ConfigError, StartupError) as error:
         _fail(error.problems)
 
 

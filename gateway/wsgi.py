@@ -13,19 +13,19 @@ import sys
 
 from gateway import app
 from gateway.config import Config, ConfigError, load
-from gateway.hosts.wsgi import Host
+from gateway.hosts.wsgi import WSGIHost
 from gateway.methods.loading import LoadError, load_registry
-from gateway.model.http import Door
+from gateway.model.http import Endpoint
 from gateway.telemetry import log
 
 
-def _open() -> Door:
+def _open() -> Endpoint:
     config: Config = load(None, os.environ, ())
     log.configure(config.log.level, config.log.format)
-    return app.door_of(config, load_registry(config.server.modules))
+    return app.endpoint_of(config, load_registry(config.server.modules))
 
 
 try:
-    application = Host(_open())
+    application = WSGIHost(_open())
 except (ConfigError, LoadError) as error:
     sys.exit("\n".join(f"gateway: {problem}" for problem in error.problems))

@@ -230,7 +230,7 @@ def test_waiting_is_a_plain_function_too() -> None:
         method="timeLeft",
         caller=Caller(client=""),
         headers={},
-        exchange_id="",
+        request_id="",
         position=None,
         arrival=0,
         deadline=time.monotonic() + 50,

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.codecs import Decoded
-from gateway.model.calls import Batch, Call, Rejected, Reply
+from gateway.model.calls import Batch, Call, InvalidCall, Reply
 from gateway.model.faults import Fault, ParseError
 from tests.codecs.test_properties import CALL, JSON, JSON_VALUES, ROOM, XML, XML_VALUES, bodies, fixed, registry
 from tests.serving import Server, serving
@@ -157,7 +157,7 @@ def summary(decoded: Decoded) -> Any:
     """Tell what was read: the parts of calls, and the ids of what was no call."""
     if isinstance(decoded, Batch):
         return [summary(entry) for entry in decoded.entries]
-    if isinstance(decoded, Rejected):
+    if isinstance(decoded, InvalidCall):
         return ("rejected", decoded.id)
     return (decoded.method, decoded.params, decoded.id, decoded.notification)
 
@@ -182,10 +182,10 @@ def agrees(body: bytes) -> None:
     try:
         document = strictly(body)
     except (ValueError, RecursionError):
-        assert isinstance(decoded, Rejected), body
+        assert isinstance(decoded, InvalidCall), body
         assert isinstance(decoded.fault, ParseError), body
     else:
-        assert not (isinstance(decoded, Rejected) and isinstance(decoded.fault, ParseError)), decoded
+        assert not (isinstance(decoded, InvalidCall) and isinstance(decoded.fault, ParseError)), decoded
         assert repr(summary(decoded)) == repr(expected(document))
 
 

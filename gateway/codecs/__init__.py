@@ -1,17 +1,17 @@
 """Codecs: bytes to calls, replies to bytes. No socket, no clock, no log.
 
-A codec is made with the limits that it keeps. ``decode`` never raises: a body that is no call becomes a Rejected.
+A codec is made with the limits that it keeps. ``decode`` never raises: a body that is no call becomes a InvalidCall.
 ``encode`` never raises either: a reply that the protocol cannot say becomes a fault.
 """
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
-from gateway.model.calls import Answer, Batch, Call, Entry, Rejected, Reply
+from gateway.model.calls import Answer, Batch, Call, Entry, InvalidCall, Reply
 from gateway.model.faults import Fault, ResponseTooLarge
-from gateway.model.values import unsayable
+from gateway.model.values import encoding_error
 
-Decoded: TypeAlias = Call | Rejected | Batch
+Decoded: TypeAlias = Call | InvalidCall | Batch
 
 
 class Codec(Protocol):
@@ -63,9 +63,9 @@ def encoded(
         except ResponseTooLarge as too_large:
             fault = too_large
         except Exception as error:  # noqa: BLE001 - code of the result itself may run here
-            fault = unsayable(error).fault(protocol)
+            fault = encoding_error(error).fault(protocol)
     try:
         return Answer(wire=write_fault(fault), fault=fault)
     except Exception as error:  # noqa: BLE001 - likewise, of the fault's data
-        fault = unsayable(error).fault(protocol, "error")
+        fault = encoding_error(error).fault(protocol, "error")
         return Answer(wire=write_fault(fault), fault=fault)

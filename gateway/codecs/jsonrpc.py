@@ -2,7 +2,7 @@
 
     bytes -> Call                a request object (section 4); without an id a notification (4.1)
           -> Batch               an array of them (section 6)
-          -> Rejected            ParseError: not UTF-8, not JSON, or JSON that two readers could read differently
+          -> InvalidCall            ParseError: not UTF-8, not JSON, or JSON that two readers could read differently
                                  (RFC 7493: duplicate names, numbers out of range, lone surrogates) or too deep;
                                  InvalidRequest: JSON, but no request; its id is echoed where one can be told
     Reply -> a response object   (section 5), its members in a fixed order and no others
@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from gateway.codecs import Decoded, encoded
-from gateway.model.calls import Answer, Batch, Call, Entry, Id, Params, Rejected, Reply
+from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
 from gateway.model.faults import (
     BadUpstream,
     Fault,
@@ -37,7 +37,7 @@ from gateway.model.faults import (
     ParseError,
     ResponseTooLarge,
 )
-from gateway.model.values import Unsayable, by_name, in_utc, legible, offset, plain
+from gateway.model.values import EncodingError, by_name, in_utc, legible, offset, plain
 
 _BOM = b"\xef\xbb\xbf"
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"')
@@ -67,17 +67,17 @@ class JSONRPC:
         self._max_batch = max_batch
 
     def decode(self, body: bytes, charset: str | None) -> Decoded:
-        """Read a request or a batch of them; anything else becomes a Rejected."""
+        """Read a request or a batch of them; anything else becomes a InvalidCall."""
         try:
             document = self._parse(body.removeprefix(_BOM))
         except ParseError as fault:
-            return Rejected(fault=fault)
+            return InvalidCall(fault=fault)
         if type(document) is not list:
             return _entry(document)
         if not document:
-            return Rejected(fault=InvalidRequest("a batch has at least one call"))
+            return InvalidCall(fault=InvalidRequest("a batch has at least one call"))
         if len(document) > self._max_batch:
-            return Rejected(fault=InvalidRequest(f"limit: a batch has at most {self._max_batch} calls"))
+            return InvalidCall(fault=InvalidRequest(f"limit: a batch has at most {self._max_batch} calls"))
         return Batch([_entry(member) for member in document])
 
     def _parse(self, text: bytes) -> Any:
@@ -141,7 +141,7 @@ class JSONRPC:
         """
         try:
             said = self._say({"jsonrpc": "2.0", "method": method, "params": params, "id": call_id}, 0, [_UNBOUNDED])
-        except Unsayable as reason:
+        except EncodingError as reason:
             raise InvalidParams(f"{reason.place.removeprefix('.')}: JSON cannot say it: {reason.reason}") from None
         return msgspec.json.encode(said)
 
@@ -183,7 +183,7 @@ class JSONRPC:
         if kind is datetime:
             return value if value.tzinfo is None else _moment(value)
         if depth >= self._max_depth:
-            raise Unsayable(f"more than {self._max_depth} levels, or it contains itself")
+            raise EncodingError(f"more than {self._max_depth} levels, or it contains itself")
         if kind is list:
             return self._say_list(value, depth + 1, left)
         if kind is dict:
@@ -196,7 +196,7 @@ class JSONRPC:
         try:
             for value in values:
                 said.append(self._say(value, depth, left))  # noqa: PERF401 - len(said) tells the place of a failure
-        except Unsayable as reason:
+        except EncodingError as reason:
             raise reason.inside(f"[{len(said)}]") from None
         return said
 
@@ -207,7 +207,7 @@ class JSONRPC:
             try:
                 _check_str(name)
                 said[name] = self._say(value, depth, left)
-            except Unsayable as reason:
+            except EncodingError as reason:
                 raise reason.inside(f".{name[:80]}") from None
         return said
 
@@ -237,18 +237,18 @@ def _measure(document: Any) -> tuple[int, int]:
 def _entry(document: Any) -> Entry:
     """Make a call of a parsed request object (section 4)."""
     if type(document) is not dict:
-        return Rejected(fault=InvalidRequest("a call is an object"))
+        return InvalidCall(fault=InvalidRequest("a call is an object"))
     call_id = document.get("id")
     if type(call_id) not in _ID_TYPES:
-        return Rejected(fault=InvalidRequest("id is a string, a number or null"))
+        return InvalidCall(fault=InvalidRequest("id is a string, a number or null"))
     if document.get("jsonrpc") != "2.0":
-        return Rejected(fault=InvalidRequest('jsonrpc is exactly "2.0"'), id=call_id)
+        return InvalidCall(fault=InvalidRequest('jsonrpc is exactly "2.0"'), id=call_id)
     method = document.get("method")
     if type(method) is not str:
-        return Rejected(fault=InvalidRequest("method is a string"), id=call_id)
+        return InvalidCall(fault=InvalidRequest("method is a string"), id=call_id)
     params = document.get("params", [])
     if type(params) is not list and type(params) is not dict:
-        return Rejected(fault=InvalidRequest("params is an array or an object"), id=call_id)
+        return InvalidCall(fault=InvalidRequest("params is an array or an object"), id=call_id)
     return Call(method=method, params=params, id=call_id, notification="id" not in document)
 
 
@@ -280,17 +280,17 @@ def _check_str(value: str) -> None:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise Unsayable("a string has a lone surrogate") from None
+            raise EncodingError("a string has a lone surrogate") from None
 
 
 def _check_int(value: int) -> None:
     if value.bit_length() > _MAX_BITS and abs(value) >= _MAX_INT:
-        raise Unsayable("an int of more than 4,300 digits")
+        raise EncodingError("an int of more than 4,300 digits")
 
 
 def _check_float(value: float) -> None:
     if not isfinite(value):
-        raise Unsayable(f"{value} is not a JSON number")
+        raise EncodingError(f"{value} is not a JSON number")
 
 
 def _moment(value: datetime) -> datetime:

@@ -21,10 +21,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.config.access import Access
-from gateway.config.nginx import Nginx
+from gateway.config.nginx import NginxSection
 from gateway.config.sources import Setting, nearest_option, read
 from gateway.model.limits import Limits
-from gateway.upstreams import NoBridge, Options, bridge_class
+from gateway.upstreams import Options, UpstreamConfigError, upstream_class
 from gateway.upstreams.options import nearest
 
 _UPSTREAMS = "upstreams"
@@ -44,7 +44,7 @@ class ConfigError(Exception):
         super().__init__("\n".join(self.problems))
 
 
-class Server(Struct, frozen=True, kw_only=True):
+class ServerSection(Struct, frozen=True, kw_only=True):
     """Where the gateway is reached."""
 
     bind: Annotated[
@@ -93,7 +93,7 @@ class Server(Struct, frozen=True, kw_only=True):
     ] = ""
 
 
-class TLS(Struct, frozen=True, kw_only=True):
+class TLSSection(Struct, frozen=True, kw_only=True):
     """HTTPS without a proxy in front. Without a certificate it is HTTP."""
 
     certificate: Annotated[str, Meta(description="A file with the certificate and its chain, in PEM.")] = ""
@@ -103,7 +103,7 @@ class TLS(Struct, frozen=True, kw_only=True):
     ] = ""
 
 
-class Metrics(Struct, frozen=True, kw_only=True):
+class MetricsSection(Struct, frozen=True, kw_only=True):
     """What Prometheus reads."""
 
     bind: Annotated[
@@ -115,7 +115,7 @@ class Metrics(Struct, frozen=True, kw_only=True):
     ] = "127.0.0.1:0"
 
 
-class Log(Struct, frozen=True, kw_only=True):
+class LogSection(Struct, frozen=True, kw_only=True):
     """What is logged, to standard error."""
 
     level: Annotated[
@@ -124,7 +124,7 @@ class Log(Struct, frozen=True, kw_only=True):
     format: Annotated[Literal["text", "json"], Meta(description="text for people, json for machines.")] = "text"
 
 
-class XMLRPC(Struct, frozen=True, kw_only=True):
+class XMLRPCSection(Struct, frozen=True, kw_only=True):
     """What XML-RPC answers may hold beyond the specification."""
 
     nil: Annotated[bool, Meta(description="None goes out as <nil/>; otherwise it is a fault.")] = True
@@ -134,14 +134,14 @@ class XMLRPC(Struct, frozen=True, kw_only=True):
 class Config(Struct, frozen=True, kw_only=True):
     """The whole configuration, a field for each section."""
 
-    server: Server = Server()
+    server: ServerSection = ServerSection()
     limits: Limits = Limits()
     access: Access = Access()
-    tls: TLS = TLS()
-    nginx: Nginx = Nginx()
-    log: Log = Log()
-    metrics: Metrics = Metrics()
-    xmlrpc: XMLRPC = XMLRPC()
+    tls: TLSSection = TLSSection()
+    nginx: NginxSection = NginxSection()
+    log: LogSection = LogSection()
+    metrics: MetricsSection = MetricsSection()
+    xmlrpc: XMLRPCSection = XMLRPCSection()
     upstreams: dict[str, Options] = {}
 
 
@@ -210,8 +210,8 @@ def _read_upstreams(tables: dict[str, dict[str, Setting]], problems: list[str]) 
             problems.append(f'{place}: upstreams.{name}.url: expected url = "scheme://host:port"')
             continue
         try:
-            kind = bridge_class(table["url"][1]).Options
-        except NoBridge as error:
+            kind = upstream_class(table["url"][1]).Options
+        except UpstreamConfigError as error:
             problems.append(f"{table['url'][2]}: upstreams.{name}.url: {error}")
             continue
         fields = msgspec.structs.fields(kind)

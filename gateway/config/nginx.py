@@ -20,7 +20,7 @@ _ADDRESS = Annotated[
 ]
 
 
-class Nginx(Struct, frozen=True, kw_only=True):
+class NginxSection(Struct, frozen=True, kw_only=True):
     """The edge: nginx between the network and the gateway."""
 
     listen: Annotated[

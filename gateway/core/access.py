@@ -1,7 +1,7 @@
 """Who is let in: the one place that decides it, for both hosts, from the head of a request.
 
     policy.judge(head) -> Caller      the client's address, and its key if it has one
-                       -> Stranger    the status, 401 or 403, and, for the log alone, the reason
+                       -> AccessDenied    the status, 401 or 403, and, for the log alone, the reason
     policy.permits(name, caller)    whether a caller may call a method; asked for each call of a batch, too
 
 The client's address is that of the TCP peer, unless the peer is a trusted proxy. Then, and only then, X-Forwarded-For
@@ -33,7 +33,7 @@ _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 _DIGEST = "sha256:"
 
 
-class Stranger(Struct, frozen=True):
+class AccessDenied(Struct, frozen=True):
     """Somebody who is not let in. Nobody but the log is told why."""
 
     status: int
@@ -52,24 +52,24 @@ class AccessPolicy:
         self._keys = {name: stored.removeprefix(_DIGEST) for name, stored in access.keys.items()}
         self._locate = lru_cache(maxsize=4096)(self._find_client)
 
-    def judge(self, head: HTTPRequest) -> Caller | Stranger:
+    def judge(self, head: HTTPRequest) -> Caller | AccessDenied:
         """Tell who sends a request, or why nobody is let in with it."""
         headers = head.headers
         client, is_proxied, is_allowed = self._locate(head.peer, headers.get("X-Forwarded-For"))
         if client is None:
-            return Stranger(403, "the client's address is not to be told: X-Forwarded-For has no plain address")
+            return AccessDenied(403, "the client's address is not to be told: X-Forwarded-For has no plain address")
         if not is_allowed:
-            return Stranger(403, f"{client} is not in access.allow")
+            return AccessDenied(403, f"{client} is not in access.allow")
         if self._hosts and _host(headers.get("Host", "")) not in self._hosts:
-            return Stranger(403, "the Host is not in access.hosts")
+            return AccessDenied(403, "the Host is not in access.hosts")
         if "Origin" in headers and headers["Origin"] not in self._access.origins:
-            return Stranger(403, "the Origin is not in access.origins")
+            return AccessDenied(403, "the Origin is not in access.origins")
         key = None
         if self._keys:
             authorization = headers.get("Authorization")
             key = None if authorization is None else self._key(authorization)
             if key is None and (authorization is not None or not self._access.anonymous):
-                return Stranger(401, "no key" if authorization is None else "the key is not in access.keys")
+                return AccessDenied(401, "no key" if authorization is None else "the key is not in access.keys")
         return Caller(client=client, key=key, certificate=head.certificate, is_proxied=is_proxied)
 
     def permits(self, names: Iterable[str], caller: Caller) -> bool:

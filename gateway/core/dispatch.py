@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from gateway.core.threads import ThreadPool
 from gateway.methods import Method, Registry
-from gateway.model.calls import CURRENT, Call, Context, Handler, Reply
+from gateway.model.calls import CURRENT, Call, CallHandler, Context, Reply
 from gateway.model.faults import Fault, InternalError, MethodNotFound
 
 log = logging.getLogger("gateway.errors")
@@ -28,17 +28,17 @@ _Run: TypeAlias = Callable[[Callable[..., Any], list[Any], dict[str, Any]], Awai
 
 def dispatcher(
     registry: Registry,
-    compose: Callable[[Method], Handler],
+    compose: Callable[[Method], CallHandler],
     timeout: float,
     absent: Callable[[str], Fault | None] = lambda _: None,
-) -> Handler:
+) -> CallHandler:
     """Make the handler that finds a call's method and hands it to the method's own handler.
 
     ``compose`` folds the layers around a method; it is asked once for each method. ``timeout`` is how many seconds a
     call has, from the arrival of its request, where neither the method nor the caller says less or the method more.
     ``absent`` may know more of a name that is not registered than that there is no such method.
     """
-    handlers: dict[int, tuple[Method, Handler]] = {}
+    handlers: dict[int, tuple[Method, CallHandler]] = {}
 
     async def dispatch(call: Call, context: Context) -> Reply:
         found = registry.get(call.method, context.protocol)
@@ -55,7 +55,7 @@ def dispatcher(
     return dispatch
 
 
-def invoke(method: Method, pool: ThreadPool) -> Handler:
+def invoke(method: Method, pool: ThreadPool) -> CallHandler:
     """Make the innermost handler of a method: bind first, call second, and turn what is raised into a fault."""
     run = _RUNS[method.run](pool)
     function, bind = method.function, method.bind
@@ -124,10 +124,10 @@ def _foreign(error: xmlrpc.client.Fault) -> Fault:
 def _crash(error: BaseException, context: Context) -> InternalError:
     error_id = secrets.token_hex(6)
     log.error(
-        "error %s in %s (exchange %s)",
+        "error %s in %s (request %s)",
         error_id,
         context.method,
-        context.exchange_id,
+        context.request_id,
         exc_info=_trimmed(error),
     )
     return InternalError(error_id=error_id)

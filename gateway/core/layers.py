@@ -13,14 +13,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from gateway.model.calls import Call, Caller, Context, Handler, Reply
+from gateway.model.calls import Call, Caller, CallHandler, Context, Reply
 from gateway.model.faults import DeadlineExceeded, Denied, Fault, Overloaded
 
 _TURNS = 10  # of the event loop; a cancelled gRPC call takes four
 
 
-class Places:
-    """Places to run, and places to wait for one, first come first served.
+class ConcurrencyLimiter:
+    """ConcurrencyLimiter to run, and places to wait for one, first come first served.
 
     Attributes:
         running: calls that have a place now.
@@ -68,7 +68,7 @@ class Places:
         self.running -= 1
 
 
-def limited(handler: Handler, places: Places, retry_after: int) -> Handler:
+def limited(handler: CallHandler, places: ConcurrencyLimiter, retry_after: int) -> CallHandler:
     """Let a call run when it has a place; refuse it at once when even the waiting places are taken."""
 
     async def call_limited(call: Call, context: Context) -> Reply:
@@ -83,7 +83,7 @@ def limited(handler: Handler, places: Places, retry_after: int) -> Handler:
     return call_limited
 
 
-def charged(handler: Handler, charge: Callable[[Caller], float], fault: Callable[[float], Fault]) -> Handler:
+def charged(handler: CallHandler, charge: Callable[[Caller], float], fault: Callable[[float], Fault]) -> CallHandler:
     """Charge what follows the first call of a batch to its caller, and refuse it when there have been too many.
 
     ``charge`` returns 0, or the seconds after which a caller may call again; ``fault`` makes the answer of them.
@@ -97,8 +97,8 @@ def charged(handler: Handler, charge: Callable[[Caller], float], fault: Callable
 
 
 def permitted(
-    handler: Handler, permits: Callable[[Iterable[str], Caller], bool], names: Callable[[str], Iterable[str]]
-) -> Handler:
+    handler: CallHandler, permits: Callable[[Iterable[str], Caller], bool], names: Callable[[str], Iterable[str]]
+) -> CallHandler:
     """Refuse a call of what the caller may not call, whether it exists or not.
 
     ``names`` returns all names of the method that has a name; just this one, if there is no such method.
@@ -112,7 +112,7 @@ def permitted(
     return call_permitted
 
 
-def deadline(handler: Handler) -> Handler:
+def deadline(handler: CallHandler) -> CallHandler:
     """Answer DeadlineExceeded when the time is up that the context tells.
 
     The handler runs in a task of its own, so that neither a method that ignores its cancellation nor a thread can hold

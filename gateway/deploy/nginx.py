@@ -20,8 +20,8 @@ from gateway.codecs import Codec
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
 from gateway.config import Config, ConfigError
-from gateway.config.nginx import Nginx
-from gateway.model.calls import Rejected, Reply
+from gateway.config.nginx import NginxSection
+from gateway.model.calls import InvalidCall, Reply
 from gateway.model.faults import (
     DeadlineExceeded,
     Denied,
@@ -133,11 +133,11 @@ def _refusals(limits: Limits) -> dict[int, GatewayFault]:
 
 
 def _document(codec: Codec, fault: GatewayFault) -> str:
-    answer = codec.encode(Rejected(fault=fault), Reply(fault=fault), _ROOM)
+    answer = codec.encode(InvalidCall(fault=fault), Reply(fault=fault), _ROOM)
     return codec.single(answer).decode()
 
 
-def _process(nginx: Nginx) -> dict[str, Any]:
+def _process(nginx: NginxSection) -> dict[str, Any]:
     """Return what concerns the process as a whole, and its files."""
     folder = nginx.folder
     process_id = f"{folder}/nginx.pid" if folder else "/run/nginx.pid"
@@ -204,7 +204,7 @@ def _allow(networks: tuple[Network, ...]) -> list[str]:
     return [*(f"allow {network};" for network in networks), "deny all;"] if networks else []
 
 
-def _limits(nginx: Nginx) -> list[str]:
+def _limits(nginx: NginxSection) -> list[str]:
     rate = [f"limit_req zone=rpc_rate burst={nginx.burst} nodelay;"] * bool(nginx.rate)
     return rate + [f"limit_conn rpc_connections {nginx.connections};"] * bool(nginx.connections)
 

@@ -1,6 +1,6 @@
 """From the body of an admitted request to its response: decode, call, encode; one call after the other.
 
-    Conversation.answer(body) -> 200 with what the calls came to, faults included
+    Exchange.answer(body) -> 200 with what the calls came to, faults included
                               -> 400 for a body that does not unpack, 413 for one that unpacks to too much, 415 where
                                  even the body does not tell the protocol
 
@@ -18,11 +18,11 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from gateway.codecs import Codec, Decoded
-from gateway.model.calls import Answer, Batch, Call, Caller, Context, Entry, Handler, Rejected, Reply
+from gateway.model.calls import Answer, Batch, Call, Caller, CallHandler, Context, Entry, InvalidCall, Reply
 from gateway.model.faults import GatewayFault, InvalidRequest, ParseError, RequestTooLarge
-from gateway.model.http import HTTPRequest, HTTPResponse, Refused
+from gateway.model.http import HTTPRequest, HTTPResponse, Refusal
 from gateway.model.limits import Limits
-from gateway.telemetry.log import log_unsayable
+from gateway.telemetry.log import log_unencodable
 from gateway.wire import content_coding as coding
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -33,7 +33,7 @@ _TIMEOUT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
 _PLAIN = re.compile(r"[\w.:/-]{1,100}", re.ASCII)
 
 
-class Watchers(Struct, frozen=True, kw_only=True):
+class Observers(Struct, frozen=True, kw_only=True):
     """Who is told what became of calls and requests: the log, the metrics.
 
     Attributes:
@@ -45,7 +45,7 @@ class Watchers(Struct, frozen=True, kw_only=True):
     """
 
     calls: tuple[Callable[[Entry, Context, Answer | None, float], None], ...] = ()
-    refusals: tuple[Callable[[Refused], None], ...] = ()
+    refusals: tuple[Callable[[Refusal], None], ...] = ()
     traffic: tuple[Callable[[str, int, int], None], ...] = ()
 
 
@@ -53,25 +53,25 @@ class Desk(Struct, frozen=True, kw_only=True):
     """What all conversations of a door share."""
 
     codecs: tuple[Codec, ...]
-    handler: Handler
+    handler: CallHandler
     limits: Limits
-    watchers: Watchers
+    observers: Observers
 
-    def refuse(self, refused: Refused, text: str, headers: Headers = ()) -> HTTPResponse:
+    def refuse(self, refused: Refusal, text: str, headers: Headers = ()) -> HTTPResponse:
         """Refuse a request in plain text."""
-        for told in self.watchers.refusals:
+        for told in self.observers.refusals:
             told(refused)
-        head = (("Content-Type", "text/plain; charset=utf-8"), _NOSNIFF, ("X-Request-ID", refused.exchange))
+        head = (("Content-Type", "text/plain; charset=utf-8"), _NOSNIFF, ("X-Request-ID", refused.request_id))
         return HTTPResponse(status=refused.status, headers=(*head, *headers), body=f"{text}\n".encode())
 
     def refuse_call(
-        self, refused: Refused, fault: GatewayFault, codec: Codec | None, headers: Headers = ()
+        self, refused: Refusal, fault: GatewayFault, codec: Codec | None, headers: Headers = ()
     ) -> HTTPResponse:
         """Refuse a request with a fault, where the protocol is known."""
         plain = self.refuse(refused, fault.message, headers)
         if codec is None:
             return plain
-        answer = codec.encode(Rejected(fault=fault), Reply(fault=fault), self.limits.max_reply)
+        answer = codec.encode(InvalidCall(fault=fault), Reply(fault=fault), self.limits.max_reply)
         head = (("Content-Type", codec.content_type), *plain.headers[1:])
         return HTTPResponse(status=refused.status, headers=head, body=codec.single(answer))
 
@@ -81,12 +81,12 @@ class Desk(Struct, frozen=True, kw_only=True):
         return next((codec for codec in self.codecs if first and first in codec.first_bytes), None)
 
     def tell(self, entry: Entry, context: Context, answer: Answer | None, seconds: float) -> None:
-        """Tell all watchers of a call."""
-        for told in self.watchers.calls:
+        """Tell all observers of a call."""
+        for told in self.observers.calls:
             told(entry, context, answer, seconds)
 
 
-class Conversation(Struct, kw_only=True):
+class Exchange(Struct, kw_only=True):
     """One request that was let in, and what its calls have in common.
 
     With a ``refusal``, that is the answer to each of them.
@@ -97,7 +97,7 @@ class Conversation(Struct, kw_only=True):
     caller: Caller
     codec: Codec | None
     charset: str | None
-    id: str
+    request_id: str
     headers: Headers
     arrival: float = 0.0
     deadline: float = 0.0
@@ -108,7 +108,7 @@ class Conversation(Struct, kw_only=True):
         self.arrival = time.monotonic()
         try:
             unpacked = coding.unpack(body, content_coding(self.head.headers), self.desk.limits.max_body)
-        except coding.CorruptBody as error:
+        except coding.CorruptBodyError as error:
             fault = ParseError(f"the body does not unpack: {error}")
             return self.desk.refuse_call(self.refused("coding", 400, fault.message), fault, self.codec)
         except RequestTooLarge:
@@ -119,7 +119,7 @@ class Conversation(Struct, kw_only=True):
             return self.desk.refuse(self.refused("type", 415, text), text)
         decoded = self._read_wish(codec.decode(unpacked, self.charset))
         document, answers = await self._document(codec, decoded)
-        for told in self.desk.watchers.traffic:
+        for told in self.desk.observers.traffic:
             told(codec.protocol, len(body), len(document))
         return self._response(codec, document, handed_over(decoded, answers) if self.caller.is_proxied else ())
 
@@ -132,9 +132,9 @@ class Conversation(Struct, kw_only=True):
         """Refuse the request, because its body did not come as its head says, or cannot be read by this host."""
         return self.desk.refuse_call(self.refused("framing", status, reason), InvalidRequest(reason), self.codec)
 
-    def refused(self, kind: str, status: int, reason: str) -> Refused:
+    def refused(self, kind: str, status: int, reason: str) -> Refusal:
         """Say that the request is refused after all."""
-        return Refused(kind=kind, status=status, reason=reason, client=self.caller.client, exchange=self.id)
+        return Refusal(kind=kind, status=status, reason=reason, client=self.caller.client, request_id=self.request_id)
 
     def _read_wish(self, decoded: Decoded) -> Decoded:
         """Set the deadline to what the caller asks for, if it does."""
@@ -144,7 +144,7 @@ class Conversation(Struct, kw_only=True):
         elif _TIMEOUT.fullmatch(wish) and float(wish) > 0:
             self.deadline = self.arrival + float(wish)
         else:
-            return Rejected(fault=InvalidRequest("X-Request-Timeout is a number of seconds above 0, like 2.5"))
+            return InvalidCall(fault=InvalidRequest("X-Request-Timeout is a number of seconds above 0, like 2.5"))
         return decoded
 
     async def _document(self, codec: Codec, decoded: Decoded) -> tuple[bytes, list[Answer]]:
@@ -171,10 +171,10 @@ class Conversation(Struct, kw_only=True):
             if isinstance(entry, Call) and self.refusal is None:
                 reply = await self.desk.handler(entry, context)
             else:
-                reply = Reply(fault=entry.fault if isinstance(entry, Rejected) else self.refusal)
+                reply = Reply(fault=entry.fault if isinstance(entry, InvalidCall) else self.refusal)
             answer = codec.encode(entry, reply, room)
             if answer.fault is not None and answer.fault is not reply.fault:
-                log_unsayable(context, answer.fault)
+                log_unencodable(context, answer.fault)
         finally:
             seconds = time.monotonic() - start
             asyncio.get_running_loop().call_soon(self.desk.tell, entry, context, answer, seconds)
@@ -186,14 +186,20 @@ class Conversation(Struct, kw_only=True):
             method=entry.method if isinstance(entry, Call) else "",
             caller=self.caller,
             headers=self.head.headers,
-            exchange_id=self.id,
+            request_id=self.request_id,
             position=position,
             arrival=self.arrival,
             deadline=self.deadline,
         )
 
     def _response(self, codec: Codec, body: bytes, extra: Headers) -> HTTPResponse:
-        headers = (("Content-Type", codec.content_type), _NOSNIFF, ("X-Request-ID", self.id), *self.headers, *extra)
+        headers = (
+            ("Content-Type", codec.content_type),
+            _NOSNIFF,
+            ("X-Request-ID", self.request_id),
+            *self.headers,
+            *extra,
+        )
         accepted = self.head.headers.get("Accept-Encoding")
         if accepted and len(body) > self.desk.limits.compress_above and (chosen := coding.chosen(accepted)):
             return HTTPResponse(headers=(*headers, ("Content-Encoding", chosen)), body=coding.pack(body, chosen))

@@ -1,6 +1,6 @@
 """The door that all hosts share: it judges a request by its head alone, before a byte of its body is read.
 
-    admit(head) -> Conversation    let in; it answers the body (gateway/endpoints/exchange.py)
+    admit(head) -> Exchange    let in; it answers the body (gateway/endpoints/exchange.py)
                 -> 200, 503        /healthz: the process runs; /readyz: it takes calls, and is not about to stop
                 -> 204             what a browser asks first, on behalf of a page whose Origin is allowed
                 -> 401, 403        the access policy lets nobody in like this (gateway/core/access.py)
@@ -19,11 +19,11 @@ from itertools import count
 from typing import TypeAlias
 
 from gateway.codecs import Codec
-from gateway.core.access import AccessPolicy, Stranger
+from gateway.core.access import AccessDenied, AccessPolicy
 from gateway.core.rates import RateLimits
-from gateway.endpoints.exchange import TYPES, Conversation, Desk, Headers, content_coding
+from gateway.endpoints.exchange import TYPES, Desk, Exchange, Headers, content_coding
 from gateway.model.faults import Denied, RateLimited
-from gateway.model.http import HTTPRequest, HTTPResponse, Refused
+from gateway.model.http import HTTPRequest, HTTPResponse, Refusal
 from gateway.wire import content_coding as coding
 
 _UNSAID = frozenset({"", "application/x-www-form-urlencoded"})
@@ -57,41 +57,41 @@ class RPCService:
         self._paths = frozenset(paths)
         self._policy = policy
         self._rates = rates
-        self._exchange_ids: Callable[[], int] = count(1).__next__
+        self._request_ids: Callable[[], int] = count(1).__next__
         self._process = secrets.token_hex(3)
         self._spoken = lru_cache(maxsize=256)(self._read_content_type)
 
-    def admit(self, head: HTTPRequest) -> HTTPResponse | Conversation:
+    def admit(self, head: HTTPRequest) -> HTTPResponse | Exchange:
         """Judge a request by its head alone."""
         asked = self._judge(head)
         return asked if isinstance(asked, HTTPResponse) else self._too_often(asked) or asked
 
-    def admit_message(self, head: HTTPRequest) -> HTTPResponse | Conversation:
+    def admit_message(self, head: HTTPRequest) -> HTTPResponse | Exchange:
         """Judge a message that came without HTTP, by the head that it would have.
 
         A caller that calls too often is told so in the answer, where the call's id is: nothing else says on a shared
         connection whose answer it is.
         """
         asked = self._judge(head)
-        if isinstance(asked, Conversation) and (wait := self._rates.charge(asked.caller)):
+        if isinstance(asked, Exchange) and (wait := self._rates.charge(asked.caller)):
             asked.refusal = rate_limited(wait)
         return asked
 
-    def _judge(self, head: HTTPRequest) -> HTTPResponse | Conversation:
+    def _judge(self, head: HTTPRequest) -> HTTPResponse | Exchange:
         path = head.target.partition("?")[0]
         if path in ("/healthz", "/readyz") and path not in self._paths and head.method in ("GET", "HEAD"):
             return self.health(path)
         codec, charset = self._spoken(head.headers.get("Content-Type", ""))
         caller = self._policy.judge(head)
-        if isinstance(caller, Stranger):
+        if isinstance(caller, AccessDenied):
             return self._turn_away(head, caller, codec)
-        conversation = Conversation(
+        conversation = Exchange(
             desk=self._desk,
             head=head,
             caller=caller,
             codec=codec,
             charset=charset,
-            id=self._exchange_id(head),
+            request_id=self._request_id(head),
             headers=_shared_with(head),
         )
         return self._misplaced(conversation, path) or conversation
@@ -102,7 +102,7 @@ class RPCService:
         headers = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
         return HTTPResponse(status=503 if closing else 200, headers=headers, body=b"closing\n" if closing else b"ok\n")
 
-    def _misplaced(self, asked: Conversation, path: str) -> HTTPResponse | None:
+    def _misplaced(self, asked: Exchange, path: str) -> HTTPResponse | None:
         """Refuse what is not where or how calls are made."""
         head, codec = asked.head, asked.codec
         if path not in self._paths:
@@ -126,7 +126,7 @@ class RPCService:
             return None
         return self._desk.refuse(asked.refused("type", 415, text), text)
 
-    def _too_often(self, asked: Conversation) -> HTTPResponse | None:
+    def _too_often(self, asked: Exchange) -> HTTPResponse | None:
         """Charge the request's first call; those that follow it in a batch are charged when their turn comes."""
         wait = self._rates.charge(asked.caller)
         if not wait:
@@ -136,13 +136,13 @@ class RPCService:
         refused = asked.refused("rate", fault.status, fault.message)
         return self._desk.refuse_call(refused, fault, asked.codec, retry_after)
 
-    def _turn_away(self, head: HTTPRequest, stranger: Stranger, codec: Codec | None) -> HTTPResponse:
-        refused = Refused(
+    def _turn_away(self, head: HTTPRequest, stranger: AccessDenied, codec: Codec | None) -> HTTPResponse:
+        refused = Refusal(
             kind="access",
             status=stranger.status,
             reason=stranger.reason,
             client=head.peer,
-            exchange=self._exchange_id(head),
+            request_id=self._request_id(head),
         )
         return self._desk.refuse_call(refused, Denied(), codec, _CHALLENGE if stranger.status == 401 else ())
 
@@ -150,11 +150,11 @@ class RPCService:
         charset = _CHARSET.search(content_type.partition(";")[2])
         return self._by_type.get(_media_type(content_type)), charset[1].lower() if charset else None
 
-    def _exchange_id(self, head: HTTPRequest) -> str:
+    def _request_id(self, head: HTTPRequest) -> str:
         given = head.headers.get("X-Request-ID")
         if given is not None and _EXCHANGE_ID.fullmatch(given):
             return given
-        return f"{self._process}-{self._exchange_ids():x}"
+        return f"{self._process}-{self._request_ids():x}"
 
 
 def rate_limited(wait: float) -> RateLimited:

@@ -1,9 +1,9 @@
 """The Flask host: a door as a blueprint, beside whatever else the app serves.
 
-    from gateway import door
+    from gateway import endpoint
     from gateway.hosts.flask import blueprint
 
-    app.register_blueprint(blueprint(door(registry)))
+    app.register_blueprint(blueprint(endpoint(registry)))
 
 It is the WSGI host at the blueprint's routes. All verbs come there, so that the door answers them and not Flask; other
 paths are the app's own, with its own 404. Where a hook of the app reads the body first, none is left for the door.
@@ -13,17 +13,17 @@ from collections.abc import Iterable
 
 from flask import Blueprint
 
-from gateway.hosts.wsgi import Application, Host
-from gateway.model.http import Door
+from gateway.hosts.wsgi import Application, WSGIHost
+from gateway.model.http import Endpoint
 
 _VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 
 
-def blueprint(door: Door, paths: Iterable[str] = (), name: str = "gateway") -> Blueprint:
-    """Make a blueprint that is a door.
+def blueprint(endpoint: Endpoint, paths: Iterable[str] = (), name: str = "gateway") -> Blueprint:
+    """Make a blueprint that is a endpoint.
 
     Args:
-        door: what ``gateway.door`` returns.
+        endpoint: what ``gateway.endpoint`` returns.
         paths: where calls are POSTed to; without any, the door's own paths but ``/``, which is the app's. A
             ``url_prefix`` comes before them, as with any blueprint.
         name: the blueprint's name, which two of them in one app must not share.
@@ -32,10 +32,12 @@ def blueprint(door: Door, paths: Iterable[str] = (), name: str = "gateway") -> B
         ValueError: no path is left.
 
     """
-    routes = tuple(paths) or tuple(path for path in door.paths if path != "/")
+    routes = tuple(paths) or tuple(path for path in endpoint.paths if path != "/")
     if not routes:
-        raise ValueError('the door has no path but "/", which is the app\'s own: name some, blueprint(door, ["/api"])')
-    application = Host(door).at(door.paths[0])
+        raise ValueError(
+            'the door has no path but "/", which is the app\'s own: name some, blueprint(endpoint, ["/api"])'
+        )
+    application = WSGIHost(endpoint).at(endpoint.paths[0])
     made = Blueprint(name, __name__)
 
     def call() -> Application:

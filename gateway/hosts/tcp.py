@@ -26,7 +26,7 @@ from gateway.hosts.eager import start
 from gateway.hosts.listening import Listener
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
-from gateway.wire.framing import Frames, Misframed, TooLong
+from gateway.wire.framing import Frames, FrameTooLongError, FramingError
 
 log = logging.getLogger("gateway")
 
@@ -185,10 +185,10 @@ class _Connection(asyncio.Protocol):
             return
         try:
             self._received += self._frames.feed(data)
-        except TooLong:
+        except FrameTooLongError:
             admitted = self._judge()
             self._end_with(admitted if isinstance(admitted, HTTPResponse) else admitted.too_large())
-        except Misframed:
+        except FramingError:
             self._received.append(b"")  # what is no frame is no JSON either, and is answered so
             self._ends = self._lingers = True
         if not self._frames.unfinished():

@@ -46,7 +46,7 @@ _TURN = 8  # requests of one connection, after which it is the others' turn; a c
 _SHORT = 2**15  # bytes of an answer for which Tornado's bookkeeping of writes costs more than the write itself
 
 
-class Host(httputil.HTTPServerConnectionDelegate):
+class TornadoHost(httputil.HTTPServerConnectionDelegate):
     """An HTTP server for one door.
 
     Attributes:
@@ -98,7 +98,7 @@ class Host(httputil.HTTPServerConnectionDelegate):
             if client.server is not None:
                 await client.server.close()
 
-    def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> "_Exchange":
+    def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> "_RequestDelegate":
         """Make the delegate of a connection's next request (called by Tornado)."""
         assert isinstance(request_conn, HTTP1Connection)  # noqa: S101 - HTTP1ServerConnection has no other
         client = request_conn.context
@@ -107,7 +107,7 @@ class Host(httputil.HTTPServerConnectionDelegate):
             client.stream.close()
         self.clients.await_head(client)
         self._note_quiet()
-        return _Exchange(self, client, request_conn)
+        return _RequestDelegate(self, client, request_conn)
 
     def on_close(self, server_conn: object) -> None:
         """Forget a connection (called by Tornado)."""
@@ -154,7 +154,7 @@ class Host(httputil.HTTPServerConnectionDelegate):
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
 
-class _Exchange(httputil.HTTPMessageDelegate):
+class _RequestDelegate(httputil.HTTPMessageDelegate):
     """One request and its response."""
 
     __slots__ = (
@@ -171,7 +171,7 @@ class _Exchange(httputil.HTTPMessageDelegate):
         "_version",
     )
 
-    def __init__(self, host: Host, client: Client, connection: HTTP1Connection) -> None:
+    def __init__(self, host: TornadoHost, client: Client, connection: HTTP1Connection) -> None:
         self._host = host
         self._client = client
         self._connection = connection

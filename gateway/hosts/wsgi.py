@@ -27,7 +27,7 @@ from http import HTTPStatus
 from typing import Any, TypeAlias, TypeVar
 
 from gateway.hosts.loops import new_event_loop
-from gateway.model.http import Admission, Admitted, Door, HTTPRequest, HTTPResponse
+from gateway.model.http import Admission, Admitted, Endpoint, HTTPRequest, HTTPResponse
 
 T = TypeVar("T")
 Environ: TypeAlias = dict[str, Any]
@@ -44,15 +44,15 @@ _CONTENT = ("CONTENT_TYPE", "CONTENT_LENGTH")
 _PIECE = 2**16  # bytes that are read at once
 
 
-class _Malformed(Exception):
+class _MalformedRequestError(Exception):
     """The server has handed over what is no HTTP request."""
 
 
-class Host:
-    """A WSGI application for one door."""
+class WSGIHost:
+    """A WSGI application for one endpoint."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
         self._openings: dict[int, asyncio.Future[Admission]] = {}
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -76,17 +76,17 @@ class Host:
                 peer=environ.get("REMOTE_ADDR", ""),
             )
             response = self._converse(head, body)
-        except _Malformed as error:
+        except _MalformedRequestError as error:
             response = _plain(HTTPStatus.BAD_REQUEST, f"Bad request: {error}.")
         except Exception:
             log.exception("the door raised, which it never should")
             response = _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
         sent = _send(response, environ, start_response)
-        return [sent] if body is None or not body.left else _linger(sent, body, self._door.limits.linger)
+        return [sent] if body is None or not body.left else _linger(sent, body, self._endpoint.limits.linger)
 
     def _converse(self, head: HTTPRequest, body: "_Body") -> HTTPResponse:
         loop = _background()
-        limit = self._door.limits.max_body
+        limit = self._endpoint.limits.max_body
         admitted = loop.run(self._admit(head))
         if isinstance(admitted, HTTPResponse):
             return admitted
@@ -109,7 +109,7 @@ class Host:
         process = os.getpid()
         opening = self._openings.get(process)
         if opening is None or (opening.done() and opening.exception() is not None):  # what has failed may work now
-            opening = self._openings[process] = asyncio.ensure_future(self._door.open())
+            opening = self._openings[process] = asyncio.ensure_future(self._endpoint.open())
         return (await opening)(head)
 
 
@@ -164,15 +164,15 @@ class _Headers(Mapping[str, str]):
 
 
 def _check(environ: Environ, headers: _Headers) -> None:
-    """Raise _Malformed for a head that RFC 9112 has a server refuse, where it has not."""
+    """Raise _MalformedRequestError for a head that RFC 9112 has a server refuse, where it has not."""
     if not _TOKEN.fullmatch(environ.get("REQUEST_METHOD", "")):
-        raise _Malformed("the method is no token")
+        raise _MalformedRequestError("the method is no token")
     if not all(map(_TOKEN.fullmatch, headers)):
-        raise _Malformed("the name of a header is no token")
+        raise _MalformedRequestError("the name of a header is no token")
     if any(map(_BROKEN.search, headers.values())):
-        raise _Malformed("a header has a line break in it")
+        raise _MalformedRequestError("a header has a line break in it")
     if not _HOST.fullmatch(headers.get("Host", "" if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else ",")):
-        raise _Malformed("one Host header is needed")
+        raise _MalformedRequestError("one Host header is needed")
 
 
 class _Body:
@@ -187,7 +187,7 @@ class _Body:
     def __init__(self, environ: Environ, headers: _Headers) -> None:
         coding, length = headers.get("Transfer-Encoding"), headers.get("Content-Length")
         if coding is not None and (length is not None or coding.strip(" \t").lower() != "chunked"):
-            raise _Malformed("the Transfer-Encoding is chunked, without a Content-Length")
+            raise _MalformedRequestError("the Transfer-Encoding is chunked, without a Content-Length")
         self.left = _number(length) if length is not None else math.inf
         self.read: Callable[[int], bytes] | None = environ["wsgi.input"].read
         if length is not None or environ.get("wsgi.input_terminated"):
@@ -236,7 +236,7 @@ class _Body:
 def _number(length: str) -> float:
     match = _LENGTH.fullmatch(length)
     if match is None:
-        raise _Malformed("the Content-Length is no number")
+        raise _MalformedRequestError("the Content-Length is no number")
     return int(match[1])
 
 

@@ -9,7 +9,7 @@ runs. What is left for each call is to fit the arguments.
 """
 
 from gateway.methods.binding import Method, Param
-from gateway.methods.options import Options, RegistrationError, marked_functions, method
+from gateway.methods.options import MethodOptions, RegistrationError, marked_functions, method
 from gateway.methods.places import place_of
 from gateway.methods.reading import fitting, make_method
 from gateway.methods.registry import RESERVED, Registry
@@ -17,7 +17,7 @@ from gateway.methods.registry import RESERVED, Registry
 __all__ = [
     "RESERVED",
     "Method",
-    "Options",
+    "MethodOptions",
     "Param",
     "RegistrationError",
     "Registry",

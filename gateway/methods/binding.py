@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway.methods.options import Options, Run
+from gateway.methods.options import MethodOptions, Run
 from gateway.methods.places import readable
 from gateway.model.calls import Context, Params
 from gateway.model.faults import InvalidParams
@@ -58,7 +58,7 @@ class Method(Struct, frozen=True, kw_only=True):
     hidden: frozenset[str]
     result: Any
     context: tuple[int | None, str] | None
-    options: Options
+    options: MethodOptions
     place: str
 
     def bind(self, params: Params, context: Context) -> tuple[list[Any], dict[str, Any]]:

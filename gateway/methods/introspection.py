@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from gateway.methods import Method, Options, Param, Registry, make_method
+from gateway.methods import Method, MethodOptions, Param, Registry, make_method
 from gateway.model.calls import Context
 from gateway.model.faults import MethodNotFound
 
@@ -104,8 +104,8 @@ def add_introspection(registry: Registry, *, title: str, version: str, nil: bool
         ("rpc.discover", discover),
     )
     for name, function in both:
-        registry.add(make_method(function, Options(name=name, run="inline")), reserved=True)
-    xml_only = Options(name="system.multicall", run="inline", protocols=frozenset({"xmlrpc"}))
+        registry.add(make_method(function, MethodOptions(name=name, run="inline")), reserved=True)
+    xml_only = MethodOptions(name="system.multicall", run="inline", protocols=frozenset({"xmlrpc"}))
     registry.add(make_method(multicall, xml_only), reserved=True)
 
 

@@ -24,7 +24,7 @@ class RegistrationError(Exception):
     """A function cannot be registered; the message says which, where, and what to do."""
 
 
-class Options(Struct, frozen=True, kw_only=True):
+class MethodOptions(Struct, frozen=True, kw_only=True):
     """What can be said of a method beside its function.
 
     Attributes:
@@ -64,7 +64,7 @@ def method(
 def method(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Mark a function to be served. It stays the plain function that it is.
 
-    With or without options; what they mean stands at Options. The name is the function's own unless given.
+    With or without options; what they mean stands at MethodOptions. The name is the function's own unless given.
 
     Raises:
         RegistrationError: an option is unknown or has a value that it cannot have.
@@ -90,14 +90,14 @@ def check_callable(function: Any) -> None:
         raise RegistrationError(f"{function!r} is no function; a name is given as name=...")
 
 
-def read_options(function: Callable[..., Any], given: dict[str, Any]) -> Options:
+def read_options(function: Callable[..., Any], given: dict[str, Any]) -> MethodOptions:
     """Check options as they were written; a RegistrationError names the function and the option."""
     try:
-        options = msgspec.convert(_plain_options(given), Options, strict=True)
+        options = msgspec.convert(_plain_options(given), MethodOptions, strict=True)
     except msgspec.ValidationError as error:
         what, path = readable(error)
         raise RegistrationError(f"{place_of(function)}: the option {path.removeprefix('.')}: {what}") from None
-    unknown = given.keys() - set(Options.__struct_fields__)
+    unknown = given.keys() - set(MethodOptions.__struct_fields__)
     problem = (
         (unknown and f"there is no option {', '.join(sorted(unknown))}")
         or (options.timeout is not None and not 0 < options.timeout < inf and "timeout is a number of seconds above 0")
@@ -120,7 +120,7 @@ def marked_functions(module: Any) -> Iterator[Callable[..., Any]]:
     """Find the functions that a module itself defines and marks with ``@method``, in the order of their definition."""
     found = set()
     for value in vars(module).values():
-        marked = isinstance(inspect.getattr_static(value, MARK, None), Options)  # without asking a proxy
+        marked = isinstance(inspect.getattr_static(value, MARK, None), MethodOptions)  # without asking a proxy
         if marked and written(value).__module__ == module.__name__ and id(value) not in found:
             found.add(id(value))
             yield value

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from gateway.methods.binding import Method, Param
-from gateway.methods.options import Options, RegistrationError, Run, check_callable
+from gateway.methods.options import MethodOptions, RegistrationError, Run, check_callable
 from gateway.methods.places import place_of, written
 from gateway.model.calls import Context
 
@@ -21,7 +21,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def make_method(function: Callable[..., Any], options: Options) -> Method:
+def make_method(function: Callable[..., Any], options: MethodOptions) -> Method:
     """Read a function's signature, type hints and docstring.
 
     Raises:
@@ -135,7 +135,7 @@ def _hints(function: Callable[..., Any], place: str) -> dict[str, Any]:
     return hints
 
 
-def _run(function: Callable[..., Any], options: Options, place: str) -> Run:
+def _run(function: Callable[..., Any], options: MethodOptions, place: str) -> Run:
     outer = function.func if isinstance(function, functools.partial) else function
     inner = (outer, getattr(outer, "__func__", None), getattr(outer, "__call__", None))  # noqa: B004 - it may be async
     asynchronous = any(inspect.iscoroutinefunction(each) for each in inner)

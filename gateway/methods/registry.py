@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.methods.binding import Method
-from gateway.methods.options import MARK, AnyFunction, Options, RegistrationError, read_options
+from gateway.methods.options import MARK, AnyFunction, MethodOptions, RegistrationError, read_options
 from gateway.methods.places import place_of
 from gateway.methods.reading import make_method
 
@@ -63,7 +63,7 @@ class Registry:
     def register(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Register a function; as a decorator, with or without the options of ``@method``.
 
-        Options that are given here stand for all of those that the function is marked with.
+        MethodOptions that are given here stand for all of those that the function is marked with.
 
         Returns:
             the function itself.
@@ -74,7 +74,7 @@ class Registry:
         """
         if function is None:
             return functools.partial(self.register, **options)
-        chosen: Options = getattr(function, MARK, Options())
+        chosen: MethodOptions = getattr(function, MARK, MethodOptions())
         if options:
             chosen = read_options(function, options)
         self.add(make_method(function, chosen))
@@ -172,7 +172,7 @@ def _public(instance: object) -> Iterator[Method]:
         if not name.startswith("_") and not isinstance(inspect.getattr_static(instance, name, None), _PROPERTIES):
             value = getattr(instance, name)
             if callable(value) and not isinstance(value, type):
-                yield make_method(value, Options(name=name))
+                yield make_method(value, MethodOptions(name=name))
 
 
 def _dispatched(instance: object, dispatch: Callable[..., Any]) -> Iterator[Method]:
@@ -183,7 +183,7 @@ def _dispatched(instance: object, dispatch: Callable[..., Any]) -> Iterator[Meth
             f"{kind} has _dispatch but no _listMethods: only exact names are served, and it tells none"
         )
     for name in list_methods():
-        made = make_method(_bound_dispatch(dispatch, name), Options(name=name))
+        made = make_method(_bound_dispatch(dispatch, name), MethodOptions(name=name))
         yield msgspec.structs.replace(made, place=place_of(dispatch))
 
 

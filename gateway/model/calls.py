@@ -1,7 +1,7 @@
 """What travels between the codecs and the methods: calls in, replies out.
 
-A codec turns a body into a Call, a Batch of them, or, where the text is no call, into a Rejected that carries the
-fault to answer with. A Handler turns a Call into a Reply. An Answer is a reply as it stands on the wire.
+A codec turns a body into a Call, a Batch of them, or, where the text is no call, into a InvalidCall that carries the
+fault to answer with. A CallHandler turns a Call into a Reply. An Answer is a reply as it stands on the wire.
 """
 
 import time
@@ -29,14 +29,14 @@ class Call(Struct, frozen=True, kw_only=True):
     notification: bool = False
 
 
-class Rejected(Struct, frozen=True, kw_only=True):
+class InvalidCall(Struct, frozen=True, kw_only=True):
     """Something in the place of a call that is none, and the fault that says why."""
 
     fault: Fault
     id: Id = None
 
 
-Entry: TypeAlias = Call | Rejected
+Entry: TypeAlias = Call | InvalidCall
 
 
 class Batch(Struct, frozen=True):
@@ -84,7 +84,7 @@ class Context(Struct, kw_only=True):
         method: the name that was called.
         caller: who calls.
         headers: the request's HTTP headers; names in any case.
-        exchange_id: names the HTTP exchange in the log; the client's own X-Request-ID where it sent one.
+        request_id: names the HTTP exchange in the log; the client's own X-Request-ID where it sent one.
         position: the place in a batch, counted from 0; None outside of one.
         arrival: when the request was complete, in seconds of ``time.monotonic()``.
         deadline: when the caller stops waiting, on the same clock.
@@ -95,7 +95,7 @@ class Context(Struct, kw_only=True):
     method: str
     caller: Caller
     headers: Mapping[str, str]
-    exchange_id: str
+    request_id: str
     position: int | None
     arrival: float
     deadline: float
@@ -116,7 +116,7 @@ class Context(Struct, kw_only=True):
         return max(0.0, self.deadline - time.monotonic())
 
 
-Handler: TypeAlias = Callable[[Call, Context], Awaitable[Reply]]
+CallHandler: TypeAlias = Callable[[Call, Context], Awaitable[Reply]]
 
 CURRENT: ContextVar[Context] = ContextVar("gateway.context")
 

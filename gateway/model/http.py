@@ -43,7 +43,7 @@ class HTTPResponse(Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
 
-class Refused(Struct, frozen=True, kw_only=True):
+class Refusal(Struct, frozen=True, kw_only=True):
     """What is to be told of a request that was refused before it was a call.
 
     Attributes:
@@ -51,7 +51,7 @@ class Refused(Struct, frozen=True, kw_only=True):
         status: the HTTP status.
         reason: for the log alone; callers may be told less.
         client: the client's address, or the peer's where the client is not known.
-        exchange: the request's id.
+        request_id: the request's id.
 
     """
 
@@ -59,7 +59,7 @@ class Refused(Struct, frozen=True, kw_only=True):
     status: int
     reason: str
     client: str
-    exchange: str
+    request_id: str
 
 
 class Admitted(Protocol):
@@ -78,7 +78,7 @@ class Admitted(Protocol):
 Admission: TypeAlias = Callable[[HTTPRequest], HTTPResponse | Admitted]
 
 
-class Door(Struct, frozen=True, kw_only=True):
+class Endpoint(Struct, frozen=True, kw_only=True):
     """A door for a host that a program of its own brings, like a Flask app.
 
     Attributes:

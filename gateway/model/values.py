@@ -2,7 +2,7 @@
 
 Inside the gateway a value is None, bool, int, float, str, bytes, datetime, a list, or a dict with str keys. What a
 method returns beyond these is turned into them, one level at a time, by ``plain``; a codec that meets what it cannot
-say raises Unsayable, which gathers the place while it rises.
+say raises EncodingError, which gathers the place while it rises.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import msgspec
 from gateway.model.faults import InternalError
 
 
-class Unsayable(Exception):
+class EncodingError(Exception):
     """A value that the protocol has no words for: why, and where in the result."""
 
     def __init__(self, reason: str) -> None:
@@ -26,7 +26,7 @@ class Unsayable(Exception):
         self.reason = reason
         self.place = ""
 
-    def inside(self, step: str) -> "Unsayable":
+    def inside(self, step: str) -> "EncodingError":
         """Put one more step before the place: ``[3]`` or ``.name``."""
         self.place = step + self.place
         return self
@@ -36,9 +36,9 @@ class Unsayable(Exception):
         return InternalError(legible(f"{protocol} cannot say the {said}: {said}{self.place}: {self.reason}"))
 
 
-def unsayable(error: BaseException) -> Unsayable:
-    """Tell why a value was not said: an Unsayable knows; anything else was raised by code of the value itself."""
-    return error if isinstance(error, Unsayable) else Unsayable(f"it fails with {type(error).__name__}")
+def encoding_error(error: BaseException) -> EncodingError:
+    """Tell why a value was not said: an EncodingError knows; anything else was raised by code of the value itself."""
+    return error if isinstance(error, EncodingError) else EncodingError(f"it fails with {type(error).__name__}")
 
 
 def legible(text: str) -> str:
@@ -50,17 +50,17 @@ def by_name(members: dict[Any, Any]) -> dict[str, Any]:
     """Return members whose names are strings, and no subclass of them.
 
     Raises:
-        Unsayable: a name is no string, or two of them read the same.
+        EncodingError: a name is no string, or two of them read the same.
 
     """
     if _STR.issuperset(map(type, members)):
         return members
     for name in members:
         if not issubclass(type(name), str):
-            raise Unsayable(f"a member's name is a string, not {type(name).__name__}")
+            raise EncodingError(f"a member's name is a string, not {type(name).__name__}")
     named = {str.__str__(name): value for name, value in members.items()}
     if len(named) < len(members):
-        raise Unsayable("two members of the same name")
+        raise EncodingError("two members of the same name")
     return named
 
 
@@ -69,7 +69,7 @@ def offset(moment: datetime) -> timedelta | None:
     try:
         return moment.utcoffset()
     except Exception as error:  # noqa: BLE001 - a zone is code of its own
-        raise unsayable(error) from None
+        raise encoding_error(error) from None
 
 
 def in_utc(moment: datetime) -> datetime:
@@ -78,7 +78,7 @@ def in_utc(moment: datetime) -> datetime:
     try:
         return moment if ahead is None else moment.replace(tzinfo=None) - ahead
     except OverflowError:
-        raise Unsayable("a moment that has no equal in UTC") from None
+        raise EncodingError("a moment that has no equal in UTC") from None
 
 
 def plain(value: Any) -> Any:
@@ -89,7 +89,7 @@ def plain(value: Any) -> Any:
     strings); the standard library's Binary and DateTime become bytes and datetime.
 
     Raises:
-        Unsayable: for every other type, and for a value whose own code fails.
+        EncodingError: for every other type, and for a value whose own code fails.
 
     """
     try:
@@ -98,7 +98,7 @@ def plain(value: Any) -> Any:
                 return convert(value)
         return _built(value)
     except BaseException as error:  # noqa: BLE001 - SystemExit too is only the value's own
-        raise unsayable(error) from None
+        raise encoding_error(error) from None
 
 
 def _built(value: Any) -> Any:
@@ -116,7 +116,7 @@ def _foreign(value: Any) -> Any:
     """Turn what msgspec does not know inside of a struct or dataclass into what it knows."""
     if any(isinstance(value, family) for family, _ in _FAMILIES):
         return plain(value)
-    raise Unsayable(f"a value of type {type(value).__name__} does not travel")
+    raise EncodingError(f"a value of type {type(value).__name__} does not travel")
 
 
 _STR = frozenset({str})

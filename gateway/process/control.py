@@ -10,7 +10,7 @@ STOP = b"s"
 RETIRE = b"r"
 
 
-class Failed(Exception):
+class StartupError(Exception):
     """What keeps a generation from being planned or started, a line each."""
 
     def __init__(self, problems: list[str]) -> None:
@@ -18,7 +18,7 @@ class Failed(Exception):
         super().__init__("\n".join(problems))
 
 
-class AtOnce(Exception):
+class ForcedShutdown(Exception):
     """A second signal has come, and all workers have been killed."""
 
     def __init__(self, number: int) -> None:

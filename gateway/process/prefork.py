@@ -27,7 +27,7 @@ from gateway.core.rates import Buckets
 from gateway.hosts.loops import new_event_loop
 from gateway.methods.loading import LoadError
 from gateway.process import tls
-from gateway.process.control import RETIRE, START, STOP, AtOnce, Failed, Generation, Report
+from gateway.process.control import RETIRE, START, STOP, ForcedShutdown, Generation, Report, StartupError
 from gateway.process.server import log_process, raise_descriptor_limit, run
 from gateway.process.sockets import Listeners, URLs, listen, urls_of
 from gateway.process.supervisor import supervise
@@ -61,7 +61,7 @@ def serve_modules(source: Source, ready: Callable[[URLs, int], Any]) -> None:
 
     Raises:
         ConfigError: the configuration is wrong, or the process cannot serve safely.
-        Failed: the address cannot be bound, or the methods cannot be served.
+        StartupError: the address cannot be bound, or the methods cannot be served.
 
     """
     config = load(source.file, os.environ, source.settings)
@@ -71,10 +71,10 @@ def serve_modules(source: Source, ready: Callable[[URLs, int], Any]) -> None:
     fleet = _Fleet(source, ready)
     try:
         supervise(fleet.plan, fleet.note_ready)
-    except Failed:
+    except StartupError:
         fleet.end()
         raise
-    except AtOnce as asked:
+    except ForcedShutdown as asked:
         fleet.end()
         signal.signal(asked.number, signal.SIG_DFL)
         os.kill(os.getpid(), asked.number)
@@ -100,7 +100,7 @@ class _Fleet:
             config = load(self._source.file, os.environ, self._source.settings)
             context = tls.load(config.tls)
         except ConfigError as error:
-            raise Failed(error.problems) from None
+            raise StartupError(error.problems) from None
         before = {generation: planned for generation, planned in self._planned.items() if generation is serving}
         listeners = listen(config, context, *before.values())
         generation = Generation(
@@ -199,7 +199,7 @@ def _make_directory() -> Path:
         return Path(tempfile.mkdtemp(prefix=_DIRECTORY))
     except OSError as error:
         reason = str(error.strerror).lower()
-        raise Failed([f"no directory for the metrics can be made: {reason}; name one with TMPDIR"]) from None
+        raise StartupError([f"no directory for the metrics can be made: {reason}; name one with TMPDIR"]) from None
 
 
 def _hold(directory: Path) -> int | None:

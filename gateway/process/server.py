@@ -43,7 +43,7 @@ def serve(registry: Registry, bind: str = "127.0.0.1:8000") -> None:
 
     Raises:
         ConfigError: the configuration or a file of [tls] is wrong, or the process cannot serve safely.
-        Failed: the address cannot be bound.
+        StartupError: the address cannot be bound.
 
     """
     config = load(None, os.environ, [f"server.bind={bind}"])
@@ -85,12 +85,12 @@ async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[byt
     """
     from gateway.hosts.connections import capacity  # noqa: PLC0415 - who only imports the gateway needs no host
     from gateway.hosts.tcp import TCPHost  # noqa: PLC0415 - likewise
-    from gateway.hosts.tornado import Host  # noqa: PLC0415 - likewise
+    from gateway.hosts.tornado import TornadoHost  # noqa: PLC0415 - likewise
 
     server, limits = gateway.config.server, gateway.config.limits
     if listeners.tcp:  # both have their half of the connections of this process
         limits = msgspec.structs.replace(limits, connections=max(1, capacity(limits.connections) // 2))
-    host = Host(gateway.service.admit, limits)
+    host = TornadoHost(gateway.service.admit, limits)
     tcp = TCPHost(gateway.service.admit_message, limits, server.paths[0])
     discoveries = await introduce(gateway.bridges, gateway.registry)
     host.serve(listeners.calls, listeners.tls)
@@ -137,9 +137,9 @@ async def _monitored(
     if gateway.metrics is None:
         yield []
         return
-    from gateway.hosts.tornado import Host  # noqa: PLC0415 - likewise
+    from gateway.hosts.tornado import TornadoHost  # noqa: PLC0415 - likewise
 
-    scraped = Host(monitoring.admission(gateway.metrics, measure, gateway.service.health), gateway.config.limits)
+    scraped = TornadoHost(monitoring.admission(gateway.metrics, measure, gateway.service.health), gateway.config.limits)
     scraped.serve(sockets)
     sampling = asyncio.create_task(monitoring.sample(gateway.metrics, measure))
     try:

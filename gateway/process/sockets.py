@@ -13,7 +13,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from gateway.config import Config
-from gateway.process.control import Failed
+from gateway.process.control import StartupError
 
 
 class Listeners(Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ def listen(config: Config, context: ssl.SSLContext | None, *before: tuple[Config
     """Open the sockets of a configuration, or take over those before it that have the same address.
 
     Raises:
-        Failed: an address cannot be bound.
+        StartupError: an address cannot be bound.
 
     """
     wanted = {
@@ -54,7 +54,7 @@ def listen(config: Config, context: ssl.SSLContext | None, *before: tuple[Config
         for name, (place, option) in wanted.items():
             if name not in found:
                 opened[name] = _bind(place, config.limits.backlog, option)
-    except Failed:
+    except StartupError:
         for listener in chain.from_iterable(opened.values()):
             listener.close()
         raise
@@ -81,7 +81,7 @@ def _bind(bind: str, backlog: int, option: str) -> tuple[socket.socket, ...]:
         return tuple(open_sockets(address.strip("[]"), int(port), backlog))
     except (OSError, UnicodeError) as error:  # a host name can be one that has no bytes
         reason = str(getattr(error, "strerror", None) or error).lower()
-        raise Failed([f"cannot listen on {bind}: {reason}; choose another address with {option}"]) from None
+        raise StartupError([f"cannot listen on {bind}: {reason}; choose another address with {option}"]) from None
 
 
 def urls_of(config: Config, listeners: Listeners) -> URLs:

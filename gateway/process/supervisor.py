@@ -31,7 +31,7 @@ from typing import NoReturn
 import msgspec
 from msgspec import Struct
 
-from gateway.process.control import RETIRE, START, STOP, AtOnce, Failed, Generation, Report
+from gateway.process.control import RETIRE, START, STOP, ForcedShutdown, Generation, Report, StartupError
 
 _log = logging.getLogger("gateway")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -70,8 +70,8 @@ def supervise(plan: Callable[[Generation | None], Generation], ready: Callable[[
         ready: told of each generation when all of it is ready, with a worker's report.
 
     Raises:
-        Failed: the first generation cannot be planned or started.
-        AtOnce: a second signal has come.
+        StartupError: the first generation cannot be planned or started.
+        ForcedShutdown: a second signal has come.
 
     """
     try:
@@ -237,7 +237,7 @@ class _Parent:
             other.is_ending = True
             os.kill(other.pid, signal.SIGKILL)
         if self._serving is None:
-            raise Failed(problems)
+            raise StartupError(problems)
         _close(set(generation.listeners) - set(self._serving.listeners))
         _tell_unchanged(problems)
 
@@ -252,7 +252,7 @@ class _Parent:
                 os.kill(worker.pid, signal.SIGKILL)
         try:
             generation = self._plan(self._serving)
-        except Failed as failed:
+        except StartupError as failed:
             self._trial = None
             _tell_unchanged(failed.problems)
         else:
@@ -284,7 +284,7 @@ class _Parent:
     def _end_at_once(self, number: int) -> NoReturn:
         for pid in self._workers:
             os.kill(pid, signal.SIGKILL)
-        raise AtOnce(number)
+        raise ForcedShutdown(number)
 
     def _reap(self) -> None:
         for worker in list(self._workers.values()):

@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gateway.config import TLS, ConfigError
+from gateway.config import ConfigError, TLSSection
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _REMEDIES = {9: "wait, or set this machine's clock", 10: "renew it, or set this machine's clock"}  # X509_V_ERR_*
 
 
-def load(tls: TLS) -> ssl.SSLContext | None:
+def load(tls: TLSSection) -> ssl.SSLContext | None:
     """Read the files.
 
     Raises:
@@ -40,7 +40,7 @@ def load(tls: TLS) -> ssl.SSLContext | None:
     return context
 
 
-def _load_pair(context: ssl.SSLContext, tls: TLS) -> None:
+def _load_pair(context: ssl.SSLContext, tls: TLSSection) -> None:
     trusting = _trusting(tls.certificate)
     if "PRIVATE KEY-----" not in _read("tls.key", tls.key):
         raise _problem("tls.key", tls.key, "there is no private key in PEM in it: name the certificate's key")
@@ -110,7 +110,7 @@ def _goes_on(side: ssl.SSLObject) -> bool:
     return True
 
 
-def _pair_problem(tls: TLS, error: ssl.SSLError) -> ConfigError:
+def _pair_problem(tls: TLSSection, error: ssl.SSLError) -> ConfigError:
     if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
         found = f"it is not the key of the certificate in {tls.certificate}: name two files that belong together, with"
         return _problem("tls.key", tls.key, f"{found} the server's own certificate as the first one")

@@ -2,7 +2,7 @@
 
 No such line carries arguments, results, headers or bytes of a client; a method name that is not plain is left out. What
 others write, tracebacks above all, may quote a client: it cannot begin a line, and its control characters are escaped.
-The loggers are ``gateway`` (start and stop), ``gateway.calls``, ``gateway.door``, and ``gateway.errors`` (the
+The loggers are ``gateway`` (start and stop), ``gateway.calls``, ``gateway.endpoint``, and ``gateway.errors`` (the
 tracebacks, under the error ids that callers are told).
 """
 
@@ -19,12 +19,12 @@ from msgspec import Struct
 
 from gateway.model.calls import Answer, Call, Context, Entry
 from gateway.model.faults import Fault
-from gateway.model.http import Refused
+from gateway.model.http import Refusal
 
 Format: TypeAlias = Literal["text", "json"]
 
 _calls = logging.getLogger("gateway.calls")
-_door = logging.getLogger("gateway.door")
+_door = logging.getLogger("gateway.refusals")
 _errors = logging.getLogger("gateway.errors")
 _PLAIN = re.compile(r"[\w.:/-]{1,100}")
 
@@ -40,7 +40,7 @@ class CallLine(Struct, frozen=True, kw_only=True):
     code: int | None
     ms: float
     bytes: int
-    exchange: str
+    request_id: str
     position: int | None
 
     def __str__(self) -> str:
@@ -48,21 +48,21 @@ class CallLine(Struct, frozen=True, kw_only=True):
         position = "" if self.position is None else f" position={self.position}"
         return (
             f"call method={self.method} protocol={self.protocol} client={self.client} outcome={self.outcome}{code}"
-            f" ms={self.ms} bytes={self.bytes} exchange={self.exchange}{position}"
+            f" ms={self.ms} bytes={self.bytes} request_id={self.request_id}{position}"
         )
 
 
-class DoorLine(Struct, frozen=True, kw_only=True):
+class RefusalLine(Struct, frozen=True, kw_only=True):
     """What the log says of a request that was refused before it was a call."""
 
     event: str = "refused"
     status: int
     reason: str
     client: str
-    exchange: str
+    request_id: str
 
     def __str__(self) -> str:
-        return f"refused status={self.status} client={self.client} exchange={self.exchange} reason={self.reason!r}"
+        return f"refused status={self.status} client={self.client} request_id={self.request_id} reason={self.reason!r}"
 
 
 def log_call(entry: Entry, context: Context, answer: Answer | None, seconds: float) -> None:
@@ -79,20 +79,22 @@ def log_call(entry: Entry, context: Context, answer: Answer | None, seconds: flo
             code=None if fault is None else fault.code,
             ms=round(seconds * 1000, 3),
             bytes=0 if answer is None or (isinstance(entry, Call) and entry.notification) else len(answer.wire),
-            exchange=context.exchange_id,
+            request_id=context.request_id,
             position=context.position,
         )
     )
 
 
-def log_refusal(refused: Refused) -> None:
+def log_refusal(refused: Refusal) -> None:
     """Write the line of a request that was refused at the door."""
-    _door.info(DoorLine(status=refused.status, reason=refused.reason, client=refused.client, exchange=refused.exchange))
+    _door.info(
+        RefusalLine(status=refused.status, reason=refused.reason, client=refused.client, request_id=refused.request_id)
+    )
 
 
-def log_unsayable(context: Context, fault: Fault) -> None:
+def log_unencodable(context: Context, fault: Fault) -> None:
     """Warn of a result that its protocol cannot say, or of which there is too much: the method is to be mended."""
-    _errors.warning("%s in %s (exchange %s): %s", fault.title, context.method, context.exchange_id, fault.detail)
+    _errors.warning("%s in %s (request %s): %s", fault.title, context.method, context.request_id, fault.detail)
 
 
 class _TextFormatter(logging.Formatter):

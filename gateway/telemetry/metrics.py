@@ -1,6 +1,6 @@
 """What Prometheus reads: what became of calls, how long they took, and how much is going on.
 
-    Metrics.call, refusal, traffic    watchers of the door (gateway/endpoints/exchange.py), which count
+    Metrics.call, refusal, traffic    observers of the door (gateway/endpoints/exchange.py), which count
     Metrics.update(levels)            once a second, and before the next: writes down what they have counted, and levels
     Metrics.expose(accept)            -> a Content-Type, and the text: of all workers, whichever of them is asked
     forget(directory, slot)           for the parent: the levels of a worker vanish when it has ended
@@ -33,7 +33,7 @@ from msgspec import Struct, field
 
 from gateway.model.calls import Answer, Context, Entry
 from gateway.model.faults import CATALOGUE
-from gateway.model.http import Refused
+from gateway.model.http import Refusal
 
 Levels: TypeAlias = Mapping[tuple[str, ...], float]
 """Values by the name of a gauge, without its prefix, and its labels: ``{("calls_running", "thread"): 3}``."""
@@ -171,7 +171,7 @@ class Metrics:
         tally.seconds += seconds
         tally.buckets[bisect_left(_BUCKETS, seconds)] += 1
 
-    def refusal(self, refused: Refused) -> None:
+    def refusal(self, refused: Refusal) -> None:
         """Count a request that was refused before it was a call."""
         self._one("refusals", refused.kind, str(refused.status)).inc()
 

@@ -1,7 +1,7 @@
 """Upstreams: what stands behind the gateway, each kind reached by a bridge of its own.
 
     SCHEMES               the scheme of a URL -> where its bridge is, and the extra that it needs
-    bridge_class(url)     the class of the bridge, loaded when it is first asked for; NoBridge says what to do
+    upstream_class(url)   the class for a URL, imported on first use; UpstreamConfigError names the remedy
     Upstream              what a bridge is: an options struct, a table of exceptions, and five methods
     Options               what stands in every [upstreams.NAME] of gateway.toml; each bridge adds its own
     Signature             what a bridge tells of a method
@@ -28,21 +28,21 @@ __all__ = [
     "SCHEMES",
     "Failures",
     "Invocation",
-    "NoBridge",
     "Options",
     "Parameter",
     "Scheme",
     "Sent",
     "Signature",
     "Upstream",
-    "bridge_class",
+    "UpstreamConfigError",
+    "upstream_class",
 ]
 
 Sent: TypeAlias = Literal["no", "maybe", "yes"]
 Failures: TypeAlias = Mapping[type[Exception], Callable[[Any], Fault]]
 
 
-class NoBridge(Exception):
+class UpstreamConfigError(Exception):
     """There is no bridge for a URL, or it cannot be made as it is configured; the message says what to do."""
 
 
@@ -91,7 +91,7 @@ class Invocation(Struct, kw_only=True):
         params: as the bridge's ``takes`` says.
         deadline: when the caller stops waiting, in seconds of ``time.monotonic()``. The gateway cancels the bridge's
             coroutine then; a bridge only passes the time on, where its protocol can.
-        exchange_id: names the exchange in the log; a bridge passes it on, where its protocol can.
+        request_id: names the exchange in the log; a bridge passes it on, where its protocol can.
         sent: how far the call has come. The bridge sets it to "maybe" before the first byte goes out, and to "yes" when
             an answer to this very call is here. Whether a call is tried again depends on it alone.
 
@@ -100,7 +100,7 @@ class Invocation(Struct, kw_only=True):
     method: str
     params: Params
     deadline: float
-    exchange_id: str
+    request_id: str
     sent: Sent = "no"
 
     @property
@@ -120,7 +120,7 @@ class Upstream(Protocol):
             the log.
 
     The constructor takes the options, and the limits of the gateway, which bound depth and bytes of answers; it raises
-    NoBridge for an IDL file or a method that cannot be served.
+    UpstreamConfigError for an IDL file or a method that cannot be served.
 
     """
 
@@ -188,23 +188,27 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
-def bridge_class(url: str) -> type[Upstream]:
+def upstream_class(url: str) -> type[Upstream]:
     """Load the bridge for a URL.
 
     Raises:
-        NoBridge: the scheme is unknown, or the packages of its extra are missing.
+        UpstreamConfigError: the scheme is unknown, or the packages of its extra are missing.
 
     """
     scheme = url.partition("://")[0].lower() if "://" in url else ""
     if not scheme:
-        raise NoBridge(f"{url!r} has no scheme; write it as scheme://host:port, with one of {', '.join(SCHEMES)}")
+        raise UpstreamConfigError(
+            f"{url!r} has no scheme; write it as scheme://host:port, with one of {', '.join(SCHEMES)}"
+        )
     if scheme not in SCHEMES:
-        raise NoBridge(f"there is no bridge for {scheme}://{nearest(scheme, SCHEMES, '{}://')}")
+        raise UpstreamConfigError(f"there is no bridge for {scheme}://{nearest(scheme, SCHEMES, '{}://')}")
     module, name, extra = SCHEMES[scheme]
     try:
         loaded: type[Upstream] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     except ModuleNotFoundError as error:
         if extra is None or (error.name or "").startswith("gateway"):
             raise
-        raise NoBridge(f"{scheme}:// needs the package {error.name}: pip install 'rpc-gateway[{extra}]'") from None
+        raise UpstreamConfigError(
+            f"{scheme}:// needs the package {error.name}: pip install 'rpc-gateway[{extra}]'"
+        ) from None
     return loaded

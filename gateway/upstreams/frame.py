@@ -1,6 +1,6 @@
 """Upstreams in service: their methods in a registry, their calls with one way to fail.
 
-    Bridge(name, options, limits)   NoBridge: it cannot be made as it is configured
+    UpstreamService(name, options, limits)   UpstreamConfigError: it cannot be made as it is configured
     bridge.add_known(registry)      the methods that the configuration or an IDL file names, before anything is reached
     bridge.discover(registry)       the others, as soon as the upstream can be asked: a coroutine that runs until then
     introduce(bridges, registry)    the same for all bridges of a process that starts, which waits a moment for them
@@ -27,8 +27,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from gateway.methods import Method, Param, RegistrationError, Registry, fitting
-from gateway.methods import Options as MethodOptions
+from gateway.methods import Method, MethodOptions, Param, RegistrationError, Registry, fitting
 from gateway.model.calls import Params, current_context
 from gateway.model.faults import (
     BadUpstream,
@@ -39,7 +38,7 @@ from gateway.model.faults import (
     Unavailable,
 )
 from gateway.model.limits import Limits
-from gateway.upstreams import Invocation, Options, Parameter, Signature, bridge_class
+from gateway.upstreams import Invocation, Options, Parameter, Signature, upstream_class
 
 log = logging.getLogger("gateway.upstreams")
 
@@ -63,7 +62,7 @@ class Status(Struct, kw_only=True):
     error: str = ""
 
 
-class Bridge:
+class UpstreamService:
     """One upstream in service.
 
     Attributes:
@@ -74,7 +73,7 @@ class Bridge:
     """
 
     def __init__(self, name: str, options: Options, limits: Limits) -> None:
-        kind = bridge_class(options.url)
+        kind = upstream_class(options.url)
         self.name = name
         self.options = options
         self.status = Status()
@@ -214,7 +213,7 @@ class Bridge:
                 method=signature.name,
                 params=params,
                 deadline=context.deadline - _MARGIN,
-                exchange_id=context.exchange_id,
+                request_id=context.request_id,
             )
             try:
                 return await self._once(invocation)
@@ -256,7 +255,7 @@ class Bridge:
         elif invocation.sent == "yes":
             self._note_up()
         if isinstance(fault, BadUpstream):
-            log.warning("upstream %s: %s (exchange %s)", self.name, reason, invocation.exchange_id)
+            log.warning("upstream %s: %s (request %s)", self.name, reason, invocation.request_id)
         if not isinstance(fault, _TOLD_HOW_FAR):
             return fault
         self.status.error = reason
@@ -278,7 +277,7 @@ class Bridge:
         self.status.error = reason
 
 
-async def introduce(bridges: Collection[Bridge], registry: Registry) -> list[asyncio.Task[None]]:
+async def introduce(bridges: Collection[UpstreamService], registry: Registry) -> list[asyncio.Task[None]]:
     """Begin to ask all upstreams for their methods; return the tasks that do it.
 
     So that callers of a process that takes over from another one find the same methods, it waits until all have been

@@ -1,6 +1,6 @@
 """Content codings (RFC 9110, section 8.4.1): unpacking requests within a bound, packing answers for who asks.
 
-unpack    gzip (also its old name x-gzip) and deflate in the zlib form; CorruptBody or RequestTooLarge
+unpack    gzip (also its old name x-gzip) and deflate in the zlib form; CorruptBodyError or RequestTooLarge
 chosen    an Accept-Encoding header -> the coding to answer in, or None
 pack      bytes -> bytes
 """
@@ -16,7 +16,7 @@ _PIECE = 4096  # zlib copies what follows a member, so a body of empty ones woul
 _LEVEL = 1  # on XML, level 6 saves another tenth of the bytes for three times the work
 
 
-class CorruptBody(Exception):
+class CorruptBodyError(Exception):
     """A body that does not unpack."""
 
 
@@ -29,7 +29,7 @@ def unpack(body: bytes, coding: str, limit: int) -> bytes:
     """Unpack a whole body, several gzip members too (RFC 1952, 2.2), without ever holding more than ``limit`` bytes.
 
     Raises:
-        CorruptBody: it is cut short, damaged, or something follows it.
+        CorruptBodyError: it is cut short, damaged, or something follows it.
         RequestTooLarge: it has more than ``limit`` bytes.
 
     """
@@ -49,9 +49,9 @@ def unpack(body: bytes, coding: str, limit: int) -> bytes:
                 raise RequestTooLarge(f"at most {limit} bytes, also after unpacking")
             position += len(piece) - len(member.unused_data)
     except zlib.error as error:
-        raise CorruptBody(str(error)) from None
+        raise CorruptBodyError(str(error)) from None
     if not member.eof:
-        raise CorruptBody("it is cut short")
+        raise CorruptBodyError("it is cut short")
     return bytes(unpacked)
 
 

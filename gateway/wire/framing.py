@@ -1,7 +1,7 @@
 """Where one message ends and the next begins, on a connection that has no HTTP.
 
     bytes as they come -> the messages that are whole
-                       -> TooLong: a message has more than ``most`` bytes; Misframed: what comes is no frame
+                       -> FrameTooLongError: a message has more than ``most`` bytes; FramingError: this is no frame
     a message -> its frame
 
 A feed holds no more than one unfinished message, so at most ``most`` bytes and what the socket gave at once. After an
@@ -16,11 +16,11 @@ _LENGTH = re.compile(rb"(?:0|[1-9][0-9]{0,8}):")
 _LONGEST_LENGTH = 9  # digits; a gigabyte is more than any limit here
 
 
-class Misframed(Exception):
+class FramingError(Exception):
     """What comes is no frame."""
 
 
-class TooLong(Misframed):
+class FrameTooLongError(FramingError):
     """A message has more bytes than are taken."""
 
 
@@ -31,7 +31,7 @@ class Frames(Protocol):
         """Take what has come, and return the messages that are whole by now.
 
         Raises:
-            Misframed: something in it is no frame, or too long, whatever stands before it.
+            FramingError: something in it is no frame, or too long, whatever stands before it.
 
         """
 
@@ -61,7 +61,7 @@ class Lines:
             self._held.clear()
         self._held += rest
         if len(self._held) > self._most or any(len(line) > self._most for line in lines):
-            raise TooLong
+            raise FrameTooLongError
         return [line for line in (line.strip(b" \t\r") for line in lines) if line]
 
     def end(self) -> list[bytes]:
@@ -100,16 +100,16 @@ class Netstrings:
         if match is None:
             begun = self._held[start : start + _LONGEST_LENGTH + 1]
             if begun and (b":" in begun or not begun.isdigit() or len(begun) > _LONGEST_LENGTH):
-                raise Misframed("a netstring begins with its length and a colon")
+                raise FramingError("a netstring begins with its length and a colon")
             return None
         length = int(match[0][:-1])
         if length > self._most:
-            raise TooLong
+            raise FrameTooLongError
         end = match.end() + length
         if len(self._held) <= end:
             return None
         if self._held[end] != ord(","):
-            raise Misframed("a netstring ends with a comma")
+            raise FramingError("a netstring ends with a comma")
         return bytes(self._held[match.end() : end]), end + 1
 
     def end(self) -> list[bytes]:

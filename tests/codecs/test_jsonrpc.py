@@ -16,7 +16,7 @@ import pytest
 from msgspec import Struct
 
 from gateway.codecs.jsonrpc import JSONRPC
-from gateway.model.calls import Batch, Call, Rejected, Reply
+from gateway.model.calls import Batch, Call, InvalidCall, Reply
 from gateway.model.faults import Fault, InternalError, InvalidParams, Overloaded, ParseError, ResponseTooLarge
 
 CODEC = JSONRPC(max_depth=64, max_batch=100)
@@ -241,9 +241,9 @@ def read(wire: str) -> Any:
     return value
 
 
-def refused(body: bytes) -> Rejected:
+def refused(body: bytes) -> InvalidCall:
     decoded = CODEC.decode(body, None)
-    assert isinstance(decoded, Rejected), decoded
+    assert isinstance(decoded, InvalidCall), decoded
     return decoded
 
 
@@ -301,7 +301,7 @@ def test_a_batch_is_its_entries_in_order() -> None:
     bodies = [body.removeprefix("\ufeff") for body, _ in CALLS] + [body for body, _, _ in INVALID if body != "[]"]
     decoded = CODEC.decode(f"[{','.join(bodies)}]".encode(), None)
     assert isinstance(decoded, Batch)
-    told = [entry.fault.detail if isinstance(entry, Rejected) else entry for entry in decoded.entries]
+    told = [entry.fault.detail if isinstance(entry, InvalidCall) else entry for entry in decoded.entries]
     told_alone = [detail for body, detail, _ in INVALID if body != "[]"]
     assert told == [*(call for _, call in CALLS), *told_alone]
 

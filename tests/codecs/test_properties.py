@@ -15,7 +15,7 @@ from gateway import Registry
 from gateway.codecs import Codec
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
-from gateway.model.calls import Batch, Call, Rejected, Reply
+from gateway.model.calls import Batch, Call, InvalidCall, Reply
 from gateway.model.faults import CATALOGUE, Fault
 from tests.conftest import Logged
 from tests.raw_http import Wire, request
@@ -186,7 +186,7 @@ def test_any_bytes_are_a_call_or_a_fault_of_the_catalogue(
 ) -> None:
     decoded = codec.decode(data.draw(bodies(codec.protocol)), charset)
     for entry in decoded.entries if isinstance(decoded, Batch) else [decoded]:
-        if isinstance(entry, Rejected):
+        if isinstance(entry, InvalidCall):
             assert entry.fault.code in CODES
             reply = Reply(fault=entry.fault)
         else:

@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 
 from gateway.codecs.xmlrpc import XMLRPC
-from gateway.model.calls import Batch, Call, Rejected, Reply
+from gateway.model.calls import Batch, Call, InvalidCall, Reply
 from gateway.model.faults import Fault, InternalError, InvalidParams, Overloaded, ResponseTooLarge
 
 CODEC = XMLRPC(max_depth=64, max_batch=100)
@@ -394,7 +394,7 @@ def written(value: Any, codec: XMLRPC = CODEC) -> str:
 
 def refused(body: bytes, charset: str | None = None) -> tuple[int, str]:
     decoded = CODEC.decode(body, charset)
-    assert isinstance(decoded, Rejected), decoded
+    assert isinstance(decoded, InvalidCall), decoded
     assert decoded.id is None
     return decoded.fault.code, decoded.fault.detail
 
@@ -606,7 +606,7 @@ def test_each_entry_of_a_multicall_is_a_call_or_a_fault_in_its_slot(entry: str, 
     assert isinstance(decoded, Batch)
     first, last = decoded.entries
     assert last == Call(method="last", params=[])
-    if isinstance(first, Rejected):
+    if isinstance(first, InvalidCall):
         assert (first.fault.code, first.fault.detail, first.id) == (-32600, expected, None)
     else:
         assert first == expected

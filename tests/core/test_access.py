@@ -351,7 +351,7 @@ def test_keys_are_long_and_each_is_another() -> None:
 
 
 def test_who_is_refused_is_told_nothing_and_the_log_has_the_reason(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", "gateway.door"), gateway(allow="10.0.0.0/8", keys={"odoo": STORED}) as server:
+    with caplog.at_level("INFO", "gateway.refusals"), gateway(allow="10.0.0.0/8", keys={"odoo": STORED}) as server:
         response = ask(server)
     assert response.status == 403
     assert msgspec.json.decode(response.body) == DENIED

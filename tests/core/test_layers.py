@@ -1,10 +1,10 @@
-"""Places: first come, first served, and none is lost however a wait ends."""
+"""ConcurrencyLimiter: first come, first served, and none is lost however a wait ends."""
 
 import asyncio
 
 import pytest
 
-from gateway.core.layers import Places
+from gateway.core.layers import ConcurrencyLimiter
 
 
 async def turns(number: int = 3) -> None:
@@ -12,13 +12,13 @@ async def turns(number: int = 3) -> None:
         await asyncio.sleep(0)
 
 
-def waiting(places: Places) -> asyncio.Task[None]:
+def waiting(places: ConcurrencyLimiter) -> asyncio.Task[None]:
     return asyncio.ensure_future(places.take())
 
 
 def test_places_are_given_in_the_order_in_which_they_were_asked_for() -> None:
     async def check() -> None:
-        places = Places(1, 10)
+        places = ConcurrencyLimiter(1, 10)
         await places.take()
         order: list[int] = []
 
@@ -41,7 +41,7 @@ def test_places_are_given_in_the_order_in_which_they_were_asked_for() -> None:
 @pytest.mark.parametrize(("running", "waits", "full"), [(1, 0, True), (1, 1, False), (2, 0, False)])
 def test_it_is_full_when_neither_a_running_nor_a_waiting_place_is_free(running: int, waits: int, *, full: bool) -> None:
     async def check() -> None:
-        places = Places(running, waits)
+        places = ConcurrencyLimiter(running, waits)
         await places.take()
         assert places.full() is full
 
@@ -50,7 +50,7 @@ def test_it_is_full_when_neither_a_running_nor_a_waiting_place_is_free(running: 
 
 def test_a_cancelled_wait_is_passed_over() -> None:
     async def check() -> None:
-        places = Places(1, 10)
+        places = ConcurrencyLimiter(1, 10)
         await places.take()
         first, second = waiting(places), waiting(places)
         await turns()
@@ -67,7 +67,7 @@ def test_a_cancelled_wait_is_passed_over() -> None:
 
 def test_a_wait_that_is_cancelled_while_it_is_passed_over_is_not_waited_for() -> None:
     async def check() -> None:
-        places = Places(1, 10)
+        places = ConcurrencyLimiter(1, 10)
         await places.take()
         first, second = waiting(places), waiting(places)
         await turns()
@@ -82,7 +82,7 @@ def test_a_wait_that_is_cancelled_while_it_is_passed_over_is_not_waited_for() ->
 
 def test_a_place_that_is_given_to_a_wait_that_is_cancelled_goes_to_the_next() -> None:
     async def check() -> None:
-        places = Places(1, 10)
+        places = ConcurrencyLimiter(1, 10)
         await places.take()
         first, second = waiting(places), waiting(places)
         await turns()

@@ -379,7 +379,7 @@ def test_a_crash_is_told_by_an_error_id_that_finds_the_traceback(method: str, se
     assert error["message"] == "Internal error"
     assert set(error["data"]) == {"error_id"}
     (line,) = logged.take(error["data"]["error_id"])
-    assert f"in {method} (exchange" in line
+    assert f"in {method} (request" in line
     assert "Traceback" in line
     assert "/gateway/" not in line.partition("Traceback")[2].partition('File "')[2].partition('File "')[0]
     assert call(server, "add", 2, 3)["result"] == 5
@@ -407,7 +407,7 @@ def test_a_result_that_cannot_be_said_is_a_fault_that_names_the_place(
     error = call(server, method)["error"]
     assert error["code"] == InternalError().code
     assert place[method] in error["data"]["detail"]
-    assert place[method] in logged.take(f"Internal error in {method} (exchange")[0]
+    assert place[method] in logged.take(f"Internal error in {method} (request")[0]
     with xmlrpc.client.ServerProxy(server.url) as proxy, pytest.raises(xmlrpc.client.Fault) as caught:
         getattr(proxy, method)()
     assert place[method] in caught.value.faultString
@@ -443,7 +443,7 @@ def test_a_context_comes_by_annotation_and_by_current_context(method: str, serve
         assert multicall()[1] == [True, method, "xmlrpc", "127.0.0.1", 1, True]
 
 
-def test_a_context_has_the_headers_and_the_exchange_id(server: Server) -> None:
+def test_a_context_has_the_headers_and_the_request_id(server: Server) -> None:
     body = msgspec.json.encode({"jsonrpc": "2.0", "method": "header", "params": ["x-tenant"], "id": 1})
     with Wire(server.port) as wire:
         wire.send(request("/api", {"Content-Type": "application/json", "X-Tenant": "a", "X-Request-ID": "r-1"}, body))

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
 
-from gateway import RegistrationError, Registry, door
+from gateway import RegistrationError, Registry, endpoint
 from gateway.config import ConfigError
 from gateway.hosts.flask import blueprint
 from tests.test_origins import ROOT, output, running
@@ -31,7 +31,7 @@ def client(**options: Any) -> FlaskClient:
     """Make an app with pages of its own and a door, and a client of it."""
     app = Flask(__name__)
     app.add_url_rule("/", "home", lambda: "home")
-    app.register_blueprint(blueprint(door(registry)), **options)
+    app.register_blueprint(blueprint(endpoint(registry)), **options)
     return app.test_client()
 
 
@@ -45,12 +45,12 @@ GREETER = """
     from flask import Flask
     from werkzeug.serving import make_server
 
-    from gateway import Fault, Registry, door
+    from gateway import Fault, Registry, endpoint
     from gateway.hosts.flask import blueprint
 
     app = Flask(__name__)
     handler = Registry()
-    app.register_blueprint(blueprint(door(handler)))
+    app.register_blueprint(blueprint(endpoint(handler)))
 
     @handler.register
     def woca(name="world"):
@@ -153,8 +153,8 @@ def test_paths_may_be_given_and_two_doors_stand_side_by_side() -> None:
     other = Registry()
     other.register(lambda: "other", name="which", run="inline")
     app = Flask(__name__)
-    app.register_blueprint(blueprint(door(registry), ["/first", "/"]))
-    app.register_blueprint(blueprint(door(other), ["/second"], "other"))
+    app.register_blueprint(blueprint(endpoint(registry), ["/first", "/"]))
+    app.register_blueprint(blueprint(endpoint(other), ["/second"], "other"))
     caller = app.test_client()
     assert answered(caller, "/first") == answered(caller, "/") == 5
     assert answered(caller, "/second", {**ADD, "method": "which", "params": []}) == "other"
@@ -164,7 +164,7 @@ def test_paths_may_be_given_and_two_doors_stand_side_by_side() -> None:
 def test_a_door_that_has_only_the_root_wants_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_SERVER_PATHS", "/")
     with pytest.raises(ValueError, match="name some"):
-        blueprint(door(registry))
+        blueprint(endpoint(registry))
 
 
 def test_access_and_limits_are_the_doors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +183,7 @@ def test_access_and_limits_are_the_doors(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_body_that_a_hook_has_read_is_no_call() -> None:
     app = Flask(__name__)
-    app.register_blueprint(blueprint(door(registry)))
+    app.register_blueprint(blueprint(endpoint(registry)))
     app.before_request(lambda: request.get_data() and None)
     response = app.test_client().post("/api", json=ADD)
     assert response.status_code == 400
@@ -194,7 +194,7 @@ def test_a_door_is_made_of_modules_and_registries() -> None:
     app = Flask(__name__)
     own = Registry()
     own.register(lambda: "own", name="own", run="inline")
-    app.register_blueprint(blueprint(door("handlers.greeting", own)))
+    app.register_blueprint(blueprint(endpoint("handlers.greeting", own)))
     caller = app.test_client()
     assert answered(caller, "/api", {**ADD, "method": "own", "params": []}) == "own"
     assert answered(caller, "/api", {**ADD, "method": "woca", "params": []}) == "Hello, world!"
@@ -202,7 +202,7 @@ def test_a_door_is_made_of_modules_and_registries() -> None:
 
 def test_what_is_wrong_with_a_door_is_said_when_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RegistrationError):
-        door(registry, registry)
+        endpoint(registry, registry)
     monkeypatch.setenv("GATEWAY_LIMITS_TIMEOUT", "soon")
     with pytest.raises(ConfigError, match="GATEWAY_LIMITS_TIMEOUT"):
-        door(registry)
+        endpoint(registry)

@@ -14,7 +14,7 @@ import pytest
 
 from gateway import Registry
 from gateway.hosts.listening import Listener, bind
-from gateway.hosts.tornado import Host
+from gateway.hosts.tornado import TornadoHost
 from gateway.model.http import HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
 from tests.conftest import Logged
@@ -279,7 +279,7 @@ def test_without_descriptors_nothing_is_accepted_until_there_are_some_again(logg
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     async def run_out() -> bytes:
-        host = Host(lambda _: HTTPResponse(body=b"seen"), Limits())
+        host = TornadoHost(lambda _: HTTPResponse(body=b"seen"), Limits())
         sockets = bind("127.0.0.1", 0, 64)
         reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
         writer.write(request("/api", {"Connection": "close"}, b""))
@@ -328,8 +328,8 @@ def test_a_host_that_retires_says_goodbye_with_each_next_answer() -> None:
 
 async def started(
     admit: Callable[[HTTPRequest], HTTPResponse] = lambda _: HTTPResponse(body=b"seen"),
-) -> tuple[Host, tuple[str, int]]:
-    host = Host(admit, Limits())
+) -> tuple[TornadoHost, tuple[str, int]]:
+    host = TornadoHost(admit, Limits())
     sockets = bind("127.0.0.1", 0, 64)
     name: tuple[str, int] = sockets[0].getsockname()
     host.serve(sockets)

@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway import Registry
-from gateway.config import TLS, ConfigError
+from gateway.config import ConfigError, TLSSection
 from gateway.hosts.listening import bind
-from gateway.hosts.tornado import Host
+from gateway.hosts.tornado import TornadoHost
 from gateway.model.http import HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
 from gateway.process.tls import load
@@ -73,8 +73,8 @@ def guarded(authority: Authority, pair: tuple[Path, Path]) -> Iterator[Server]:
         yield started
 
 
-def served(pair: tuple[Path, Path], client_ca: Path | None = None) -> TLS:
-    return TLS(certificate=str(pair[0]), key=str(pair[1]), client_ca=str(client_ca or ""))
+def served(pair: tuple[Path, Path], client_ca: Path | None = None) -> TLSSection:
+    return TLSSection(certificate=str(pair[0]), key=str(pair[1]), client_ca=str(client_ca or ""))
 
 
 def call(server: Server, tls: ssl.SSLContext) -> Response:
@@ -112,73 +112,73 @@ def written(authority: Authority, name: str, data: bytes) -> Path:
     return file
 
 
-def _expired(a: Authority) -> TLS:
+def _expired(a: Authority) -> TLSSection:
     return served(a.issue("expired", begin=PAST - DAY, end=PAST))
 
 
-def _not_yet_valid(a: Authority) -> TLS:
+def _not_yet_valid(a: Authority) -> TLSSection:
     return served(a.issue("early", begin=FUTURE, end=FUTURE + DAY))
 
 
-def _clients_only(a: Authority) -> TLS:
+def _clients_only(a: Authority) -> TLSSection:
     return served(own(a, "client", 0, 4))
 
 
-def _of_another(a: Authority) -> TLS:
+def _of_another(a: Authority) -> TLSSection:
     return served((a.issue()[0], a.issue()[1]))
 
 
-def _encrypted(a: Authority) -> TLS:
+def _encrypted(a: Authority) -> TLSSection:
     certificate, key = a.issue()
     return served((certificate, a.encrypt(key)))
 
 
-def _swapped(a: Authority) -> TLS:
+def _swapped(a: Authority) -> TLSSection:
     certificate, key = a.issue()
     return served((key, certificate))
 
 
-def _certificate_twice(a: Authority) -> TLS:
+def _certificate_twice(a: Authority) -> TLSSection:
     certificate, _ = a.issue()
     return served((certificate, certificate))
 
 
-def _der(a: Authority) -> TLS:
+def _der(a: Authority) -> TLSSection:
     certificate, key = a.issue()
     der = x509.load_pem_x509_certificate(certificate.read_bytes()).public_bytes(Encoding.DER)
     return served((written(a, "server.der", der), key))
 
 
-def _damaged(a: Authority) -> TLS:
+def _damaged(a: Authority) -> TLSSection:
     certificate, key = a.issue()
     text = certificate.read_text().replace("MII", "AAA", 1)
     return served((written(a, "damaged.pem", text.encode()), key))
 
 
-def _damaged_key(a: Authority) -> TLS:
+def _damaged_key(a: Authority) -> TLSSection:
     certificate, _ = a.issue()
     damaged = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
     return served((certificate, written(a, "damaged.key", damaged)))
 
 
-def _missing(a: Authority) -> TLS:
+def _missing(a: Authority) -> TLSSection:
     return served((a.folder / "none.pem", a.issue()[1]))
 
 
-def _missing_key(a: Authority) -> TLS:
+def _missing_key(a: Authority) -> TLSSection:
     return served((a.issue()[0], a.folder / "none.key"))
 
 
-def _folder(a: Authority) -> TLS:
+def _folder(a: Authority) -> TLSSection:
     return served((a.folder, a.issue()[1]))
 
 
-def _no_name(a: Authority) -> TLS:
-    return TLS(certificate="\0", key=str(a.issue()[1]))
+def _no_name(a: Authority) -> TLSSection:
+    return TLSSection(certificate="\0", key=str(a.issue()[1]))
 
 
 def _with_ca(file: Callable[[Authority], Path]) -> Callable[[Authority], TLS]:
-    def made(a: Authority) -> TLS:
+    def made(a: Authority) -> TLSSection:
         return served(a.issue(), file(a))
 
     return made
@@ -248,7 +248,7 @@ def test_a_bad_file_is_one_line_that_names_option_file_and_remedy(
 
 
 def test_without_a_certificate_there_is_no_tls() -> None:
-    assert load(TLS()) is None
+    assert load(TLSSection()) is None
 
 
 def test_an_authority_that_has_expired_beside_one_that_is_valid_is_fine(authority: Authority) -> None:
@@ -392,7 +392,7 @@ def test_a_certificate_with_two_names_has_none(authority: Authority, pair: tuple
     assert seen_by_the_door(served(pair, authority.file), authority.client(odoo)) == ["odoo"]
 
 
-def seen_by_the_door(tls: TLS, client: ssl.SSLContext) -> list[str | None]:
+def seen_by_the_door(tls: TLSSection, client: ssl.SSLContext) -> list[str | None]:
     """Make one request, and return the names that the door was told."""
     seen: list[str | None] = []
 
@@ -401,7 +401,7 @@ def seen_by_the_door(tls: TLS, client: ssl.SSLContext) -> list[str | None]:
         return HTTPResponse(body=b"seen")
 
     async def serve_one() -> None:
-        host = Host(admit, Limits())
+        host = TornadoHost(admit, Limits())
         sockets = bind("127.0.0.1", 0, 8)
         host.serve(sockets, load(tls))
         address, port = sockets[0].getsockname()
@@ -421,7 +421,7 @@ def seen_by_the_door(tls: TLS, client: ssl.SSLContext) -> list[str | None]:
 
 def test_new_files_are_for_new_connections_and_old_ones_go_on(authority: Authority, tmp_path: Path) -> None:
     async def serve_two() -> tuple[str, str]:
-        host = Host(lambda _: HTTPResponse(body=b"seen"), Limits())
+        host = TornadoHost(lambda _: HTTPResponse(body=b"seen"), Limits())
         sockets = bind("127.0.0.1", 0, 8)
         host.serve(sockets, load(served(authority.issue("first"))))
         port = sockets[0].getsockname()[1]

@@ -10,7 +10,7 @@ import pytest
 
 from gateway import Registry
 from gateway.hosts.listening import bind
-from gateway.hosts.tornado import Host
+from gateway.hosts.tornado import TornadoHost
 from gateway.model.http import HTTPResponse
 from gateway.model.limits import Limits
 from tests.conftest import Logged
@@ -368,7 +368,7 @@ def test_a_door_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
             return HTTPResponse(status=status, body=reason.encode())
 
     async def serve_one() -> bytes:
-        host = Host(lambda _: Broken(), Limits())
+        host = TornadoHost(lambda _: Broken(), Limits())
         sockets = bind("127.0.0.1", 0, 1)
         reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
         host.serve(sockets)

@@ -20,8 +20,8 @@ import pytest
 
 from gateway import Context, Registry, app
 from gateway.config import load
-from gateway.hosts.wsgi import Host
-from gateway.model.http import Admission, Admitted, Door, HTTPRequest, HTTPResponse
+from gateway.hosts.wsgi import WSGIHost
+from gateway.model.http import Admission, Admitted, Endpoint, HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
 from tests import corpus_methods
 from tests.conftest import CORPUS_SETTINGS, Logged
@@ -58,9 +58,9 @@ started = {name: threading.Event() for name in "abc"}
 release = {name: threading.Event() for name in "abc"}
 
 
-def host(served: Registry = registry, settings: Mapping[str, Any] | None = None) -> Host:
+def host(served: Registry = registry, settings: Mapping[str, Any] | None = None) -> WSGIHost:
     chosen = [f"{name}={value}" for name, value in (settings or {}).items()]
-    return Host(app.door_of(load(None, {}, chosen), served))
+    return WSGIHost(app.endpoint_of(load(None, {}, chosen), served))
 
 
 class Body(io.BytesIO):
@@ -135,7 +135,7 @@ def corpus() -> Any:
 
 
 @pytest.mark.parametrize("case", PLAIN, ids=named)
-def test_case(case: dict[str, Any], corpus: Host, logged: Logged) -> None:
+def test_case(case: dict[str, Any], corpus: WSGIHost, logged: Logged) -> None:
     check(case, ask(corpus, asked_by(case)))
     logged.take("secret-internal-detail")
     logged.take("cannot say the result")
@@ -148,7 +148,7 @@ def fenced() -> Any:
 
 
 @pytest.mark.parametrize("case", edge_cases("allowlist"), ids=named)
-def test_allowlist_case(case: dict[str, Any], fenced: Host) -> None:
+def test_allowlist_case(case: dict[str, Any], fenced: WSGIHost) -> None:
     check(case, ask(fenced, asked_by(case)))
 
 
@@ -333,9 +333,9 @@ def test_a_door_that_did_not_open_is_tried_again(logged: Logged) -> None:
         tried.append(len(tried))
         if len(tried) == 1:
             raise OSError("too many open files")
-        return await whole._door.open()
+        return await whole._endpoint.open()
 
-    application = Host(Door(open=open_here, limits=Limits(), paths=("/api",)))
+    application = WSGIHost(Endpoint(open=open_here, limits=Limits(), paths=("/api",)))
     assert [ask(application, environ(ADD, **JSON)).status for _ in range(3)] == [500, 200, 200]
     assert len(tried) == 2
     assert logged.take("the door raised")
@@ -348,7 +348,7 @@ def test_a_door_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
     async def open_here() -> Admission:
         return admit
 
-    response = ask(Host(Door(open=open_here, limits=Limits(), paths=("/api",))), environ(ADD, **JSON))
+    response = ask(WSGIHost(Endpoint(open=open_here, limits=Limits(), paths=("/api",))), environ(ADD, **JSON))
     assert (response.status, response.body) == (500, b"Internal error\n")
     assert logged.take("the door raised")
 
@@ -357,8 +357,8 @@ def printed(program: str) -> list[str]:
     """Run a program of its own, and return the lines that it prints."""
     head = """
         import os, sys, threading, time
-        from gateway import Registry, door
-        from gateway.hosts.wsgi import Host
+        from gateway import Registry, endpoint
+        from gateway.hosts.wsgi import WSGIHost
         from tests.hosts.test_wsgi import ADD, JSON, ask, environ
 
         registry = Registry()
@@ -372,7 +372,7 @@ def printed(program: str) -> list[str]:
             print("hangs", flush=True)
             time.sleep(600)
 
-        application = Host(door(registry))
+        application = WSGIHost(endpoint(registry))
     """
     code = f"{textwrap.dedent(head)}\n{textwrap.dedent(program)}"
     done = subprocess.run(

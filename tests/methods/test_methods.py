@@ -20,7 +20,7 @@ import pytest
 from msgspec import Meta, Struct
 
 from gateway import Context, InvalidParams, RegistrationError, Registry, current_context, method
-from gateway.methods import Options, make_method, marked_functions, place_of
+from gateway.methods import MethodOptions, make_method, marked_functions, place_of
 from tests.raw_http import post
 from tests.serving import Server, serving
 
@@ -122,8 +122,8 @@ def test_a_mark_says_how_a_function_is_registered() -> None:
     found = dict(registry.methods())
     assert found["other"] is found["with.options"]
     assert (found["bare"].run, found["with.options"].run) == ("thread", "inline")
-    assert found["bare"].options == Options()
-    assert found["with.options"].options == Options(
+    assert found["bare"].options == MethodOptions()
+    assert found["with.options"].options == MethodOptions(
         name="with.options", timeout=5, run="inline", aliases=("other",), deprecated="use bare"
     )
 
@@ -131,7 +131,7 @@ def test_a_mark_says_how_a_function_is_registered() -> None:
 def test_options_of_a_registration_stand_for_those_of_the_mark() -> None:
     registry = Registry()
     registry.register(optional, name="again")
-    assert [(name, found.options) for name, found in registry.methods()] == [("again", Options(name="again"))]
+    assert [(name, found.options) for name, found in registry.methods()] == [("again", MethodOptions(name="again"))]
 
 
 def test_register_decorates_with_and_without_options() -> None:
@@ -527,7 +527,7 @@ def test_an_instance_with_dispatch_is_called_through_it_under_the_names_it_lists
 )
 def test_what_no_call_could_reach_is_refused(function: Any, problem: str) -> None:
     with pytest.raises(RegistrationError, match=re.escape(problem)):
-        make_method(function, Options(name="name"))
+        make_method(function, MethodOptions(name="name"))
 
 
 @functools.wraps(first)
@@ -568,7 +568,7 @@ def cached(a: int) -> int:
 def test_whatever_can_be_called_can_be_registered(
     function: Any, run: str, params: list[str], place: str | None
 ) -> None:
-    made = make_method(function, Options(name="name"))
+    made = make_method(function, MethodOptions(name="name"))
     assert (made.run, [param.name for param in made.params]) == (run, params)
     assert made.place == place_of(function)
     assert place is None or re.fullmatch(rf"{re.escape(HERE)}\d+ \({re.escape(place)}\)", made.place)

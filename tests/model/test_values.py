@@ -19,7 +19,7 @@ from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
 from gateway.model.calls import Call, Reply
 from gateway.model.faults import Fault, InternalError
-from gateway.model.values import Unsayable, by_name, in_utc, plain
+from gateway.model.values import EncodingError, by_name, in_utc, plain
 
 CODECS = (XMLRPC(max_depth=64, max_batch=100), JSONRPC(max_depth=64, max_batch=100))
 CALL = Call(method="m", params=[], id=1)
@@ -345,7 +345,7 @@ def test_moments_are_told_in_utc(moment: datetime, expected: datetime) -> None:
 
 
 def test_a_moment_outside_of_the_years_in_utc_cannot_be_said() -> None:
-    with pytest.raises(Unsayable, match="no equal in UTC"):
+    with pytest.raises(EncodingError, match="no equal in UTC"):
         in_utc(datetime.max.replace(tzinfo=timezone(-timedelta(microseconds=1))))
 
 
@@ -358,5 +358,5 @@ def test_members_of_plain_names_are_passed_on_uncopied() -> None:
 
 
 def test_the_place_of_what_cannot_be_said_is_gathered_from_inside() -> None:
-    unsayable = Unsayable("why").inside("[3]").inside(".items")
-    assert unsayable.fault("X").detail == "X cannot say the result: result.items[3]: why"
+    encoding_error = EncodingError("why").inside("[3]").inside(".items")
+    assert encoding_error.fault("X").detail == "X cannot say the result: result.items[3]: why"

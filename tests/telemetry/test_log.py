@@ -53,7 +53,7 @@ async def forever() -> None:
     await asyncio.Event().wait()
 """
 CALL_FIELDS = [
-    *("time", "level", "event", "method", "protocol", "client", "outcome", "code", "ms", "bytes", "exchange"),
+    *("time", "level", "event", "method", "protocol", "client", "outcome", "code", "ms", "bytes", "request_id"),
     "position",
 ]
 ARGUMENT, TOKEN, ODD_ID = "argument-of-a-client", "token-of-a-client", "id of a client"
@@ -70,8 +70,8 @@ class Logged(Struct, frozen=True, kw_only=True):
     raw: str
     lines: list[dict[str, Any]]
 
-    def of(self, exchange_id: str) -> list[dict[str, Any]]:
-        return [line for line in self.lines if line.get("exchange") == exchange_id]
+    def of(self, request_id: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line.get("request_id") == request_id]
 
 
 def json_call(method: str, params: Any, call_id: str = ', "id": 1') -> str:
@@ -82,10 +82,10 @@ def text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def headers(exchange_id: str, content_type: str = "application/json") -> dict[str, str]:
+def headers(request_id: str, content_type: str = "application/json") -> dict[str, str]:
     return {
         "Content-Type": content_type,
-        "X-Request-ID": exchange_id,
+        "X-Request-ID": request_id,
         "Authorization": f"Bearer {TOKEN}",
         "Cookie": TOKEN,
         "User-Agent": TOKEN,
@@ -169,11 +169,11 @@ CALLS: dict[str, list[tuple[str, str, str, int | None, int | None]]] = {
 }
 
 
-@pytest.mark.parametrize(("exchange_id", "calls"), CALLS.items())
+@pytest.mark.parametrize(("request_id", "calls"), CALLS.items())
 def test_each_call_has_a_line(
-    exchange_id: str, calls: list[tuple[str, str, str, int | None, int | None]], logged_by: Logged
+    request_id: str, calls: list[tuple[str, str, str, int | None, int | None]], logged_by: Logged
 ) -> None:
-    lines = [line for line in logged_by.of(exchange_id) if line["event"] == "call"]
+    lines = [line for line in logged_by.of(request_id) if line["event"] == "call"]
     said = [(line["method"], line["protocol"], line["outcome"], line["code"], line["position"]) for line in lines]
     assert said == calls
     for line in lines:
@@ -181,7 +181,7 @@ def test_each_call_has_a_line(
         assert float(line["ms"]) >= 0
         assert MARGIN.match(f"{line['time']} info x")
     if lines[0]["protocol"] == "jsonrpc" and len(lines) == 1:
-        assert lines[0]["bytes"] == len(logged_by.responses[exchange_id].body)
+        assert lines[0]["bytes"] == len(logged_by.responses[request_id].body)
 
 
 def test_a_call_in_json_has_the_same_fields_always(logged_by: Logged) -> None:
@@ -196,15 +196,15 @@ def test_a_caller_who_hangs_up_is_a_cancelled_call(logged_by: Logged) -> None:
     assert (line["outcome"], line["code"], line["bytes"]) == ("cancelled", None, 0)
 
 
-@pytest.mark.parametrize(("exchange_id", "status"), [("path", 404), ("verb", 405), ("type", 415), ("body", 400)])
-def test_each_refusal_at_the_door_has_a_line(exchange_id: str, status: int, logged_by: Logged) -> None:
-    assert logged_by.responses[exchange_id].status == status
-    (line,) = logged_by.of(exchange_id)
+@pytest.mark.parametrize(("request_id", "status"), [("path", 404), ("verb", 405), ("type", 415), ("body", 400)])
+def test_each_refusal_at_the_door_has_a_line(request_id: str, status: int, logged_by: Logged) -> None:
+    assert logged_by.responses[request_id].status == status
+    (line,) = logged_by.of(request_id)
     assert (line["level"], line["event"], line["status"], line["client"]) == ("info", "refused", status, "127.0.0.1")
     assert line["reason"].strip("'")
 
 
-def test_an_exchange_id_that_is_not_plain_is_replaced(logged_by: Logged) -> None:
+def test_a_request_id_that_is_not_plain_is_replaced(logged_by: Logged) -> None:
     given = logged_by.responses["odd-id"].headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{6}-[0-9a-f]+", given)
     (line,) = logged_by.of(given)
@@ -218,7 +218,7 @@ def test_the_error_id_on_the_wire_finds_the_traceback(logged_by: Logged) -> None
     assert error == {"code": -32603, "message": "Internal error", "data": {"error_id": error["data"]["error_id"]}}
     (line,) = [line for line in logged_by.lines if error["data"]["error_id"] in line.get("message", "")]
     assert line["level"] == "error"
-    assert "in crash (exchange crash)" in line["message"]
+    assert "in crash (request crash)" in line["message"]
     traceback = line["traceback"] if logged_by.form == "json" else line["message"]
     assert re.search(r'Traceback \(most recent call last\):\n +File ".*handlers\.py", line \d+, in crash\n', traceback)
     assert "dispatch.py" not in traceback

@@ -25,7 +25,7 @@ from msgspec import Struct
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 
 from gateway import Fault, Registry
-from gateway.process.control import Failed
+from gateway.process.control import StartupError
 from gateway.process.prefork import Source, serve_modules
 from gateway.telemetry.metrics import FAMILIES, Metrics, forget
 from tests.raw_http import Response, Wire, exchange, post, request
@@ -882,7 +882,9 @@ def test_a_directory_that_vanishes_is_told(project: Path) -> None:
 
 def test_no_place_for_a_directory_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-    with pytest.raises(Failed, match=r"^no directory for the metrics can be made: no such file or directory; name one"):
+    with pytest.raises(
+        StartupError, match=r"^no directory for the metrics can be made: no such file or directory; name one"
+    ):
         serve_modules(Source(file=None, settings=(), modules=()), print)
 
 

@@ -11,7 +11,7 @@ import pytest
 from msgspec import Struct
 
 from gateway.config import ConfigError, load
-from gateway.upstreams import SCHEMES, bridge_class
+from gateway.upstreams import SCHEMES, upstream_class
 from gateway.upstreams.jsonrpc.tcp import TCPOptions
 from tests.upstreams.kinds import KINDS
 from tests.upstreams.running import Program, broken, free_port
@@ -199,6 +199,6 @@ def test_what_the_page_shows_is_right(block: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_page_tells_of_every_scheme_and_every_option(scheme: str) -> None:
     assert f"`{scheme}://`" in PAGE
-    for field in msgspec.structs.fields(bridge_class(f"{scheme}://localhost:1").Options):
+    for field in msgspec.structs.fields(upstream_class(f"{scheme}://localhost:1").Options):
         assert f"`{field.name}`" in PAGE, field.name
         assert any(meta.description for meta in field.type.__metadata__), field.name

@@ -22,7 +22,7 @@ from gateway.model.faults import BadUpstream, Unavailable
 from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, Options, Parameter, Scheme, Signature
 from gateway.upstreams.faults import unreachable
-from gateway.upstreams.frame import Bridge
+from gateway.upstreams.frame import UpstreamService
 from tests.conftest import Logged
 from tests.serving import Server, serving
 from tests.upstreams.kinds import KINDS
@@ -78,7 +78,7 @@ class Fake:
         return await value if asyncio.iscoroutine(value) else value
 
     async def close(self) -> None:
-        self.calls.append(Invocation(method="(closed)", params=[], deadline=0, exchange_id=""))
+        self.calls.append(Invocation(method="(closed)", params=[], deadline=0, request_id=""))
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_a_result_of_one_field_is_bare_unless_it_shall_not(
 
 
 def test_time_and_exchange_are_passed_on(fake: type[Fake], tmp_path: Path, logged: Logged) -> None:
-    fake.does = lambda invocation: [invocation.time_left, invocation.exchange_id]
+    fake.does = lambda invocation: [invocation.time_left, invocation.request_id]
     with faked(tmp_path, "timeout = { 'G*' = 50, '*' = 5 }") as up:
         until(lambda: up.offers("GetAny"))
         (left, exchange), (short, _) = up.call("GetAny"), up.call("Move", "a")
@@ -365,5 +365,7 @@ def test_a_bridge_connects_to_nobody_before_it_is_called(tmp_path: Path) -> None
     for kind in KINDS:
         file.write_text(f"[upstreams.up]\nurl = '{kind.url.format(port=1)}'\n{kind.options}")
         config = load(file, {}, ())
-        bridge = Bridge("up", config.upstreams["up"], config.limits)  # no loop runs here, and nothing listens there
+        bridge = UpstreamService(
+            "up", config.upstreams["up"], config.limits
+        )  # no loop runs here, and nothing listens there
         assert bridge.status.state == "unknown"

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from gateway.upstreams.protobuf.frames import MethodFrames
 from gateway.upstreams.protobuf.generic import ProtobufGeneric
-from gateway.wire.framing import Misframed, TooLong
+from gateway.wire.framing import FrameTooLongError, FramingError
 from tests.conftest import Logged
 from tests.upstreams.kinds import TYPED, Kind, generic_frame, generic_program
 from tests.upstreams.running import ROOT, Program, bridged, until
@@ -202,10 +202,10 @@ def test_frames_in_any_pieces() -> None:
         assert read == [(number, bytes([number]) * number) for number in range(20)]
     assert MethodFrames(100).frame(7, b"abc") == struct.pack("<IH", 5, 7) + b"abc"
     assert MethodFrames(100, length_includes_itself=True).frame(7, b"abc") == struct.pack("<IH", 9, 7) + b"abc"
-    with pytest.raises(TooLong):
+    with pytest.raises(FrameTooLongError):
         MethodFrames(100).feed(generic_frame(b"x" * 101)[:6])  # before the message is here
     assert MethodFrames(100).feed(generic_frame(b"x" * 100)) == [(0, b"x" * 100)]
-    with pytest.raises(Misframed):
+    with pytest.raises(FramingError):
         MethodFrames(100, length_includes_itself=True).feed(generic_frame(b"", length=5))
 
 

@@ -24,9 +24,9 @@ from msgspec.structs import replace
 from gateway import Registry
 from gateway.model.faults import BadUpstream
 from gateway.model.faults import Fault as AnyFault
-from gateway.upstreams import NoBridge
+from gateway.upstreams import UpstreamConfigError
 from gateway.upstreams.grpc.bridge import GRPC as GRPCBridge  # noqa: N811 - a class, not a constant
-from gateway.upstreams.grpc.status import STATUSES, Refused, told
+from gateway.upstreams.grpc.status import STATUSES, Refusal, told
 from gateway.upstreams.protobuf.files import ProtoOptions, from_options
 from gateway.upstreams.protobuf.values import Values
 from tests.conftest import Logged
@@ -468,9 +468,9 @@ def test_a_service_that_turns_a_call_down_is_up(port: int, tmp_path: Path) -> No
 def test_the_table_has_every_status_and_every_exception_of_the_library() -> None:
     assert set(STATUSES) == set(grpc.StatusCode)
     for code in grpc.StatusCode:
-        assert isinstance(told(Refused(code, "why")), AnyFault)
+        assert isinstance(told(Refusal(code, "why")), AnyFault)
     raised = [value for value in vars(grpc.aio).values() if isinstance(value, type) and issubclass(value, Exception)]
-    converted = (grpc.aio.AioRpcError,)  # to Refused
+    converted = (grpc.aio.AioRpcError,)  # to Refusal
     assert len(raised) > 3
     for kind in raised:
         assert issubclass(kind, (*GRPCBridge.failures, *converted)), kind
@@ -601,7 +601,9 @@ def test_what_is_wrong_in_the_configuration_is_told(options: str, tmp_path: Path
 
 def test_a_proto_without_protoc_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(NoBridge, match=r"needs the package grpcio-tools: pip install 'rpc-gateway\[protobuf\]'"):
+    with pytest.raises(
+        UpstreamConfigError, match=r"needs the package grpcio-tools: pip install 'rpc-gateway\[protobuf\]'"
+    ):
         from_options(ProtoOptions(url="grpc://localhost:1", proto=("x.proto",)))
 
 

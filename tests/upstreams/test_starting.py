@@ -58,8 +58,8 @@ def _names(port: int) -> list[str]:
 FIRST_CALL = """
 import io, json
 from gateway import Registry
-from gateway.app import door
-from gateway.hosts.wsgi import Host
+from gateway.app import endpoint
+from gateway.hosts.wsgi import WSGIHost
 
 body = json.dumps({"jsonrpc": "2.0", "method": "up.add", "params": [2, 3], "id": 1}).encode()
 environ = {
@@ -67,7 +67,7 @@ environ = {
     "REMOTE_ADDR": "127.0.0.1", "CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(body)),
     "wsgi.input": io.BytesIO(body), "wsgi.url_scheme": "http",
 }
-print(b"".join(Host(door(Registry()))(environ, lambda *_: None)).decode())
+print(b"".join(WSGIHost(endpoint(Registry()))(environ, lambda *_: None)).decode())
 """
 
 

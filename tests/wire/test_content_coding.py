@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from gateway.model.faults import RequestTooLarge
-from gateway.wire.content_coding import CorruptBody, chosen, is_known, pack, unpack
+from gateway.wire.content_coding import CorruptBodyError, chosen, is_known, pack, unpack
 
 LIMIT = 2**20
 NOISE = Random(1).randbytes(20_000)  # does not compress, and so has several pieces
@@ -68,14 +68,14 @@ def test_a_bomb_is_never_held_whole(coding: str) -> None:
 def test_a_body_that_is_cut_short_anywhere_is_corrupt(coding: str) -> None:
     packed = PACKERS[coding](NOISE[:100])
     for end in range(1, len(packed)):
-        with pytest.raises(CorruptBody, match="it is cut short"):
+        with pytest.raises(CorruptBodyError, match="it is cut short"):
             unpack(packed[:end], coding, LIMIT)
 
 
 @CODINGS
 @pytest.mark.parametrize("behind", [b"\0", b"x", b"\x1f", b"\x1f\x8b", b"x\x9c"])
 def test_a_body_with_something_behind_it_is_corrupt(coding: str, behind: bytes) -> None:
-    with pytest.raises(CorruptBody):
+    with pytest.raises(CorruptBodyError):
         unpack(PACKERS[coding](b"a") + behind, coding, LIMIT)
 
 
@@ -83,7 +83,7 @@ def test_a_body_with_something_behind_it_is_corrupt(coding: str, behind: bytes) 
 def test_a_body_that_is_damaged_is_corrupt(coding: str) -> None:
     packed = bytearray(PACKERS[coding](NOISE))
     packed[-5] ^= 1
-    with pytest.raises(CorruptBody, match="incorrect data check"):
+    with pytest.raises(CorruptBodyError, match="incorrect data check"):
         unpack(bytes(packed), coding, LIMIT)
 
 
@@ -95,7 +95,7 @@ def test_a_body_in_another_coding_is_corrupt(coding: str) -> None:
         raw.compress(NOISE) + raw.flush(),
         pack(b"a", {"gzip": "deflate"}.get(coding, "gzip")),
     ):
-        with pytest.raises(CorruptBody):
+        with pytest.raises(CorruptBodyError):
             unpack(body, coding, LIMIT)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.framing import FRAMINGS, Lines, Misframed, Netstrings, TooLong
+from gateway.wire.framing import FRAMINGS, FrameTooLongError, FramingError, Lines, Netstrings
 from tests.codecs.test_properties import fixed
 
 MESSAGES = [b"{}", b"[1, 2]", b"x" * 90, b"a:b,c"]
@@ -36,7 +36,7 @@ def test_an_empty_netstring_is_an_empty_message() -> None:
     "stream", [b"x", b":", b"-1:a,", b"01:a,", b"1:ab", b"1 :a,", b"1:a;", b"9999999999", b" 1:a,"]
 )
 def test_what_is_no_netstring(stream: bytes) -> None:
-    with pytest.raises(Misframed):
+    with pytest.raises(FramingError):
         Netstrings(2**31).feed(stream)
 
 
@@ -46,13 +46,13 @@ def test_a_line_that_is_too_long_is_not_held(framing: str, stream: bytes, step: 
     frames = FRAMINGS[framing](10)
     assert frames.feed(b"x" * 10 + b"\n") == [b"x" * 10]
     pieces = [stream[start : start + step] for start in range(0, len(stream), step)]
-    with pytest.raises(TooLong):
+    with pytest.raises(FrameTooLongError):
         list(map(frames.feed, pieces))
 
 
 def test_a_netstring_that_says_that_it_is_too_long_is_not_waited_for() -> None:
     assert Netstrings(10).feed(b"10:xxxxxxxxxx,") == [b"x" * 10]
-    with pytest.raises(TooLong):
+    with pytest.raises(FrameTooLongError):
         Netstrings(10).feed(b"11:")
 
 

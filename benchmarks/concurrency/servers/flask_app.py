@@ -4,7 +4,7 @@ import time
 
 from flask import Flask
 
-from gateway import Registry, door
+from gateway import Registry, endpoint
 from gateway.hosts.flask import blueprint
 
 registry = Registry()
@@ -18,4 +18,4 @@ def sleep(seconds: float) -> str:
 
 
 app = Flask(__name__)
-app.register_blueprint(blueprint(door(registry)))
+app.register_blueprint(blueprint(endpoint(registry)))

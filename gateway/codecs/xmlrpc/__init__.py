@@ -2,7 +2,7 @@
 
     bytes -> Call        a methodCall
           -> Batch       a call of system.multicall, whose entries are calls of their own
-          -> Rejected    UnsupportedEncoding, InvalidCharacter: before there is text
+          -> InvalidCall    UnsupportedEncoding, InvalidCharacter: before there is text
                          ParseError: text, but no XML
                          InvalidRequest: XML, but no call; a DOCTYPE; a value out of its range
     Reply -> a methodResponse: the value in <params>, or a fault of faultCode and faultString
@@ -22,9 +22,9 @@ from gateway.codecs import Decoded, encoded
 from gateway.codecs.xmlrpc.document import read_answer, read_call
 from gateway.codecs.xmlrpc.scalars import WRITERS
 from gateway.codecs.xmlrpc.text import escaped, escaped_legibly, read_text
-from gateway.model.calls import Answer, Batch, Call, Entry, Rejected, Reply
+from gateway.model.calls import Answer, Batch, Call, Entry, InvalidCall, Reply
 from gateway.model.faults import BadUpstream, Fault, GatewayFault, InvalidParams, InvalidRequest, ResponseTooLarge
-from gateway.model.values import Unsayable, by_name, plain
+from gateway.model.values import EncodingError, by_name, plain
 
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
@@ -52,20 +52,20 @@ class XMLRPC:
         self._i8 = i8
 
     def decode(self, body: bytes, charset: str | None) -> Decoded:
-        """Read a methodCall; a system.multicall becomes a Batch, anything that is no call a Rejected."""
+        """Read a methodCall; a system.multicall becomes a Batch, anything that is no call a InvalidCall."""
         try:
             method, params = read_call(read_text(body, charset), self._max_depth)
         except GatewayFault as fault:
-            return Rejected(fault=fault)
+            return InvalidCall(fault=fault)
         if method == "system.multicall":
             return self._multicall(params)
         return Call(method=method, params=params)
 
     def _multicall(self, params: list[Any]) -> Decoded:
         if len(params) != 1 or type(params[0]) is not list:
-            return Rejected(fault=InvalidParams("system.multicall takes one array of structs"))
+            return InvalidCall(fault=InvalidParams("system.multicall takes one array of structs"))
         if len(params[0]) > self._max_batch:
-            return Rejected(fault=InvalidRequest(f"limit: a multicall has at most {self._max_batch} calls"))
+            return InvalidCall(fault=InvalidRequest(f"limit: a multicall has at most {self._max_batch} calls"))
         return Batch([_multicall_entry(entry) for entry in params[0]])
 
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
@@ -102,7 +102,7 @@ class XMLRPC:
                 parts.append("<param>")
                 self._say_at(index, value, parts)
                 parts.append("</param>")
-        except Unsayable as reason:
+        except EncodingError as reason:
             raise InvalidParams(f"params{reason.place}: XML-RPC cannot say it: {reason.reason}") from None
         return _CALL % (name.encode(), "".join(parts).encode())
 
@@ -115,7 +115,7 @@ class XMLRPC:
 
     def _say(self, value: Any, parts: list[str], depth: int, room: int) -> None:
         if depth >= self._max_depth:
-            raise Unsayable(f"more than {self._max_depth} levels, or it contains itself")
+            raise EncodingError(f"more than {self._max_depth} levels, or it contains itself")
         kind = type(value)
         if kind in WRITERS:
             parts.append(WRITERS[kind](value))
@@ -133,21 +133,21 @@ class XMLRPC:
     def _say_at(self, index: int, value: Any, parts: list[str]) -> None:
         try:
             self._say(value, parts, 0, _UNBOUNDED)
-        except Unsayable as reason:
+        except EncodingError as reason:
             raise reason.inside(f"[{index}]") from None
 
     def _int(self, value: int) -> str:
         if value in _INT32:
             return f"<value><int>{value}</int></value>"
         if not self._i8:
-            raise Unsayable("an int beyond 32 bits, and i8 is switched off here")
+            raise EncodingError("an int beyond 32 bits, and i8 is switched off here")
         if value not in _INT64:
-            raise Unsayable("an int beyond 64 bits")
+            raise EncodingError("an int beyond 64 bits")
         return f"<value><i8>{value}</i8></value>"
 
     def _none(self) -> str:
         if not self._nil:
-            raise Unsayable("None, and nil is switched off here")
+            raise EncodingError("None, and nil is switched off here")
         return "<value><nil/></value>"
 
     def _say_array(self, values: list[Any], parts: list[str], depth: int, room: int) -> None:
@@ -156,7 +156,7 @@ class XMLRPC:
         for index, value in enumerate(values):
             try:
                 self._say(value, parts, depth, room)
-            except Unsayable as reason:
+            except EncodingError as reason:
                 raise reason.inside(f"[{index}]") from None
         parts.append("</data></array></value>")
 
@@ -167,7 +167,7 @@ class XMLRPC:
             try:
                 parts.append(f"<member><name>{escaped(name)}</name>")
                 self._say(value, parts, depth, room)
-            except Unsayable as reason:
+            except EncodingError as reason:
                 raise reason.inside(f".{name[:80]}") from None
             parts.append("</member>")
         parts.append("</struct></value>")
@@ -194,11 +194,11 @@ def _fault_value(fault: Fault) -> bytes:
 def _multicall_entry(entry: Any) -> Entry:
     """Make a call of one struct of a multicall; what is none faults in its own slot."""
     if type(entry) is not dict:
-        return Rejected(fault=InvalidRequest("bad multicall entry: not a struct"))
+        return InvalidCall(fault=InvalidRequest("bad multicall entry: not a struct"))
     method = entry.get("methodName")
     params = entry.get("params")
     if type(method) is not str or type(params) is not list:
-        return Rejected(fault=InvalidRequest("bad multicall entry: it has a methodName and an array of params"))
+        return InvalidCall(fault=InvalidRequest("bad multicall entry: it has a methodName and an array of params"))
     if method == "system.multicall":
-        return Rejected(fault=InvalidRequest("recursion: a multicall in a multicall"))
+        return InvalidCall(fault=InvalidRequest("recursion: a multicall in a multicall"))
     return Call(method=method, params=params)

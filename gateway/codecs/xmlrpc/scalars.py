@@ -1,7 +1,7 @@
 """The scalars of XML-RPC, both ways: READERS by element, WRITERS by type.
 
-A reader takes the text of an element, and raises InvalidRequest; a writer returns a whole value, and raises Unsayable.
-What is read beyond the specification, each for the clients that send it, is listed in docs/conformance.md.
+A reader takes the text of an element, and raises InvalidRequest; a writer returns a whole value, and raises
+EncodingError. What is read beyond the specification is listed in docs/conformance.md, with the clients that send it.
 """
 
 import re
@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway.codecs.xmlrpc.text import SPACE, escaped
 from gateway.model.faults import InvalidRequest
-from gateway.model.values import Unsayable, in_utc
+from gateway.model.values import EncodingError, in_utc
 
 _INT = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _DOUBLE = re.compile(r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?", re.ASCII)  # never tries twice
@@ -139,7 +139,7 @@ def _write_bool(value: bool) -> str:  # noqa: FBT001 - a value, not a switch
 
 def _write_double(value: float) -> str:
     if not isfinite(value):
-        raise Unsayable(f"{value} is not an XML-RPC double")
+        raise EncodingError(f"{value} is not an XML-RPC double")
     return f"<value><double>{value!r}</double></value>"
 
 

@@ -1,13 +1,13 @@
 """XML as text: from bytes in one of the encodings that are spoken, and characters on their way into a document.
 
 bytes -> str    UnsupportedEncoding, InvalidCharacter; ParseError for a NUL; InvalidRequest for a DOCTYPE
-str -> str      escaped; Unsayable for what XML 1.0 cannot carry
+str -> str      escaped; EncodingError for what XML 1.0 cannot carry
 """
 
 import re
 
 from gateway.model.faults import InvalidCharacter, InvalidRequest, ParseError, UnsupportedEncoding
-from gateway.model.values import Unsayable
+from gateway.model.values import EncodingError
 
 SPACE = " \t\r\n"
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
@@ -63,12 +63,12 @@ _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}
 
 
 def escaped(text: str) -> str:
-    """Escape a text for a document; an Unsayable names the character that XML 1.0 cannot carry."""
+    """Escape a text for a document; an EncodingError names the character that XML 1.0 cannot carry."""
     if not _SPECIAL.search(text):
         return text
     illegal = _ILLEGAL.search(text)
     if illegal:
-        raise Unsayable(f"a string has the character U+{ord(illegal[0]):04X}, which XML 1.0 cannot carry")
+        raise EncodingError(f"a string has the character U+{ord(illegal[0]):04X}, which XML 1.0 cannot carry")
     return text.translate(_ESCAPES)
 
 

@@ -19,12 +19,12 @@ from msgspec import Struct
 
 from gateway.model.faults import BadUpstream
 from gateway.model.limits import Limits
-from gateway.upstreams import Failures, Invocation, NoBridge, Parameter, Signature
+from gateway.upstreams import Failures, Invocation, Parameter, Signature, UpstreamConfigError
 from gateway.upstreams.faults import garbled, hung_up, unreachable
 from gateway.upstreams.grpc.line import SHARE, Line, channel_options, connect
 from gateway.upstreams.grpc.options import GRPCOptions, read_tls
 from gateway.upstreams.grpc.reflection import ask
-from gateway.upstreams.grpc.status import Refused, told
+from gateway.upstreams.grpc.status import Refusal, told
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.protobuf.files import Schema, from_options
 from gateway.upstreams.protobuf.types import Types, declaration, neutral
@@ -58,7 +58,7 @@ class GRPC:
     Options: ClassVar = GRPCOptions
     takes: ClassVar[Literal["list", "dict", "either"]] = "dict"
     failures: ClassVar[Failures] = {
-        Refused: told,
+        Refusal: told,
         grpc.aio.BaseError: hung_up,  # of a channel that is closed
         DecodeError: garbled,
         OSError: unreachable,  # TimeoutError among them
@@ -78,7 +78,7 @@ class GRPC:
             try:
                 self._known = list(self._read(Schema(files)))
             except ValueError as error:
-                raise NoBridge(str(error)) from None
+                raise UpstreamConfigError(str(error)) from None
 
     def known(self) -> list[Signature] | None:
         """Return what the .proto files or the descriptor set have."""
@@ -86,7 +86,7 @@ class GRPC:
 
     async def describe(self, deadline: float) -> list[Signature] | None:
         """Ask by reflection; where the types are known, only connect."""
-        invocation = Invocation(method="", params={}, deadline=deadline, exchange_id="describe")
+        invocation = Invocation(method="", params={}, deadline=deadline, request_id="describe")
         async with self._pool.lend() as line:
             if self._known is not None:
                 return self._known
@@ -216,7 +216,7 @@ class GRPC:
         return values if field is None else [None if value is None else value.get(field) for value in values]
 
     def _metadata(self, invocation: Invocation) -> tuple[tuple[str, str], ...]:
-        return (("x-request-id", invocation.exchange_id), *self._options.metadata.items())
+        return (("x-request-id", invocation.request_id), *self._options.metadata.items())
 
     async def _connect(self) -> Line:
         return await connect(self._channel, self._closing, self._options.connect_timeout)

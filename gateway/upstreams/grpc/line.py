@@ -1,6 +1,6 @@
 """A connection to a gRPC server: one channel, ready or failed, for as many calls at once as HTTP/2 promises.
 
-    line = await connect(make_channel, closing, seconds)   Refused: there is no connection, and why
+    line = await connect(make_channel, closing, seconds)   Refusal: there is no connection, and why
     line.usable()                                          for the pool
     async with line.calling(invocation): ...               a call of it
 
@@ -20,7 +20,7 @@ import grpc
 from gateway.model.faults import BadUpstream
 from gateway.model.limits import Limits
 from gateway.upstreams import Invocation
-from gateway.upstreams.grpc.status import Refused
+from gateway.upstreams.grpc.status import Refusal
 
 SHARE = 100  # calls on one connection: what HTTP/2 asks each server to allow (RFC 9113, section 6.5.2)
 _HEALTH = "/grpc.health.v1.Health/Check"  # harmless, should it get through
@@ -70,7 +70,7 @@ class Line:
         """Note how far a call comes, and what it tells of the connection.
 
         Raises:
-            Refused: the call has ended with another status than OK.
+            Refusal: the call has ended with another status than OK.
 
         """
         heard = self._heard
@@ -81,7 +81,7 @@ class Line:
             self._retired = self._retired or self._heard == heard
             raise
         except grpc.aio.AioRpcError as error:
-            refused = Refused(error.code(), error.details())
+            refused = Refusal(error.code(), error.details())
             if refused.is_answer:
                 invocation.sent = "yes"
                 self._heard += 1
@@ -104,7 +104,7 @@ async def connect(make: Callable[[], grpc.aio.Channel], closing: set[asyncio.Fut
     """Make a channel, and wait until it is connected.
 
     Raises:
-        Refused: it cannot be.
+        Refusal: it cannot be.
         TimeoutError: nobody answers.
 
     """
@@ -138,4 +138,4 @@ async def _learn_why(channel: grpc.aio.Channel) -> None:
         await check(b"")
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.UNAVAILABLE:
-            raise Refused(error.code(), error.details()) from None
+            raise Refusal(error.code(), error.details()) from None

@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, field
 
-from gateway.upstreams import NoBridge
+from gateway.upstreams import UpstreamConfigError
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.protobuf.files import ProtoOptions
 
@@ -53,7 +53,7 @@ def read_tls(options: GRPCOptions) -> tuple[bytes | None, bytes | None, bytes | 
     """Read the certificates that we trust, our key, and our certificate.
 
     Raises:
-        NoBridge: they cannot be read, or are none; grpc itself says so only when it connects, and not which.
+        UpstreamConfigError: they cannot be read, or are none; grpc itself says so only when it connects, and not which.
 
     """
     try:
@@ -63,7 +63,7 @@ def read_tls(options: GRPCOptions) -> tuple[bytes | None, bytes | None, bytes | 
         ca, key, cert = (_contents(file) for file in (options.ca, options.key, options.cert))
     except (OSError, ssl.SSLError) as error:
         named = ", ".join(file for file in (options.ca, options.cert, options.key) if file is not None)
-        raise NoBridge(f"the certificates in {named} cannot be read: {error.strerror or error}") from None
+        raise UpstreamConfigError(f"the certificates in {named} cannot be read: {error.strerror or error}") from None
     return ca, key, cert
 
 

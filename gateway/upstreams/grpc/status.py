@@ -1,6 +1,6 @@
 """What a gRPC status is to the caller, code by code.
 
-    Refused(code, details)     what the bridge raises in place of grpc's own exception, which may be megabytes long
+    Refusal(code, details)     what the bridge raises in place of grpc's own exception, which may be megabytes long
     told(refused)              the fault for it, by STATUSES
 
 The codes and their meaning are those of gRPC's "Status codes and their use". A service that turns a call down says why,
@@ -26,13 +26,13 @@ from gateway.model.faults import (
 from gateway.upstreams.faults import garbled, safe
 
 _OWN_WORDS = ("Stream removed (", "Compression ")
-_NO_HTTP2 = "Failed parsing HTTP/2"
+_NO_HTTP2 = "StartupError parsing HTTP/2"
 _TOO_LONG = "Received message larger than max"
 _RETRY_AFTER = 1  # seconds; the status says none
 _MOST_SAID = 2000  # characters
 
 
-class Refused(Exception):
+class Refusal(Exception):
     """A call that has ended with another status than OK."""
 
     def __init__(self, code: StatusCode, details: str | None) -> None:
@@ -52,7 +52,7 @@ class Refused(Exception):
         return broken or (self.code is StatusCode.UNAVAILABLE and _NO_HTTP2 in self.details)
 
 
-def told(refused: Refused) -> Fault:
+def told(refused: Refusal) -> Fault:
     """Return the fault that the caller gets."""
     if refused.is_garbled:
         return garbled(refused)
@@ -61,24 +61,24 @@ def told(refused: Refused) -> Fault:
     return STATUSES[refused.code](refused)
 
 
-def _detail(refused: Refused) -> str:
+def _detail(refused: Refusal) -> str:
     return safe(refused.details) if refused.details.strip() else ""
 
 
-def _own(refused: Refused) -> Fault:
+def _own(refused: Refusal) -> Fault:
     """Pass on what the service says."""
     return Fault(safe(refused.details), data={"grpc": {"code": refused.code.value[0], "name": refused.code.name}})
 
 
-def _denied(refused: Refused) -> Fault:
+def _denied(refused: Refusal) -> Fault:
     return Denied(_detail(refused))
 
 
-def _failed(_: Refused) -> Fault:
+def _failed(_: Refusal) -> Fault:
     return BadUpstream("the service behind it has failed")
 
 
-STATUSES: dict[StatusCode, Callable[[Refused], Fault]] = {
+STATUSES: dict[StatusCode, Callable[[Refusal], Fault]] = {
     StatusCode.OK: garbled,  # without the message that belongs to it
     StatusCode.INVALID_ARGUMENT: lambda refused: InvalidParams(_detail(refused)),
     StatusCode.OUT_OF_RANGE: lambda refused: InvalidParams(_detail(refused)),

@@ -34,7 +34,7 @@ async def describe(call: Callable[[Invocation], Awaitable[Any]], deadline: float
     """
     for method, read in (("rpc.discover", from_document), ("system.listMethods", from_names)):
         try:
-            asked = Invocation(method=method, params=[], deadline=deadline, exchange_id="describe")
+            asked = Invocation(method=method, params=[], deadline=deadline, request_id="describe")
             return read(await call(asked))
         except MethodNotFound:
             continue

@@ -21,7 +21,7 @@ from gateway.upstreams.jsonrpc.openrpc import describe
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
 from gateway.upstreams.transport.pool import Pool
-from gateway.wire.framing import FRAMINGS, Frames, Misframed, TooLong
+from gateway.wire.framing import FRAMINGS, Frames, FrameTooLongError, FramingError
 
 _SHARE = 256  # calls on one connection; their answers are a few dozen bytes each to wait for
 
@@ -128,9 +128,9 @@ class _Connection(asyncio.Protocol):
         try:
             for message in self._frames.feed(data):
                 self._receive(message)
-        except TooLong:
+        except FrameTooLongError:
             self._fail(BadUpstream("its answer has more bytes than are taken"))
-        except Misframed:
+        except FramingError:
             self._fail(BadUpstream("it does not frame its answers as configured"))
         except Fault as fault:
             self._fail(fault)

@@ -33,7 +33,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from msgspec import Meta
 
-from gateway.upstreams import NoBridge, Options
+from gateway.upstreams import Options, UpstreamConfigError
 from gateway.upstreams.options import nearest
 
 _SERVICE_FIELD, _METHOD_FIELD = 6, 2  # in FileDescriptorProto and ServiceDescriptorProto, which make a comment's path
@@ -164,7 +164,7 @@ def from_options(options: ProtoOptions) -> list[FileDescriptorProto] | None:
     """Read the files that the configuration names.
 
     Raises:
-        NoBridge: they cannot be read, or protoc refuses them.
+        UpstreamConfigError: they cannot be read, or protoc refuses them.
 
     """
     if options.proto:
@@ -174,7 +174,7 @@ def from_options(options: ProtoOptions) -> list[FileDescriptorProto] | None:
     try:
         data = Path(options.descriptor_set).read_bytes()
     except OSError as error:
-        raise NoBridge(f"{options.descriptor_set} cannot be read: {str(error.strerror).lower()}") from None
+        raise UpstreamConfigError(f"{options.descriptor_set} cannot be read: {str(error.strerror).lower()}") from None
     return _read_set(data, options.descriptor_set)
 
 
@@ -184,19 +184,21 @@ def _read_set(data: bytes, place: str) -> list[FileDescriptorProto]:
     except DecodeError:
         files = []
     if not files:
-        raise NoBridge(f"{place} has no descriptors; make it with protoc --include_imports --descriptor_set_out")
+        raise UpstreamConfigError(
+            f"{place} has no descriptors; make it with protoc --include_imports --descriptor_set_out"
+        )
     return files
 
 
 def _compiled(options: ProtoOptions) -> bytes:
     """Run protoc."""
     if importlib.util.find_spec("grpc_tools") is None:
-        raise NoBridge(
+        raise UpstreamConfigError(
             "proto needs the package grpcio-tools: pip install 'rpc-gateway[protobuf]'; or make a descriptor_set of it"
         )
     for file in options.proto:
         if not Path(file).is_file():
-            raise NoBridge(f"there is no file {file}")
+            raise UpstreamConfigError(f"there is no file {file}")
     folders = options.include or (str(Path(options.proto[0]).parent),)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "descriptors"
@@ -206,8 +208,10 @@ def _compiled(options: ProtoOptions) -> bytes:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_PROTOC_TIME, check=False)  # noqa: S603 - no shell; the files are the operator's
         except subprocess.TimeoutExpired:
-            raise NoBridge(f"protoc has not read {', '.join(options.proto)} within {_PROTOC_TIME:g} s") from None
+            raise UpstreamConfigError(
+                f"protoc has not read {', '.join(options.proto)} within {_PROTOC_TIME:g} s"
+            ) from None
         if done.returncode != 0:
             said = [line for line in done.stderr.splitlines() if line and not _CHATTER.match(line)]
-            raise NoBridge(f"protoc: {'; '.join(said)[:_MOST_SAID]}")
+            raise UpstreamConfigError(f"protoc: {'; '.join(said)[:_MOST_SAID]}")
         return out.read_bytes()

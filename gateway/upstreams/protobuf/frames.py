@@ -1,7 +1,7 @@
 """The frames of protobuf's generic services, as small servers write them: a length, the index of a method, a message.
 
     frames = MethodFrames(most)               reading one stream
-    frames.feed(data)                         [(index, message), ...] that are whole; TooLong, Misframed
+    frames.feed(data)                         [(index, message), ...] that are whole; FrameTooLongError, FramingError
     frames.frame(index, message)              the bytes to send
 
 The length is a little-endian uint32 of what follows it, the index a little-endian uint16: the place of the method in
@@ -10,7 +10,7 @@ its service, from 0. Some write the length with its own four bytes included.
 
 import struct
 
-from gateway.wire.framing import Misframed, TooLong
+from gateway.wire.framing import FrameTooLongError, FramingError
 
 _HEAD = struct.Struct("<IH")
 _LENGTH, _INDEX = 4, 2  # bytes
@@ -29,7 +29,7 @@ class MethodFrames:
         """Take what has come, and return the messages that are whole by now.
 
         Raises:
-            Misframed: a length that no message has; TooLong: one that is not taken.
+            FramingError: a length that no message has; FrameTooLongError: one that is not taken.
 
         """
         self._held += data
@@ -39,9 +39,9 @@ class MethodFrames:
             length, index = _HEAD.unpack_from(self._held, start)
             size = length - self._more
             if size < 0:
-                raise Misframed
+                raise FramingError
             if size > self._most:
-                raise TooLong
+                raise FrameTooLongError
             end = start + _HEAD.size + size
             if end > len(self._held):
                 break

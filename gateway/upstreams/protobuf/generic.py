@@ -18,7 +18,7 @@ from msgspec import Meta, Struct, field
 
 from gateway.model.faults import BadUpstream
 from gateway.model.limits import Limits
-from gateway.upstreams import Failures, Invocation, NoBridge, Signature
+from gateway.upstreams import Failures, Invocation, Signature, UpstreamConfigError
 from gateway.upstreams.faults import garbled
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.protobuf.files import ProtoOptions, Schema, from_options
@@ -27,7 +27,7 @@ from gateway.upstreams.protobuf.types import Types, declaration, neutral
 from gateway.upstreams.protobuf.values import Values
 from gateway.upstreams.transport.dial import STREAM_FAILURES, open_stream
 from gateway.upstreams.transport.pool import Pool
-from gateway.wire.framing import Misframed, TooLong
+from gateway.wire.framing import FrameTooLongError, FramingError
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it; it holds until the next acknowledgement
 
@@ -81,7 +81,7 @@ class ProtobufGeneric:
         try:
             self._known = list(self._read(Schema(from_options(options) or ())))
         except ValueError as error:
-            raise NoBridge(str(error)) from None
+            raise UpstreamConfigError(str(error)) from None
 
     def known(self) -> list[Signature] | None:
         """Return what the .proto files or the descriptor set have."""
@@ -113,7 +113,7 @@ class ProtobufGeneric:
         service = schema.service(options.service or self._only_service(schema))
         client = schema.service(options.client_service) if options.client_service else None
         if len(service.methods) > MOST_METHODS:
-            raise NoBridge(f"{service.full_name} has more methods than an index can count")
+            raise UpstreamConfigError(f"{service.full_name} has more methods than an index can count")
         self._check_names(service, client)
         if client is not None:
             answers = options.callbacks.values()
@@ -125,7 +125,7 @@ class ProtobufGeneric:
     def _only_service(self, schema: Schema) -> str:
         names = sorted(set(schema.services) - {self._options.client_service})
         if len(names) != 1:
-            raise NoBridge(f"service names the one that is called: {', '.join(names) or 'there is none'}")
+            raise UpstreamConfigError(f"service names the one that is called: {', '.join(names) or 'there is none'}")
         return names[0]
 
     def _check_names(self, service: ServiceDescriptor, client: ServiceDescriptor | None) -> None:
@@ -137,10 +137,10 @@ class ProtobufGeneric:
         ):
             unknown = [name for name in names if where is not None and name not in where.methods_by_name]
             if unknown and where is not None:
-                raise NoBridge(f"{option}: {where.full_name} has no method {unknown[0]}")
+                raise UpstreamConfigError(f"{option}: {where.full_name} has no method {unknown[0]}")
         both = set(options.oneway) & set(options.callbacks)
         if both:
-            raise NoBridge(f"{min(both)} is oneway, and callbacks names its answer: it can be one only")
+            raise UpstreamConfigError(f"{min(both)} is oneway, and callbacks names its answer: it can be one only")
 
     def _add(
         self, described: MethodDescriptor, client: ServiceDescriptor | None, types: Types, schema: Schema
@@ -232,9 +232,9 @@ class _Connection(asyncio.Protocol):
         try:
             for index, message in self._frames.feed(data):
                 self._receive(index, message)
-        except TooLong:
+        except FrameTooLongError:
             self._fail(BadUpstream("its answer has more bytes than are taken"))
-        except Misframed:
+        except FramingError:
             self._fail(BadUpstream("what it sends is no frame"))
         except BadUpstream as fault:
             self._fail(fault)

@@ -17,7 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from msgspec import Struct
 
 from gateway.model.faults import BadUpstream, InvalidParams
-from gateway.model.values import Unsayable, in_utc
+from gateway.model.values import EncodingError, in_utc
 from gateway.upstreams.protobuf.scalars import SCALARS, Scalar, check_string, exact_float
 
 _EPOCH = datetime(1970, 1, 1)  # in UTC, without its zone
@@ -39,7 +39,7 @@ def _write_timestamp(message: Any, value: Any, place: str) -> None:
         raise InvalidParams(f"{place}: expected datetime, got {type(value).__name__}")
     try:
         since = in_utc(value) - _EPOCH
-    except Unsayable as error:
+    except EncodingError as error:
         raise InvalidParams(f"{place}: {error.reason}") from None
     message.seconds = since.days * 86400 + since.seconds
     message.nanos = since.microseconds * 1000

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from gateway.model.faults import BadUpstream, Fault, InvalidParams, MethodNotFound
 from gateway.model.limits import Limits
-from gateway.model.values import Unsayable
+from gateway.model.values import EncodingError
 from gateway.upstreams import Failures, Invocation, Signature
 from gateway.upstreams.faults import FAILED, safe, wrong_arguments
 from gateway.upstreams.options import host_and_port
@@ -129,15 +129,15 @@ def _check(params: Any) -> None:
     """
     try:
         _check_value(params)
-    except Unsayable as error:
+    except EncodingError as error:
         raise InvalidParams(f"params{error.place}: RPyC cannot say it: {error.reason}") from None
 
 
 def _check_value(value: Any) -> None:
     if type(value) is datetime:
-        raise Unsayable("a moment; give it as text or a number")
+        raise EncodingError("a moment; give it as text or a number")
     if type(value) is int and value.bit_length() > _MOST_BITS:
-        raise Unsayable("an int of thousands of digits")
+        raise EncodingError("an int of thousands of digits")
     if type(value) is list:
         steps = [(f"[{index}]", item) for index, item in enumerate(value)]
     else:
@@ -145,7 +145,7 @@ def _check_value(value: Any) -> None:
     for step, item in steps:
         try:
             _check_value(item)
-        except Unsayable as error:
+        except EncodingError as error:
             raise error.inside(step) from None
 
 

@@ -10,7 +10,7 @@ else is asked of an object, and it is refused.
 from datetime import datetime
 from typing import Any
 
-from gateway.model.values import Unsayable
+from gateway.model.values import EncodingError
 from gateway.upstreams.rpyc.connection import Connection
 from gateway.upstreams.rpyc.lent import (
     BUFFITER,
@@ -35,7 +35,7 @@ _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _AT_ONCE = 200  # values of a dict that are asked for at once
 
 
-class NotPlain(Unsayable):
+class NotPlain(EncodingError):
     """A result is not plain data: why, and where."""
 
 

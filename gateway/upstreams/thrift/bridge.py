@@ -12,8 +12,8 @@ from msgspec import Meta
 from gateway.model.calls import current_context
 from gateway.model.faults import BadUpstream, Fault, InvalidParams, MethodNotFound
 from gateway.model.limits import Limits
-from gateway.model.values import Unsayable
-from gateway.upstreams import Failures, Invocation, NoBridge, Signature
+from gateway.model.values import EncodingError
+from gateway.upstreams import Failures, Invocation, Signature, UpstreamConfigError
 from gateway.upstreams.faults import FAILED, safe
 from gateway.upstreams.options import host_and_port, nearest
 from gateway.upstreams.thrift.binary import BinaryReader, BinaryWriter
@@ -91,10 +91,10 @@ class Thrift:
         self._tls = client_context(options)
         self._pool = Pool(self._connect, options.connections)
         if options.multiplexed and not options.service:
-            raise NoBridge("multiplexed needs the name of the service: service = ...")
+            raise UpstreamConfigError("multiplexed needs the name of the service: service = ...")
         for name in options.methods:
             if name not in self._methods:
-                raise NoBridge(f"the idl {options.idl} has no method {name}{nearest(name, self._methods)}")
+                raise UpstreamConfigError(f"the idl {options.idl} has no method {name}{nearest(name, self._methods)}")
 
     def known(self) -> list[Signature] | None:
         """Return all methods of the service."""
@@ -133,7 +133,7 @@ class Thrift:
         writer.message(ONEWAY if method.oneway else CALL, self._prefix + method.name, number)
         try:
             encode(method.args, invocation.params, writer, textual=current_context().protocol == "jsonrpc")
-        except Unsayable as error:
+        except EncodingError as error:
             raise InvalidParams(f"params{error.place}: {error.reason}") from None
         return bytes(writer.data)
 

@@ -1,6 +1,6 @@
 """Neutral values -> Thrift, by the types of the .thrift file.
 
-    encode(record, params, writer, textual)   a method's arguments; Unsayable names the place of what does not fit
+    encode(record, params, writer, textual)   a method's arguments; EncodingError names the place of what does not fit
 
 An enum is its name, or its number where the file has no name for it; a struct, union or exception is a dict without the
 fields that are not set; a set is a list whose members come but once. A map whose keys are text, ints, bools or enums is
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from gateway.model.calls import Params
-from gateway.model.values import Unsayable
+from gateway.model.values import EncodingError
 from gateway.upstreams.thrift.idl import (
     BINARY,
     BITS,
@@ -39,7 +39,7 @@ def encode(args: Record, params: Params, writer: Writer, *, textual: bool) -> No
     """Write the arguments of a method, given by position or by name.
 
     Raises:
-        Unsayable: one does not fit its type.
+        EncodingError: one does not fit its type.
 
     """
     encoder = _Encoder(writer, textual=textual)
@@ -48,7 +48,7 @@ def encode(args: Record, params: Params, writer: Writer, *, textual: bool) -> No
         return
     names = _names(args)
     if len(params) > len(names):
-        raise Unsayable(f"one too many, it takes {len(names)} at most").inside(f"[{len(names)}]")
+        raise EncodingError(f"one too many, it takes {len(names)} at most").inside(f"[{len(names)}]")
     steps = {name: f"[{index}]" for index, name in enumerate(names)}
     encoder.fields(args, dict(zip(names, params, strict=False)), steps)
 
@@ -65,13 +65,13 @@ class _Encoder:
         known = set(_names(kind))
         for name in value:
             if name not in known:
-                raise Unsayable("there is no such field").inside(f".{name[:_MOST_QUOTED]}")
+                raise EncodingError("there is no such field").inside(f".{name[:_MOST_QUOTED]}")
         last = 0
         for number, field in kind.fields.items():
             item = value.get(field.name)
             if item is None:
                 if field.required:
-                    raise Unsayable("missing").inside(f".{field.name}")
+                    raise EncodingError("missing").inside(f".{field.name}")
                 continue
             if field.type.code == BOOL and type(item) is bool:
                 self._writer.bool_field(number, last, value=item)
@@ -84,7 +84,7 @@ class _Encoder:
     def _inside(self, step: str, kind: Type, value: Any) -> None:
         try:
             _ENCODERS[type(kind)](self, kind, value)
-        except Unsayable as error:
+        except EncodingError as error:
             raise error.inside(step) from None
 
     def scalar(self, kind: Scalar, value: Any) -> None:
@@ -104,7 +104,7 @@ class _Encoder:
         """Write the number of a name, or a number."""
         if type(value) is str:
             if value not in kind.numbers:
-                raise Unsayable(f"expected {kind.word}: {', '.join(kind.numbers)}")
+                raise EncodingError(f"expected {kind.word}: {', '.join(kind.numbers)}")
             value = kind.numbers[value]
         self._writer.integer(kind.code, _ranged(kind, value))
 
@@ -135,7 +135,7 @@ class _Encoder:
         """Refuse what has been written before: a set or map would have it once, and lose the other."""
         written = bytes(self._writer.data[start:])
         if written in seen:
-            raise Unsayable("it is here twice").inside(step)
+            raise EncodingError("it is here twice").inside(step)
         seen.add(written)
 
     def record(self, kind: Record, value: Any) -> None:
@@ -143,7 +143,7 @@ class _Encoder:
         if type(value) is not dict:
             _refuse(kind, value)
         if kind.union and len([name for name, item in value.items() if item is not None]) != 1:
-            raise Unsayable(f"expected {kind.word}, a union: one of {', '.join(_names(kind))}")
+            raise EncodingError(f"expected {kind.word}, a union: one of {', '.join(_names(kind))}")
         self.fields(kind, value, {})
 
 
@@ -168,12 +168,12 @@ def _named_entries(kind: Mapping, value: Any) -> list[tuple[Any, Any, str]]:
 
 def _listed_entries(kind: Mapping, value: Any) -> list[tuple[Any, Any, str]]:
     if type(value) is not list or not all(type(pair) is list and len(pair) == 2 for pair in value):
-        raise Unsayable(f"expected {kind.word}, as a list of [key, value]")
+        raise EncodingError(f"expected {kind.word}, as a list of [key, value]")
     return [(*pair, f"[{index}]") for index, pair in enumerate(value)]
 
 
 def _refuse(kind: Type, value: Any) -> NoReturn:
-    raise Unsayable(f"expected {kind.word}, got {type(value).__name__}")
+    raise EncodingError(f"expected {kind.word}, got {type(value).__name__}")
 
 
 def _ranged(kind: Scalar | Enum, value: Any) -> int:
@@ -181,7 +181,7 @@ def _ranged(kind: Scalar | Enum, value: Any) -> int:
         _refuse(kind, value)
     bound = 1 << BITS[kind.code] - 1
     if not -bound <= value < bound:
-        raise Unsayable(f"expected {kind.word}, an int of {BITS[kind.code]} bits")
+        raise EncodingError(f"expected {kind.word}, an int of {BITS[kind.code]} bits")
     return value
 
 
@@ -191,7 +191,7 @@ def _exact(kind: Scalar, value: Any) -> float:
     if type(value) is not int:
         _refuse(kind, value)
     if abs(value) > 2**1023 or int(float(value)) != value:
-        raise Unsayable("expected double, and this int is none exactly")
+        raise EncodingError("expected double, and this int is none exactly")
     return float(value)
 
 
@@ -203,7 +203,7 @@ def _bytes(kind: Type, value: Any, *, textual: bool) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        raise Unsayable("expected binary, as base64") from None
+        raise EncodingError("expected binary, as base64") from None
 
 
 def _text(kind: Type, value: Any) -> bytes:
@@ -212,7 +212,7 @@ def _text(kind: Type, value: Any) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError:
-        raise Unsayable("expected string, and half a character stands in this one") from None
+        raise EncodingError("expected string, and half a character stands in this one") from None
 
 
 def _key(kind: Type, name: str) -> Any:

@@ -1,6 +1,6 @@
 """What a .thrift file says of a service: its methods, and the types of what goes in and comes out.
 
-    load(file, service)   the methods by name, those of the service that it extends too; NoBridge says what is wrong
+    load(file, service)   the methods by name, inherited ones too; UpstreamConfigError says what is wrong
 
 thriftpy2 parses the file; nothing else of it is used. It forgets two things that the language can say: whether a field
 without ``required`` has the word ``optional``, and comments.
@@ -16,7 +16,7 @@ from thriftpy2.parser import load as parse
 from thriftpy2.parser.exc import ThriftParserError
 from thriftpy2.thrift import TType
 
-from gateway.upstreams import NoBridge
+from gateway.upstreams import UpstreamConfigError
 from gateway.upstreams.options import nearest
 
 BOOL, I8, DOUBLE, I16, I32, I64, STRING, STRUCT, MAP, SET, LIST = 2, 3, 4, 6, 8, 10, 11, 12, 13, 14, 15
@@ -128,16 +128,18 @@ def load(file: str, service: str) -> dict[str, ThriftMethod]:
     ``service`` may be empty where the file has just one.
 
     Raises:
-        NoBridge: the file cannot be read or understood, or has no such service.
+        UpstreamConfigError: the file cannot be read or understood, or has no such service.
 
     """
     module = _parsed(file)
     services = {each.__name__: each for each in _meta(module, "services")}
     if not service and len(services) > 1:
-        raise NoBridge(f"the idl {file} has several services: say which, service = one of {', '.join(services)}")
+        raise UpstreamConfigError(
+            f"the idl {file} has several services: say which, service = one of {', '.join(services)}"
+        )
     name = service or next(iter(services), "at all")
     if name not in services:
-        raise NoBridge(f"the idl {file} has no service {name}{nearest(name, services)}")
+        raise UpstreamConfigError(f"the idl {file} has no service {name}{nearest(name, services)}")
     reading = _Reading(file, _unions(module))
     return {each: reading.method(services[name], each) for each in services[name].thrift_services}
 
@@ -149,11 +151,13 @@ def _parsed(file: str) -> ModuleType:
         path.read_bytes()
         return parse(str(path), module_name=f"upstream{next(_loads)}.{path.stem}_thrift")
     except OSError as error:
-        raise NoBridge(f"the idl {error.filename or file} cannot be read: {str(error.strerror).lower()}") from None
+        raise UpstreamConfigError(
+            f"the idl {error.filename or file} cannot be read: {str(error.strerror).lower()}"
+        ) from None
     except ThriftParserError as error:
-        raise NoBridge(f"the idl {file} is not understood: {error}") from None
+        raise UpstreamConfigError(f"the idl {file} is not understood: {error}") from None
     except Exception as error:  # noqa: BLE001 - its parser fails with whatever the text leads it to
-        raise NoBridge(f"the idl {file} is not understood: {type(error).__name__}: {error}") from None
+        raise UpstreamConfigError(f"the idl {file} is not understood: {type(error).__name__}: {error}") from None
 
 
 def _meta(module: ModuleType, key: str) -> list[Any]:
@@ -207,4 +211,4 @@ class _Reading:
             return Mapping(self._type(inner[0]), self._type(inner[1]))
         if code in SCALARS:
             return SCALARS[code]
-        raise NoBridge(f"the idl {self._file} is not understood: define each type before it is used")
+        raise UpstreamConfigError(f"the idl {self._file} is not understood: define each type before it is used")

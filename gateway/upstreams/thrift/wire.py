@@ -6,13 +6,13 @@ bytes of its protocol raises Misread.
 
 from typing import Protocol
 
-from gateway.model.values import Unsayable
+from gateway.model.values import EncodingError
 
 CALL, REPLY, EXCEPTION, ONEWAY = 1, 2, 3, 4
 STOP = 0
 
 
-class Misread(Unsayable):
+class Misread(EncodingError):
     """What has come is not the protocol, or not what the .thrift file says: why, and where in the answer."""
 
 

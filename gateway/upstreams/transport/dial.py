@@ -1,6 +1,6 @@
 """Connections to upstreams over TCP, and TLS on them.
 
-    tls = client_context(options)                                  NoBridge: a file cannot be read
+    tls = client_context(options)                                  UpstreamConfigError: a file cannot be read
     connection = await open_stream(make, address, options, tls)    OSError
 
 ``STREAM_FAILURES`` is what becomes of their exceptions.
@@ -13,7 +13,7 @@ from typing import Annotated, TypeVar
 
 from msgspec import Meta
 
-from gateway.upstreams import Failures, NoBridge
+from gateway.upstreams import Failures, UpstreamConfigError
 from gateway.upstreams.faults import hung_up, unreachable
 from gateway.upstreams.options import Options, host_and_port
 
@@ -53,14 +53,14 @@ def client_context(options: TLSOptions) -> ssl.SSLContext | None:
     """Make the context of connections, which verifies the server's certificate and name; None where TLS is not spoken.
 
     Raises:
-        NoBridge: a file cannot be read, or is not needed.
+        UpstreamConfigError: a file cannot be read, or is not needed.
 
     """
     scheme = options.url.partition("://")[0].lower()
     if not scheme.endswith(("https", "+tls")):
         if options.ca or options.cert or options.key:
             encrypted = f"{scheme}s" if scheme.endswith("http") else f"{scheme.removesuffix('+tcp')}+tls"
-            raise NoBridge(f"ca, cert and key are for a url with {encrypted}")
+            raise UpstreamConfigError(f"ca, cert and key are for a url with {encrypted}")
         return None
     try:
         context = ssl.create_default_context(cafile=options.ca)
@@ -68,7 +68,9 @@ def client_context(options: TLSOptions) -> ssl.SSLContext | None:
             context.load_cert_chain(options.cert, options.key)
     except (OSError, ssl.SSLError) as error:
         named = ", ".join(file for file in (options.ca, options.cert, options.key) if file is not None)
-        raise NoBridge(f"the certificates in {named} cannot be read: {str(error.strerror or error).lower()}") from None
+        raise UpstreamConfigError(
+            f"the certificates in {named} cannot be read: {str(error.strerror or error).lower()}"
+        ) from None
     return context
 
 

@@ -82,7 +82,7 @@ class HTTP:
         async with self._pool.lend() as connection:
             head = b"%bX-Request-ID: %b\r\nX-Request-Timeout: %.3f\r\nContent-Length: %d\r\n\r\n" % (
                 self._head,
-                invocation.exchange_id.encode(),
+                invocation.request_id.encode(),
                 max(invocation.time_left, 1e-3),
                 len(data),
             )

@@ -41,7 +41,7 @@ class XMLRPCOverHTTP:
 
     async def describe(self, deadline: float) -> list[Signature] | None:
         """Ask for the names."""
-        invocation = Invocation(method="system.listMethods", params=[], deadline=deadline, exchange_id="describe")
+        invocation = Invocation(method="system.listMethods", params=[], deadline=deadline, request_id="describe")
         try:
             return from_names(await self.call(invocation))
         except MethodNotFound:

@@ -56,7 +56,7 @@ class ZeroRPC:
     async def describe(self, deadline: float) -> list[Signature] | None:
         """Ask for names, parameters and texts; where that fails, as it does on Python 3.11, for the names."""
         for method in ("_zerorpc_inspect", "_zerorpc_list"):
-            asked = Invocation(method=method, params=[], deadline=deadline, exchange_id="describe")
+            asked = Invocation(method=method, params=[], deadline=deadline, request_id="describe")
             try:
                 said = await self._ask(asked)
             except RemoteError:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.model.faults import BadUpstream, InvalidParams
-from gateway.model.values import Unsayable
+from gateway.model.values import EncodingError
 
 MORE, HEARTBEAT = "_zpc_more", "_zpc_hb"
 _VERSION = 3
@@ -49,7 +49,7 @@ def checked(args: list[Any]) -> list[Any]:
     """
     try:
         _check(args)
-    except Unsayable as error:
+    except EncodingError as error:
         raise InvalidParams(f"params{error.place}: MessagePack cannot say it: {error.reason}") from None
     return args
 
@@ -57,11 +57,11 @@ def checked(args: list[Any]) -> list[Any]:
 def _check(value: Any) -> None:
     kind = type(value)
     if kind is int and value not in _INTS:
-        raise Unsayable("an int beyond 64 bits")
+        raise EncodingError("an int beyond 64 bits")
     if kind is str:
         _check_text(value)
     elif kind is datetime:
-        raise Unsayable("ZeroRPC has no moments; give it as text or a number")
+        raise EncodingError("ZeroRPC has no moments; give it as text or a number")
     elif kind is list:
         for index, item in enumerate(value):
             _check_inside(f"[{index}]", item)
@@ -75,13 +75,13 @@ def _check_text(value: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise Unsayable("half a character stands in a text") from None
+        raise EncodingError("half a character stands in a text") from None
 
 
 def _check_inside(step: str, value: Any) -> None:
     try:
         _check(value)
-    except Unsayable as error:
+    except EncodingError as error:
         raise error.inside(step) from None
 
 
@@ -121,7 +121,7 @@ def neutral(value: Any, depth: int) -> Any:
     """
     try:
         _judge(value, depth)
-    except Unsayable as error:
+    except EncodingError as error:
         raise BadUpstream(f"its result{error.place}: {error.reason}") from None
     return value
 
@@ -131,21 +131,21 @@ def _judge(value: Any, depth: int) -> None:
     if kind in (str, int) or kind in _PLAIN:
         return
     if kind not in (list, dict):
-        raise Unsayable("an extension of MessagePack's that does not travel")
+        raise EncodingError("an extension of MessagePack's that does not travel")
     if depth == 0:
-        raise Unsayable("it is nested too deeply")
+        raise EncodingError("it is nested too deeply")
     if kind is list:
         for index, item in enumerate(value):
             _judge_inside(f"[{index}]", item, depth - 1)
         return
     for name, item in value.items():
         if type(name) is not str:
-            raise Unsayable(f"a member's name is a string, not {type(name).__name__}")
+            raise EncodingError(f"a member's name is a string, not {type(name).__name__}")
         _judge_inside(f".{name[:80]}", item, depth - 1)
 
 
 def _judge_inside(step: str, value: Any, depth: int) -> None:
     try:
         _judge(value, depth)
-    except Unsayable as error:
+    except EncodingError as error:
         raise error.inside(step) from None

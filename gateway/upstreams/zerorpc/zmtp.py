@@ -26,7 +26,7 @@ class NotSpoken(Exception):
     """The peer does not speak ZMTP 3, or not as a server of ours would; the message says what is wrong."""
 
 
-class TooLong(NotSpoken):
+class FrameTooLongError(NotSpoken):
     """A message has more bytes than are taken."""
 
 
@@ -125,7 +125,7 @@ class Peer:
         else:
             start, size = 9, _LONG_SIZE.unpack_from(held, 1)[0]
         if size > self._most:
-            raise TooLong("its answer has more bytes than are taken")
+            raise FrameTooLongError("its answer has more bytes than are taken")
         if len(held) < start + size:
             return None
         body = bytes(held[start : start + size])
@@ -134,7 +134,7 @@ class Peer:
 
     def _check_frames(self) -> None:
         if len(self._frames) > _MOST_FRAMES or sum(map(len, self._frames)) > self._most:
-            raise TooLong("its answer has more bytes, or more frames, than are taken")
+            raise FrameTooLongError("its answer has more bytes, or more frames, than are taken")
 
     def _obey(self, body: bytes, write: Callable[[bytes], object]) -> None:
         name, rest = body[1 : 1 + body[0]] if body else b"", body[1 + body[0] :] if body else b""

@@ -119,7 +119,7 @@ def test_the_access_log_says_what_was_called_and_clients_do_not_see_it(tmp_path:
     ]
     with edge(tmp_path, METHODS, FREE) as running:
         responses = [ask(running, data) for data in sent]
-        logged = {line["exchange"]: line for line in logged_lines(running, len(sent))}
+        logged = {line["request_id"]: line for line in logged_lines(running, len(sent))}
     lines = [logged[response.headers["x-request-id"]] for response in responses]  # each worker writes its own
     assert not [name for response in responses for name in response.headers if name.startswith("x-rpc-")]
     assert [(line["verb"], line["status"], line["method"], line["batch"], line["fault"]) for line in lines] == [

@@ -37,7 +37,7 @@ UNCHECKED = ("h-159", "h-162", "h-174", "h-178")  # what the corpus would rather
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     settings = [*SETTINGS, "limits.body_timeout=2", "limits.linger=1"]
     with edge(tmp_path_factory.mktemp("edge"), METHODS, settings) as running:
         yield running

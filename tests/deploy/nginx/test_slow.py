@@ -40,7 +40,7 @@ CASES = cases()
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     with edge(tmp_path_factory.mktemp("edge"), METHODS, SETTINGS) as running:
         yield running
 
