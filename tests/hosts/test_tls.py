@@ -177,7 +177,7 @@ def _no_name(a: Authority) -> TLSSection:
     return TLSSection(certificate="\0", key=str(a.issue()[1]))
 
 
-def _with_ca(file: Callable[[Authority], Path]) -> Callable[[Authority], TLS]:
+def _with_ca(file: Callable[[Authority], Path]) -> Callable[[Authority], TLSSection]:
     def made(a: Authority) -> TLSSection:
         return served(a.issue(), file(a))
 
@@ -208,7 +208,7 @@ def _missing_ca(a: Authority) -> Path:
     return a.folder / "no-ca.pem"
 
 
-BAD: dict[Callable[[Authority], TLS], tuple[str, str]] = {
+BAD: dict[Callable[[Authority], TLSSection], tuple[str, str]] = {
     _expired: ("certificate", "certificate has expired: renew it, or set this machine's clock"),
     _not_yet_valid: ("certificate", "certificate is not yet valid: wait, or set this machine's clock"),
     _clients_only: ("certificate", ": get one that is made for servers"),
@@ -234,7 +234,7 @@ BAD: dict[Callable[[Authority], TLS], tuple[str, str]] = {
 
 @pytest.mark.parametrize(("make", "expected"), BAD.items())
 def test_a_bad_file_is_one_line_that_names_option_file_and_remedy(
-    make: Callable[[Authority], TLS], expected: tuple[str, str], authority: Authority
+    make: Callable[[Authority], TLSSection], expected: tuple[str, str], authority: Authority
 ) -> None:
     tls = make(authority)
     with pytest.raises(ConfigError) as raised:
