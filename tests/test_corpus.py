@@ -63,6 +63,10 @@ CLASSES: dict[str, str | tuple[str, ...]] = {
     "application": "application failed",
     "invalid-request": ("a call is", "id is", "jsonrpc is", "method is", "params is", "a batch has"),
 }
+THEN: dict[str, tuple[int | None, ...]] = {  # what may come after the response; None is a closed connection
+    "connection closed or 400 for the leftover bytes": (400, None),
+    "400 and close": (400,),
+}
 TITLES = {
     -32700: "Parse error",
     -32701: "Unsupported encoding",
@@ -149,6 +153,8 @@ def test_raw_case(case: dict[str, Any], corpus_server: Server) -> None:
         check(case, response)
         for _ in range(case.get("expect_responses", 1) - 1):
             check(case, wire.read())
+        if "then" in case["expect"]:
+            check_then(case["expect"]["then"], wire)
         if case.get("expect_close") or case["expect"].get("close"):
             while wire.read() is not None:
                 pass
@@ -211,6 +217,14 @@ def check(case: dict[str, Any], response: Response | None) -> None:
     else:
         assert response.headers["content-type"] == "application/json"
         check_jsonrpc(expect, msgspec.json.decode(response.body))
+
+
+def check_then(then: str, wire: Wire) -> None:
+    """Hold what comes after the response against what a case expects; the connection is closed in the end."""
+    response = wire.read()
+    assert (None if response is None else response.status) in THEN[then]
+    assert response is None or wire.read() is None
+    assert wire.is_closed()
 
 
 def check_xmlrpc(expect: dict[str, Any], body: bytes) -> None:

@@ -119,7 +119,9 @@ class Clients:
                 self._begin(client)
             elif self._takes_nothing(client, now):
                 client.stream.reset()
-            elif client.due < now or self._is_stuck(client):
+            elif self._is_stuck(client):
+                client.stream.refuse_garbage()
+            elif client.due < now:
                 client.stream.close()
 
     def _takes_nothing(self, client: Client, now: float) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 from tornado import iostream
 
+_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 _REQUEST_LINE = re.compile(rb"[\r\n]*[!#$%&'*+.^_`|~0-9A-Za-z-]*(?: |$)")  # RFC 9112, 3
 
 
@@ -39,6 +40,12 @@ class Stream(iostream.IOStream):
     def holds_garbage(self) -> bool:
         """Tell whether what the client has sent behind its last request cannot be the beginning of another one."""
         return self._read_buffer_size > 0 and not _REQUEST_LINE.match(self._read_buffer)
+
+    def refuse_garbage(self) -> None:
+        """Answer what cannot begin a request with 400, as the parser would, and close the connection."""
+        if not self.closed():
+            self.write(_BAD_REQUEST)
+            self.close()
 
     def has_unsent(self) -> bool:
         """Tell whether the client has not taken all of its answer yet."""

@@ -104,7 +104,7 @@ class TornadoHost(httputil.HTTPServerConnectionDelegate):
         client = request_conn.context
         assert isinstance(client, Client)  # noqa: S101 - _start says so
         if client.stream.holds_garbage():
-            client.stream.close()
+            client.stream.refuse_garbage()
         self.clients.await_head(client)
         self._note_quiet()
         return _RequestDelegate(self, client, request_conn)

@@ -316,9 +316,12 @@ def test_bytes_that_are_no_request_close_the_connection(broken: bytes, server: S
         assert wire.is_closed()
 
 
-def test_bytes_that_begin_no_request_end_the_connection_soon(server: Server) -> None:
+def test_bytes_that_cannot_begin_a_request_are_answered_with_400_soon(server: Server) -> None:
     with Wire(server.port) as wire:
-        wire.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")  # TLS, at a port that speaks none
+        wire.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")  # TLS, at a port that does not speak it
+        response = wire.read()
+        assert response is not None
+        assert response.status == 400
         assert wire.is_closed()
 
 

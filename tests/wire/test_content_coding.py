@@ -5,6 +5,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,28 @@ def test_members_one_after_the_other_are_joined(coding: str, size: int) -> None:
 
 def test_a_mebibyte_of_empty_members_is_nothing() -> None:
     assert unpack(gzip.compress(b"") * (LIMIT // 20), "gzip", LIMIT) == b""
+
+
+def test_a_member_costs_no_more_than_a_piece_of_what_follows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zlib copies the bytes behind a member: given the whole rest each time, many members take quadratic time."""
+    given: list[int] = []
+
+    class Counting:
+        def __init__(self, wbits: int) -> None:
+            self._member = decompressobj(wbits)
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            given.append(len(data))
+            return self._member.decompress(data, most)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._member, name)
+
+    decompressobj = zlib.decompressobj
+    monkeypatch.setattr(zlib, "decompressobj", Counting)
+    members = 5000
+    assert unpack(gzip.compress(b"") * members, "gzip", LIMIT) == b""
+    assert sum(given) <= members * 4096
 
 
 @pytest.mark.parametrize("coding", ["", "identity"])
