@@ -180,7 +180,7 @@ def _watchers(metrics: Metrics | None) -> Observers:
 
 
 def _identity() -> tuple[str, str]:
-    return "RPC gateway", version("rpc-gateway")
+    return "RPC gateway", version("callgate")
 
 
 def registry_of(config: Config, modules: Iterable[str]) -> Registry:

@@ -52,7 +52,7 @@ def _configured(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="rpc-gateway", prog_name="gateway")
+@click.version_option(package_name="callgate", prog_name="gateway")
 def main() -> None:
     """Serve Python functions to XML-RPC and JSON-RPC 2.0 callers, on one URL."""
 

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/migrating.md")
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
+INSTALLED = re.compile(r"pip install +(?:(?:--constraint +\S+|--\S+) +)*([^\s`]+)")
+NOT_TEXT = {".png", ".svg", ".pyc"}
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
@@ -39,12 +42,15 @@ def served(project: Path, command: list[str]) -> Iterator[str]:
 
 def typed(command: str, project: Path, port: str) -> str:
     """Type a command into a shell, and return what it prints."""
-    shown = command.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace(".venv/bin/gateway", "gateway")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    shown = command.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+    if project == ROOT:
+        shown = shown.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+    else:
+        shown = f". .venv/bin/activate\n{shown}"
     run = subprocess.run(
         ["/bin/bash", "-c", shown],
         cwd=project,
-        env=environment,
+        env=os.environ | {"PATH": os.defpath},
         capture_output=True,
         text=True,
         timeout=60,
@@ -68,6 +74,7 @@ def test_the_examples_do_what_they_say(page: str, tmp_path: Path) -> None:
         if block["file"]:
             project = tmp_path / str(number)
             (project / block["file"]).parent.mkdir(parents=True)
+            (project / ".venv").symlink_to(Path(sys.executable).parents[1])
             (project / block["file"]).write_text(block["text"].replace("127.0.0.1:8000", "127.0.0.1:0"))
             is_program = "serve(" in block["text"]
             command = [block["file"]] if is_program else ["-m", "gateway", "serve", "--bind", "127.0.0.1:0"]
@@ -79,6 +86,29 @@ def test_the_examples_do_what_they_say(page: str, tmp_path: Path) -> None:
             with served(project, command) as port:
                 for console in consoles:
                     check_console(console, project, port)
+
+
+def files() -> Iterator[Path]:
+    """Yield the text files of this repository."""
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name[0] != "." and name != "build" and not name.endswith(".egg-info")]
+        yield from (Path(folder, name) for name in names if Path(name).suffix not in NOT_TEXT)
+
+
+def test_no_file_says_to_install_another_name() -> None:
+    """What is not published yet is installed from a clone: by its name it may be somebody else's program."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = "|".join(project["optional-dependencies"])
+    clone = re.compile(rf"(?P<quote>['\"]?)(?:\.|path/to/clone)(?:\[(?:{extras}|{{extra}})\])?(?P=quote)")
+    assert project["name"] == "callgate"
+    told = 0
+    for file in files():
+        text = file.read_text("utf-8", "replace")
+        assert "rpc" + "-gateway" not in text, file
+        for what in INSTALLED.findall(text.replace("\\", "")) if file != Path(__file__) else ():
+            assert what == "-r" or clone.fullmatch(what), (file, what)
+            told += 1
+    assert told > 5
 
 
 @pytest.mark.parametrize(

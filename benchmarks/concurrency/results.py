@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from benchmarks.concurrency.driving import Pace, Step
 
-_PACKAGES = ("rpc-gateway", "tornado", "uvloop", "flask", "pyuwsgi", "locust", "gevent")
+_PACKAGES = ("callgate", "tornado", "uvloop", "flask", "pyuwsgi", "locust", "gevent")
 
 
 class Results(Struct, frozen=True, kw_only=True):

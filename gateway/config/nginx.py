@@ -35,10 +35,10 @@ class NginxSection(Struct, frozen=True, kw_only=True):
     ] = "localhost"
     certificate: Annotated[
         str, Meta(pattern=_FILE, description='a path without ", $ and \\; a certificate and its chain, in PEM.')
-    ] = "/etc/ssl/certs/rpc-gateway.pem"
+    ] = "/etc/ssl/certs/callgate.pem"
     key: Annotated[
         str, Meta(pattern=_FILE, description="a path without \", $ and \\; the certificate's private key, in PEM.")
-    ] = "/etc/ssl/private/rpc-gateway.key"
+    ] = "/etc/ssl/private/callgate.key"
     tls_protocols: Annotated[
         tuple[Literal["TLSv1.2", "TLSv1.3"], ...],
         Meta(min_length=1, description="Versions of TLS that are spoken; older ones are broken."),

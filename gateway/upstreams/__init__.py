@@ -163,7 +163,7 @@ class Upstream(Protocol):
 
 
 class Scheme(NamedTuple):
-    """Where the bridge of a scheme is: the module in this package, its class, and the extra of rpc-gateway."""
+    """Where the bridge of a scheme is: the module in this package, its class, and its extra in pyproject.toml."""
 
     module: str
     name: str
@@ -209,6 +209,6 @@ def upstream_class(url: str) -> type[Upstream]:
         if extra is None or (error.name or "").startswith("gateway"):
             raise
         raise UpstreamConfigError(
-            f"{scheme}:// needs the package {error.name}: pip install 'rpc-gateway[{extra}]'"
+            f"{scheme}:// needs the package {error.name}: pip install '.[{extra}]' in the gateway's clone"
         ) from None
     return loaded

@@ -9,7 +9,7 @@ from gateway.config import Config, load
 from gateway.process.supervisor import _MERCY
 from tests.test_cli import run
 
-UNIT = Path(__file__).parents[2] / "conf" / "rpc-gateway.service"
+UNIT = Path(__file__).parents[2] / "conf" / "callgate.service"
 
 
 def options() -> dict[str, str]:
@@ -20,8 +20,8 @@ def options() -> dict[str, str]:
 def test_systemd_finds_nothing_wrong_with_it(tmp_path: Path) -> None:
     program = shutil.which("systemd-analyze")
     assert program is not None, "systemd-analyze is needed: install the package systemd"
-    installed = tmp_path / "rpc-gateway.service"
-    installed.write_text(UNIT.read_text().replace("/opt/rpc-gateway/venv/bin/gateway", sys.executable))
+    installed = tmp_path / "callgate.service"
+    installed.write_text(UNIT.read_text().replace("/opt/callgate/venv/bin/gateway", sys.executable))
     judged = subprocess.run(
         [program, "verify", str(installed)], capture_output=True, text=True, timeout=60, check=False
     )

@@ -137,7 +137,7 @@ def test_a_missing_extra_is_told_by_its_name(tmp_path: Path) -> None:
     assert told.code == 1
     assert told.err == (
         "gateway: conf/gateway.toml: upstreams.a.url: xmlrpc+http:// needs the package httptools:"
-        " pip install 'rpc-gateway[http]'\n"
+        " pip install '.[http]' in the gateway's clone\n"
     )
 
 

@@ -601,9 +601,7 @@ def test_what_is_wrong_in_the_configuration_is_told(options: str, tmp_path: Path
 
 def test_a_proto_without_protoc_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(
-        UpstreamConfigError, match=r"needs the package grpcio-tools: pip install 'rpc-gateway\[protobuf\]'"
-    ):
+    with pytest.raises(UpstreamConfigError, match=r"needs the package grpcio-tools: pip install '\.\[protobuf\]'"):
         from_options(ProtoOptions(url="grpc://localhost:1", proto=("x.proto",)))
 
 
@@ -622,5 +620,6 @@ def test_missing_packages_are_told_by_their_extra(tmp_path: Path) -> None:
         check=False,
     )
     assert ended.stderr == (
-        "gateway: conf/gateway.toml: upstreams.a.url: grpc:// needs the package grpc: pip install 'rpc-gateway[grpc]'\n"
+        "gateway: conf/gateway.toml: upstreams.a.url: grpc:// needs the package grpc:"
+        " pip install '.[grpc]' in the gateway's clone\n"
     )

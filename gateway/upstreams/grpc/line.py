@@ -38,7 +38,7 @@ def channel_options(limits: Limits, server_name: str | None) -> list[tuple[str, 
         ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection
         ("grpc.enable_retries", 0),
         ("grpc.enable_http_proxy", 0),
-        ("grpc.primary_user_agent", "rpc-gateway"),
+        ("grpc.primary_user_agent", "callgate"),
         *named,
     ]
 

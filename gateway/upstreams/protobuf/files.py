@@ -194,7 +194,8 @@ def _compiled(options: ProtoOptions) -> bytes:
     """Run protoc."""
     if importlib.util.find_spec("grpc_tools") is None:
         raise UpstreamConfigError(
-            "proto needs the package grpcio-tools: pip install 'rpc-gateway[protobuf]'; or make a descriptor_set of it"
+            "proto needs the package grpcio-tools: pip install '.[protobuf]' in the gateway's clone,"
+            " or name a descriptor_set"
         )
     for file in options.proto:
         if not Path(file).is_file():

@@ -253,7 +253,7 @@ def _head(url: SplitResult, headers: Mapping[str, str], content_type: str) -> by
     host = url.netloc if url.netloc.isascii() else url.netloc.encode("idna").decode()
     all_headers = (
         ("Host", host),
-        ("User-Agent", "rpc-gateway"),
+        ("User-Agent", "callgate"),
         *headers.items(),
         ("Accept-Encoding", "identity"),
         ("Content-Type", content_type),

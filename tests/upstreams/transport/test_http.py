@@ -77,7 +77,7 @@ def test_what_is_sent(tmp_path: Path) -> None:
         lines = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
         assert head.startswith(b"POST /RPC2 HTTP/1.1\r\n")
         assert (lines["Authorization"], lines["Content-Type"]) == ("Bearer abc", "text/xml")
-        assert (lines["Accept-Encoding"], lines["User-Agent"]) == ("identity", "rpc-gateway")
+        assert (lines["Accept-Encoding"], lines["User-Agent"]) == ("identity", "callgate")
         assert 5 < float(lines["X-Request-Timeout"]) < 7
         assert re.fullmatch(r"[0-9a-f]{6}-[0-9a-f]+", lines["X-Request-ID"])
         assert body.startswith(b'<?xml version="1.0" encoding="utf-8"?><methodCall><methodName>add</methodName>')
