@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/migrating.md")
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
-INSTALLED = re.compile(r"pip install +(?:(?:--constraint +\S+|--\S+) +)*('[^']+'|[^\\s`]+)")
+INSTALLED = re.compile(r"pip install +(?:(?:--constraint +\S+|--\S+) +)*('[^']+'|[^\s`]+)")
 NOT_TEXT = {".png", ".svg", ".pyc"}
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
