@@ -6,6 +6,9 @@ The door cannot tell it from HTTP, so methods, limits, faults, deadlines and the
 connection run at the same time, and each answer goes out when it is ready; the id tells whose it is. What is too long
 is refused before it is held, and ends the connection, for nobody knows where the next message begins.
 
+A message that is not a JSON text ends the connection, too, and nothing behind it is run: a web page can have a browser
+POST to any port, and its body would be a line like any other. The request line of HTTP gets no answer at all.
+
 A connection is judged when it is made, as the head of a request is, and that holds for its first message; each later
 one is judged anew. So rules by address and by method hold here, and rates; a key cannot be shown. A client that
 half-closes still gets its answers; one that is gone has its calls cancelled. At one more connection than there is room
@@ -14,12 +17,15 @@ for, the one is closed that has waited for longest. When the host retires, each 
 
 import asyncio
 import logging
+import re
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, cast
+
+import msgspec
 
 from gateway.hosts.connections import SWEEP, capacity
 from gateway.hosts.eager import start
@@ -31,6 +37,8 @@ from gateway.wire.framing import Frames, FrameTooLongError, FramingError
 log = logging.getLogger("gateway")
 
 _JSON = "application/json"
+_BOM = b"\xef\xbb\xbf"  # the codec passes over it as well
+_REQUEST_LINE = re.compile(rb"[A-Z]+ \S+ HTTP/[0-9.]+")
 _NEVER = float("inf")
 _TURN = 32  # messages of one connection, after which it is the others' turn
 _TICK = 0.02  # seconds between two looks at what has not ended yet
@@ -265,6 +273,12 @@ class _Connection(asyncio.Protocol):
         self._settle()
 
     def _begin(self, message: bytes) -> None:
+        if not _is_json(message):
+            self._received.clear()
+            self._ends = True
+            self._lingers = _REQUEST_LINE.fullmatch(message) is None
+            if not self._lingers:
+                return
         call = start(self._serve(message))
         if call is not None:
             self._calls.add(call)
@@ -327,3 +341,17 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
         elif self._transport.can_write_eof():
             self._transport.write_eof()
+
+
+_skip = msgspec.json.Decoder(msgspec.Raw).decode  # reads a text, and makes nothing of it
+
+
+def _is_json(message: bytes) -> bool:
+    """Tell whether a message is a JSON text (RFC 8259); what else may be wrong with it is the codec's to say."""
+    try:
+        _skip(message.removeprefix(_BOM))
+    except msgspec.DecodeError:
+        return False
+    except RecursionError:
+        return True
+    return True

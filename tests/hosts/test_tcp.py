@@ -5,6 +5,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Self
 
 import pytest
@@ -30,6 +31,7 @@ SETTINGS: dict[str, Any] = {
 }
 registry = Registry()
 running: list[int] = []
+begun: list[int] = []
 ended: list[str] = []
 
 
@@ -54,6 +56,17 @@ async def wait(seconds: float) -> float:
 @registry.register(run="inline")
 def large() -> str:
     return "x" * 200_000
+
+
+@registry.register(run="inline")
+def count() -> None:
+    begun.append(1)
+
+
+@registry.register(run="inline")
+def bulky() -> str:
+    begun.append(1)
+    return "x" * 300_000
 
 
 @registry.register(run="inline")
@@ -105,11 +118,48 @@ def test_a_call_a_batch_a_notification_and_nonsense(server: Server) -> None:
         client.send(json.dumps([call("add", 1, 1), call("nothing", call_id=2)]).encode() + b"\r\n")
         first, second = client.read()
         assert (first["result"], second["error"]["code"]) == (2, -32601)
-        client.send(b"rubbish\n")
-        assert client.read()["error"]["code"] == -32700
-        client.send(b"<methodCall/>\n", call("told"))
-        assert client.read()["error"]["code"] == -32700
+        client.send(b"42\n", call("told"))
+        assert client.read()["error"]["code"] == -32600
         assert client.read()["result"] == ["127.0.0.1", "jsonrpc", "application/json"]
+
+
+@pytest.mark.parametrize("line", [b"rubbish", b"<methodCall/>", b'{"jsonrpc":"2.0",', b"[1] 2", b"Host: localhost"])
+def test_nothing_behind_a_line_that_is_not_json_is_run(line: bytes, server: Server) -> None:
+    begun.clear()
+    with Client(server.tcp_port) as client:
+        client.send(call("count"), line + b"\n" + json.dumps(call("count")).encode() + b"\n", call("count"))
+        answers = [client.read(), client.read()]
+        assert sorted(answer.get("error", {}).get("code", 0) for answer in answers) == [-32700, 0]
+        client.send(call("count"))
+        assert client.read() is None
+    assert len(begun) == 1
+
+
+@pytest.mark.parametrize("verb", [b"POST", b"GET", b"OPTIONS"])
+def test_a_web_page_cannot_call_a_method_here(verb: bytes, server: Server) -> None:
+    """A browser POSTs text/plain to any port without asking, and the body of that would be a line like any other."""
+    begun.clear()
+    with socket.create_connection(("127.0.0.1", server.tcp_port), timeout=20) as client:
+        body = json.dumps(call("count")).encode() + b"\n"
+        head = b"%b /api HTTP/1.1\r\nHost: localhost\r\nOrigin: http://page.example\r\n" % verb
+        client.sendall(head + b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        assert received(client) == b""
+    assert begun == []
+
+
+def received(client: socket.socket) -> bytes:
+    """Read until the end, or until the connection is reset."""
+    data = b""
+    with suppress(ConnectionResetError):
+        while more := client.recv(65536):
+            data += more
+    return data
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(server: Server) -> None:
+    with Client(server.tcp_port) as client:
+        client.send(b"\xef\xbb\xbf", call("add", 1, 2), call("add", 1, 3))
+        assert [client.read()["result"], client.read()["result"]] == [3, 4]
 
 
 def test_bytes_one_by_one(server: Server) -> None:
@@ -229,6 +279,24 @@ def test_a_client_that_reads_nothing_is_closed_and_costs_little(server: Server) 
                 client.send(calls)
 
 
+def test_no_more_calls_are_begun_for_a_client_that_does_not_read() -> None:
+    """3,000 answers of 300 kB would be 900 MB; what is begun is what the kernel takes, and one answer more."""
+    begun.clear()
+    with (
+        serving(registry, SETTINGS | {"limits.max_body": 2**20, "limits.write_timeout": 60}) as server,
+        Client(server.tcp_port) as client,
+    ):
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        client.send(*(call("bulky", call_id=number) for number in range(3000)))
+        until(lambda: begun)
+        with Client(server.tcp_port) as other:
+            for _ in range(200):  # turns of the server's loop, in each of which it could begin more
+                other.send(call("add", 1, 2))
+                assert other.read()["result"] == 3
+        assert len(begun) * 300_000 < 16 * 2**20
+        assert client.read()["id"] == 0
+
+
 def test_netstrings() -> None:
     body = json.dumps(call("add", 1, 2)).encode()
     answer = b'{"jsonrpc":"2.0","result":3,"id":1}'
@@ -318,7 +386,7 @@ def test_rules_for_methods_hold_here() -> None:
 def test_each_call_is_charged_and_a_refusal_bears_its_id() -> None:
     batch = b"[%b,%b]\n" % (ADD.strip(), ADD.strip())
     with serving(registry, SETTINGS | {"limits.client_rate": 0.01, "limits.client_burst": 4}) as server:
-        answers = answered(server.tcp_port, ADD, b"rubbish\n", batch, ADD.replace(b":1}", b":7}"))
+        answers = answered(server.tcp_port, ADD, b"{}\n", batch, ADD.replace(b":1}", b":7}"))
     assert [answer["result"] for answer in (answers[0], *answers[2])] == [5, 5, 5]
     assert (answers[3]["error"]["code"], answers[3]["id"]) == (-32003, 7)
 
