@@ -1,7 +1,7 @@
 """Codecs: bytes to calls, replies to bytes. No socket, no clock, no log.
 
-A codec is made with the limits that it keeps. ``decode`` never raises: a body that is no call becomes a InvalidCall.
-``encode`` never raises either: a reply that the protocol cannot say becomes a fault.
+A codec is made with the limits that it keeps. ``decode`` never raises: a body that is no call becomes an InvalidCall.
+``encode`` never raises either: a reply that cannot be encoded becomes a fault.
 """
 
 from collections.abc import Callable
@@ -52,14 +52,14 @@ def encoded(
     write_value: Callable[[Any], bytes],
     write_fault: Callable[[Fault], bytes],
 ) -> Answer:
-    """Write a reply: its value, if the protocol can say it in the bytes that are left, and a fault otherwise."""
+    """Write a reply: its value, if it can be encoded in the bytes that are left, and a fault otherwise."""
     fault = reply.fault
     if fault is None:
         try:
             wire = write_value(reply.value)
             if len(wire) <= room:
                 return Answer(wire=wire)
-            fault = ResponseTooLarge(f"the answer would take {len(wire)} bytes, and {room} are left")
+            fault = ResponseTooLarge(f"the response has {len(wire)} bytes, and {room} are left")
         except ResponseTooLarge as too_large:
             fault = too_large
         except Exception as error:  # noqa: BLE001 - code of the result itself may run here

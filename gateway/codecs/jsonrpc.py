@@ -9,8 +9,8 @@
 
 and the other way round, as a client of other servers:
 
-    method, params, id -> a request object; InvalidParams names the argument that JSON cannot say
-    bytes -> id, Reply    a response object, as strictly read; BadUpstream for what is none
+    method, params, id -> a request object; InvalidParams names the argument that cannot be encoded as JSON
+    bytes -> id, Reply    a response object, as strictly read; BadUpstream for anything else
           -> None         a request object: the server has something to say itself
 
 The messages of the five errors that the specification names are exactly its words; what is to be said beyond them
@@ -67,7 +67,7 @@ class JSONRPC:
         self._max_batch = max_batch
 
     def decode(self, body: bytes, charset: str | None) -> Decoded:
-        """Read a request or a batch of them; anything else becomes a InvalidCall."""
+        """Read a request or a batch of them; anything else becomes an InvalidCall."""
         try:
             document = self._parse(body.removeprefix(_BOM))
         except ParseError as fault:
@@ -118,7 +118,7 @@ class JSONRPC:
         def write_fault(fault: Fault) -> bytes:
             return self._object(b"error", _error(fault), entry.id, _FAULT_ROOM)
 
-        return encoded(reply, room, "JSON-RPC", write_value, write_fault)
+        return encoded(reply, room, "JSON", write_value, write_fault)
 
     def _object(self, name: bytes, value: Any, call_id: Any, room: int) -> bytes:
         said = msgspec.json.encode(self._say(value, 1, [room]))
@@ -136,13 +136,15 @@ class JSONRPC:
         """Write a request object for another server.
 
         Raises:
-            InvalidParams: JSON cannot say an argument; the detail names its place.
+            InvalidParams: an argument cannot be encoded as JSON; the detail names its place.
 
         """
         try:
             said = self._say({"jsonrpc": "2.0", "method": method, "params": params, "id": call_id}, 0, [_UNBOUNDED])
         except EncodingError as reason:
-            raise InvalidParams(f"{reason.place.removeprefix('.')}: JSON cannot say it: {reason.reason}") from None
+            raise InvalidParams(
+                f"{reason.place.removeprefix('.')}: cannot be encoded as JSON: {reason.reason}"
+            ) from None
         return msgspec.json.encode(said)
 
     def decode_answer(self, body: bytes) -> tuple[Id, Reply] | None:
@@ -153,7 +155,7 @@ class JSONRPC:
         try:
             document = self._parse(body.removeprefix(_BOM))
         except ParseError as fault:
-            return None, Reply(fault=BadUpstream(f"its answer is no JSON-RPC: {fault.detail}"))
+            return None, Reply(fault=BadUpstream(f"the response is not JSON-RPC: {fault.detail}"))
         if type(document) is not dict or document.get("jsonrpc") != "2.0":
             return None, _no_answer('a response is an object with jsonrpc "2.0"')
         if "method" in document and "result" not in document and "error" not in document:
@@ -170,7 +172,7 @@ class JSONRPC:
         return answered, _no_answer("it has either a result or an error")
 
     def _say(self, value: Any, depth: int, left: list[int]) -> Any:
-        """Turn a value into one that JSON says exactly (bytes as base64, datetime by RFC 3339).
+        """Turn a value into one that JSON carries exactly (bytes as base64, datetime by RFC 3339).
 
         ``left`` holds how many bytes may still be written. Each value takes two of them at least, and so what holds the
         same values many times over is given up before it is written out.
@@ -183,7 +185,7 @@ class JSONRPC:
         if kind is datetime:
             return value if value.tzinfo is None else _moment(value)
         if depth >= self._max_depth:
-            raise EncodingError(f"more than {self._max_depth} levels, or it contains itself")
+            raise EncodingError(f"more than {self._max_depth} levels, or the value contains itself")
         if kind is list:
             return self._say_list(value, depth + 1, left)
         if kind is dict:
@@ -215,7 +217,7 @@ class JSONRPC:
 def _take(values: int, left: list[int]) -> None:
     left[0] -= 2 * values
     if left[0] < 0:
-        raise ResponseTooLarge("the answer would take more than the bytes that are left")
+        raise ResponseTooLarge("the response exceeds the limit")
 
 
 def _measure(document: Any) -> tuple[int, int]:
@@ -253,7 +255,7 @@ def _entry(document: Any) -> Entry:
 
 
 def _no_answer(reason: str) -> Reply:
-    return Reply(fault=BadUpstream(f"its answer is no JSON-RPC: {reason}"))
+    return Reply(fault=BadUpstream(f"the response is not JSON-RPC: {reason}"))
 
 
 def _read_error(error: Any) -> Reply:
@@ -285,7 +287,7 @@ def _check_str(value: str) -> None:
 
 def _check_int(value: int) -> None:
     if value.bit_length() > _MAX_BITS and abs(value) >= _MAX_INT:
-        raise EncodingError("an int of more than 4,300 digits")
+        raise EncodingError("the int has more than 4,300 digits")
 
 
 def _check_float(value: float) -> None:
@@ -294,7 +296,7 @@ def _check_float(value: float) -> None:
 
 
 def _moment(value: datetime) -> datetime:
-    """Leave no zone but a fixed offset; RFC 3339 has only whole minutes of it, so a moment with seconds goes to UTC."""
+    """Leave no zone but a fixed offset of whole minutes, as RFC 3339 has it; one with seconds becomes UTC."""
     ahead = offset(value)
     if ahead is None:
         return value.replace(tzinfo=None)
@@ -302,7 +304,7 @@ def _moment(value: datetime) -> datetime:
 
 
 def _sayable(value: object) -> None:
-    """Check nothing: JSON says every value of the type."""
+    """Check nothing: JSON can encode every value of the type."""
 
 
 _SCALARS: dict[type, Callable[[Any], None]] = {

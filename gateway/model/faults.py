@@ -1,37 +1,41 @@
-"""The faults: everything that a caller can be told instead of a result.
+"""The faults: everything that a caller can get instead of a result.
 
     Fault                     the method's own answer: ``raise Fault("text")`` or ``raise Fault(code, "text", data)``
     ├─ ForeignFault           what another server has answered to the gateway
-    └─ GatewayFault           the gateway's answers; code, title and HTTP status stand in CATALOGUE
+    └─ GatewayFault           the gateway's own; code, title and HTTP status are in CATALOGUE
        ├─ ParseError          the body is not XML or not JSON
-       ├─ UnsupportedEncoding the XML names a character encoding that is not spoken here
+       ├─ UnsupportedEncoding the XML names a character encoding that is not supported
        ├─ InvalidCharacter    the bytes are not text in the encoding that they claim
        ├─ InvalidRequest      well-formed, but not a call
        ├─ MethodNotFound      no method has exactly this name
        ├─ InvalidParams       the arguments do not fit; the detail names the place
-       ├─ InternalError       the method crashed, or its result cannot be said; the log has the rest
-       ├─ DeadlineExceeded    no answer within the time that the call had
-       ├─ Unavailable         nobody is there to do it
-       ├─ Overloaded          every place is taken; ``data["retry_after"]`` says when to come back
+       ├─ InternalError       the method crashed, or its result cannot be encoded; see the log
+       ├─ DeadlineExceeded    no response within the time that the call had
+       ├─ Unavailable         the upstream is down, or the gateway is stopping
+       ├─ Overloaded          too many calls at once; ``data["retry_after"]`` says when to call again
        ├─ RateLimited         this caller has called too often; likewise
-       ├─ BadUpstream         the service behind the gateway answered nonsense
+       ├─ BadUpstream         the upstream's response breaks its protocol
        ├─ Denied              this caller may not do this
        ├─ RequestTooLarge     the request has too many bytes
-       └─ ResponseTooLarge    the answer would have too many bytes
+       └─ ResponseTooLarge    the response would have too many bytes
 
-A fault carries its own answer, so neither codecs nor hosts decide anything about it. Codes -32700 to -32600 are those
-of JSON-RPC 2.0 section 5.1 and of the XML-RPC fault code interoperability specification (version 20010516); those from
--32000 downwards lie in the range that both leave to implementations.
+A fault carries its own code, text and status, so neither codecs nor hosts decide anything about it. Codes -32700 to
+-32600 are those of JSON-RPC 2.0 section 5.1 and of the XML-RPC fault code interoperability specification (version
+20010516); those from -32000 downwards lie in the range that both leave to implementations.
 """
 
+import sys
+from types import FrameType
 from typing import Any, NamedTuple
 
 _RESERVED = range(-32768, -31999)
+_SERVERS = range(-32099, -31999)  # JSON-RPC 2.0, section 5.1: for servers to define, which methods share with us
 _INT32 = range(-(2**31), 2**31)
+_CHOICE = "from -32099 to -32008, or outside of -32768 to -32000"
 
 
 class Entry(NamedTuple):
-    """A row of the catalogue: the code on the wire, the words before the detail, the HTTP status at the door."""
+    """A row of the catalogue: the code on the wire, the words before the detail, the HTTP status of a refusal."""
 
     code: int
     title: str
@@ -39,13 +43,16 @@ class Entry(NamedTuple):
 
 
 class Fault(Exception):
-    """A method's own fault, told to the caller as it is.
+    """A method's own fault, which the caller gets as it is.
 
-    ``Fault("text")`` has the code -32000; ``Fault(code, "text")`` and ``Fault(code, "text", data)`` choose their own.
-    ``data`` travels in JSON-RPC's ``error.data``; an XML-RPC fault has no place for it.
+    ``Fault("text")`` has the code -32000; ``Fault(code, "text")`` and ``Fault(code, "text", data)`` choose a code. It
+    may be any int of 32 bits, also one of those that JSON-RPC leaves to servers (-32099 to -32000), but no other code
+    of the range that both protocols reserve (-32768 to -32000), and none of the gateway's own (-32007 to -32001).
+    ``data`` goes into JSON-RPC's ``error.data``; an XML-RPC fault has no place for it.
 
     Raises:
-        ValueError: the code lies in the range that both protocols reserve (-32768 to -32000), or beyond 32 bits.
+        ValueError: the code is reserved, one of the gateway's own, or has more than 32 bits; the message begins
+            with the line that makes it.
         TypeError: the arguments are not a text, or a code and a text.
 
     """
@@ -61,11 +68,15 @@ class Fault(Exception):
         code, message = args[:2] if len(args) > 1 else (Fault.code, args[0] if args else None)
         if not isinstance(message, str) or type(code) is not int or len(args) > 3:
             raise TypeError(f"Fault takes a text, or a code and a text, not {args!r}")
-        if len(args) > 1 and (code in _RESERVED or code not in _INT32):
-            raise ValueError(f"Fault code {code} is reserved or beyond 32 bits; choose one outside -32768 to -32000")
+        if len(args) > 1 and (problem := _problem(code)):
+            raise ValueError(f"{_line()}: Fault code {code} {problem}; choose one {_CHOICE}")
         self.code = code
         self.detail = message
         self.data = args[2] if len(args) > 2 else data
+
+    def __str__(self) -> str:
+        """Return ``text (code 3)``; a fault without a code of its own is its text."""
+        return self.message if self.code == Fault.code else f"{self.message} (code {self.code})"
 
     @property
     def message(self) -> str:
@@ -73,8 +84,24 @@ class Fault(Exception):
         return f"{self.title}: {self.detail}" if self.title and self.detail else self.title or self.detail
 
 
+def _line() -> str:
+    """Return where a fault is made: ``file:line``, beneath the constructors of subclasses."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the way that the standard library has
+    while frame is not None and frame.f_code.co_name == "__init__":
+        frame = frame.f_back
+    return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _problem(code: int) -> str:
+    if code not in _INT32:
+        return "has more than 32 bits"
+    if code in OWN_CODES:
+        return "is one of the gateway's own"
+    return "is reserved by JSON-RPC and XML-RPC" if code in _RESERVED and code not in _SERVERS else ""
+
+
 class ForeignFault(Fault):
-    """Another server's fault, with any code, as the gateway has read it. A bridge decides what the caller is told."""
+    """Another server's fault, with any code, as the gateway has read it. The upstream decides what the caller gets."""
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
         Exception.__init__(self, message)
@@ -100,7 +127,7 @@ class ParseError(GatewayFault):
 
 
 class UnsupportedEncoding(GatewayFault):
-    """The XML document names a character encoding that is not spoken here."""
+    """The XML document names a character encoding that is not supported."""
 
 
 class InvalidCharacter(GatewayFault):
@@ -120,27 +147,27 @@ class InvalidParams(GatewayFault):
 
 
 class InternalError(GatewayFault):
-    """The method crashed or returned what cannot be said; ``data["error_id"]`` finds the reason in the log."""
+    """The method crashed, or its result cannot be encoded; ``data["error_id"]`` finds the reason in the log."""
 
 
 class DeadlineExceeded(GatewayFault):
-    """The call had no answer within its time."""
+    """The call had no response within its time."""
 
 
 class Unavailable(GatewayFault):
-    """Nobody is there to do it: the upstream is down, or the gateway is closing."""
+    """The upstream is down, or the gateway is stopping."""
 
 
 class Overloaded(GatewayFault):
-    """Every running and waiting place is taken; ``data["retry_after"]`` says in how many seconds to come back."""
+    """Too many calls run and wait; ``data["retry_after"]`` says after how many seconds to call again."""
 
 
 class RateLimited(GatewayFault):
-    """The caller has called too often; ``data["retry_after"]`` says in how many seconds to come back."""
+    """The caller has called too often; ``data["retry_after"]`` says after how many seconds to call again."""
 
 
 class BadUpstream(GatewayFault):
-    """The service behind the gateway answered what its protocol does not allow."""
+    """The upstream's response breaks its protocol."""
 
 
 class Denied(GatewayFault):
@@ -148,11 +175,11 @@ class Denied(GatewayFault):
 
 
 class RequestTooLarge(GatewayFault):
-    """The request has more bytes than are taken, before or after unpacking."""
+    """The request has more bytes than the limit, before or after unpacking."""
 
 
 class ResponseTooLarge(GatewayFault):
-    """The answer would have more bytes than are sent."""
+    """The response would have more bytes than the limit."""
 
 
 CATALOGUE: dict[type[Fault], Entry] = {
@@ -173,3 +200,5 @@ CATALOGUE: dict[type[Fault], Entry] = {
     RequestTooLarge: Entry(-32006, "Request too large", 413),
     ResponseTooLarge: Entry(-32007, "Response too large"),
 }
+
+OWN_CODES = frozenset(row.code for kind, row in CATALOGUE.items() if kind is not Fault)

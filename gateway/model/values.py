@@ -1,17 +1,21 @@
-"""The neutral values, and the way into them.
+"""The neutral values, and how other values are turned into them.
 
-Inside the gateway a value is None, bool, int, float, str, bytes, datetime, a list, or a dict with str keys. What a
-method returns beyond these is turned into them, one level at a time, by ``plain``; a codec that meets what it cannot
-say raises EncodingError, which gathers the place while it rises.
+Inside the gateway a value is None, bool, int, float, str, bytes, datetime, a list, or a dict with str keys. ``plain``
+turns everything else that a method may return into one of these, one level at a time. A codec that cannot encode a
+value raises EncodingError, which gathers the place while it rises.
 """
 
 import dataclasses
 import enum
+import sys
 import xmlrpc.client
 from collections import deque
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -19,7 +23,7 @@ from gateway.model.faults import InternalError
 
 
 class EncodingError(Exception):
-    """A value that the protocol has no words for: why, and where in the result."""
+    """A value that the protocol cannot encode: why, and where in the result."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -33,16 +37,16 @@ class EncodingError(Exception):
 
     def fault(self, protocol: str, said: str = "result") -> InternalError:
         """Turn it into the fault that the caller gets."""
-        return InternalError(legible(f"{protocol} cannot say the {said}: {said}{self.place}: {self.reason}"))
+        return InternalError(legible(f"the {said} cannot be encoded as {protocol}: {said}{self.place}: {self.reason}"))
 
 
 def encoding_error(error: BaseException) -> EncodingError:
-    """Tell why a value was not said: an EncodingError knows; anything else was raised by code of the value itself."""
-    return error if isinstance(error, EncodingError) else EncodingError(f"it fails with {type(error).__name__}")
+    """Return an EncodingError as it is; anything else was raised by code of the value itself."""
+    return error if isinstance(error, EncodingError) else EncodingError(f"the value raises {type(error).__name__}")
 
 
 def legible(text: str) -> str:
-    """Replace what no encoding can write: surrogates that stand alone."""
+    """Replace lone surrogates, which no encoding can write."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
@@ -50,79 +54,104 @@ def by_name(members: dict[Any, Any]) -> dict[str, Any]:
     """Return members whose names are strings, and no subclass of them.
 
     Raises:
-        EncodingError: a name is no string, or two of them read the same.
+        EncodingError: a name is not a string, or two names are equal.
 
     """
     if _STR.issuperset(map(type, members)):
         return members
     for name in members:
         if not issubclass(type(name), str):
-            raise EncodingError(f"a member's name is a string, not {type(name).__name__}")
+            raise EncodingError(f"the name of a member must be a string, not {type(name).__name__}")
     named = {str.__str__(name): value for name, value in members.items()}
     if len(named) < len(members):
-        raise EncodingError("two members of the same name")
+        raise EncodingError("two members have the same name")
     return named
 
 
-def offset(moment: datetime) -> timedelta | None:
-    """Return how far a moment's zone is from UTC; None if it has none."""
+def offset(value: datetime) -> timedelta | None:
+    """Return the offset of a datetime from UTC; None if it has no zone."""
     try:
-        return moment.utcoffset()
+        return value.utcoffset()
     except Exception as error:  # noqa: BLE001 - a zone is code of its own
         raise encoding_error(error) from None
 
 
-def in_utc(moment: datetime) -> datetime:
-    """Return a moment without its zone: in UTC if it has one, as it is if not."""
-    ahead = offset(moment)
+def in_utc(value: datetime) -> datetime:
+    """Return a datetime without its zone: in UTC if it has one, as it is if not."""
+    ahead = offset(value)
     try:
-        return moment if ahead is None else moment.replace(tzinfo=None) - ahead
+        return value if ahead is None else value.replace(tzinfo=None) - ahead
     except OverflowError:
-        raise EncodingError("a moment that has no equal in UTC") from None
+        raise EncodingError("the datetime is out of range in UTC") from None
 
 
 def plain(value: Any) -> Any:
     """Turn a value of another type into one of the neutral types, at its outermost level.
 
     Enums become their values, mappings dicts, sequences and sets lists, subclasses of the neutral types these types;
-    dataclasses, msgspec structs, Decimal, UUID, date, time and timedelta become what msgspec makes of them (dicts and
-    strings); the standard library's Binary and DateTime become bytes and datetime.
+    dataclasses, attrs classes, msgspec structs and pydantic models become dicts of all their fields; Decimal, UUID,
+    date, time and timedelta become strings; the standard library's Binary and DateTime become bytes and datetime.
 
     Raises:
         EncodingError: for every other type, and for a value whose own code fails.
 
     """
     try:
-        for family, convert in _FAMILIES:
-            if isinstance(value, family):
-                return convert(value)
-        return _built(value)
+        return _converter(type(value))(value)
     except BaseException as error:  # noqa: BLE001 - SystemExit too is only the value's own
         raise encoding_error(error) from None
 
 
-def _built(value: Any) -> Any:
-    try:
-        return msgspec.to_builtins(value, builtin_types=_BUILTIN, str_keys=False, enc_hook=_foreign)
-    except Exception:
-        if isinstance(value, msgspec.Struct):
-            return {field.encode_name: getattr(value, field.name) for field in msgspec.structs.fields(value)}
-        if dataclasses.is_dataclass(type(value)):
-            return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        raise  # one level of a struct or dataclass fails again further inside, where the place is known
+def _choose_converter(kind: type) -> Callable[[Any], Any]:
+    """Choose how values of a type are turned into neutral ones."""
+    for family, convert in _FAMILIES:
+        if issubclass(kind, family):
+            return convert
+    if dataclasses.is_dataclass(kind):
+        return _from_fields(tuple(field.name for field in dataclasses.fields(kind)))
+    if isinstance(attributes := getattr(kind, "__attrs_attrs__", None), tuple):
+        return _from_fields(tuple(attribute.name for attribute in attributes))
+    pydantic = sys.modules.get("pydantic")  # a value can be a model of it only where it has been imported
+    if pydantic is not None and issubclass(kind, pydantic.BaseModel):
+        return lambda value: value.model_dump(by_alias=True)
+    raise EncodingError(f"values of type {kind.__name__} are not supported")
 
 
-def _foreign(value: Any) -> Any:
-    """Turn what msgspec does not know inside of a struct or dataclass into what it knows."""
-    if any(isinstance(value, family) for family, _ in _FAMILIES):
-        return plain(value)
-    raise EncodingError(f"a value of type {type(value).__name__} does not travel")
+def _from_fields(names: tuple[str, ...]) -> Callable[[Any], dict[str, Any]]:
+    """Read all fields, those too that an instance has from its class, as msgspec leaves a dataclass's defaults."""
+
+    def convert(value: Any) -> dict[str, Any]:
+        members = {name: getattr(value, name, msgspec.UNSET) for name in names}
+        return {name: member for name, member in members.items() if member is not msgspec.UNSET}
+
+    return convert
+
+
+def _from_struct(value: msgspec.Struct) -> Any:
+    """Write one level of a struct as msgspec does: its tag, its names on the wire, without defaults if it says so."""
+    config = value.__struct_config__
+    names = value.__struct_fields__
+    if config.array_like:
+        return [*([] if config.tag is None else [config.tag]), *(getattr(value, name) for name in names)]
+    members: dict[str, Any] = {} if config.tag is None else {str(config.tag_field): config.tag}
+    defaults = (msgspec.NODEFAULT,) * (len(names) - len(value.__struct_defaults__)) + value.__struct_defaults__
+    for name, written, default in zip(names, value.__struct_encode_fields__, defaults, strict=True):
+        member = getattr(value, name)
+        if member is not msgspec.UNSET and not (config.omit_defaults and _is_default(member, default)):
+            members[written] = member
+    return members
+
+
+def _is_default(member: Any, default: Any) -> bool:
+    factory = getattr(default, "factory", None)
+    return member is default or (factory in (list, dict, set) and type(member) is factory and not member)
 
 
 _STR = frozenset({str})
-_BUILTIN = (bytes, bytearray, memoryview, datetime)
-_FAMILIES: tuple[tuple[type | tuple[type, ...], Any], ...] = (
+_converter: Callable[[type], Callable[[Any], Any]] = lru_cache(maxsize=1024)(_choose_converter)
+_FAMILIES: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
     (enum.Enum, lambda value: value.value),
+    (msgspec.Struct, _from_struct),
     (str, str.__str__),
     (int, int.__int__),
     (float, float.__float__),
@@ -130,6 +159,7 @@ _FAMILIES: tuple[tuple[type | tuple[type, ...], Any], ...] = (
     ((list, tuple, set, frozenset, deque), list),
     (Mapping, dict),
     (datetime, lambda value: datetime.fromisoformat(datetime.isoformat(value))),
+    ((Decimal, UUID, date, time, timedelta), msgspec.to_builtins),
     (xmlrpc.client.Binary, lambda value: bytes(value.data)),
     (xmlrpc.client.DateTime, lambda value: datetime.strptime(value.value, "%Y%m%dT%H:%M:%S")),
 )

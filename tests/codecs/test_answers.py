@@ -67,13 +67,13 @@ def faulted(reply: Reply) -> str:
 
 @pytest.mark.parametrize(("answer", "reason"), NO_XML.items())
 def test_what_is_no_answer_in_xml(answer: bytes, reason: str) -> None:
-    assert f"Bad upstream: its answer is no XML-RPC: {reason}" in faulted(XML.decode_answer(answer, None))
+    assert f"Bad upstream: the response is not XML-RPC: {reason}" in faulted(XML.decode_answer(answer, None))
 
 
 @pytest.mark.parametrize(("answer", "reason"), NO_JSON.items())
 def test_what_is_no_answer_in_json(answer: bytes, reason: str) -> None:
     message = faulted(json_answer(answer)[1])
-    assert message.startswith("Bad upstream: its answer is no JSON-RPC: ")
+    assert message.startswith("Bad upstream: the response is not JSON-RPC: ")
     assert reason in message
 
 
@@ -131,8 +131,8 @@ def test_what_a_json_server_says_itself_is_no_answer() -> None:
 @pytest.mark.parametrize(
     ("value", "place"),
     [
-        ([0, {"a": ["\x01"]}], "params[1].a[0]: XML-RPC cannot say it: a string has the character U+0001"),
-        ([2**64], "params[0]: XML-RPC cannot say it: an int beyond 64 bits"),
+        ([0, {"a": ["\x01"]}], "params[1].a[0]: cannot be encoded as XML-RPC: a string has the character U+0001"),
+        ([2**64], "params[0]: cannot be encoded as XML-RPC: the int has more than 64 bits"),
     ],
 )
 def test_an_argument_that_xml_cannot_say_is_refused_by_its_place(value: Any, place: str) -> None:
@@ -143,7 +143,10 @@ def test_an_argument_that_xml_cannot_say_is_refused_by_its_place(value: Any, pla
 
 @pytest.mark.parametrize(
     ("params", "place"),
-    [([1, float("inf")], "params[1]: JSON cannot say it: inf"), ({"a": ["\ud800"]}, "params.a[0]: JSON cannot say")],
+    [
+        ([1, float("inf")], "params[1]: cannot be encoded as JSON: inf"),
+        ({"a": ["\ud800"]}, "params.a[0]: cannot be encoded as JSON"),
+    ],
 )
 def test_an_argument_that_json_cannot_say_is_refused_by_its_place(params: Any, place: str) -> None:
     with pytest.raises(InvalidParams) as raised:

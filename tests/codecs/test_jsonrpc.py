@@ -208,19 +208,19 @@ NO_DATA: tuple[Any, ...] = (0, False, "", [], {})
 UNSAYABLE: list[tuple[Any, str]] = [
     (math.nan, ": nan is not a JSON number"),
     ([0.0, math.inf], "[1]: inf is not a JSON number"),
-    ([10**4300], "[0]: an int of more than 4,300 digits"),
-    ([-(10**4300)], "[0]: an int of more than 4,300 digits"),
-    ({"a": [1, {"b": 10**100_000}]}, ".a[1].b: an int of more than 4,300 digits"),
+    ([10**4300], "[0]: the int has more than 4,300 digits"),
+    ([-(10**4300)], "[0]: the int has more than 4,300 digits"),
+    ({"a": [1, {"b": 10**100_000}]}, ".a[1].b: the int has more than 4,300 digits"),
     ("\ud800", ": a string has a lone surrogate"),
     ({"\u00e9\udcff": 1}, ".\u00e9?: a string has a lone surrogate"),
-    ({1: 2}, ": a member's name is a string, not int"),
-    ([{None: 2}], "[0]: a member's name is a string, not NoneType"),
-    ({Colour.RED: 2}, ": a member's name is a string, not Colour"),
-    (object(), ": a value of type object does not travel"),
-    (Row([Point({"k": 1j})]), ".someName[0].x.k: a value of type complex does not travel"),
+    ({1: 2}, ": the name of a member must be a string, not int"),
+    ([{None: 2}], "[0]: the name of a member must be a string, not NoneType"),
+    ({Colour.RED: 2}, ": the name of a member must be a string, not Colour"),
+    (object(), ": values of type object are not supported"),
+    (Row([Point({"k": 1j})]), ".someName[0].x.k: values of type complex are not supported"),
     (
         datetime(1, 1, 1, tzinfo=timezone(timedelta(minutes=19, seconds=32))),
-        ": a moment that has no equal in UTC",
+        ": the datetime is out of range in UTC",
     ),
 ]
 
@@ -317,7 +317,7 @@ def test_a_batch_has_at_most_as_many_calls_as_are_allowed() -> None:
 
 @pytest.mark.parametrize(("value", "place"), UNSAYABLE)
 def test_what_cannot_be_said_is_a_fault_that_names_the_place(value: Any, place: str) -> None:
-    assert unsaid(value) == f"JSON-RPC cannot say the result: result{place}"
+    assert unsaid(value) == f"the result cannot be encoded as JSON: result{place}"
 
 
 @pytest.mark.parametrize(("step", "kind"), [("[0]", list), (".a", dict), ("[0]", tuple)])
@@ -332,7 +332,7 @@ def test_as_many_levels_are_written_as_are_read(step: str, kind: type) -> None:
     assert answer.fault is None
     assert refused(answer.wire).fault.detail == "method is a string"
     assert unsaid(nested(64)) == (
-        f"JSON-RPC cannot say the result: result{step * 63}: more than 64 levels, or it contains itself"
+        f"the result cannot be encoded as JSON: result{step * 63}: more than 64 levels, or the value contains itself"
     )
 
 
@@ -366,15 +366,15 @@ def test_an_error_has_code_and_message_and_data_only_if_there_is_some(fault: Fau
     ("data", "place"),
     [
         ([math.nan], "[0]: nan is not a JSON number"),
-        ({"a": object()}, ".a: a value of type object does not travel"),
-        ([0] * 2**20, ": it fails with ResponseTooLarge"),
+        ({"a": object()}, ".a: values of type object are not supported"),
+        ([0] * 2**20, ": the value raises ResponseTooLarge"),
     ],
 )
 def test_data_that_cannot_be_said_is_an_internal_error(data: Any, place: str) -> None:
     answer = CODEC.encode(CALL, Reply(fault=Fault(7, "no", data)), ROOM)
     assert isinstance(answer.fault, InternalError)
     where = "" if "ResponseTooLarge" in place else ".data"
-    assert answer.fault.detail == f"JSON-RPC cannot say the error: error{where}{place}"
+    assert answer.fault.detail == f"the error cannot be encoded as JSON: error{where}{place}"
 
 
 @pytest.mark.parametrize("call_id", [None, 0, -1, 10**4300 - 1, 1.5, -0.0, 1e22, "", '\u00e9\0"', "1"])
@@ -398,7 +398,7 @@ def test_an_answer_fills_its_room_and_no_more() -> None:
     assert CODEC.encode(CALL, Reply(value=value), size).fault is None
     fault = CODEC.encode(CALL, Reply(value=value), size - 1).fault
     assert isinstance(fault, ResponseTooLarge)
-    assert fault.detail == f"the answer would take {size} bytes, and {size - 1} are left"
+    assert fault.detail == f"the response has {size} bytes, and {size - 1} are left"
 
 
 @pytest.mark.parametrize("kind", [list, dict])
@@ -408,4 +408,4 @@ def test_values_shared_many_times_over_are_given_up_early(kind: type) -> None:
         value = [value, value] if kind is list else {"a": value, "b": value}
     fault = CODEC.encode(CALL, Reply(value=value), 2**14).fault
     assert isinstance(fault, ResponseTooLarge)
-    assert fault.detail == "the answer would take more than the bytes that are left"
+    assert fault.detail == "the response exceeds the limit"

@@ -217,7 +217,7 @@ def test_any_bytes_have_a_well_formed_answer_on_the_same_connection(kind: str, s
             assert_well_formed(kind, response.body)
 
         answered()
-    logged.take("cannot say the result")
+    logged.take("cannot be encoded as")
 
 
 def test_bytes_without_a_type_are_told_by_the_first_one(server: Server, logged: Logged) -> None:
@@ -236,7 +236,7 @@ def test_bytes_without_a_type_are_told_by_the_first_one(server: Server, logged: 
 
     with Wire(server.port) as wire:
         answered()
-    logged.take("cannot say the result")
+    logged.take("cannot be encoded as")
 
 
 @fixed(300)

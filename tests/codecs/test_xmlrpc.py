@@ -357,20 +357,20 @@ MISENCODED: list[tuple[bytes, str | None, int, str]] = [
 UNSAYABLE: list[tuple[Any, str]] = [
     (math.nan, ": nan is not an XML-RPC double"),
     ([0.0, -math.inf], "[1]: -inf is not an XML-RPC double"),
-    (2**63, ": an int beyond 64 bits"),
-    (-(2**63) - 1, ": an int beyond 64 bits"),
-    ({"a": [1, {"b": 10**5000}]}, ".a[1].b: an int beyond 64 bits"),
+    (2**63, ": the int has more than 64 bits"),
+    (-(2**63) - 1, ": the int has more than 64 bits"),
+    ({"a": [1, {"b": 10**5000}]}, ".a[1].b: the int has more than 64 bits"),
     ("\0", ": a string has the character U+0000, which XML 1.0 cannot carry"),
     (["\x1f", 1], "[0]: a string has the character U+001F, which XML 1.0 cannot carry"),
     ("\ud800", ": a string has the character U+D800, which XML 1.0 cannot carry"),
     ("\uffff", ": a string has the character U+FFFF, which XML 1.0 cannot carry"),
     ({"a\b": 1}, ".a\ufffd: a string has the character U+0008, which XML 1.0 cannot carry"),
     ({"\udcff": 1}, ".?: a string has the character U+DCFF, which XML 1.0 cannot carry"),
-    ({1: 2}, ": a member's name is a string, not int"),
-    ([{None: 2}], "[0]: a member's name is a string, not NoneType"),
-    (object(), ": a value of type object does not travel"),
-    (Point(1, [object()]), ".y[0]: a value of type object does not travel"),
-    (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))), ": a moment that has no equal in UTC"),
+    ({1: 2}, ": the name of a member must be a string, not int"),
+    ([{None: 2}], "[0]: the name of a member must be a string, not NoneType"),
+    (object(), ": values of type object are not supported"),
+    (Point(1, [object()]), ".y[0]: values of type object are not supported"),
+    (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))), ": the datetime is out of range in UTC"),
 ]
 
 
@@ -476,15 +476,15 @@ def test_as_many_levels_are_read_as_are_written(kind: type) -> None:
     assert (code, detail.partition(" (line ")[0]) == (-32600, "too deep: at most 64 levels of values")
     fault = CODEC.encode(CALL, Reply(value=deeper), ROOM).fault
     assert fault is not None
-    assert fault.detail.endswith(": more than 64 levels, or it contains itself")
+    assert fault.detail.endswith(": more than 64 levels, or the value contains itself")
 
 
 @pytest.mark.parametrize(("value", "detail"), UNSAYABLE)
 def test_what_cannot_be_said_is_a_fault_that_names_the_place(value: Any, detail: str) -> None:
     answer = CODEC.encode(CALL, Reply(value=value), ROOM)
     assert isinstance(answer.fault, InternalError)
-    assert answer.fault.detail.replace("\b", "\ufffd") == f"XML-RPC cannot say the result: result{detail}"
-    assert f"Internal error: XML-RPC cannot say the result: result{detail}".encode() in answer.wire
+    assert answer.fault.detail.replace("\b", "\ufffd") == f"the result cannot be encoded as XML-RPC: result{detail}"
+    assert f"Internal error: the result cannot be encoded as XML-RPC: result{detail}".encode() in answer.wire
 
 
 def test_extensions_are_written_only_where_they_are_switched_on() -> None:
@@ -493,7 +493,7 @@ def test_extensions_are_written_only_where_they_are_switched_on() -> None:
     for value, reason in (([None], "None, and nil is"), ([2**31], "an int beyond 32 bits, and i8 is")):
         fault = plain.encode(CALL, Reply(value=value), ROOM).fault
         assert fault is not None
-        assert fault.detail == f"XML-RPC cannot say the result: result[0]: {reason} switched off here"
+        assert fault.detail == f"the result cannot be encoded as XML-RPC: result[0]: {reason} switched off here"
     assert plain.decode(call_with("<nil/>"), None) == Call(method="m", params=[None])
 
 
@@ -548,7 +548,7 @@ class Uncoded(Fault):
 def test_a_fault_that_cannot_be_said_is_another_fault(fault: Fault, reason: str) -> None:
     answer = CODEC.encode(CALL, Reply(fault=fault), ROOM)
     assert isinstance(answer.fault, InternalError)
-    assert answer.fault.detail == f"XML-RPC cannot say the error: error: it fails with {reason}"
+    assert answer.fault.detail == f"the error cannot be encoded as XML-RPC: error: the value raises {reason}"
     assert b"<int>-32603</int>" in answer.wire
     assert b"secret" not in answer.wire
 
@@ -559,7 +559,7 @@ def test_an_answer_fills_its_room_and_no_more() -> None:
     assert CODEC.encode(CALL, Reply(value=value), size).fault is None
     fault = CODEC.encode(CALL, Reply(value=value), size - 1).fault
     assert isinstance(fault, ResponseTooLarge)
-    assert fault.detail == f"the answer would take {size} bytes, and {size - 1} are left"
+    assert fault.detail == f"the response has {size} bytes, and {size - 1} are left"
 
 
 @pytest.mark.parametrize("kind", [list, dict])
@@ -569,7 +569,7 @@ def test_values_shared_many_times_over_are_given_up_early(kind: type) -> None:
         value = [value, value] if kind is list else {"a": value, "b": value}
     fault = CODEC.encode(CALL, Reply(value=value), ROOM).fault
     assert isinstance(fault, ResponseTooLarge)
-    assert fault.detail == "the answer would take more than the bytes that are left"
+    assert fault.detail == "the response exceeds the limit"
 
 
 def multicall(*entries: str) -> bytes:

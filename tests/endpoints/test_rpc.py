@@ -403,7 +403,10 @@ def test_an_error_id_stands_in_the_text_of_an_xmlrpc_fault(server: Server, logge
 def test_a_result_that_cannot_be_said_is_a_fault_that_names_the_place(
     method: str, server: Server, logged: Logged
 ) -> None:
-    place = {"return_itself": "result[0][0]", "return_nonsense": "result[1].it: a value of type object does not travel"}
+    place = {
+        "return_itself": "result[0][0]",
+        "return_nonsense": "result[1].it: values of type object are not supported",
+    }
     error = call(server, method)["error"]
     assert error["code"] == InternalError().code
     assert place[method] in error["data"]["detail"]

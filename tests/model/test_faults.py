@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from typing import Any
 
 import pytest
@@ -73,6 +74,10 @@ def test_a_fault_of_the_gateway_carries_its_row(kind: type[GatewayFault], code: 
         (Fault(7, "no"), 7, None),
         (Fault(0, "no", {"k": 1}), 0, {"k": 1}),
         (Fault(-31999, "no", data=0), -31999, 0),
+        (Fault(-32000, "no"), -32000, None),
+        (Fault(-32008, "no"), -32008, None),
+        (Fault(-32050, "no", {"k": 1}), -32050, {"k": 1}),
+        (Fault(-32099, "no"), -32099, None),
         (Fault(-32769, "no"), -32769, None),
         (Fault(2**31 - 1, "no"), 2**31 - 1, None),
         (Fault(-(2**31), "no"), -(2**31), None),
@@ -83,10 +88,30 @@ def test_a_method_chooses_text_code_and_data(fault: Fault, code: int, data: Any)
     assert (fault.detail, fault.message, fault.data) == ("no", "no", data)
 
 
-@pytest.mark.parametrize("code", [-32000, -32001, -32603, -32700, -32768, 2**31, -(2**31) - 1])
-def test_reserved_codes_and_codes_beyond_32_bits_are_refused(code: int) -> None:
-    with pytest.raises(ValueError, match=f"Fault code {code} is reserved or beyond 32 bits"):
-        Fault(code, "no")
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        *((code, "is one of the gateway's own") for code in (-32001, -32007, -32603, -32700, -32701)),
+        *((code, "is reserved by JSON-RPC and XML-RPC") for code in (-32100, -32604, -32768)),
+        *((code, "has more than 32 bits") for code in (2**31, -(2**31) - 1)),
+    ],
+)
+def test_our_codes_reserved_codes_and_codes_beyond_32_bits_are_refused(code: int, problem: str) -> None:
+    class Own(Fault):
+        def __init__(self) -> None:
+            super().__init__(code, "no")
+
+    makers: list[Any] = [lambda: Fault(code, "no"), lambda: Own()]  # noqa: PLW0108 - for its line
+    for make in makers:
+        line = f"{__file__}:{make.__code__.co_firstlineno}"
+        with pytest.raises(ValueError, match=f"{re.escape(line)}: Fault code {code} {problem}; choose one from "):
+            make()
+
+
+def test_a_fault_reads_well_as_text() -> None:
+    assert str(Fault(3, "text")) == "text (code 3)"
+    assert str(Fault("text")) == "text"
+    assert str(InvalidParams("params[0]: missing")) == "Invalid params: params[0]: missing (code -32602)"
 
 
 @pytest.mark.parametrize(

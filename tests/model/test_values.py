@@ -117,12 +117,8 @@ PLAIN: list[tuple[Any, Any]] = [
     (xmlrpc.client.Binary(b"a"), b"a"),
     (xmlrpc.client.DateTime("20240102T03:04:05"), datetime(2024, 1, 2, 3, 4, 5)),
     (Point(1), {"x": 1, "y": None}),
-    (Row(Inner.A), {"type": "row", "someName": (1, 2)}),
-    (Table([Row(1, 2)]), [[{"type": "row", "someName": 1, "other": 2}]]),
-    (
-        Point(xmlrpc.client.Binary(b"a"), [deque([UserDict(a=Point(bytearray(b"b")))])]),
-        {"x": b"a", "y": [[{"a": {"x": bytearray(b"b"), "y": None}}]]},
-    ),
+    (Row(Inner.A), {"type": "row", "someName": Inner.A}),
+    (Table([1, 2]), [[1, 2]]),
 ]
 
 
@@ -250,35 +246,35 @@ def badly_made() -> list[Any]:
 
 
 HOSTILE: list[tuple[Any, str]] = [
-    (FailingList([1]), "result: it fails with ValueError"),
-    ([1, LeavingList([1])], "result[1]: it fails with SystemExit"),
-    (UnsizedList([1]), "result: it fails with KeyError"),
-    ({"a": FailingDict(a=1)}, "result.a: it fails with ValueError"),
-    (FailingMapping(), "result: it fails with KeyError"),
-    (OfNameless(), "result: it fails with ValueError"),
-    ([Untouchable()], "result[0]: it fails with ValueError"),
-    (Pretender(), "result: it fails with TypeError"),
-    (released(), "result: it fails with ValueError"),
-    (badly_made()[:1], "result[0]: it fails with TypeError"),
-    (badly_made()[1:], "result[0]: it fails with ValueError"),
-    ({Pretender(): 1}, "result: a member's name is a string, not Pretender"),
-    ({OddKey("a"): 1, OddKey("a"): 2}, "result: two members of the same name"),
-    ({OddKey("a"): object()}, "result.a: a value of type object does not travel"),
-    ({"k" * 200: object()}, f"result.{'k' * 80}: a value of type object does not travel"),
-    ([datetime(2024, 1, 1, tzinfo=Zone(ValueError("secret")))], "result[0]: it fails with ValueError"),
-    ([datetime(2024, 1, 1, tzinfo=Zone("secret"))], "result[0]: it fails with TypeError"),
-    ([Moment(2024, 1, 1, tzinfo=Zone(ValueError("secret")))], "result[0]: it fails with ValueError"),
-    (Own.A, "result: it fails with RecursionError"),
-    (Point({1: 2}), "result.x: a member's name is a string, not int"),
-    (Point([1, Point(Row(object()))]), "result.x[1].x.someName: a value of type object does not travel"),
-    (Point, "result: a value of type type does not travel"),
-    ((n for n in (1,)), "result: a value of type generator does not travel"),
-    (range(3), "result: a value of type range does not travel"),
-    (1j, "result: a value of type complex does not travel"),
-    (UserList([1]), "result: a value of type UserList does not travel"),
-    (types.SimpleNamespace(a=1), "result: a value of type SimpleNamespace does not travel"),
-    (ValueError("secret"), "result: a value of type ValueError does not travel"),
-    (type, "result: a value of type type does not travel"),
+    (FailingList([1]), "result: the value raises ValueError"),
+    ([1, LeavingList([1])], "result[1]: the value raises SystemExit"),
+    (UnsizedList([1]), "result: the value raises KeyError"),
+    ({"a": FailingDict(a=1)}, "result.a: the value raises ValueError"),
+    (FailingMapping(), "result: the value raises KeyError"),
+    (OfNameless(), "result: the value raises ValueError"),
+    ([Untouchable()], "result[0]: values of type Untouchable are not supported"),
+    (Pretender(), "result: values of type Pretender are not supported"),
+    (released(), "result: the value raises ValueError"),
+    (badly_made()[:1], "result[0]: the value raises TypeError"),
+    (badly_made()[1:], "result[0]: the value raises ValueError"),
+    ({Pretender(): 1}, "result: the name of a member must be a string, not Pretender"),
+    ({OddKey("a"): 1, OddKey("a"): 2}, "result: two members have the same name"),
+    ({OddKey("a"): object()}, "result.a: values of type object are not supported"),
+    ({"k" * 200: object()}, f"result.{'k' * 80}: values of type object are not supported"),
+    ([datetime(2024, 1, 1, tzinfo=Zone(ValueError("secret")))], "result[0]: the value raises ValueError"),
+    ([datetime(2024, 1, 1, tzinfo=Zone("secret"))], "result[0]: the value raises TypeError"),
+    ([Moment(2024, 1, 1, tzinfo=Zone(ValueError("secret")))], "result[0]: the value raises ValueError"),
+    (Own.A, "result: the value raises RecursionError"),
+    (Point({1: 2}), "result.x: the name of a member must be a string, not int"),
+    (Point([1, Point(Row(object()))]), "result.x[1].x.someName: values of type object are not supported"),
+    (Point, "result: values of type type are not supported"),
+    ((n for n in (1,)), "result: values of type generator are not supported"),
+    (range(3), "result: values of type range are not supported"),
+    (1j, "result: values of type complex are not supported"),
+    (UserList([1]), "result: values of type UserList are not supported"),
+    (types.SimpleNamespace(a=1), "result: values of type SimpleNamespace are not supported"),
+    (ValueError("secret"), "result: values of type ValueError are not supported"),
+    (type, "result: values of type type are not supported"),
 ]
 
 
@@ -307,7 +303,7 @@ def test_other_types_become_neutral_ones(value: Any, neutral: Any) -> None:
 def test_a_hostile_result_is_a_fault_that_names_its_place(codec: XMLRPC | JSONRPC, value: Any, detail: str) -> None:
     fault, _ = encoded(codec, value)
     assert isinstance(fault, InternalError)
-    assert fault.detail.partition("cannot say the result: ")[2] == detail
+    assert fault.detail.partition(": ")[2] == detail
 
 
 @pytest.mark.parametrize(("kind", "step"), [(list, "[0]"), (dict, ".x"), (Point, ".x[0]"), (Row, ".someName")])
@@ -316,13 +312,13 @@ def test_what_contains_itself_is_said_to_do_so(codec: XMLRPC | JSONRPC, kind: ty
     fault, _ = encoded(codec, itself(kind))
     assert isinstance(fault, InternalError)
     assert f"result{step * 31}" in fault.detail
-    assert fault.detail.endswith(": more than 64 levels, or it contains itself")
+    assert fault.detail.endswith(": more than 64 levels, or the value contains itself")
 
 
 def test_a_dict_that_changes_meanwhile_is_said_or_is_a_fault() -> None:
     for codec in CODECS:
         fault, _ = encoded(codec, changing())
-        assert fault is None or fault.detail.endswith("result: it fails with RuntimeError")
+        assert fault is None or fault.detail.endswith("result: the value raises RuntimeError")
 
 
 def test_a_zone_without_an_offset_is_none() -> None:
@@ -345,7 +341,7 @@ def test_moments_are_told_in_utc(moment: datetime, expected: datetime) -> None:
 
 
 def test_a_moment_outside_of_the_years_in_utc_cannot_be_said() -> None:
-    with pytest.raises(EncodingError, match="no equal in UTC"):
+    with pytest.raises(EncodingError, match="out of range in UTC"):
         in_utc(datetime.max.replace(tzinfo=timezone(-timedelta(microseconds=1))))
 
 
@@ -359,4 +355,4 @@ def test_members_of_plain_names_are_passed_on_uncopied() -> None:
 
 def test_the_place_of_what_cannot_be_said_is_gathered_from_inside() -> None:
     encoding_error = EncodingError("why").inside("[3]").inside(".items")
-    assert encoding_error.fault("X").detail == "X cannot say the result: result.items[3]: why"
+    assert encoding_error.fault("X").detail == "the result cannot be encoded as X: result.items[3]: why"

@@ -166,7 +166,7 @@ def test_upstreams_shows_each_as_it_is(tmp_path: Path) -> None:
         ("up", "up", "6"),
         ("silent", "up", "0", "it tells no methods: name them in the configuration, methods = [...]"),
         ("named", "up", "2"),
-        ("odd", "down", "0", "Bad upstream: its answer is no JSON-RPC: not JSON: invalid character (byte 0)"),
+        ("odd", "down", "0", "Bad upstream: the response is not JSON-RPC: not JSON: invalid character (byte 0)"),
         ("down", "down", "0", "connection refused"),
     ]
     with Program(tcp) as program:

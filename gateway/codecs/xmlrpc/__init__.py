@@ -9,8 +9,8 @@
 
 and the other way round, as a client of other servers:
 
-    method, arguments -> a methodCall; InvalidParams names the argument that XML-RPC cannot say
-    bytes -> Reply       a methodResponse; BadUpstream for what is none
+    method, arguments -> a methodCall; InvalidParams names the argument that cannot be encoded
+    bytes -> Reply       a methodResponse; BadUpstream for anything else
 
 text.py turns bytes into text, document.py text into a call, scalars.py has the scalars both ways; here are
 the codec itself, multicalls, and answers.
@@ -52,7 +52,7 @@ class XMLRPC:
         self._i8 = i8
 
     def decode(self, body: bytes, charset: str | None) -> Decoded:
-        """Read a methodCall; a system.multicall becomes a Batch, anything that is no call a InvalidCall."""
+        """Read a methodCall; a system.multicall becomes a Batch, anything that is not a call an InvalidCall."""
         try:
             method, params = read_call(read_text(body, charset), self._max_depth)
         except GatewayFault as fault:
@@ -92,7 +92,7 @@ class XMLRPC:
         """Write a methodCall for another server.
 
         Raises:
-            InvalidParams: XML-RPC cannot say an argument; the detail names its place.
+            InvalidParams: an argument cannot be encoded as XML-RPC; the detail names its place.
 
         """
         parts: list[str] = []
@@ -103,7 +103,7 @@ class XMLRPC:
                 self._say_at(index, value, parts)
                 parts.append("</param>")
         except EncodingError as reason:
-            raise InvalidParams(f"params{reason.place}: XML-RPC cannot say it: {reason.reason}") from None
+            raise InvalidParams(f"params{reason.place}: cannot be encoded as XML-RPC: {reason.reason}") from None
         return _CALL % (name.encode(), "".join(parts).encode())
 
     def decode_answer(self, body: bytes, charset: str | None) -> Reply:
@@ -111,11 +111,11 @@ class XMLRPC:
         try:
             return read_answer(read_text(body, charset), self._max_depth)
         except GatewayFault as fault:
-            return Reply(fault=BadUpstream(f"its answer is no XML-RPC: {fault.detail}"))
+            return Reply(fault=BadUpstream(f"the response is not XML-RPC: {fault.detail}"))
 
     def _say(self, value: Any, parts: list[str], depth: int, room: int) -> None:
         if depth >= self._max_depth:
-            raise EncodingError(f"more than {self._max_depth} levels, or it contains itself")
+            raise EncodingError(f"more than {self._max_depth} levels, or the value contains itself")
         kind = type(value)
         if kind in WRITERS:
             parts.append(WRITERS[kind](value))
@@ -142,7 +142,7 @@ class XMLRPC:
         if not self._i8:
             raise EncodingError("an int beyond 32 bits, and i8 is switched off here")
         if value not in _INT64:
-            raise EncodingError("an int beyond 64 bits")
+            raise EncodingError("the int has more than 64 bits")
         return f"<value><i8>{value}</i8></value>"
 
     def _none(self) -> str:
@@ -176,7 +176,7 @@ class XMLRPC:
 def _check_room(parts: int, room: int) -> None:
     """Give up what holds the same values many times over, before it is written out: no part has less than 9 bytes."""
     if 9 * parts > room:
-        raise ResponseTooLarge("the answer would take more than the bytes that are left")
+        raise ResponseTooLarge("the response exceeds the limit")
 
 
 def _fault_value(fault: Fault) -> bytes:
