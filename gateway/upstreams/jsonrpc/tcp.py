@@ -7,7 +7,8 @@ nobody knows what else is wrong with it. Notifications of the server's own are p
 """
 
 import asyncio
-from typing import Annotated, Any, ClassVar, Literal, cast
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -19,6 +20,7 @@ from gateway.upstreams import Failures, Invocation, Signature
 from gateway.upstreams.faults import told
 from gateway.upstreams.jsonrpc.openrpc import describe
 from gateway.upstreams.options import host_and_port
+from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
 from gateway.upstreams.transport.pool import Pool
 from gateway.wire.framing import FRAMINGS, Frames, FrameTooLongError, FramingError
@@ -74,19 +76,17 @@ class JSONRPCOverTCP:
         return await open_stream(lambda: _Connection(self._codec, frames), address, self._options, self._tls)
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(StreamConnection):
     """A connection, and the calls on it that wait for their answers."""
 
     def __init__(self, codec: JSONRPC, frames: Frames) -> None:
+        super().__init__()
         self._codec = codec
         self._frames = frames
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._last_id = 0
         self._heard = 0
         self._retired = False
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._transport: asyncio.Transport
 
     async def call(self, invocation: Invocation) -> Reply:
         """Send one call, and wait for its reply."""
@@ -112,15 +112,7 @@ class _Connection(asyncio.Protocol):
 
     def usable(self) -> bool:
         """Tell whether a new call can be sent."""
-        return not self._retired and not self._transport.is_closing()
-
-    def close(self) -> None:
-        """Close at once; what is unsent is never sent."""
-        self._transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport (called by the event loop)."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's has the same methods, but another class
+        return not self._retired and super().usable()
 
     def data_received(self, data: bytes) -> None:
         """Give answers to their calls (called by the event loop)."""
@@ -146,22 +138,5 @@ class _Connection(asyncio.Protocol):
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)
 
-    def pause_writing(self) -> None:
-        """Let calls wait, unsent (called by the event loop)."""
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        """Let calls go on (called by the event loop)."""
-        self._writable.set()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Fail the calls that wait (called by the event loop)."""
-        self._fail(error or EOFError())
-
-    def _fail(self, error: Exception) -> None:
-        self._retired = True
-        self._writable.set()
-        self._transport.abort()
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(error)
+    def _pending(self) -> Iterable[asyncio.Future[Any]]:
+        return self._waiting.values()

@@ -7,9 +7,8 @@ the client's own service, whose request is the answer. What else the server call
 """
 
 import asyncio
-import socket
-from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, cast
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
 from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -25,11 +24,10 @@ from gateway.upstreams.protobuf.files import ProtoOptions, Schema, from_options
 from gateway.upstreams.protobuf.frames import MOST_METHODS, MethodFrames
 from gateway.upstreams.protobuf.types import Types, declaration, neutral
 from gateway.upstreams.protobuf.values import Values
+from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, open_stream
 from gateway.upstreams.transport.pool import Pool
 from gateway.wire.framing import FrameTooLongError, FramingError
-
-_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it; it holds until the next acknowledgement
 
 
 class GenericOptions(ProtoOptions, frozen=True, kw_only=True):
@@ -175,17 +173,14 @@ class ProtobufGeneric:
         return await open_stream(lambda: _Connection(frames, self._passed), address, self._options)
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(StreamConnection):
     """A connection, and the answer that is waited for on it; ``passed`` are the indexes that are no answer."""
 
     def __init__(self, frames: MethodFrames, passed: frozenset[int]) -> None:
+        super().__init__()
         self._frames = frames
         self._passed = passed
         self._awaited: tuple[int, asyncio.Future[bytes]] | None = None
-        self._error: Exception | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._transport: asyncio.Transport
 
     async def call(self, invocation: Invocation, index: int, message: bytes, answer: int) -> bytes:
         """Send a message, and wait for the one that answers it."""
@@ -212,17 +207,9 @@ class _Connection(asyncio.Protocol):
         invocation.sent = "maybe"
         self._transport.write(self._frames.frame(index, message))
 
-    def usable(self) -> bool:
-        """Tell whether a new call can be sent."""
-        return self._error is None and not self._transport.is_closing()
-
-    def close(self) -> None:
-        """Close at once; what is unsent is never sent."""
-        self._transport.abort()
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport (called by the event loop)."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's has the same methods, but another class
+        super().connection_made(transport)
         self._transport.set_write_buffer_limits(0)  # so that ``send`` knows when nothing is left
         self._acknowledge()
 
@@ -239,11 +226,6 @@ class _Connection(asyncio.Protocol):
         except BadUpstream as fault:
             self._fail(fault)
 
-    def _acknowledge(self) -> None:
-        """Have the kernel acknowledge at once: a server that writes twice to answer waits 40 ms for it otherwise."""
-        if _QUICKACK is not None and not self._transport.is_closing():
-            self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-
     def _receive(self, index: int, message: bytes) -> None:
         awaited = self._awaited
         if awaited is not None and index == awaited[0] and not awaited[1].done():
@@ -251,21 +233,5 @@ class _Connection(asyncio.Protocol):
         elif index not in self._passed:
             raise BadUpstream(f"it sends an answer that nobody waits for, or that is none: index {index}")
 
-    def pause_writing(self) -> None:
-        """Let ``send`` wait (called by the event loop)."""
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        """Let ``send`` return (called by the event loop)."""
-        self._writable.set()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Fail the call that waits (called by the event loop)."""
-        self._fail(error or EOFError())
-
-    def _fail(self, error: Exception) -> None:
-        self._error = self._error or error
-        self._writable.set()
-        self._transport.abort()
-        if self._awaited is not None and not self._awaited[1].done():
-            self._awaited[1].set_exception(self._error)
+    def _pending(self) -> Iterable[asyncio.Future[Any]]:
+        return () if self._awaited is None else (self._awaited[1],)

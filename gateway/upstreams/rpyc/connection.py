@@ -9,22 +9,21 @@ most ``most`` bytes, also when it is unpacked.
 """
 
 import asyncio
-import contextlib
 import itertools
-import socket
 import struct
 import zlib
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
 from gateway.model.faults import BadUpstream
 from gateway.upstreams import Invocation
 from gateway.upstreams.rpyc import brine
 from gateway.upstreams.rpyc.lent import CLOSE, DEL, LOCAL_REF, TUPLE, VALUE, Boxed, Denied, IdPack, Lent
+from gateway.upstreams.transport.connection import StreamConnection
 
 _REQUEST, _REPLY, _EXCEPTION = 1, 2, 3
 _STOP_ITERATION = 1
 _HEADER = struct.Struct("!LB")
-_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
 class RemoteError(Exception):
@@ -36,7 +35,7 @@ class RemoteError(Exception):
         self.arguments = args
 
 
-class Connection(asyncio.Protocol):
+class Connection(StreamConnection):
     """A connection; ``most`` bounds the bytes of an answer.
 
     Attributes:
@@ -46,6 +45,7 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(self, most: int) -> None:
+        super().__init__()
         self.lent = Lent()
         self.root: Boxed = (VALUE, None)
         self._most = most
@@ -53,9 +53,6 @@ class Connection(asyncio.Protocol):
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Boxed]] = {}
         self._forgotten: set[int] = set()
-        self._error: Exception | None = None
-        self._transport: asyncio.Transport
-        self._socket: socket.socket | None = None
 
     async def request(self, handler: int, *args: Boxed, invocation: Invocation | None = None) -> Boxed:
         """Send a request, and wait for its reply.
@@ -95,16 +92,7 @@ class Connection(asyncio.Protocol):
 
     def usable(self) -> bool:
         """Tell whether the next call can have it: it is open, and nobody waits for a reply."""
-        return not self._transport.is_closing() and not self._waiting
-
-    def close(self) -> None:
-        """Close at once; what is unsent is never sent."""
-        self._transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport (called by the event loop)."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._socket = transport.get_extra_info("socket")
+        return super().usable() and not self._waiting
 
     def data_received(self, data: bytes) -> None:
         """Take frames (called by the event loop)."""
@@ -117,12 +105,6 @@ class Connection(asyncio.Protocol):
             self._fail(fault)
         except brine.Misbrined as error:
             self._fail(BadUpstream(f"its answer is not RPyC: {error}"))
-
-    def _acknowledge(self) -> None:
-        """Acknowledge what has come at once: a server that waits for it with its next reply makes a call take 40 ms."""
-        if self._socket is not None and _QUICKACK is not None:
-            with contextlib.suppress(OSError):  # it has just been closed
-                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def _next(self) -> bytes | None:
         """Take a frame off the front of what is here."""
@@ -185,16 +167,8 @@ class Connection(asyncio.Protocol):
             answer = _frame(_EXCEPTION, number, (("builtins", name), (text,), (), ""))
         self._transport.write(answer)
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """Fail the call that waits (called by the event loop)."""
-        self._fail(error or EOFError())
-
-    def _fail(self, error: Exception) -> None:
-        self._error = self._error or error
-        self._transport.abort()
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(error)
+    def _pending(self) -> Iterable[asyncio.Future[Any]]:
+        return self._waiting.values()
 
 
 def _frame(kind: int, number: int, body: Any) -> bytes:

@@ -8,12 +8,13 @@ nothing else tells where a reply ends. Whatever is not as it should be raises, a
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 from gateway.model.faults import BadUpstream
 from gateway.upstreams import Invocation
 from gateway.upstreams.thrift.wire import Misread, Source
+from gateway.upstreams.transport.connection import StreamConnection
 
 _LENGTH = struct.Struct(">i")
 _PIECES = 1000  # taken in one turn of the event loop, some milliseconds; a reply can have millions
@@ -21,10 +22,11 @@ _PIECES = 1000  # taken in one turn of the event loop, some milliseconds; a repl
 T = TypeVar("T")
 
 
-class Connection(asyncio.Protocol):
+class Connection(StreamConnection):
     """A connection; ``most`` bounds the bytes of a reply."""
 
     def __init__(self, most: int, *, framed: bool) -> None:
+        super().__init__()
         self._most = most
         self._framed = framed
         self._held = bytearray()
@@ -32,11 +34,7 @@ class Connection(asyncio.Protocol):
         self._end: int | None = None  # of the frame
         self._taken = 0
         self._calling = False
-        self._error: Exception | None = None
         self._more: asyncio.Future[None] | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._transport: asyncio.Transport
 
     async def call(
         self, message: bytes, invocation: Invocation, read: Callable[[Source], Awaitable[T]] | None
@@ -100,15 +98,7 @@ class Connection(asyncio.Protocol):
 
     def usable(self) -> bool:
         """Tell whether the next call can have it: it is open, and nothing of the last reply is left."""
-        return not self._transport.is_closing() and self._at == len(self._held)
-
-    def close(self) -> None:
-        """Close at once; what is unsent is never sent."""
-        self._transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport (called by the event loop)."""
-        self._transport = cast("asyncio.Transport", transport)
+        return super().usable() and self._at == len(self._held)
 
     def data_received(self, data: bytes) -> None:
         """Hold what comes, within bounds (called by the event loop)."""
@@ -119,24 +109,9 @@ class Connection(asyncio.Protocol):
             self._fail(BadUpstream("its answer has more bytes than are taken"))
         self._wake()
 
-    def pause_writing(self) -> None:
-        """Hold back calls without replies, which nothing else does (called by the event loop)."""
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        """Let them go on (called by the event loop)."""
-        self._writable.set()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Fail the call that waits (called by the event loop)."""
-        self._fail(error or EOFError())
-
-    def _fail(self, error: Exception) -> None:
-        self._error = self._error or error
-        self._transport.abort()
-        self._writable.set()
-        self._wake()
-
     def _wake(self) -> None:
         if self._more is not None and not self._more.done():
             self._more.set_result(None)
+
+    def _pending(self) -> Iterable[asyncio.Future[Any]]:
+        return () if self._more is None else (self._more,)

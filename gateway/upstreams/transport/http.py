@@ -12,8 +12,8 @@ the codec tells whether it is one.
 import asyncio
 import re
 import time
-from collections.abc import Mapping
-from typing import Annotated, cast
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
 from urllib.parse import SplitResult, quote, urlsplit
 
 import httptools
@@ -22,6 +22,7 @@ from msgspec import Meta, Struct, field
 from gateway.model.faults import BadUpstream
 from gateway.upstreams import Failures, Invocation
 from gateway.upstreams.faults import garbled
+from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, TLSOptions, client_context, open_stream
 from gateway.upstreams.transport.pool import Pool
 
@@ -114,10 +115,11 @@ class _Answer(Struct):
     body: list[bytes] = field(default_factory=list)
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(StreamConnection):
     """A connection, and the one answer that it waits for. The parser calls the methods whose names begin with on."""
 
     def __init__(self, most: int) -> None:
+        super().__init__()
         self._most = most
         self._parser = httptools.HttpResponseParser(self)
         self._answer = _Answer()
@@ -126,7 +128,6 @@ class _Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[_Answer] | None = None
         self._is_placed = True
         self._last = time.monotonic()
-        self._transport: asyncio.Transport
 
     async def exchange(self, request: bytes, invocation: Invocation) -> _Answer:
         """Send a request, and return its answer.
@@ -148,15 +149,7 @@ class _Connection(asyncio.Protocol):
 
     def usable(self) -> bool:
         """Tell whether the next call can have it: it is open, and nothing has come that nobody asked for."""
-        return self._is_placed and not self._transport.is_closing() and time.monotonic() - self._last < _KEPT
-
-    def close(self) -> None:
-        """Close at once; what is unsent is never sent."""
-        self._transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport (called by the event loop)."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's has the same methods, but another class
+        return self._is_placed and super().usable() and time.monotonic() - self._last < _KEPT
 
     def data_received(self, data: bytes) -> None:
         """Parse what comes (called by the event loop)."""
@@ -223,7 +216,7 @@ class _Connection(asyncio.Protocol):
         answer = self._answer
         if error is None and not self._in_head and answer.length is None and not answer.is_chunked:
             self._hand_over(answer)
-        self._fail(error or EOFError())
+        super().connection_lost(error)
 
     def _too_long(self) -> BadUpstream:
         return BadUpstream(f"its answer has more than {self._most} bytes")
@@ -233,12 +226,8 @@ class _Connection(asyncio.Protocol):
             self._waiting.set_result(answer)
         self._waiting = None
 
-    def _fail(self, error: Exception) -> None:
-        self._is_placed = False
-        self._transport.abort()
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(error)
-        self._waiting = None
+    def _pending(self) -> Iterable[asyncio.Future[Any]]:
+        return () if self._waiting is None else (self._waiting,)
 
 
 def _cause(error: Exception) -> Exception:

@@ -12,11 +12,12 @@ sent takes no new ones.
 import asyncio
 import itertools
 import os
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from gateway.model.faults import BadUpstream, Unavailable
 from gateway.upstreams import Invocation
+from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.zerorpc import events, zmtp
 
 _CREDIT = 100  # events of a stream that may be on their way
@@ -51,10 +52,11 @@ class _Call:
         self.credit = 1
 
 
-class Connection(asyncio.Protocol):
+class Connection(StreamConnection):
     """A connection; ``most`` bounds the bytes of an answer, ``depth`` its levels, ``items`` the values of a stream."""
 
     def __init__(self, most: int, depth: int, items: int, heartbeat: float) -> None:
+        super().__init__()
         self._most = most
         self._depth = depth
         self._items = items
@@ -67,9 +69,6 @@ class Connection(asyncio.Protocol):
         self._beat: asyncio.TimerHandle | None = None
         self._heard = 0
         self._retired = False
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._transport: asyncio.Transport
 
     async def ready(self) -> None:
         """Wait until the other side has greeted.
@@ -117,15 +116,11 @@ class Connection(asyncio.Protocol):
 
     def usable(self) -> bool:
         """Tell whether a new call can be sent."""
-        return not self._retired and not self._transport.is_closing()
-
-    def close(self) -> None:
-        """Close at once; what is unsent is never sent."""
-        self._transport.abort()
+        return not self._retired and super().usable()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet (called by the event loop)."""
-        self._transport = cast("asyncio.Transport", transport)
+        super().connection_made(transport)
         self._transport.write(zmtp.HELLO)
 
     def data_received(self, data: bytes) -> None:
@@ -192,27 +187,14 @@ class Connection(asyncio.Protocol):
     def _send(self, event: bytes) -> None:
         self._transport.write(zmtp.message([b"", event]))
 
-    def pause_writing(self) -> None:
-        """Let calls wait, unsent (called by the event loop)."""
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        """Let calls go on (called by the event loop)."""
-        self._writable.set()
-
     def connection_lost(self, error: Exception | None) -> None:
         """Fail the calls that wait (called by the event loop)."""
         if self._beat is not None:
             self._beat.cancel()
-        self._fail(error or EOFError())
+        super().connection_lost(error)
 
-    def _fail(self, error: Exception) -> None:
-        self._retired = True
-        self._writable.set()
-        self._transport.abort()
-        for waiting in (self._ready, *(call.answer for call in self._waiting.values())):
-            if not waiting.done():
-                waiting.set_exception(error)
+    def _pending(self) -> Iterable[asyncio.Future[Any]]:
+        return (self._ready, *(call.answer for call in self._waiting.values()))
 
 
 _TAKES: dict[str, Callable[[Connection, _Call, Any, events.Event], None]] = {
