@@ -611,7 +611,7 @@ def test_what_a_killed_worker_has_counted_stays_and_what_went_on_in_it_vanishes(
 
 def test_a_slot_that_is_taken_over_unasked_has_nothing_of_its_last_worker_but_counts(shelf: Path) -> None:
     before = (
-        "import pathlib, sys, gateway.metrics as m\n"
+        "import pathlib, sys, gateway.telemetry.metrics as m\n"
         "m.Metrics(str, '0.0.1', pathlib.Path(sys.argv[1]), 1).update({('connections',): 5})"
     )
     subprocess.run([sys.executable, "-c", before, str(shelf)], cwd=ROOT, check=True, timeout=30)

@@ -26,7 +26,7 @@ from gateway.model.faults import (
 from gateway.upstreams.faults import garbled, safe
 
 _OWN_WORDS = ("Stream removed (", "Compression ")
-_NO_HTTP2 = "StartupError parsing HTTP/2"
+_NO_HTTP2 = "Failed parsing HTTP/2"
 _TOO_LONG = "Received message larger than max"
 _RETRY_AFTER = 1  # seconds; the status says none
 _MOST_SAID = 2000  # characters

@@ -9,7 +9,7 @@ from tests.edging import FREE, METHODS
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     """Both, with nothing refused that the tests do not mean."""
     with edge(tmp_path_factory.mktemp("edge"), METHODS, [*FREE, "server.workers=2", "limits.linger=1"]) as running:
         yield running

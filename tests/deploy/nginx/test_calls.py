@@ -12,12 +12,12 @@ from tests.edging import ADD, FREE, KINDS, METHODS, Upstream, answer_five, ask, 
 from tests.raw_http import Wire, request
 
 
-def test_both_protocols_are_answered_over_tls_1_2_and_1_3(door: Edge) -> None:
+def test_both_protocols_are_answered_over_tls_1_2_and_1_3(proxied: Edge) -> None:
     for version in ("TLSv1_2", "TLSv1_3"):
-        context = door.client()
+        context = proxied.client()
         context.maximum_version = context.minimum_version = getattr(ssl.TLSVersion, version)
         for kind, body in ADD.items():
-            with Wire(door.port, tls=context) as wire:
+            with Wire(proxied.port, tls=context) as wire:
                 wire.send(request("/api", {"Content-Type": kind}, body))
                 response = wire.read()
             assert response is not None
@@ -27,19 +27,19 @@ def test_both_protocols_are_answered_over_tls_1_2_and_1_3(door: Edge) -> None:
             assert response.headers["content-length"] == str(len(response.body))
 
 
-def test_older_versions_of_tls_are_not_spoken(door: Edge) -> None:
+def test_older_versions_of_tls_are_not_spoken(proxied: Edge) -> None:
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    old.load_verify_locations(door.certificate)
+    old.load_verify_locations(proxied.certificate)
     old.set_ciphers("DEFAULT:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises(ssl.SSLError):
-        Wire(door.port, tls=old)
+        Wire(proxied.port, tls=old)
 
 
-def test_what_a_client_says_of_where_it_comes_from_is_not_passed_on(door: Edge) -> None:
+def test_what_a_client_says_of_where_it_comes_from_is_not_passed_on(proxied: Edge) -> None:
     forged = {"X-Forwarded-For": "10.0.0.5", "X-Real-IP": "10.0.0.5", "Forwarded": "for=10.0.0.5", "Connection": "x"}
-    assert result(ask(door, calling("who", headers=forged))) == {
+    assert result(ask(proxied, calling("who", headers=forged))) == {
         "client": "127.0.0.1",
         "Host": "localhost",
         "X-Forwarded-For": "127.0.0.1",
@@ -49,10 +49,10 @@ def test_what_a_client_says_of_where_it_comes_from_is_not_passed_on(door: Edge) 
     }
 
 
-def test_a_client_of_http_1_0_without_a_host(door: Edge) -> None:
+def test_a_client_of_http_1_0_without_a_host(proxied: Edge) -> None:
     body = ADD["text/xml"]
     head = b"POST /RPC2 HTTP/1.0\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n" % len(body)
-    with Wire(door.port, tls=door.client()) as wire:
+    with Wire(proxied.port, tls=proxied.client()) as wire:
         wire.send(head + body)
         response = wire.read()
         assert response is not None
@@ -60,8 +60,8 @@ def test_a_client_of_http_1_0_without_a_host(door: Edge) -> None:
         assert wire.is_closed()
 
 
-def test_connections_are_kept_on_both_sides(door: Edge) -> None:
-    with Wire(door.port, tls=door.client()) as wire:
+def test_connections_are_kept_on_both_sides(proxied: Edge) -> None:
+    with Wire(proxied.port, tls=proxied.client()) as wire:
         for number in range(50):
             wire.send(calling("add", number, 1))
             response = wire.read()
@@ -70,19 +70,19 @@ def test_connections_are_kept_on_both_sides(door: Edge) -> None:
             assert "connection" not in response.headers or response.headers["connection"] == "keep-alive"
 
 
-def test_answers_are_compressed_only_where_the_caller_asks_and_never_chunked(door: Edge) -> None:
-    plain = ask(door, calling("big", 5000))
-    short = ask(door, calling("big", 500, headers={"Accept-Encoding": "gzip"}))
+def test_answers_are_compressed_only_where_the_caller_asks_and_never_chunked(proxied: Edge) -> None:
+    plain = ask(proxied, calling("big", 5000))
+    short = ask(proxied, calling("big", 500, headers={"Accept-Encoding": "gzip"}))
     assert "content-encoding" not in {*plain.headers, *short.headers}
-    packed = ask(door, calling("big", 5000, headers={"Accept-Encoding": "gzip"}))
+    packed = ask(proxied, calling("big", 5000, headers={"Accept-Encoding": "gzip"}))
     assert packed.headers["content-encoding"] == "gzip"
     for response in (plain, short, packed):
         assert response.headers["content-length"] == str(len(response.body))
         assert "transfer-encoding" not in response.headers
 
 
-def test_the_standard_library_s_client_and_a_body_and_an_answer_that_fit_into_no_buffer(door: Edge) -> None:
-    with xmlrpc.client.ServerProxy(door.url, context=door.client()) as proxy:
+def test_the_standard_library_s_client_and_a_body_and_an_answer_that_fit_into_no_buffer(proxied: Edge) -> None:
+    with xmlrpc.client.ServerProxy(proxied.url, context=proxied.client()) as proxy:
         assert proxy.add(2, 3) == 5
         assert proxy.size("x" * 1_000_000) == 1_000_000
         assert proxy.big(3_000_000) == "x" * 3_000_000
@@ -94,8 +94,8 @@ def test_the_standard_library_s_client_and_a_body_and_an_answer_that_fit_into_no
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("text/xml", "<int>5</int>"), ("application/json", '"result":5')])
-def test_http_2(kind: str, expected: str, door: Edge, tmp_path: Path) -> None:
-    told = curl_2(door, kind, ADD[kind].ljust(900_000), tmp_path)
+def test_http_2(kind: str, expected: str, proxied: Edge, tmp_path: Path) -> None:
+    told = curl_2(proxied, kind, ADD[kind].ljust(900_000), tmp_path)
     assert told.startswith("HTTP/2 200")
     assert told.endswith(" version=2")
     assert expected in told

@@ -37,23 +37,23 @@ UNCHECKED = ("h-159", "h-162", "h-174", "h-178")  # what the corpus would rather
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     settings = [*SETTINGS, "limits.body_timeout=2", "limits.linger=1"]
     with edge(tmp_path_factory.mktemp("edge"), METHODS, settings) as running:
         yield running
 
 
 @pytest.mark.parametrize("case", PLAIN, ids=named)
-def test_case(case: dict[str, Any], door: Edge) -> None:
+def test_case(case: dict[str, Any], proxied: Edge) -> None:
     sent = case["request"]
-    with Wire(door.port, tls=door.client()) as wire:
+    with Wire(proxied.port, tls=proxied.client()) as wire:
         wire.send(request(sent["path"], sent["headers"], body_of(case), sent["method"]))
         check(case, wire.read(head=sent["method"] == "HEAD"))
 
 
 @pytest.mark.parametrize("case", RAW, ids=named)
-def test_raw_case(case: dict[str, Any], door: Edge) -> None:
-    with Wire(door.port, tls=door.client()) as wire:
+def test_raw_case(case: dict[str, Any], proxied: Edge) -> None:
+    with Wire(proxied.port, tls=proxied.client()) as wire:
         wire.send(raw_bytes(case) or b"")
         response = wire.read()
         for status in case.get("expect_interim", []):
@@ -76,10 +76,10 @@ def test_raw_case(case: dict[str, Any], door: Edge) -> None:
 
 
 @pytest.mark.parametrize("case", SMALL, ids=named)
-def test_case_byte_by_byte(case: dict[str, Any], door: Edge) -> None:
+def test_case_byte_by_byte(case: dict[str, Any], proxied: Edge) -> None:
     sent, body = case["request"], body_of(case)
     head = request(sent["path"], sent["headers"], body)[: -len(body) or None]
-    with Wire(door.port, tls=door.client()) as wire:
+    with Wire(proxied.port, tls=proxied.client()) as wire:
         wire.send(head)
         wire.send_slowly(body[i : i + 1] for i in range(len(body)))
         check(case, wire.read())

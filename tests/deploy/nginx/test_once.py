@@ -93,11 +93,11 @@ def test_connections_to_the_gateway_are_kept_and_given_up_before_it_closes_them(
         assert len(upstream.requests) == 3
 
 
-def test_a_client_that_hangs_up_is_hung_up_on_at_the_gateway(door: Edge) -> None:
-    with Wire(door.port, tls=door.client()) as wire:
+def test_a_client_that_hangs_up_is_hung_up_on_at_the_gateway(proxied: Edge) -> None:
+    with Wire(proxied.port, tls=proxied.client()) as wire:
         wire.send(calling("nap", 3))
         time.sleep(0.3)
-    log = door.folder / "gateway.log"
+    log = proxied.folder / "gateway.log"
     eventually(lambda: "call method=nap " in log.read_text() and "outcome=cancelled" in log.read_text(), "it went on")
 
 

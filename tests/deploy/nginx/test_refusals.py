@@ -25,20 +25,20 @@ from tests.serving import eventually
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bodies_above_the_limit_are_413(kind: str, door: Edge) -> None:
+def test_bodies_above_the_limit_are_413(kind: str, proxied: Edge) -> None:
     declared = b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Type: %b\r\nContent-Length: 1048577\r\n\r\n" % kind.encode()
-    check_refusal(ask(door, declared), 413, -32006, kind)
+    check_refusal(ask(proxied, declared), 413, -32006, kind)
     chunked = b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n" % kind.encode()
-    check_refusal(ask(door, chunked + b"100001\r\n" + b" " * 1_048_577 + b"\r\n"), 413, -32006, kind)
+    check_refusal(ask(proxied, chunked + b"100001\r\n" + b" " * 1_048_577 + b"\r\n"), 413, -32006, kind)
 
 
-def test_a_body_of_exactly_the_limit_is_read(door: Edge) -> None:
+def test_a_body_of_exactly_the_limit_is_read(proxied: Edge) -> None:
     body = ADD["application/json"]
-    assert result(ask(door, request("/api", {"Content-Type": "application/json"}, body.ljust(2**20)))) == 5
+    assert result(ask(proxied, request("/api", {"Content-Type": "application/json"}, body.ljust(2**20)))) == 5
 
 
-def test_what_is_refused_while_it_is_sent_is_answered_all_the_same(door: Edge) -> None:
-    with Wire(door.port, tls=door.client()) as wire:
+def test_what_is_refused_while_it_is_sent_is_answered_all_the_same(proxied: Edge) -> None:
+    with Wire(proxied.port, tls=proxied.client()) as wire:
         wire.send(b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Type: text/xml\r\nContent-Length: 3000000\r\n\r\n")
         wire.send(b"x" * 3_000_000)
         response = wire.read()
@@ -58,17 +58,17 @@ HEADS = {  # name: what comes before the Content-Type and after it, the status a
 
 @pytest.mark.parametrize("kind", ["text/xml", "application/json"])
 @pytest.mark.parametrize("name", HEADS)
-def test_heads_that_are_too_long_or_no_http(name: str, kind: str, door: Edge) -> None:
+def test_heads_that_are_too_long_or_no_http(name: str, kind: str, proxied: Edge) -> None:
     before, after, status, code = HEADS[name]
     data = before + b"Content-Type: %b\r\n" % kind.encode() + after + b"\r\n"
     untold = name in ("a long target", "another HTTP")  # they are refused before the Content-Type is read
-    check_refusal(ask(door, data), status, code, "application/x-www-form-urlencoded" if untold else kind)
+    check_refusal(ask(proxied, data), status, code, "application/x-www-form-urlencoded" if untold else kind)
 
 
-def test_the_longest_head_that_nginx_takes_is_taken_by_the_gateway(door: Edge) -> None:
+def test_the_longest_head_that_nginx_takes_is_taken_by_the_gateway(proxied: Edge) -> None:
     for count in range(60, 120):
         head = {f"X-{number}": "a" * 150 for number in range(count)}
-        response = ask(door, calling("add", 2, 3, headers=head))
+        response = ask(proxied, calling("add", 2, 3, headers=head))
         if response.status != 200:
             break
         assert result(response) == 5
@@ -76,28 +76,28 @@ def test_the_longest_head_that_nginx_takes_is_taken_by_the_gateway(door: Edge) -
     assert count * 160 > 13_000
 
 
-def test_the_longest_line_of_a_head(door: Edge) -> None:
-    assert result(ask(door, calling("add", 2, 3, headers={"X-A": "a" * 6500}))) == 5
-    check_refusal(ask(door, calling("add", 2, 3, headers={"X-A": "a" * 6700})), 431, -32006, "application/json")
+def test_the_longest_line_of_a_head(proxied: Edge) -> None:
+    assert result(ask(proxied, calling("add", 2, 3, headers={"X-A": "a" * 6500}))) == 5
+    check_refusal(ask(proxied, calling("add", 2, 3, headers={"X-A": "a" * 6700})), 431, -32006, "application/json")
 
 
 @pytest.mark.parametrize("kind", ["text/xml", "application/json"])
-def test_plain_http_is_refused(kind: str, door: Edge) -> None:
-    with Wire(door.port) as wire:
+def test_plain_http_is_refused(kind: str, proxied: Edge) -> None:
+    with Wire(proxied.port) as wire:
         wire.send(request("/api", {"Content-Type": kind}, ADD[kind]))
         response = wire.read()
     assert response is not None
     check_refusal(response, 400, -32600, kind)
 
 
-def test_what_nginx_answers_without_a_fault_is_plain_text(door: Edge) -> None:
+def test_what_nginx_answers_without_a_fault_is_plain_text(proxied: Edge) -> None:
     for method, path, status in (
         ("TRACE", "/api", 405),
         ("POST", "/_fault/", 404),
         ("POST", "/_fault/text/xml", 404),
         ("POST", "/_fault/application/json", 404),
     ):
-        response = ask(door, request(path, {"Content-Type": "text/xml"}, b"", method))
+        response = ask(proxied, request(path, {"Content-Type": "text/xml"}, b"", method))
         check_refusal(response, status, 0, "application/x-www-form-urlencoded")
         assert response.headers.get("allow") == ("POST" if status == 405 else None)
 
@@ -155,8 +155,8 @@ def test_a_gateway_that_does_not_answer_is_504(kind: str, tmp_path: Path) -> Non
         assert len(upstream.requests) == 1
 
 
-def test_the_gateway_s_own_deadline_is_told_by_the_gateway(door: Edge) -> None:
-    response = ask(door, calling("stuck"))
+def test_the_gateway_s_own_deadline_is_told_by_the_gateway(proxied: Edge) -> None:
+    response = ask(proxied, calling("stuck"))
     assert response.status == 200
     assert msgspec.json.decode(response.body)["error"]["code"] == -32001
 
@@ -177,11 +177,11 @@ def test_what_nginx_is_told_to_refuse_by_hand_after_a_reload(kind: str, tmp_path
 @pytest.mark.parametrize("is_declared", [True, False])
 @pytest.mark.parametrize(("kind", "code"), [("text/xml", "<int>-32006</int>"), ("application/json", '"code":-32006')])
 def test_bodies_above_the_limit_over_http_2(
-    kind: str, code: str, is_declared: bool, door: Edge, tmp_path: Path
+    kind: str, code: str, is_declared: bool, proxied: Edge, tmp_path: Path
 ) -> None:
     """Told by their length or not: then they are counted."""
     told = curl_2(
-        door, kind, b" " * 2_000_000, tmp_path, *([] if is_declared else ["-H", "Transfer-Encoding: chunked"])
+        proxied, kind, b" " * 2_000_000, tmp_path, *([] if is_declared else ["-H", "Transfer-Encoding: chunked"])
     )
     assert told.startswith("HTTP/2 413")
     assert code in told

@@ -40,7 +40,7 @@ CASES = cases()
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     with edge(tmp_path_factory.mktemp("edge"), METHODS, SETTINGS) as running:
         yield running
 
@@ -94,17 +94,17 @@ def seconds_to_end(connection: socket.socket, trickle: bytes = b"") -> float:
 
 
 @pytest.mark.parametrize("name", ["h-239", "h-240", "h-241", "h-242"])
-def test_what_trickles_is_ended_by_the_time_that_the_whole_has(name: str, door: Edge) -> None:
+def test_what_trickles_is_ended_by_the_time_that_the_whole_has(name: str, proxied: Edge) -> None:
     start, more = CASES[name]["script"]
-    with shaken(door, door.client()) as connection:
+    with shaken(proxied, proxied.client()) as connection:
         connection.sendall(start["send"].encode())
         seconds = seconds_to_end(connection, more["send"].encode())
         assert seconds < TIMES[CASES[name]["expect"]["within_s"]] + LATE
-        assert result(ask(door, calling("add", 2, 3))) == 5
+        assert result(ask(proxied, calling("add", 2, 3))) == 5
 
 
-def test_a_body_that_trickles_for_too_long_is_told_so(door: Edge) -> None:
-    with Wire(door.port, tls=door.client()) as wire:
+def test_a_body_that_trickles_for_too_long_is_told_so(proxied: Edge) -> None:
+    with Wire(proxied.port, tls=proxied.client()) as wire:
         wire.send(b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Type: text/xml\r\nContent-Length: 1000\r\n\r\n")
         for _ in range(int((BODY + LATE) / PAUSE)):
             wire.send(b" ")
@@ -119,47 +119,47 @@ def test_a_body_that_trickles_for_too_long_is_told_so(door: Edge) -> None:
         assert b"<int>-32002</int>" in response.body
 
 
-def test_who_connects_and_says_nothing(door: Edge) -> None:
-    with connected(door) as silent, shaken(door, door.client()) as polite:
+def test_who_connects_and_says_nothing(proxied: Edge) -> None:
+    with connected(proxied) as silent, shaken(proxied, proxied.client()) as polite:
         assert seconds_to_end(silent) < HEAD + LATE
         assert seconds_to_end(polite) < HEAD + LATE
 
 
-def test_who_is_idle_after_a_good_request(door: Edge) -> None:
-    with Wire(door.port, tls=door.client()) as wire:
+def test_who_is_idle_after_a_good_request(proxied: Edge) -> None:
+    with Wire(proxied.port, tls=proxied.client()) as wire:
         wire.send(GOOD)
         assert wire.read() is not None
         assert not has_ended(wire.socket, HEAD), "it has the time of the idle"
         assert seconds_to_end(wire.socket) < IDLE + LATE
 
 
-def test_a_handshake_that_never_ends(door: Edge) -> None:
-    with connected(door) as connection:
-        connection.sendall(client_hello(door.client()))
+def test_a_handshake_that_never_ends(proxied: Edge) -> None:
+    with connected(proxied) as connection:
+        connection.sendall(client_hello(proxied.client()))
         connection.settimeout(10)
         assert connection.recv(65536)
         assert seconds_to_end(connection) < HEAD + LATE
 
 
-def test_who_closes_or_resets_leaves_no_trace(door: Edge) -> None:
+def test_who_closes_or_resets_leaves_no_trace(proxied: Edge) -> None:
     reset = CASES["h-247"]["script"][0]["send"].encode()
-    before = len((door.folder / "gateway.log").read_text().splitlines())
+    before = len((proxied.folder / "gateway.log").read_text().splitlines())
     for _ in range(20):
-        with shaken(door, door.client()) as connection:
+        with shaken(proxied, proxied.client()) as connection:
             connection.sendall(GOOD)
-        with shaken(door, door.client()) as connection:
+        with shaken(proxied, proxied.client()) as connection:
             connection.sendall(reset)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    assert result(ask(door, calling("add", 2, 3))) == 5
-    log = (door.folder / "gateway.log").read_text().splitlines()[before:]
+    assert result(ask(proxied, calling("add", 2, 3))) == 5
+    log = (proxied.folder / "gateway.log").read_text().splitlines()[before:]
     assert not [line for line in log if "ERROR" in line or "Traceback" in line]
 
 
 @pytest.mark.parametrize("padding", [0, 100, 3000])
-def test_who_sends_a_thousand_requests_before_it_reads(padding: int, door: Edge) -> None:
+def test_who_sends_a_thousand_requests_before_it_reads(padding: int, proxied: Edge) -> None:
     headers = {"X-Padding": "x" * padding}
     data = b"".join(calling("add", number, 0, headers=headers) for number in range(1000))
-    with Wire(door.port, tls=door.client()) as wire:
+    with Wire(proxied.port, tls=proxied.client()) as wire:
         wire.send(data)  # all of the answers fit into the buffers of the kernel
         for number in range(1000):
             response = wire.read()
@@ -198,40 +198,40 @@ def kibibytes_of(running: Edge) -> int:
     return sum(int(text.partition("VmRSS:")[2].split()[0]) for text in texts)
 
 
-def test_a_thousand_slow_clients_leave_nothing_behind(door: Edge) -> None:
-    context = door.client()
+def test_a_thousand_slow_clients_leave_nothing_behind(proxied: Edge) -> None:
+    context = proxied.client()
     hello = client_hello(context)
     body = b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Type: text/xml\r\nContent-Length: 1000\r\n\r\nx"
 
     def begin(data: bytes) -> Callable[[], socket.socket]:
         def connect() -> socket.socket:
-            connection = shaken(door, context)
+            connection = shaken(proxied, context)
             connection.sendall(data)
             return connection
 
         return connect
 
     def stall() -> socket.socket:
-        connection = connected(door)
+        connection = connected(proxied)
         connection.sendall(hello[:-50])
         return connection
 
-    kinds = [lambda: connected(door), stall, begin(body[:30]), begin(body), begin(GOOD)]
+    kinds = [lambda: connected(proxied), stall, begin(body[:30]), begin(body), begin(GOOD)]
     for _ in range(20):
-        assert result(ask(door, calling("add", 2, 3))) == 5
-    eventually(lambda: descriptors_of(door) < 150, "descriptors before", IDLE + LATE)
-    before, kibibytes = descriptors_of(door), kibibytes_of(door)
+        assert result(ask(proxied, calling("add", 2, 3))) == 5
+    eventually(lambda: descriptors_of(proxied) < 150, "descriptors before", IDLE + LATE)
+    before, kibibytes = descriptors_of(proxied), kibibytes_of(proxied)
     with ExitStack() as stack:
         clients = [stack.enter_context(kinds[number % len(kinds)]()) for number in range(1000)]
         for number in range(20):
-            assert result(ask(door, calling("add", number, 3))) == number + 3
+            assert result(ask(proxied, calling("add", number, 3))) == number + 3
         end = time.monotonic() + max(HEAD, BODY, IDLE) + LATE + 10
         waiting = clients
         while waiting and time.monotonic() < end:
             waiting = [client for client in waiting if not has_ended(client, 0.001)]
         assert waiting == []
-    eventually(lambda: descriptors_of(door) <= before, f"descriptors: {before} before", IDLE + LATE)
-    assert kibibytes_of(door) - kibibytes < 64 * 1024
+    eventually(lambda: descriptors_of(proxied) <= before, f"descriptors: {before} before", IDLE + LATE)
+    assert kibibytes_of(proxied) - kibibytes < 64 * 1024
 
 
 def test_more_idle_connections_than_there_is_room_for(tmp_path: Path) -> None:
