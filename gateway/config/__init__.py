@@ -29,6 +29,7 @@ from gateway.upstreams.options import nearest
 
 _UPSTREAMS = "upstreams"
 _UPSTREAM = re.compile(r"upstreams\.([A-Za-z][A-Za-z0-9_-]*)\.([^.]+)")
+_JSON_LIST = re.compile(r"\[\s*[\"\]]")  # [::1]:8000 is none
 _PORT = "(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
 
@@ -253,10 +254,10 @@ def _contradictions(config: Config) -> Iterator[str]:
 
 
 def _spelled(value: Any, hint: Any) -> Any:
-    """Read a text where several values are meant: a,b,c for a list, JSON for tables."""
+    """Read a text where several values are meant: a,b,c or JSON for a list, JSON for tables."""
     if not isinstance(value, str):
         return value
-    if "dict[" in str(hint) or "Rule" in str(hint):
+    if "dict[" in str(hint) or "Rule" in str(hint) or ("tuple[" in str(hint) and _JSON_LIST.match(value)):
         return json.loads(value)
     return [part.strip() for part in value.split(",") if part.strip()] if "tuple[" in str(hint) else value
 

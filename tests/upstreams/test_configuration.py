@@ -111,6 +111,14 @@ def test_the_command_line_sets_options_of_upstreams_too(tmp_path: Path) -> None:
     assert upstreams["b"].url == "jsonrpc+tcp://[::1]:2"
 
 
+@pytest.mark.parametrize("written", ['["a", "b*"]', "a,b*", '[ "a", "b*" ]'])
+def test_a_list_on_the_command_line_is_written_with_commas_or_as_json(written: str, tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text(f"[upstreams.a]\n{TCP}")
+    config = load(tmp_path / "gateway.toml", {}, [f"upstreams.a.idempotent={written}", "access.allow=[]"])
+    assert config.upstreams["a"].idempotent == ("a", "b*")
+    assert config.access.allow == ()
+
+
 def test_check_reaches_nobody_and_tells_what_can_be_told_without(tmp_path: Path) -> None:
     well = gateway(tmp_path, f"[upstreams.a]\n{TCP}\nmethods = ['add']\n[upstreams.b]\n{HTTP}", "check")
     assert well == Run(0, "gateway: all is well: 1 method and 2 upstreams\n", "")

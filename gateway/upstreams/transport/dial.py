@@ -16,6 +16,7 @@ from msgspec import Meta
 from gateway.upstreams import Failures, UpstreamConfigError
 from gateway.upstreams.faults import hung_up, unreachable
 from gateway.upstreams.options import Options, host_and_port
+from gateway.upstreams.transport.addresses import connect, resolve
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -77,12 +78,15 @@ def client_context(options: TLSOptions) -> ssl.SSLContext | None:
 async def open_stream(
     make: Callable[[], P], address: tuple[str, int], options: Options, tls: ssl.SSLContext | None = None
 ) -> P:
-    """Connect, within ``connect_timeout``.
+    """Connect, within ``connect_timeout``. An address that is silent does not hold up the next one of its name.
 
     Raises:
-        OSError: nobody is there, or answers in time, or has a certificate that we trust.
+        OSError: the name does not resolve, nobody answers in time, or the certificate is not trusted.
 
     """
     async with asyncio.timeout(options.connect_timeout):
-        _, connection = await asyncio.get_running_loop().create_connection(make, *address, ssl=tls)
+        connected = await connect(await resolve(*address))
+        name = address[0] if tls else None
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(make, sock=connected, ssl=tls, server_hostname=name)
     return connection
