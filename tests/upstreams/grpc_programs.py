@@ -2,7 +2,7 @@
 
 The service of programs.proto, written as grpcio's users write theirs. Options: --silent is without reflection;
 --reflection v1 has its newer version only, other words a broken one; --cert FILE --key FILE --ca FILE
-serve TLS, and ask for the client's certificate.
+serve TLS, and ask for the client's certificate; --gzip compresses the responses.
 """
 
 import argparse
@@ -83,6 +83,8 @@ class Streams(services.StreamsServicer):  # type: ignore[misc, name-defined]
 class Failing(services.FailingServicer):  # type: ignore[misc, name-defined]
     def End(self, request: Any, context: Any) -> Any:  # noqa: N802 - likewise
         code = next(code for code in grpc.StatusCode if code.value[0] == request.code)
+        if request.details == "rich":
+            context.set_trailing_metadata((("grpc-status-details-bin", rich(request.code)),))
         context.abort(code, request.details)
 
     def Crash(self, request: Any, context: Any) -> Any:  # noqa: N802 - likewise
@@ -96,6 +98,27 @@ class Failing(services.FailingServicer):  # type: ignore[misc, name-defined]
         told = dict(context.invocation_metadata())
         left = context.time_remaining()
         return protos.Text(text=f"{told[request.text]} {left is not None and left < 60}")
+
+
+def part(number: int, data: bytes) -> bytes:
+    """Make a field of a protobuf message that holds a string or a message."""
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+def rich(code: int) -> bytes:
+    """Make a google.rpc.Status by hand, with a detail of each kind that matters."""
+    details = {
+        "RetryInfo": part(1, b"\x08\x06\x10\x01"),  # 6 s and a nanosecond
+        "BadRequest": part(1, part(1, b"items[2].price") + part(2, b"must be positive")),
+        "ErrorInfo": part(1, b"NO_STOCK") + part(2, b"shop.example") + part(3, part(1, b"item") + part(2, b"pen")),
+        "DebugInfo": part(1, b"/srv/secret.py") + part(2, b"secret"),
+        "Unheard": part(1, b"x"),
+    }
+    packed = (
+        part(3, part(1, f"type.googleapis.com/google.rpc.{name}".encode()) + part(2, data))
+        for name, data in details.items()
+    )
+    return bytes([8, code]) + part(2, b"rich") + b"".join(packed)
 
 
 def odd_reflection(kind: str, names: list[str]) -> Any:
@@ -134,12 +157,14 @@ def answer(**files: Any) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--silent", action="store_true")
+    parser.add_argument("--gzip", action="store_true")
     parser.add_argument("--reflection")
     for file in ("--cert", "--key", "--ca"):
         parser.add_argument(file, type=Path)
     parser.add_argument("port", type=int)
     chosen = parser.parse_args()
-    server = grpc.server(futures.ThreadPoolExecutor(64))
+    compression = grpc.Compression.Gzip if chosen.gzip else None
+    server = grpc.server(futures.ThreadPoolExecutor(64), compression=compression)
     names = [f"programs.{name}" for name in ("Programs", "Values", "Streams", "Failing")]
     services.add_ProgramsServicer_to_server(Programs(), server)
     services.add_ValuesServicer_to_server(Values(), server)

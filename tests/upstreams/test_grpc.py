@@ -5,10 +5,13 @@ What every kind of upstream has in common, trouble above all, stands in test_tro
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from msgspec.structs import replace
 
 from gateway import Registry
-from gateway.model.faults import BadUpstream
+from gateway.model.faults import BadUpstream, RequestTooLarge
 from gateway.model.faults import Fault as AnyFault
 from gateway.upstreams import UpstreamConfigError
 from gateway.upstreams.grpc.bridge import GRPC as GRPCBridge  # noqa: N811 - a class, not a constant
@@ -32,7 +35,7 @@ from gateway.upstreams.protobuf.values import Values
 from tests.conftest import Logged
 from tests.raw_http import post
 from tests.serving import Server, serving
-from tests.upstreams.kinds import TYPED, Kind, module
+from tests.upstreams.kinds import TYPED, Kind, h2, h2_headers, h2_message, module
 from tests.upstreams.running import ROOT, Program, Wires, bridged, until
 
 GRPC = next(kind for kind in TYPED if kind.name == "grpc")
@@ -426,22 +429,22 @@ def test_an_array_is_a_stream_of_requests(port: int, tmp_path: Path) -> None:
 
 # ---- faults ----------------------------------------------------------------------------------------------------------
 
-FAILED = (-32004, "Bad upstream: the service behind it has failed")
+FAILED = (-32004, "Bad upstream: the upstream failed")
 TOLD: dict[int, tuple[int, str]] = {
     1: FAILED,
     2: (-32000, "why"),
     3: (-32602, "Invalid params: why"),
-    4: (-32001, "Deadline exceeded: no answer of the service behind it in time"),
+    4: (-32001, "Deadline exceeded: no response from the upstream in time"),
     5: (-32000, "why"),
     6: (-32000, "why"),
     7: (-32005, "Denied: why"),
-    8: (-32003, "Overloaded: the service behind it is"),
+    8: (-32003, "Overloaded: why"),
     9: (-32000, "why"),
     10: (-32000, "why"),
     11: (-32602, "Invalid params: why"),
-    12: (-32601, "Method not found: the service behind it has no such method"),
+    12: (-32601, "Method not found: the upstream has no such method"),
     13: FAILED,
-    14: (-32002, "Unavailable: the service behind it cannot be reached"),
+    14: (-32002, "Unavailable: why"),
     15: (-32000, "why"),
     16: (-32005, "Denied: why"),
 }
@@ -476,12 +479,74 @@ def test_the_table_has_every_status_and_every_exception_of_the_library() -> None
         assert issubclass(kind, (*GRPCBridge.failures, *converted)), kind
 
 
-def test_what_a_method_raises_is_told_without_its_class(port: int, tmp_path: Path) -> None:
+def test_what_a_method_raises_stays_inside(port: int, tmp_path: Path) -> None:
     with bridged(service("Failing"), port, tmp_path) as up:
-        error = up.answer("Crash", "no such thing")["error"]
-        assert (error["code"], error["message"]) == (-32000, "Exception calling application: no such thing")
-        traceback = 'oh\nTraceback (most recent call last):\n  File "/srv/x.py"'
-        assert up.answer("Crash", traceback)["error"]["message"] == "Exception calling application: oh"
+        error = up.answer("Crash", "the password is wrong")["error"]
+        data = {"grpc": {"code": 2, "name": "UNKNOWN"}}
+        assert error == {"code": -32000, "message": "the service behind it failed", "data": data}
+
+
+def test_the_details_of_a_status_are_data(port: int, tmp_path: Path, logged: Logged) -> None:
+    details = [
+        {"@type": "google.rpc.RetryInfo", "retry_delay": 6.000000001},
+        {
+            "@type": "google.rpc.BadRequest",
+            "field_violations": [{"field": "items[2].price", "description": "must be positive", "reason": ""}],
+        },
+        {
+            "@type": "google.rpc.ErrorInfo",
+            "reason": "NO_STOCK",
+            "domain": "shop.example",
+            "metadata": {"item": "pen"},
+        },
+        {"@type": "google.rpc.Unheard"},
+    ]
+    with bridged(service("Failing"), port, tmp_path) as up:
+        for code in (2, 3, 5, 7, 8, 9, 14):
+            error = up.answer("End", code, "rich")["error"]
+            assert error["data"]["details"] == details, code
+            assert error["data"].get("retry_after") == (7 if code in (8, 14) else None)
+    assert logged.take("is down")
+
+
+@pytest.mark.parametrize("trailer", [b"\xff", b"\x1a\x01\xff", b"\x1a\x03\x0a\x01\xff"])
+def test_details_that_cannot_be_read_leave_the_status(trailer: bytes) -> None:
+    assert told(Refusal(grpc.StatusCode.ABORTED, "why", trailer)).data == {"grpc": {"code": 10, "name": "ABORTED"}}
+
+
+GRPC_SAYS = (
+    "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.7:1: Failed to connect to remote host",
+    "Socket closed",
+    "GOAWAY received",
+    "recvmsg:Connection reset by peer",
+    "DNS resolution failed for inside.example:1",
+)
+
+
+@pytest.mark.parametrize("text", GRPC_SAYS)
+def test_what_grpc_says_of_connections_stays_inside(text: str) -> None:
+    assert told(Refusal(grpc.StatusCode.UNAVAILABLE, text)).detail == "the upstream cannot be reached"
+
+
+TOO_LARGE = (
+    "SERVER: Received message larger than max (200004 vs. 100000)",
+    "Received message larger than max (200004 vs. 100000)",
+    "grpc: received message larger than max (200004 vs. 100000)",
+    "gRPC message exceeds maximum size 100000: 200004",
+)
+
+
+@pytest.mark.parametrize("text", TOO_LARGE)
+def test_a_request_that_the_server_finds_too_large_is_told_as_the_callers(text: str) -> None:
+    fault = told(Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
+    assert (type(fault), fault.code) == (RequestTooLarge, -32006)
+
+
+def test_a_request_beyond_the_servers_limit(port: int, tmp_path: Path) -> None:
+    with bridged(service("Failing"), port, tmp_path, "", {"limits.max_body": 10_000_000}) as up:
+        error = up.answer("Crash", "x" * 5_000_000)["error"]
+        assert error["code"] == -32006
+        assert error["message"] == "Request too large: the upstream does not take a request of this size"
 
 
 def test_an_answer_of_too_many_bytes(port: int, tmp_path: Path, logged: Logged) -> None:
@@ -491,6 +556,16 @@ def test_an_answer_of_too_many_bytes(port: int, tmp_path: Path, logged: Logged) 
             assert up.fault("Large", 70_000) == (-32004, "maybe")
             assert len(up.call("Large", 60_000)) == 60_000
     assert len(logged.take("larger than max")) == 3
+
+
+def test_a_server_that_compresses(tmp_path: Path, logged: Logged) -> None:
+    with Program(replace(GRPC, command=(*GRPC.command, "--gzip"))) as program:
+        limits = {"limits.max_reply": 65536}
+        with bridged(service("Failing"), program.port, tmp_path, "", limits) as up:
+            assert len(up.call("Large", 60_000)) == 60_000
+            assert up.fault("Large", 10_000_000) == (-32004, "maybe")
+            assert up.call("Large", 1) == "x"
+    assert len(logged.take("larger than max")) == 1
 
 
 # ---- connections -----------------------------------------------------------------------------------------------------
@@ -515,6 +590,61 @@ def test_a_connection_that_has_answered_others_since_is_kept(port: int, tmp_path
         assert late.result() == (-32001, "maybe")
         assert up.call("add", 3, 4) == 7
         assert len(wires) == 1
+
+
+@contextmanager
+def refusing(*first: bytes) -> Iterator[int]:
+    """Answer the first call on each of the first connections with these frames, and on others as a service does."""
+    stop = threading.Event()
+    answers = iter(first)
+
+    def serve(connection: socket.socket, answer: bytes) -> None:
+        with suppress(OSError), connection, connection.makefile("rb") as stream:
+            connection.sendall(h2(4, 0, 0, b""))
+            stream.read(24)  # the preface of a client
+            while head := stream.read(9):
+                stream.read(int.from_bytes(head[:3], "big"))
+                if head[3] == 1:
+                    connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while not stop.is_set():
+                    connection, _ = server.accept()
+                    threading.Thread(target=serve, args=(connection, next(answers, SEVEN)), daemon=True).start()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            stop.set()
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+
+
+SEVEN = (
+    h2_headers((b":status", b"200"), (b"content-type", b"application/grpc"))
+    + h2_message(b"\x08\x07")
+    + h2_headers((b"grpc-status", b"0"), end=True)
+)
+GOAWAY = h2(7, 0, 0, bytes(8))  # the last stream that was begun with: none; no error
+REFUSED_STREAM = h2(3, 0, 1, b"\0\0\0\7")
+
+
+@pytest.mark.parametrize("said", [GOAWAY, REFUSED_STREAM], ids=["goaway", "refused"])
+def test_a_call_that_the_server_has_not_begun_with_is_sent_again(said: bytes, tmp_path: Path, logged: Logged) -> None:
+    with refusing(said) as port, bridged(GRPC, port, tmp_path, PROTO) as up:
+        assert up.call("add", 3, 4) == 7
+    logged.take("is down")
+
+
+def test_a_call_that_the_server_refuses_each_time_was_not_sent(tmp_path: Path, logged: Logged) -> None:
+    with refusing(*[REFUSED_STREAM] * 100) as port, bridged(GRPC, port, tmp_path, PROTO) as up:
+        assert up.fault("add", 3, 4) == (-32002, "no")
+    assert logged.take("is down")
 
 
 # ---- on the way ------------------------------------------------------------------------------------------------------

@@ -5,9 +5,10 @@
     async with line.calling(invocation): ...               a call of it
 
 grpc connects and reconnects at its own pace, with pauses of up to two minutes, and a call does not learn whether it
-was sent. So a channel is taken here for one connection: when that has gone, a new channel is made. grpc tries nothing a
-second time, for the same reason. Of a connection that has given no sign of life since a call that had no answer in time
-was sent, no one can tell whether it is alive; it gets no new calls.
+was sent. So a channel is taken here for one connection: when that has gone, a new channel is made. grpc tries a call a
+second time only where the server has certainly not begun with it (GOAWAY below its stream, REFUSED_STREAM: "transparent
+retries"); no retry policy of a service's configuration is read. Of a connection that has given no sign of life since a
+call that had no answer in time was sent, no one can tell whether it is alive; it gets no new calls.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from gateway.upstreams.grpc.status import Refusal
 
 SHARE = 100  # calls on one connection: what HTTP/2 asks each server to allow (RFC 9113, section 6.5.2)
 _HEALTH = "/grpc.health.v1.Health/Check"  # harmless, should it get through
+_DETAILS = "grpc-status-details-bin"
 _READY = grpc.ChannelConnectivity.READY
 _SETTLED = (_READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
@@ -34,9 +36,9 @@ def channel_options(limits: Limits, server_name: str | None) -> list[tuple[str, 
     return [
         ("grpc.max_receive_message_length", limits.max_reply),
         ("grpc.max_send_message_length", -1),  # the gateway's own limit has been before
-        ("grpc.compression_enabled_algorithms_bitset", 1),  # none: a few bytes could be made to fill the memory
+        ("grpc.compression_enabled_algorithms_bitset", 7),  # none, deflate, gzip; the limit holds for what is unpacked
         ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection
-        ("grpc.enable_retries", 0),
+        ("grpc.service_config_disable_resolution", 1),
         ("grpc.enable_http_proxy", 0),
         ("grpc.primary_user_agent", "callgate"),
         *named,
@@ -81,10 +83,12 @@ class Line:
             self._retired = self._retired or self._heard == heard
             raise
         except grpc.aio.AioRpcError as error:
-            refused = Refusal(error.code(), error.details())
+            refused = Refusal(error.code(), error.details(), _trailer(error))
             if refused.is_answer:
                 invocation.sent = "yes"
                 self._heard += 1
+            elif refused.is_unprocessed:
+                invocation.sent = "no"
             late = refused.code is grpc.StatusCode.DEADLINE_EXCEEDED and self._heard == heard
             gone = refused.code is grpc.StatusCode.UNAVAILABLE  # which the channel's state shows a moment later
             self._retired = self._retired or late or gone or refused.is_garbled
@@ -98,6 +102,11 @@ class Line:
     def retire(self) -> None:
         """Take no more calls: what came is not what was asked for."""
         self._retired = True
+
+
+def _trailer(error: grpc.aio.AioRpcError) -> bytes:
+    found = dict(error.trailing_metadata() or ()).get(_DETAILS, b"")
+    return found if isinstance(found, bytes) else b""
 
 
 async def connect(make: Callable[[], grpc.aio.Channel], closing: set[asyncio.Future[None]], seconds: float) -> Line:

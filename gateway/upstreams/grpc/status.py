@@ -1,15 +1,19 @@
 """What a gRPC status is to the caller, code by code.
 
-    Refusal(code, details)     what the bridge raises in place of grpc's own exception, which may be megabytes long
-    told(refused)              the fault for it, by STATUSES
+    Refusal(code, details, trailer)   raised in place of grpc's own exception, which may be megabytes long
+    told(refused)                     the fault for it, by STATUSES
 
 The codes and their meaning are those of gRPC's "Status codes and their use". A service that turns a call down says why,
-and its words are for its callers; what stands in the details of the other codes is grpc's, and names hosts. grpc begins
-the details of a stream that it has ended itself with words of its own: with any other code than UNAVAILABLE and
+and its words are for its callers; so are the details of google.rpc that it sends along. UNAVAILABLE and
+RESOURCE_EXHAUSTED come from grpc itself, too, with texts that name hosts: those stay in the log. grpc begins the
+details of a stream that it has ended itself with words of its own: with any other code than UNAVAILABLE and
 DEADLINE_EXCEEDED, what came was not gRPC.
 """
 
+import math
+import re
 from collections.abc import Callable
+from typing import Any
 
 from grpc import StatusCode
 
@@ -21,34 +25,60 @@ from gateway.model.faults import (
     InvalidParams,
     MethodNotFound,
     Overloaded,
+    RequestTooLarge,
     Unavailable,
 )
-from gateway.upstreams.faults import garbled, safe
+from gateway.upstreams.faults import FAILED, garbled, safe
+from gateway.upstreams.grpc.details import read
 
-_OWN_WORDS = ("Stream removed (", "Compression ")
+_OWN_WORDS = ("Stream removed (", "Compression ", "Decompression failed")
 _NO_HTTP2 = "Failed parsing HTTP/2"
-_TOO_LONG = "Received message larger than max"
-_RETRY_AFTER = 1  # seconds; the status says none
+_TOO_LONG = ("CLIENT: Received message larger than max", "Decompressed message larger than max")
+_REQUEST_TOO_LONG = re.compile(  # as servers in C++ and Python, Go, and Java say it
+    r"(?:SERVER: )?Received message larger than max|grpc: received message (?:after decompression )?larger than max"
+    r"|gRPC message exceeds maximum size"
+)
+_RAISED = (
+    "Exception calling application: ",
+    "Unexpected <class ",
+    "Exception iterating responses: ",
+)  # grpcio's servers
+_NOT_PROCESSED = ("RST_STREAM with error code 7", "Stream refused", "REFUSED_STREAM")  # RFC 9113, section 8.7
+# What grpc itself says of connections; a service's text that looks alike is held back, too.
+_OF_GRPC = re.compile(
+    r"\b(?:ipv[46]:|unix:|errno|os_error|socket|connect|endpoint|transport|recvmsg|broken pipe|stream|goaway|http/?2"
+    r"|rst_|keepalive|ping|handshak|ssl|dns|resol|subchannel|picker|load.?balanc|channel|empty address|shutdown|tcp"
+    r"|max_age|cancelling all calls|eof)",
+    re.IGNORECASE,
+)
+_RETRY_AFTER = 1  # seconds, where the upstream says none
+_LONGEST_RETRY = 86400  # seconds
 _MOST_SAID = 2000  # characters
 
 
 class Refusal(Exception):
-    """A call that has ended with another status than OK."""
+    """A call that has ended with another status than OK; ``trailer`` is its grpc-status-details-bin."""
 
-    def __init__(self, code: StatusCode, details: str | None) -> None:
+    def __init__(self, code: StatusCode, details: str | None, trailer: bytes = b"") -> None:
         self.code = code
         self.details = (details or "")[:_MOST_SAID]
+        self.rich = read(trailer) if trailer else []
         super().__init__(f"{code.name}: {self.details}")
 
     @property
     def is_answer(self) -> bool:
         """Whether the service itself has ended the call, so that it has certainly come there."""
-        return self.code in _ANSWERS and not self.details.startswith(_OWN_WORDS)
+        return self.code in _ANSWERS and not self.details.startswith((*_OWN_WORDS, *_TOO_LONG))
+
+    @property
+    def is_unprocessed(self) -> bool:
+        """Whether the server has certainly not begun with the call."""
+        return self.code is StatusCode.UNAVAILABLE and any(words in self.details for words in _NOT_PROCESSED)
 
     @property
     def is_garbled(self) -> bool:
         """Whether what came was not gRPC, so that the connection is of no more use."""
-        broken = self.code not in _ENDED and self.details.startswith(_OWN_WORDS) and _TOO_LONG not in self.details
+        broken = self.code not in _ENDED and self.details.startswith(_OWN_WORDS)
         return broken or (self.code is StatusCode.UNAVAILABLE and _NO_HTTP2 in self.details)
 
 
@@ -56,9 +86,10 @@ def told(refused: Refusal) -> Fault:
     """Return the fault that the caller gets."""
     if refused.is_garbled:
         return garbled(refused)
-    if refused.code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LONG in refused.details:
-        return BadUpstream("its answer has more bytes than are taken")
-    return STATUSES[refused.code](refused)
+    fault = STATUSES[refused.code](refused)
+    if refused.rich and isinstance(fault.data, dict):
+        fault.data["details"] = refused.rich
+    return fault
 
 
 def _detail(refused: Refusal) -> str:
@@ -67,7 +98,9 @@ def _detail(refused: Refusal) -> str:
 
 def _own(refused: Refusal) -> Fault:
     """Pass on what the service says."""
-    return Fault(safe(refused.details), data={"grpc": {"code": refused.code.value[0], "name": refused.code.name}})
+    raised = refused.code is StatusCode.UNKNOWN and refused.details.startswith(_RAISED)
+    text = FAILED if raised else safe(refused.details)
+    return Fault(text, data={"grpc": {"code": refused.code.value[0], "name": refused.code.name}})
 
 
 def _denied(refused: Refusal) -> Fault:
@@ -75,14 +108,36 @@ def _denied(refused: Refusal) -> Fault:
 
 
 def _failed(_: Refusal) -> Fault:
-    return BadUpstream("the service behind it has failed")
+    return BadUpstream("the upstream failed")
+
+
+def _exhausted(refused: Refusal) -> Fault:
+    if refused.details.startswith(_TOO_LONG):
+        return BadUpstream("the response of the upstream has more bytes than limits.max_reply")
+    if _REQUEST_TOO_LONG.match(refused.details):
+        return RequestTooLarge("the upstream does not take a request of this size")
+    text = _detail(refused) or "the upstream has no capacity left"
+    return Overloaded(text, retry_after=_pause(refused) or _RETRY_AFTER)
+
+
+def _unavailable(refused: Refusal) -> Fault:
+    text = "" if _OF_GRPC.search(refused.details) else _detail(refused)
+    pause = _pause(refused)
+    data: dict[str, Any] = {} if pause is None else {"retry_after": pause}
+    return Unavailable(text or "the upstream cannot be reached", **data)
+
+
+def _pause(refused: Refusal) -> int | None:
+    """Return after how many seconds the upstream wants the call again, by its RetryInfo."""
+    delays = [each["retry_delay"] for each in refused.rich if "retry_delay" in each]
+    return min(max(1, math.ceil(delays[0])), _LONGEST_RETRY) if delays else None
 
 
 STATUSES: dict[StatusCode, Callable[[Refusal], Fault]] = {
     StatusCode.OK: garbled,  # without the message that belongs to it
     StatusCode.INVALID_ARGUMENT: lambda refused: InvalidParams(_detail(refused)),
     StatusCode.OUT_OF_RANGE: lambda refused: InvalidParams(_detail(refused)),
-    StatusCode.UNIMPLEMENTED: lambda _: MethodNotFound("the service behind it has no such method"),
+    StatusCode.UNIMPLEMENTED: lambda _: MethodNotFound("the upstream has no such method"),
     StatusCode.NOT_FOUND: _own,
     StatusCode.ALREADY_EXISTS: _own,
     StatusCode.FAILED_PRECONDITION: _own,
@@ -91,9 +146,9 @@ STATUSES: dict[StatusCode, Callable[[Refusal], Fault]] = {
     StatusCode.UNKNOWN: _own,  # where many a library puts what a method has raised
     StatusCode.UNAUTHENTICATED: _denied,
     StatusCode.PERMISSION_DENIED: _denied,
-    StatusCode.RESOURCE_EXHAUSTED: lambda _: Overloaded("the service behind it is", retry_after=_RETRY_AFTER),
-    StatusCode.DEADLINE_EXCEEDED: lambda _: DeadlineExceeded("no answer of the service behind it in time"),
-    StatusCode.UNAVAILABLE: lambda _: Unavailable("the service behind it cannot be reached"),
+    StatusCode.RESOURCE_EXHAUSTED: _exhausted,
+    StatusCode.DEADLINE_EXCEEDED: lambda _: DeadlineExceeded("no response from the upstream in time"),
+    StatusCode.UNAVAILABLE: _unavailable,
     StatusCode.INTERNAL: _failed,
     StatusCode.CANCELLED: _failed,
 }
