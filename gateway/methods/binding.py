@@ -10,16 +10,19 @@ from msgspec import Struct
 
 from gateway.methods.options import MethodOptions, Run
 from gateway.methods.places import readable
+from gateway.methods.shapes import Shape, UnknownField
 from gateway.model.calls import Context, Params
 from gateway.model.faults import InvalidParams
 
 _NATIVE: dict[str, tuple[type, ...]] = {"xmlrpc": (bytes, datetime), "jsonrpc": ()}
+_NO_SHAPE = Shape()
 
 
 class Param(Struct, frozen=True, kw_only=True):
     """A parameter as the caller sees it: its name, its type hint (Any without one), and whether it must be given.
 
-    ``fits`` are the types whose values are right as they are; converting them would only cost time.
+    ``fits`` are the types whose values are right as they are; converting them would only cost time. ``shape`` is what
+    the hint says beyond what msgspec checks.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Param(Struct, frozen=True, kw_only=True):
     default: Any
     positional: bool
     named: bool
+    shape: Shape = _NO_SHAPE
 
 
 class Method(Struct, frozen=True, kw_only=True):
@@ -38,7 +42,7 @@ class Method(Struct, frozen=True, kw_only=True):
         params: what the caller may give, in order, without ``*args``, ``**kwargs`` and the context.
         positional: those of them that can be given by position.
         rest: ``*args``, whose hint is that of each value; None without it.
-        others: the type hint of ``**kwargs``; None without it.
+        others: ``**kwargs``, whose hint is that of each value; None without it.
         hidden: names that ``**kwargs`` cannot take, because the function has them for something else.
         result: the type hint of the result; Any without one.
         context: the place and name of the parameter that takes the Context, and no place where it goes by name only;
@@ -54,7 +58,7 @@ class Method(Struct, frozen=True, kw_only=True):
     params: tuple[Param, ...]
     positional: tuple[Param, ...]
     rest: Param | None
-    others: Any | None
+    others: Param | None
     hidden: frozenset[str]
     result: Any
     context: tuple[int | None, str] | None
@@ -87,13 +91,13 @@ class Method(Struct, frozen=True, kw_only=True):
     def _bind_list(self, params: list[Any], native: tuple[type, ...]) -> list[Any]:
         takes, given = self.positional, len(params)
         args = [
-            value if type(value) in param.fits else _converted(value, param.hint, f"[{i}]", native)
+            value if type(value) in param.fits else _converted(value, param, f"[{i}]", native)
             for i, (param, value) in enumerate(zip(takes, params, strict=False))
         ]
         if given > len(takes):
             if self.rest is None:
                 raise InvalidParams(f"params[{len(takes)}]: one too many, it takes {len(takes)} at most")
-            args += [_converted(params[i], self.rest.hint, f"[{i}]", native) for i in range(len(takes), given)]
+            args += [_converted(params[i], self.rest, f"[{i}]", native) for i in range(len(takes), given)]
         for param in self.params[min(given, len(takes)) :]:
             if param.required:
                 raise InvalidParams(
@@ -105,7 +109,7 @@ class Method(Struct, frozen=True, kw_only=True):
         kwargs: dict[str, Any] = {}
         for param in self.params:
             if param.named and param.name in params:
-                kwargs[param.name] = _converted(params[param.name], param.hint, f".{param.name}", native)
+                kwargs[param.name] = _converted(params[param.name], param, f".{param.name}", native)
             elif param.required:
                 reason = "missing" if param.named else "it can be given by position only"
                 raise InvalidParams(f"params.{param.name}: {reason}")
@@ -116,15 +120,38 @@ class Method(Struct, frozen=True, kw_only=True):
         return kwargs
 
 
-def _converted(value: Any, hint: Any, place: str, native: tuple[type, ...]) -> Any:
-    """Convert and check one argument by its hint, strictly: "1" is not an int, True is not an int."""
+def _converted(value: Any, param: Param, place: str, native: tuple[type, ...]) -> Any:
+    """Convert and check one argument by its hint, strictly: "1" is not an int, True is not an int, 2.0 is one."""
+    hint, shape = param.hint, param.shape
     if hint is Any or hint is type(value):
         return value
     try:
-        return msgspec.convert(value, hint, builtin_types=native, str_keys=True)  # a struct's names are always text
+        named = value if shape.names is None else shape.names(value)
+        try:
+            return _convert(named, hint, native)
+        except msgspec.ValidationError:
+            if shape.numbers is None:
+                raise
+            return _convert(shape.numbers(value), hint, native)
+    except UnknownField as unknown:
+        raise InvalidParams(f"params{place}{unknown.place}: there is no such field") from None
     except (msgspec.ValidationError, TypeError) as error:  # a set takes only what can be hashed
         what, path = readable(error)
-    unsaid = path.startswith("[...]") and typing.get_origin(hint) is dict  # msgspec does not say which member it is
-    for name, member in value.items() if unsaid else ():
-        _converted(member, typing.get_args(hint)[1], f"{place}.{name[:80]}", native)
-    raise InvalidParams(f"params{place}{path}: {what}")
+    raise InvalidParams(f"params{place}{_member(value, hint, path, native)}: {what}")
+
+
+def _convert(value: Any, hint: Any, native: tuple[type, ...]) -> Any:
+    return msgspec.convert(value, hint, builtin_types=native, str_keys=True)  # a struct's names are always text
+
+
+def _member(value: Any, hint: Any, path: str, native: tuple[type, ...]) -> str:
+    """Say which member of a dict it is that a path of msgspec's leads through, which msgspec itself does not."""
+    if not (path.startswith("[...]") and typing.get_origin(hint) is dict):
+        return path
+    inner = typing.get_args(hint)[1]
+    for name, member in value.items():
+        try:
+            _convert(member, inner, native)
+        except (msgspec.ValidationError, TypeError) as error:
+            return f".{name[:80]}{_member(member, inner, readable(error)[1], native)}"
+    return path

@@ -13,6 +13,7 @@ import msgspec
 from gateway.methods.binding import Method, Param
 from gateway.methods.options import MethodOptions, RegistrationError, Run, check_callable
 from gateway.methods.places import place_of, written
+from gateway.methods.shapes import Shape, shape_of
 from gateway.model.calls import Context
 
 _SCALARS: frozenset[Any] = frozenset({type(None), bool, int, float, str, bytes, datetime})
@@ -47,7 +48,7 @@ def make_method(function: Callable[..., Any], options: MethodOptions) -> Method:
         elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             rest = _param(parameter, hint)
         elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            others = hint
+            others = _param(parameter, hint)
         else:
             params.append(_param(parameter, hint))
     required = [param for param in params if param.required]
@@ -101,6 +102,7 @@ def _param(parameter: inspect.Parameter, hint: Any) -> Param:
         name=parameter.name,
         hint=hint,
         fits=fitting(hint),
+        shape=Shape() if hint is Any else shape_of(hint),
         required=parameter.default is inspect.Parameter.empty,
         default=None if parameter.default is inspect.Parameter.empty else parameter.default,
         positional=parameter.kind in _POSITIONAL,

@@ -184,7 +184,7 @@ class UpstreamService:
             params=params,
             positional=params,
             rest=_param(Parameter(name="params", required=False)) if anything and self._takes != "dict" else None,
-            others=Any if anything and self._takes != "list" else None,
+            others=_param(Parameter(name="")) if anything and self._takes != "list" else None,
             hidden=frozenset(),
             result=signature.result if bare is None else bare[1],
             context=None,

@@ -785,6 +785,18 @@ BINDINGS: list[tuple[str, list[Any] | dict[str, Any], Any]] = [
 # ---- conversion ------------------------------------------------------------------------------------------------------
 
 
+class Circle(Struct, tag=True):
+    radius: int = 1
+
+
+class Square(Struct, tag=True):
+    side: int = 1
+
+
+class Listed(Struct, array_like=True):
+    number: int
+
+
 @dataclass
 class Item:
     price: float
@@ -865,7 +877,26 @@ TAKEN: list[tuple[str, Any, Any, str]] = [
     ("xj", time, "12:34:56", "datetime.time(12, 34, 56)"),
     ("xj", timedelta, "PT1M", "datetime.timedelta(seconds=60)"),
     ("xj", Item, {"price": 1}, "Item(price=1.0, parts=[], prices={})"),
-    ("xj", Item, {"price": 1.5, "more": 1}, "Item(price=1.5, parts=[], prices={})"),
+    ("xj", int, 2.0, "2"),
+    ("xj", int, -1e6, "-1000000"),
+    ("xj", int, 2.0**53, "9007199254740992"),
+    ("xj", list[int], [1, 2.0], "[1, 2]"),
+    ("xj", int | None, 3.0, "3"),
+    ("xj", int | float, 3.0, "3.0"),
+    ("xj", Literal[1, 2], 2.0, "2"),
+    ("xj", dict[str, list[int] | None], {"a": [1.0], "b": None}, "{'a': [1], 'b': None}"),
+    ("xj", tuple[int, float], [1.0, 2.0], "(1, 2.0)"),
+    ("xj", tuple[int, ...], [1.0, 2.0], "(1, 2)"),
+    ("xj", Point, {"x": 1.0}, "Point(x=1, y=0)"),
+    ("xj", Row, {"id": 1.0}, "{'id': 1}"),
+    ("xj", Row, {"id": 1, "more": 2}, "{'id': 1}"),
+    ("xj", Pair, [1.0], "Pair(left=1, right='')"),
+    (
+        "xj",
+        list[Item],
+        [{"price": 1, "parts": [{"price": 2}]}],
+        "[Item(price=1.0, parts=[Item(price=2.0, parts=[], prices={})], prices={})]",
+    ),
     ("xj", Even, {"number": 2}, "Even(number=2)"),
     ("xj", Point, {"x": 1}, "Point(x=1, y=0)"),
     ("xj", Row, {"id": 1}, "{'id': 1}"),
@@ -890,7 +921,16 @@ REFUSED: list[tuple[str, Any, Any, str]] = [
     # protocols, hint, argument, and how the fault goes on after the parameter's place
     ("xj", int, "1", ": expected int, got str"),
     ("xj", int, True, ": expected int, got bool"),
-    ("xj", int, 1.0, ": expected int, got float"),
+    ("xj", int, 1.5, ": expected int, got float"),
+    ("xj", int, 2.0**53 + 2, ": expected int, got float"),
+    ("xj", Annotated[int, Meta(ge=3)], 2.0, ": expected int >= 3"),
+    ("xj", bool, 1.0, ": expected bool, got float"),
+    ("xj", list[int], [1.0, 2.5], "[1]: expected int, got float"),
+    ("xj", Item, {"price": 1.5, "more": 1}, ".more: there is no such field"),
+    ("xj", Item, {"price": 1, "parts": [{"price": 2}, {"price": 3, "x": 1}]}, ".parts[1].x: there is no such field"),
+    ("xj", dict[str, Item | None], {"a": None, "b": {"price": 2, "x": 1}}, ".b.x: there is no such field"),
+    ("xj", Circle | Square, {"type": "Circle", "side": 2}, ".side: there is no such field"),
+    ("xj", Listed, [1, 2], "[1]: there is no such field"),
     ("xj", int, None, ": expected int, got null"),
     ("xj", int, [], ": expected int, got array"),
     ("xj", int, {}, ": expected int, got object"),
@@ -937,7 +977,7 @@ REFUSED: list[tuple[str, Any, Any, str]] = [
     ("xj", Item, {"price": 1, "prices": {"a": "1"}}, ".prices[...]: expected float, got str"),
     ("xj", list[Item], [{"price": 1}, {"price": "1"}], "[1].price: expected float, got str"),
     ("xj", Even, {"number": 1}, ": it is odd"),
-    ("xj", Point, {"x": 1, "z": 1}, ": object contains unknown field z"),
+    ("xj", Point, {"x": 1, "z": 1}, ".z: there is no such field"),
     ("xj", Row, {"id": "1"}, ".id: expected int, got str"),
     ("xj", Pair, [1, 2], "[1]: expected str, got int"),
     ("xj", Adder, 1, ": expected Adder, got int"),
