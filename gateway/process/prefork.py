@@ -4,16 +4,11 @@ serve_modules(source, ready)    until SIGINT or SIGTERM; SIGHUP reloads
 """
 
 import asyncio
-import fcntl
 import logging
 import os
-import shutil
 import signal
 import socket
-import tempfile
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +23,7 @@ from gateway.hosts.loops import new_event_loop
 from gateway.methods.loading import LoadError
 from gateway.process import tls
 from gateway.process.control import RETIRE, START, STOP, ForcedShutdown, Generation, Report, StartupError
+from gateway.process.metrics_directory import MetricsDirectory
 from gateway.process.server import log_process, raise_descriptor_limit, run
 from gateway.process.sockets import Listeners, URLs, listen, urls_of
 from gateway.process.supervisor import supervise
@@ -35,8 +31,6 @@ from gateway.telemetry import log
 from gateway.telemetry.metrics import Metrics, forget
 
 _log = logging.getLogger("gateway")
-_DIRECTORY = "gateway-metrics-"
-_LEFT = 60.0  # seconds of age from which a directory that nobody holds is one of a gateway that was killed
 
 
 class Source(Struct, frozen=True, kw_only=True):
@@ -89,9 +83,7 @@ class _Fleet:
         self._ready: Callable[[URLs, int], Any] | None = ready
         self._buckets = Buckets()
         self._planned: dict[Generation, tuple[Config, Listeners]] = {}
-        self._metrics = _make_directory()
-        self._held = _hold(self._metrics)
-        _take_away_what_is_left(self._metrics)
+        self._metrics = MetricsDirectory()
         self._pid_file = ""
 
     def plan(self, serving: Generation | None) -> Generation:
@@ -103,13 +95,14 @@ class _Fleet:
             raise StartupError(error.problems) from None
         before = {generation: planned for generation, planned in self._planned.items() if generation is serving}
         listeners = listen(config, context, *before.values())
+        directory = self._metrics.ensure()
         generation = Generation(
             workers=_count(config.server.workers),
-            work=lambda slot, link: self._work(config, listeners, slot, link),
+            work=lambda slot, link: self._work(config, listeners, directory, slot, link),
             listeners=(*listeners.calls, *listeners.metrics, *listeners.tcp),
             grace=config.server.grace,
             drain=config.server.drain,
-            ended=lambda slot: forget(self._metrics, slot),
+            ended=lambda slot: None if directory is None else forget(directory, slot),
         )
         self._planned = before | {generation: (config, listeners)}
         return generation
@@ -141,21 +134,18 @@ class _Fleet:
     def end(self) -> None:
         """Take away what the parent has put into the file system."""
         self._remove_pid()
-        shutil.rmtree(self._metrics, ignore_errors=True)
-        if self._held is not None:
-            os.close(self._held)
+        self._metrics.remove()
 
-    def _work(self, config: Config, listeners: Listeners, slot: int, link: socket.socket) -> int:
+    def _work(
+        self, config: Config, listeners: Listeners, directory: Path | None, slot: int, link: socket.socket
+    ) -> int:
         """Serve in a worker, and say over the link how it goes; returns the exit code."""
         log.configure(config.log.level, config.log.format)
         try:
             registry = registry_of(config, self._source.modules)
-            gateway = build(config, registry, self._buckets, partial(Metrics, directory=self._metrics, slot=slot))
+            gateway = build(config, registry, self._buckets, partial(Metrics, directory=directory, slot=slot))
         except (LoadError, ConfigError) as error:
             _report(link, Report(problems=error.problems))
-            return 1
-        except OSError as error:
-            _report(link, Report(problems=[f"the metrics cannot be kept: {error}; start anew, or empty metrics.bind"]))
             return 1
         _report(link, Report(methods=len(gateway.offered())))
         if link.recv(1) != START:
@@ -191,41 +181,6 @@ def _obey(link: socket.socket, loop: asyncio.AbstractEventLoop, ending: asyncio.
 def _end(ending: asyncio.Future[bytes], order: bytes) -> None:
     if not ending.done():
         ending.set_result(order)
-
-
-def _make_directory() -> Path:
-    """Make the directory in which the workers keep their metrics."""
-    try:
-        return Path(tempfile.mkdtemp(prefix=_DIRECTORY))
-    except OSError as error:
-        reason = str(error.strerror).lower()
-        raise StartupError([f"no directory for the metrics can be made: {reason}; name one with TMPDIR"]) from None
-
-
-def _hold(directory: Path) -> int | None:
-    """Lock a directory while this process or one that it forks has the descriptor; None where others have locked it."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _take_away_what_is_left(ours: Path) -> None:
-    """Remove the directories of gateways that were killed; those of living ones are held."""
-    for other in ours.parent.glob(f"{_DIRECTORY}*"):
-        with suppress(OSError):
-            if other == ours or time.time() - other.stat().st_mtime < _LEFT:
-                continue
-            held = _hold(other)
-            if held is not None:
-                shutil.rmtree(other, ignore_errors=True)
-                os.close(held)
 
 
 def _count(workers: int | str) -> int:

@@ -1,16 +1,17 @@
 """What Prometheus reads: what became of calls, how long they took, and how much is going on.
 
-    Metrics.call, refusal, traffic    observers of the door (gateway/endpoints/exchange.py), which count
+    Metrics.call, refusal, traffic    observers of exchanges (gateway/endpoints/exchange.py), which count
     Metrics.update(levels)            once a second, and before the next: writes down what they have counted, and levels
     Metrics.expose(accept)            -> a Content-Type, and the text: of all workers, whichever of them is asked
-    forget(directory, slot)           for the parent: the levels of a worker vanish when it has ended
+    forget(directory, slot)           for the supervisor: the levels of a worker vanish when it has ended
 
 A call is only added to plain numbers, which costs a tenth of what prometheus_client takes for it.
 
 One process keeps its numbers in memory. Several keep them in files of one directory, in the multiprocess mode of
 prometheus_client, but by slot and not by process id: a worker that takes a slot over goes on counting where the last
 one has ended, so files do not pile up and counters do not go back. A worker may be killed while it writes: a file that
-cannot be read is left out, and begun anew by the next worker of its slot.
+cannot be read is left out, and the next worker of its slot starts it again. Where no file can be written, the worker
+serves all the same, and its numbers are missing (gateway/telemetry/allocated.py says why files are never sparse).
 
 No caller can make labels: names that are not registered become ``-``, and only so many fault codes of methods are told
 apart. prometheus_client is imported when the first Metrics is made: in a worker, after the fork.
@@ -24,7 +25,7 @@ import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -94,12 +95,12 @@ _SUM: Mapping[str, Any] = {"multiprocess_mode": "livesum"}  # over the workers t
 FAMILIES: dict[str, _Family] = {
     "calls": _Family("Counter", "Calls", ("method", "protocol", "outcome", "code")),
     "call_duration_seconds": _Family("Histogram", "Time of calls", ("method", "protocol"), {"buckets": _BUCKETS}),
-    "refusals": _Family("Counter", "Requests refused at the door", ("kind", "status")),
+    "refusals": _Family("Counter", "Requests refused before a call", ("kind", "status")),
     "received_bytes": _Family("Counter", "Bytes of bodies", ("protocol",)),
     "sent_bytes": _Family("Counter", "Bytes of answers", ("protocol",)),
     "requests_in_flight": _Family("Gauge", "Requests that await their answers", (), _SUM),
-    "calls_running": _Family("Gauge", "Calls that have a place to run", ("kind",), _SUM),
-    "calls_waiting": _Family("Gauge", "Calls that wait for a place", ("kind",), _SUM),
+    "calls_running": _Family("Gauge", "Calls that run", ("kind",), _SUM),
+    "calls_waiting": _Family("Gauge", "Calls that wait to run", ("kind",), _SUM),
     "threads_busy": _Family("Gauge", "Threads that run a method", (), _SUM),
     "threads_overdue": _Family("Gauge", "Threads nobody waits for", (), _SUM),
     "connections": _Family("Gauge", "Connections of clients", (), _SUM),
@@ -119,8 +120,7 @@ class Metrics:
         directory: where all workers keep their numbers; None for one that is alone, and keeps them in memory.
         slot: the worker's own number in the directory, which no other living process has.
 
-    Raises:
-        OSError: the directory cannot be written to.
+    Nothing that happens to the directory is an error: what cannot be written there is kept in memory, and not exposed.
 
     """
 
@@ -132,22 +132,27 @@ class Metrics:
 
         self._known = known
         self._directory = directory
-        self._codes = set() if directory is None else _take_over(directory, slot)
+        self._codes: set[str] = set()
         self._choose_encoder: Any = exposition.choose_encoder
         self._merge: Any = multiprocess.MultiProcessCollector.merge
         self._gauge_family = metrics_core.GaugeMetricFamily
         self._values: Any = values
-        self._value_class: Any = (
-            values.MutexValue if directory is None else values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
-        )
-        self._registry = prometheus_client.CollectorRegistry()
-        with self._at_home():
-            self._families: dict[str, Any] = {
-                name: getattr(prometheus_client, family.kind)(
-                    f"gateway_{name}", family.help, family.labels, registry=self._registry, **family.options
-                )
-                for name, family in FAMILIES.items()
-            }
+        self._value_class: Any = values.MutexValue
+        self._file_class: Any = None
+        if directory is not None:
+            from gateway.telemetry.allocated import AllocatedDict  # noqa: PLC0415 - likewise
+
+            self._file_class = AllocatedDict
+            self._value_class = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
+        self._families: dict[str, Any] = {}
+        if directory is not None:
+            try:
+                self._codes = _take_over(directory, slot)
+                self._make_families(prometheus_client)
+            except OSError as error:
+                self._keep_in_memory(error)
+        if not self._families:
+            self._make_families(prometheus_client)
         self._series: dict[tuple[str, ...], Any] = {}
         self._tallies: dict[tuple[str, ...], _Tally] = {}
         self._usual: dict[tuple[str, str, _Outcome], _Tally] = {}
@@ -162,6 +167,22 @@ class Metrics:
                 ("build_info", version, platform.python_version()): 1,
             }
         )
+
+    def _make_families(self, library: Any) -> None:
+        self._registry = library.CollectorRegistry()
+        with self._at_home():
+            self._families = {
+                name: getattr(library, family.kind)(
+                    f"gateway_{name}", family.help, family.labels, registry=self._registry, **family.options
+                )
+                for name, family in FAMILIES.items()
+            }
+
+    def _keep_in_memory(self, error: OSError) -> None:
+        """Count in this process's memory from now on: nothing that happens to the files may end a call."""
+        self._value_class = self._values.MutexValue
+        reason = str(error.strerror or error).lower()
+        _log.error("metrics cannot be written to %s: %s; this worker serves without them", self._directory, reason)
 
     def call(self, entry: Entry, context: Context, answer: Answer | None, seconds: float) -> None:
         """Count a call; without an answer its caller has hung up."""
@@ -246,10 +267,18 @@ class Metrics:
         key = (name, *labels)
         found = self._series.get(key)
         if found is None:
-            family = self._families[name]
-            with self._at_home():
-                found = self._series[key] = family.labels(*labels) if labels else family
+            try:
+                found = self._labelled(name, labels)
+            except OSError as error:
+                self._keep_in_memory(error)
+                found = self._labelled(name, labels)
+            self._series[key] = found
         return found
+
+    def _labelled(self, name: str, labels: tuple[str, ...]) -> Any:
+        family = self._families[name]
+        with self._at_home():
+            return family.labels(*labels) if labels else family
 
     @contextmanager
     def _at_home(self) -> Iterator[None]:
@@ -257,14 +286,15 @@ class Metrics:
 
         prometheus_client has one place for the whole process to say this.
         """
-        before, directory = self._values.ValueClass, os.environ.get(_DIRECTORY)
+        before, directory = (self._values.ValueClass, self._values.MmapedDict), os.environ.get(_DIRECTORY)
         self._values.ValueClass = self._value_class
         if self._directory is not None:
+            self._values.MmapedDict = self._file_class
             os.environ[_DIRECTORY] = str(self._directory)
         try:
             yield
         finally:
-            self._values.ValueClass = before
+            self._values.ValueClass, self._values.MmapedDict = before
             if directory is not None:
                 os.environ[_DIRECTORY] = directory
             else:
@@ -272,14 +302,10 @@ class Metrics:
 
 
 def forget(directory: Path, slot: int) -> None:
-    """Remove what goes up and down from the numbers of a worker that has ended; what it has counted stays.
-
-    Raises:
-        OSError: the directory cannot be written to.
-
-    """
+    """Remove what goes up and down from the numbers of a worker that has ended; what it has counted stays."""
     for file in directory.glob(f"gauge_live*_{slot}.db"):
-        file.unlink(missing_ok=True)
+        with suppress(OSError):  # its last levels are shown for longer; that must not end the supervisor
+            file.unlink(missing_ok=True)
 
 
 def _take_over(directory: Path, slot: int) -> set[str]:
@@ -289,7 +315,7 @@ def _take_over(directory: Path, slot: int) -> set[str]:
     for file in directory.glob(f"*_{slot}.db"):
         keys = _keys(file)
         if keys is None:
-            _log.warning("%s cannot be read: it is begun anew, and what it has counted is lost", file)
+            _log.warning("%s cannot be read: it is started again, and what it has counted is lost", file)
             file.unlink()
         else:
             codes.update(labels["code"] for _, _, labels, _ in keys if "code" in labels)

@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,8 +24,6 @@ from msgspec import Struct
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 
 from gateway import Fault, Registry
-from gateway.process.control import StartupError
-from gateway.process.prefork import Source, serve_modules
 from gateway.telemetry.metrics import FAMILIES, Metrics, forget
 from tests.raw_http import Response, Wire, exchange, post, request
 from tests.scraping import scrape, until
@@ -715,11 +712,59 @@ def test_metrics_of_methods_and_of_the_gateway_do_not_mix(shelf: Path, tmp_path:
     assert b"some_of_a_method" in b"".join(file.read_bytes() for file in own.iterdir())
 
 
-def test_a_directory_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        Metrics(registry.get, "1", tmp_path / "nowhere", 0)
+def test_a_directory_that_is_not_there_costs_the_numbers_and_nothing_else(tmp_path: Path, logged: Any) -> None:
+    metrics = Metrics(registry.get, "1", tmp_path / "nowhere", 0)
+    assert logged.take("nowhere: no such file or directory; this worker serves without them")
+    metrics.update({})
+    assert b"gateway_metrics_torn_files 0" in metrics.expose("")[1]
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
     assert prometheus_client.values.ValueClass.__name__ == "MutexValue"
+    assert prometheus_client.values.MmapedDict is prometheus_client.mmap_dict.MmapedDict  # type: ignore[attr-defined]
+
+
+LONG = "m" * 60
+MANY = "\n\n".join(
+    f"@registry.register(run='inline')\ndef {LONG}{number}() -> int:\n    return {number}" for number in range(100)
+)
+
+
+def with_many_methods(folder: Path, before: str = "") -> None:
+    """Let the worker have so many methods that its files must grow."""
+    text = WORKER.replace("metrics = partial", f"{MANY}\n\n\nmetrics = partial")
+    (folder / "worker.py").write_text(before + text)
+
+
+def call_many(port: int) -> None:
+    for number in range(100):
+        assert f'"result":{number}'.encode() in post(port, json(f"{LONG}{number}")).body
+
+
+def test_files_are_never_sparse_also_when_they_grow(shelf: Path, tmp_path: Path) -> None:
+    """Writing to a block that is not allocated is a SIGBUS where the file system is full."""
+    with_many_methods(tmp_path)
+    with worker(shelf, 0) as started:
+        assert sparse(shelf) == []
+        call_many(started.port)
+        until(started.metrics, lambda numbers: numbers.of("gateway_calls_total") == 100)
+        assert (shelf / "histogram_0.db").stat().st_size > 1 << 16
+        assert sparse(shelf) == []
+
+
+def sparse(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir() if file.stat().st_blocks * 512 < file.stat().st_size]
+
+
+@pytest.mark.parametrize("kib", [32, 96])
+def test_a_worker_without_space_for_its_metrics_serves(kib: int, shelf: Path, tmp_path: Path) -> None:
+    """With 32 KiB it cannot make its files, with 96 KiB they cannot grow."""
+    with_many_methods(tmp_path, f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({kib << 10},) * 2)\n")
+    with worker(shelf, 0, PYTHONDONTWRITEBYTECODE="1") as started:
+        for _ in range(2):
+            call_many(started.port)
+        assert "gateway_metrics_torn_files" in scrape(started.metrics).text
+    log = (tmp_path / "log").read_text()
+    assert log.count("file too large; this worker serves without them") == 1
+    assert "Traceback" not in log
 
 
 HANDLERS = """
@@ -871,21 +916,31 @@ def test_what_a_killed_gateway_has_left_goes_and_what_a_living_one_has_stays(pro
             assert {living, recent, other} < set(folder.iterdir())
 
 
-def test_a_directory_that_vanishes_is_told(project: Path) -> None:
+def test_a_directory_that_vanishes_keeps_no_worker_from_starting_and_is_made_again_at_a_reload(project: Path) -> None:
     with fleet(project) as running:
         (directory,) = (project / "tmp").iterdir()
         shutil.rmtree(directory)
-        os.kill(processes(running.port).pop(), signal.SIGKILL)
-        eventually(lambda: "the metrics cannot be kept: " in log_of(project), "it is not told")
-        assert b'"result"' in post(running.port, json("process")).body
+        victim = processes(running.port).pop()
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: "this worker serves without them" in log_of(project), "it is not told")
+        eventually(lambda: victim not in processes(running.port), "it is not replaced")
+        running.process.send_signal(signal.SIGHUP)
+        until(running.metrics, lambda numbers: numbers.of("gateway_workers") == 2)
+        assert list((project / "tmp").iterdir())
 
 
-def test_no_place_for_a_directory_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-    with pytest.raises(
-        StartupError, match=r"^no directory for the metrics can be made: no such file or directory; name one"
-    ):
-        serve_modules(Source(file=None, settings=(), modules=()), print)
+def test_no_place_for_a_directory_is_told_and_the_gateway_serves(project: Path) -> None:
+    program_text = (
+        "import tempfile\nfrom gateway.process.prefork import Source, serve_modules\n"
+        "tempfile.tempdir = '/dev/null/nowhere'\n"
+        "def ready(urls, methods):\n    print(*urls[:2], '', flush=True)\n"
+        "serve_modules(Source(file=None, settings=('server.bind=127.0.0.1:0',), modules=('handlers',)), ready)\n"
+    )
+    (project / "program.py").write_text(program_text)
+    with program(project, ["program.py"], 1) as started:
+        assert b'"result"' in post(started.port, json("process")).body
+        assert scrape(started.metrics).of("gateway_workers") == 1
+    assert "no directory for the metrics can be made: not a directory; name one with TMPDIR" in log_of(project)
 
 
 def scrape_families() -> set[str]:
