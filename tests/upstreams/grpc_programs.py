@@ -67,6 +67,11 @@ class Streams(services.StreamsServicer):  # type: ignore[misc, name-defined]
         pairs = list(requests)
         return protos.Two(a=sum(pair.a for pair in pairs), b=sum(pair.b for pair in pairs))
 
+    def Chat(self, requests: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - likewise
+        """Answer each request twice, the first time before the next one is read."""
+        for request in requests:
+            yield from (protos.Text(text=request.text), protos.Text(text=request.text.upper()))
+
     def Forever(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - likewise
         """Send without an end, and note when nobody listens any more."""
         context.add_callback(lambda: Path(request.path).write_text("ended"))

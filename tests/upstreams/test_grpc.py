@@ -59,7 +59,7 @@ def port() -> Iterator[int]:
 
 
 def service(name: str) -> Kind:
-    return replace(GRPC, options=f"service = 'programs.{name}'\n{PROTO}\nhide = ['Chat']")
+    return replace(GRPC, options=f"service = 'programs.{name}'\n{PROTO}")
 
 
 # ---- the articles' programs ------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_names_types_and_texts_come_from_each_source(source: str, port: int, tmp
     protoc = (sys.executable, "-m", "grpc_tools.protoc", "-Itests/upstreams", "--include_imports")
     subprocess.run([*protoc, f"--descriptor_set_out={descriptors}", "programs.proto"], cwd=ROOT, check=True)
     named = {"reflection": "", "proto": PROTO, "descriptor set": f"descriptor_set = '{descriptors}'"}[source]
-    kind = replace(GRPC, options=f"{named}\nhide = ['*.Chat']")
+    kind = replace(GRPC, options=f"{named}")
     with bridged(kind, port, tmp_path) as up:
         until(lambda: up.offers("programs.Programs.add"))
         with proxy(up.server.url) as server:
@@ -134,31 +134,11 @@ def test_names_types_and_texts_come_from_each_source(source: str, port: int, tmp
             assert server.system.methodSignature("up.programs.Streams.Count") == [["array"], ["array", "int"]]
             names = set(server.system.listMethods())
             assert "up.programs.Failing.End" in names
-            assert not {name for name in names if "reflection" in name or "Chat" in name}
+            assert not {name for name in names if "reflection" in name}
             described = {method["name"]: method for method in server.rpc.discover()["methods"]}
         add = described["up.programs.Programs.add"]
         bounds = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
         assert add["params"][0] == {"name": "a", "required": False, "schema": {"anyOf": [bounds, {"type": "null"}]}}
-
-
-def test_a_stream_both_ways_is_refused_at_the_start_or_left_out(port: int, tmp_path: Path, logged: Logged) -> None:
-    (tmp_path / "conf").mkdir()
-    (tmp_path / "conf" / "gateway.toml").write_text(
-        f"[server]\nmodules = []\n[upstreams.up]\nurl = 'grpc://127.0.0.1:{port}'\n"
-        f"proto = ['{ROOT}/tests/upstreams/programs.proto']\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-m", "gateway", "check"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert (ended.returncode, ended.stderr) == (
-        1,
-        "gateway: upstreams.up: programs.Streams.Chat streams both ways, which one call and one answer cannot; leave it"
-        " out with hide\n",
-    )
-    with bridged(all_services(), port, tmp_path) as up:
-        until(lambda: up.offers("programs.Streams.Sum"))
-        assert not up.offers("programs.Streams.Chat")
-    assert len(logged.take("programs.Streams.Chat streams both ways")) == 1
 
 
 def test_a_server_without_reflection_says_so_until_its_types_are_named(tmp_path: Path, logged: Logged) -> None:
@@ -167,7 +147,7 @@ def test_a_server_without_reflection_says_so_until_its_types_are_named(tmp_path:
         with bridged(kind, program.port, tmp_path) as up:
             until(lambda: "server reflection" in up.bridge.status.error)
             assert up.fault("programs.Programs.add", 1, 2) == (-32002, "no")
-        with bridged(kind, program.port, tmp_path, f"{PROTO}\nhide = ['*Chat']") as up:
+        with bridged(kind, program.port, tmp_path, f"{PROTO}") as up:
             assert up.call("programs.Programs.add", 1, 2) == 3
     assert logged.take("name its .proto files")
 
@@ -408,8 +388,24 @@ def test_a_stream_that_is_too_long_is_a_fault_and_ends(port: int, tmp_path: Path
 def test_a_stream_ends_with_its_deadline(port: int, tmp_path: Path) -> None:
     path = tmp_path / "ended"
     with bridged(service("Streams"), port, tmp_path, "timeout = { Forever = 0.3 }") as up:
-        assert up.fault("Forever", str(path), 0.1) == (-32001, "maybe")
+        error = up.answer("Forever", str(path), 0.02)["error"]
+        count = len(error["data"]["messages"])
+        assert (error["code"], error["data"]["messages"]) == (-32001, list(range(count)))
+        assert error["message"] == f"Deadline exceeded: the stream did not end in time; messages received: {count}"
         until(path.exists)
+        path.unlink()
+        with proxy(up.server.url) as server, pytest.raises(Fault, match=r"messages received: \d"):
+            server.up.Forever(str(path), 0.02)
+        until(path.exists)
+
+
+def test_a_stream_both_ways_takes_an_array_and_gives_an_array(port: int, tmp_path: Path, logged: Logged) -> None:
+    with bridged(service("Streams"), port, tmp_path, "most_messages = 4000") as up:
+        assert up.call("Chat", ["a", {"text": "b"}]) == ["a", "A", "b", "B"]
+        assert up.call("Chat", messages=[]) == []
+        assert len(up.call("Chat", ["x" * 400] * 2000)) == 4000
+        assert up.fault("Chat", ["x"] * 2001) == (-32004, "yes")
+    assert logged.take("its stream has more than")
 
 
 def test_an_array_is_a_stream_of_requests(port: int, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 Types come from the server's own reflection, or from .proto files or a descriptor set, and then without asking it.
 A method's parameters are the fields of its request; a stream of requests is one parameter, an array. A stream of
 answers is collected: an array of at most ``most_messages`` and ``limits.max_reply`` bytes, for a caller is better told
-that it is too long than given a part of it. What streams both ways cannot be served.
+that it is too long than given a part of it. What streams both ways takes an array and gives one: the requests do not
+wait for responses. What has come when the deadline ends a stream goes along with the fault.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from msgspec import Struct
 
-from gateway.model.faults import BadUpstream
+from gateway.model.faults import BadUpstream, DeadlineExceeded
 from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, Parameter, Signature, UpstreamConfigError
 from gateway.upstreams.faults import garbled, hung_up, unreachable
@@ -32,6 +33,14 @@ from gateway.upstreams.protobuf.values import Values
 from gateway.upstreams.transport.pool import Pool
 
 _STREAM = "messages"  # the parameter of a method that takes a stream
+_CLOCK = 0.005  # seconds by which a timer of the loop may be early
+# What makes a call on a channel, by whether the method takes a stream, and gives one.
+_CALLS = {
+    (False, False): "unary_unary",
+    (False, True): "unary_stream",
+    (True, False): "stream_unary",
+    (True, True): "stream_stream",
+}
 
 
 class _Method(Struct, frozen=True, kw_only=True):
@@ -127,8 +136,6 @@ class GRPC:
 
     def _add(self, name: str, described: MethodDescriptor, types: Types, schema: Schema) -> Signature:
         doc = schema.comment(described) or declaration(described)
-        if described.client_streaming and described.server_streaming:
-            return Signature(name=name, doc=doc, refused="streams both ways, which one call and one answer cannot")
         request, response = described.input_type, described.output_type
         only = types.only(response)
         wrapped = types.only(request)
@@ -174,16 +181,20 @@ class GRPC:
         ]
 
     async def _exchange(self, line: Line, method: _Method, request: Any, invocation: Invocation) -> Any:
-        options: dict[str, Any] = {"timeout": invocation.time_left, "metadata": self._metadata(invocation)}
-        channel = line.channel
-        if method.gives_stream:
-            call: Any = channel.unary_stream(method.path)(request, **options)
-            return await self._collected(call)
-        if method.takes_stream:
-            return await channel.stream_unary(method.path)(request, **options)
-        return await channel.unary_unary(method.path)(request, **options)
+        kind = _CALLS[method.takes_stream, method.gives_stream]
+        call: Any = getattr(line.channel, kind)(method.path)(
+            request, timeout=invocation.time_left, metadata=self._metadata(invocation)
+        )
+        return await (self._collected(call, method, invocation) if method.gives_stream else call)
 
-    async def _collected(self, call: Any) -> list[bytes]:
+    async def _collected(self, call: Any, method: _Method, invocation: Invocation) -> list[bytes]:
+        """Wait for all answers of a stream.
+
+        Raises:
+            BadUpstream: there are too many.
+            DeadlineExceeded: the time is over; what has come until then is its ``data["messages"]``.
+
+        """
         answers: list[bytes] = []
         size = 0
         try:
@@ -195,9 +206,23 @@ class GRPC:
                         f" {self._limits.max_reply} bytes"
                     )
                 answers.append(answer)
+        except asyncio.CancelledError:
+            if not answers or invocation.time_left > _CLOCK:
+                raise
+            raise self._cut_short(method, answers) from None
+        except grpc.aio.AioRpcError as error:
+            if not answers or error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise
+            raise self._cut_short(method, answers) from None
         finally:
             call.cancel()
         return answers
+
+    def _cut_short(self, method: _Method, answers: list[bytes]) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"the stream did not end in time; messages received: {len(answers)}",
+            messages=self._answer(method, answers),
+        )
 
     def _answer(self, method: _Method, answer: Any) -> Any:
         """Read the answer, or all answers of a stream.
