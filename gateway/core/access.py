@@ -17,10 +17,10 @@ import base64
 import binascii
 import hashlib
 import hmac
-import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -28,9 +28,11 @@ from gateway.config.access import Access
 from gateway.model.calls import Caller
 from gateway.model.http import HTTPRequest
 from gateway.model.networks import Address, Network, address
+from gateway.wire.http_grammar import host_name
 
-_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 _DIGEST = "sha256:"
+_LONGEST_KEPT = 100  # characters of X-Forwarded-For: two or three addresses
+_Client: TypeAlias = tuple[str | None, bool, bool]  # its address; whether a proxy stands between; whether it may call
 
 
 class AccessDenied(Struct, frozen=True):
@@ -50,17 +52,18 @@ class AccessPolicy:
         self._access = access
         self._hosts = frozenset(host.lower() for host in access.hosts)
         self._keys = {name: stored.removeprefix(_DIGEST) for name, stored in access.keys.items()}
-        self._locate = lru_cache(maxsize=4096)(self._find_client)
+        self._peer = lru_cache(maxsize=4096)(self._find_client)
+        self._forwarded = lru_cache(maxsize=4096)(self._find_forwarded)
 
     def judge(self, head: HTTPRequest) -> Caller | AccessDenied:
         """Tell who sends a request, or why nobody is let in with it."""
         headers = head.headers
-        client, is_proxied, is_allowed = self._locate(head.peer, headers.get("X-Forwarded-For"))
+        client, is_proxied, is_allowed = self._locate(head.peer, headers)
         if client is None:
             return AccessDenied(403, "the client's address is not to be told: X-Forwarded-For has no plain address")
         if not is_allowed:
             return AccessDenied(403, f"{client} is not in access.allow")
-        if self._hosts and _host(headers.get("Host", "")) not in self._hosts:
+        if self._hosts and host_name(headers.get("Host", "")) not in self._hosts:
             return AccessDenied(403, "the Host is not in access.hosts")
         if "Origin" in headers and headers["Origin"] not in self._access.origins:
             return AccessDenied(403, "the Origin is not in access.origins")
@@ -72,6 +75,13 @@ class AccessPolicy:
                 return AccessDenied(401, "no key" if authorization is None else "the key is not in access.keys")
         return Caller(client=client, key=key, certificate=head.certificate, is_proxied=is_proxied)
 
+    def _locate(self, peer: str, headers: Mapping[str, str]) -> _Client:
+        """Find the client. Only what trusted proxies send is kept, and only if it is short: callers choose the rest."""
+        found = self._peer(peer)
+        if not found[1] or (forwarded := headers.get("X-Forwarded-For")) is None:
+            return found
+        return self._forwarded(forwarded) if len(forwarded) <= _LONGEST_KEPT else self._find_forwarded(forwarded)
+
     def permits(self, names: Iterable[str], caller: Caller) -> bool:
         """Tell whether a caller may call a method that has these names, each of which has to be permitted."""
         for name in names:
@@ -80,19 +90,27 @@ class AccessPolicy:
                 return False
         return True
 
-    def _find_client(self, peer: str, forwarded: str | None) -> tuple[str | None, bool, bool]:
-        """Return the client's address, None where it cannot be told; whether a proxy stands between; and if it may."""
-        found = address(peer)
+    def _find_client(self, peer: str) -> _Client:
+        """Say who a peer is. Its scope, as in fe80::1%eth0, is this machine's name for a network, and left out."""
+        found = address(peer.partition("%")[0])
         if found is None:
             return None, False, False
-        is_proxied = self._is_trusted(found)
-        for hop in reversed(forwarded.split(",")) if forwarded is not None and is_proxied else ():
+        return str(found), self._is_trusted(found), self._is_allowed(found)
+
+    def _find_forwarded(self, forwarded: str) -> _Client:
+        """Say for whom a trusted proxy sends a request: the last address that is not a trusted proxy's."""
+        found = None
+        for hop in reversed(forwarded.split(",")):
             found = address(hop.strip(" \t"))
             if found is None:
                 return None, True, False
             if not self._is_trusted(found):
                 break
-        return str(found), is_proxied, not self._access.allow or any(found in network for network in self._access.allow)
+        assert found is not None  # noqa: S101 - split returns one part at least
+        return str(found), True, self._is_allowed(found)
+
+    def _is_allowed(self, client: Address) -> bool:
+        return not self._access.allow or any(client in network for network in self._access.allow)
 
     def _is_trusted(self, peer: Address) -> bool:
         return any(peer in network for network in self._access.trusted_proxies)
@@ -133,8 +151,3 @@ def _credentials(authorization: str) -> tuple[str | None, bytes]:
 def _within(client: str, networks: tuple[Network, ...]) -> bool:
     found = address(client)
     return found is not None and any(found in network for network in networks)
-
-
-def _host(text: str) -> str:
-    match = _HOST.fullmatch(text)
-    return match[1].lower() if match else ""

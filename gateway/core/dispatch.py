@@ -9,7 +9,6 @@ This is the one place where an exception of a method becomes a fault. What nobod
 
 import asyncio
 import logging
-import re
 import secrets
 import xmlrpc.client
 from collections.abc import Awaitable, Callable
@@ -19,10 +18,10 @@ from gateway.core.threads import ThreadPool
 from gateway.methods import Method, Registry
 from gateway.model.calls import CURRENT, Call, CallHandler, Context, Reply
 from gateway.model.faults import Fault, InternalError, MethodNotFound
+from gateway.wire.http_grammar import PRINTABLE
 
 log = logging.getLogger("gateway.errors")
 
-_ECHOED = re.compile(r"[\w.:/-]{1,100}", re.ASCII)
 _Run: TypeAlias = Callable[[Callable[..., Any], list[Any], dict[str, Any]], Awaitable[Any]]
 
 
@@ -45,7 +44,9 @@ def dispatcher(
         if found is None:
             name = call.method
             known = absent(name)
-            return Reply(fault=known or MethodNotFound(f"there is no method {name}" if _ECHOED.fullmatch(name) else ""))
+            return Reply(
+                fault=known or MethodNotFound(f"there is no method {name}" if PRINTABLE.fullmatch(name) else "")
+            )
         entry = handlers.get(id(found))
         if entry is None:
             entry = handlers[id(found)] = (found, compose(found))

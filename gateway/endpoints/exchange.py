@@ -24,13 +24,13 @@ from gateway.model.http import HTTPRequest, HTTPResponse, Refusal
 from gateway.model.limits import Limits
 from gateway.telemetry.log import log_unencodable
 from gateway.wire import content_coding as coding
+from gateway.wire.http_grammar import PRINTABLE
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 TYPES = "text/xml for XML-RPC, or application/json for JSON-RPC 2.0"
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 _TIMEOUT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
-_PLAIN = re.compile(r"[\w.:/-]{1,100}", re.ASCII)
 
 
 class Observers(Struct, frozen=True, kw_only=True):
@@ -210,7 +210,7 @@ def handed_over(decoded: Decoded, answers: list[Answer]) -> Headers:
     """Tell a trusted proxy what it cannot read in the body, for its own log; it keeps these headers from the client."""
     entries = decoded.entries if isinstance(decoded, Batch) else [decoded]
     named = next((entry.method for entry in entries if isinstance(entry, Call)), "")
-    headers = [("X-RPC-Method", named)] if _PLAIN.fullmatch(named) else []
+    headers = [("X-RPC-Method", named)] if PRINTABLE.fullmatch(named) else []
     if isinstance(decoded, Batch):
         headers.append(("X-RPC-Batch", str(len(entries))))
     fault = next((answer.fault for answer in answers if answer.fault is not None), None)

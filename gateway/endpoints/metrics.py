@@ -3,20 +3,25 @@
     admission(metrics, levels, health) -> Admission    GET /metrics, /healthz, /readyz; all else is 404 or 405
     sample(metrics, levels)                            once a second, so that other workers have what is true here
 
-Nobody is asked here who they are: whoever reaches the address may read it.
+Nobody is asked here who they are: whoever reaches the address may read it. Web pages may not: the Host of /metrics
+must be an IP address, a name without a dot (localhost, a container), or a known name, so a page whose own name was made
+to point here (DNS rebinding) reads nothing.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
+from gateway.model.networks import address
 from gateway.telemetry.metrics import Levels, Metrics
+from gateway.wire.http_grammar import host_name
 
 _PERIOD = 1.0  # seconds
 _PATHS = ("/metrics", "/healthz", "/readyz")
 _PLAIN = ("Content-Type", "text/plain; charset=utf-8")
+_FOREIGN = b"Use an IP address as the host, a name without a dot, or a name in metrics.bind or access.hosts.\n"
 _UNCACHED = ("Cache-Control", "no-store")
 
 
@@ -37,15 +42,19 @@ class _Scrape(Struct, frozen=True):
         return HTTPResponse(status=status, headers=(_PLAIN,), body=f"{reason}\n".encode())
 
 
-def admission(metrics: Metrics, levels: Callable[[], Levels], health: Callable[[str], HTTPResponse]) -> Admission:
+def admission(
+    metrics: Metrics, levels: Callable[[], Levels], health: Callable[[str], HTTPResponse], names: Iterable[str]
+) -> Admission:
     """Make the door for those who watch.
 
     Arguments:
         metrics: what /metrics shows.
         levels: measures what goes up and down in this process.
         health: answers /healthz and /readyz.
+        names: the host names with a dot by which /metrics may be read.
 
     """
+    known = frozenset(name.lower() for name in names)
 
     def admit(head: HTTPRequest) -> HTTPResponse | Admitted:
         path = head.target.partition("?")[0]
@@ -55,10 +64,16 @@ def admission(metrics: Metrics, levels: Callable[[], Levels], health: Callable[[
             return HTTPResponse(status=405, headers=(_PLAIN, ("Allow", "GET, HEAD")), body=b"This is only read.\n")
         if path != "/metrics":
             return health(path)
+        if not _is_sensible(host_name(head.headers.get("Host", "")), known):
+            return HTTPResponse(status=403, headers=(_PLAIN,), body=_FOREIGN)
         metrics.update(levels())
         return _Scrape(metrics, head.headers.get("Accept", ""))
 
     return admit
+
+
+def _is_sensible(host: str, known: frozenset[str]) -> bool:
+    return "." not in host or host in known or address(host.strip("[]")) is not None
 
 
 async def sample(metrics: Metrics, levels: Callable[[], Levels]) -> None:

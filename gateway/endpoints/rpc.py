@@ -25,10 +25,10 @@ from gateway.endpoints.exchange import TYPES, Desk, Exchange, Headers, content_c
 from gateway.model.faults import Denied, RateLimited
 from gateway.model.http import HTTPRequest, HTTPResponse, Refusal
 from gateway.wire import content_coding as coding
+from gateway.wire.http_grammar import charset
 
 _UNSAID = frozenset({"", "application/x-www-form-urlencoded"})
 _EXCHANGE_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
-_CHARSET = re.compile(r"""charset\s*=\s*"?([^"\s;]+)""", re.IGNORECASE)
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="rpc", Basic realm="rpc", charset="UTF-8"'),)
 _ALLOW = (("Allow", "POST"),)
 _PREFLIGHT = (  # the Fetch standard, 3.2.3
@@ -81,7 +81,7 @@ class RPCService:
         path = head.target.partition("?")[0]
         if path in ("/healthz", "/readyz") and path not in self._paths and head.method in ("GET", "HEAD"):
             return self.health(path)
-        codec, charset = self._spoken(head.headers.get("Content-Type", ""))
+        codec, declared = self._spoken(head.headers.get("Content-Type", ""))
         caller = self._policy.judge(head)
         if isinstance(caller, AccessDenied):
             return self._turn_away(head, caller, codec)
@@ -90,7 +90,7 @@ class RPCService:
             head=head,
             caller=caller,
             codec=codec,
-            charset=charset,
+            charset=declared,
             request_id=self._request_id(head),
             headers=_shared_with(head),
         )
@@ -147,8 +147,7 @@ class RPCService:
         return self._desk.refuse_call(refused, Denied(), codec, _CHALLENGE if stranger.status == 401 else ())
 
     def _read_content_type(self, content_type: str) -> _Spoken:
-        charset = _CHARSET.search(content_type.partition(";")[2])
-        return self._by_type.get(_media_type(content_type)), charset[1].lower() if charset else None
+        return self._by_type.get(_media_type(content_type)), charset(content_type)
 
     def _request_id(self, head: HTTPRequest) -> str:
         given = head.headers.get("X-Request-ID")

@@ -33,13 +33,13 @@ from gateway.hosts.listening import Listener
 from gateway.hosts.streams import Stream, TLSStream
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
+from gateway.wire.http_grammar import HOST
 
 log = logging.getLogger("gateway")
 
 _MARGIN = 2**20  # bytes; Tornado's own limit, answered with a bare 400, strikes only where a chunk says it is huge
 _UNBOUNDED = 2**62  # bytes; what is thrown away needs no limit but time
 _STATUS_LINES: dict[int, str] = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+;=%-]*)(?::[0-9]*)?", re.ASCII)  # RFC 3986, 3.2.2; no comma
 _ABSOLUTE = re.compile(r"https?://([^/?#]+)(.*)", re.ASCII | re.IGNORECASE)
 _LONGEST_LENGTH = 18  # digits; Tornado refuses what is longer, for it is beyond its own limit
 _TURN = 8  # requests of one connection, after which it is the others' turn; a client may send without waiting
@@ -192,7 +192,7 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
         if "Connection" in headers:
             self._options = [option.strip() for option in headers["Connection"].lower().split(",")]
         host = headers.get("Host", "" if self._version == "HTTP/1.0" else ",")
-        if not _HOST.fullmatch(host):
+        if not HOST.fullmatch(host):
             raise httputil.HTTPInputError("one Host header is needed")  # RFC 9112, 3.2; Tornado answers 400
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is not None:
@@ -300,7 +300,7 @@ def _without_authority(target: re.Match[str], headers: httputil.HTTPHeaders) -> 
 
     """
     authority, rest = target.groups()
-    if not _HOST.fullmatch(authority):
+    if not HOST.fullmatch(authority):
         raise httputil.HTTPInputError("the target's host is none")
     headers["Host"] = authority
     return rest if rest.startswith("/") else f"/{rest}"

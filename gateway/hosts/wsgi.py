@@ -28,6 +28,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from gateway.hosts.loops import new_event_loop
 from gateway.model.http import Admission, Admitted, Endpoint, HTTPRequest, HTTPResponse
+from gateway.wire.http_grammar import HOST, TOKEN
 
 T = TypeVar("T")
 Environ: TypeAlias = dict[str, Any]
@@ -36,9 +37,7 @@ Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 log = logging.getLogger("gateway")
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _BROKEN = re.compile(r"[\r\n\0]")
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+;=%-]*)(?::[0-9]*)?", re.ASCII)  # RFC 3986, 3.2.2; no comma
 _LENGTH = re.compile(r"0*([0-9]{1,18})")
 _CONTENT = ("CONTENT_TYPE", "CONTENT_LENGTH")
 _PIECE = 2**16  # bytes that are read at once
@@ -165,13 +164,13 @@ class _Headers(Mapping[str, str]):
 
 def _check(environ: Environ, headers: _Headers) -> None:
     """Raise _MalformedRequestError for a head that RFC 9112 has a server refuse, where it has not."""
-    if not _TOKEN.fullmatch(environ.get("REQUEST_METHOD", "")):
+    if not TOKEN.fullmatch(environ.get("REQUEST_METHOD", "")):
         raise _MalformedRequestError("the method is no token")
-    if not all(map(_TOKEN.fullmatch, headers)):
+    if not all(map(TOKEN.fullmatch, headers)):
         raise _MalformedRequestError("the name of a header is no token")
     if any(map(_BROKEN.search, headers.values())):
         raise _MalformedRequestError("a header has a line break in it")
-    if not _HOST.fullmatch(headers.get("Host", "" if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else ",")):
+    if not HOST.fullmatch(headers.get("Host", "" if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else ",")):
         raise _MalformedRequestError("one Host header is needed")
 
 

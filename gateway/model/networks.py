@@ -46,7 +46,9 @@ class Network:
 
 
 def address(text: str) -> Address | None:
-    """Read an address; None if the text is none."""
+    """Read an address; None if the text is not one, or has a scope (%), which may be any text (RFC 4007, 11)."""
+    if "%" in text:
+        return None
     try:
         read = ipaddress.ip_address(text)
     except ValueError:

@@ -139,7 +139,9 @@ async def _monitored(
         return
     from gateway.hosts.tornado import TornadoHost  # noqa: PLC0415 - likewise
 
-    scraped = TornadoHost(monitoring.admission(gateway.metrics, measure, gateway.service.health), gateway.config.limits)
+    names = (gateway.config.metrics.bind.rpartition(":")[0], *gateway.config.access.hosts)
+    admit = monitoring.admission(gateway.metrics, measure, gateway.service.health, names)
+    scraped = TornadoHost(admit, gateway.config.limits)
     scraped.serve(sockets)
     sampling = asyncio.create_task(monitoring.sample(gateway.metrics, measure))
     try:

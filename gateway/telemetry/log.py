@@ -8,7 +8,6 @@ tracebacks, under the error ids that callers are told).
 
 import json
 import logging
-import re
 import sys
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -20,13 +19,13 @@ from msgspec import Struct
 from gateway.model.calls import Answer, Call, Context, Entry
 from gateway.model.faults import Fault
 from gateway.model.http import Refusal
+from gateway.wire.http_grammar import LOGGABLE
 
 Format: TypeAlias = Literal["text", "json"]
 
 _calls = logging.getLogger("gateway.calls")
 _door = logging.getLogger("gateway.refusals")
 _errors = logging.getLogger("gateway.errors")
-_PLAIN = re.compile(r"[\w.:/-]{1,100}")
 
 
 class CallLine(Struct, frozen=True, kw_only=True):
@@ -62,7 +61,8 @@ class RefusalLine(Struct, frozen=True, kw_only=True):
     request_id: str
 
     def __str__(self) -> str:
-        return f"refused status={self.status} client={self.client} request_id={self.request_id} reason={self.reason!r}"
+        client = self.client if LOGGABLE.fullmatch(self.client) else ascii(self.client)
+        return f"refused status={self.status} client={client} request_id={self.request_id} reason={self.reason!r}"
 
 
 def log_call(entry: Entry, context: Context, answer: Answer | None, seconds: float) -> None:
@@ -72,7 +72,7 @@ def log_call(entry: Entry, context: Context, answer: Answer | None, seconds: flo
     fault = answer.fault if answer is not None else None
     _calls.info(
         CallLine(
-            method=context.method if isinstance(entry, Call) and _PLAIN.fullmatch(context.method) else "-",
+            method=context.method if isinstance(entry, Call) and LOGGABLE.fullmatch(context.method) else "-",
             protocol=context.protocol,
             client=context.client,
             outcome="cancelled" if answer is None else "ok" if fault is None else "fault",

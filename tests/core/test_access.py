@@ -6,6 +6,7 @@ are asked of the policy itself, too.
 
 import base64
 import json
+import tracemalloc
 import xmlrpc.client
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import pytest
 
 from gateway import Context, Registry
 from gateway.config.access import Access
-from gateway.core.access import AccessPolicy, make_key
+from gateway.core.access import AccessDenied, AccessPolicy, make_key
 from gateway.model.calls import Caller
 from gateway.model.http import HTTPRequest
 from gateway.model.networks import Network
@@ -510,3 +511,31 @@ def test_an_ipv6_client_is_its_network_of_64_bits() -> None:
     with gateway(trusted_proxies="127.0.0.1", client_rate=0.01, client_burst=2) as server:
         clients = ("2001:db8::1", "2001:db8::2:3:4:5", "2001:db8:0:0:ffff::", "2001:db8:0:1::1")
         assert [ask(server, {"X-Forwarded-For": client}).status for client in clients] == [200, 200, 429, 200]
+
+
+@pytest.mark.parametrize("scope", ["eth0", "1", "\x1b[31mred", "x" * 50_000, ""])
+def test_a_forwarded_address_has_no_scope(scope: str) -> None:
+    policy = AccessPolicy(Access(trusted_proxies=(Network("127.0.0.1"),)))
+    assert isinstance(policy.judge(_head("127.0.0.1", {"X-Forwarded-For": f"fe80::1%{scope}"})), AccessDenied)
+
+
+def test_the_scope_of_a_peer_is_left_out() -> None:
+    judged = AccessPolicy(Access(allow=(Network("fe80::/10"),))).judge(_head("fe80::1%eth0", {}))
+    assert isinstance(judged, Caller)
+    assert judged.client == "fe80::1"
+
+
+@pytest.mark.parametrize("peer", ["10.0.0.9", "127.0.0.1"])
+def test_forwarded_headers_are_not_kept(peer: str) -> None:
+    """Neither those of untrusted peers, nor long ones that a trusted proxy passes on."""
+    policy = AccessPolicy(Access(trusted_proxies=(Network("127.0.0.1"),)))
+    tracemalloc.start()
+    try:
+        policy.judge(_head(peer, {"X-Forwarded-For": "1.1.1.1"}))
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(1000):
+            policy.judge(_head(peer, {"X-Forwarded-For": f"{'1.2.3.4, ' * 1000}10.0.{number // 250}.{number % 250}"}))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2**20

@@ -945,3 +945,23 @@ def test_no_place_for_a_directory_is_told_and_the_gateway_serves(project: Path) 
 
 def scrape_families() -> set[str]:
     return {f"gateway_{name}" for name in FAMILIES} | {"gateway_metrics_torn_files"}
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9100", 200),
+        ("[::1]:9100", 200),
+        ("localhost", 200),
+        ("gateway:9100", 200),
+        ("RPC.internal.example", 200),
+        ("page.example:9100", 403),
+        ("127.0.0.1.page.example", 403),
+        ("1.2.3.4.5", 403),
+    ],
+)
+def test_a_page_whose_name_points_here_does_not_read_the_metrics(host: str, status: int) -> None:
+    """DNS rebinding: its Host is the page's own name."""
+    with serving(Registry(), {"access.hosts": "rpc.internal.example"}) as server:
+        sent = f"GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+        assert exchange(server.metrics, sent).status == status

@@ -10,7 +10,6 @@ the codec tells whether it is one.
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
@@ -25,11 +24,10 @@ from gateway.upstreams.faults import garbled
 from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, TLSOptions, client_context, open_stream
 from gateway.upstreams.transport.pool import Pool
+from gateway.wire.http_grammar import TOKEN, charset
 
 _MOST_HEAD = 65536  # bytes of an answer's head, or of anything else that is no body
 _KEPT = 4.0  # seconds that an idle connection is kept; many a server closes it after 5
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_CHARSET = re.compile(r"""charset\s*=\s*["']?([^"'\s;]+)""", re.IGNORECASE)
 _SAFE = "/%:@!$&'()*+,;=~"  # in a path, beside letters and digits (RFC 3986, section 3.3); what is quoted stays so
 _FRAMING = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
 _OF_EACH_CALL = frozenset({"x-request-id", "x-request-timeout"})
@@ -47,7 +45,7 @@ class HTTPOptions(TLSOptions, frozen=True, kw_only=True):
         """Check the URL, and the names of the headers."""
         super().__post_init__()
         for name in self.headers:
-            if not _TOKEN.fullmatch(name):
+            if not TOKEN.fullmatch(name):
                 raise ValueError(f"{name!r} in headers is no name of a header")
             if name.lower() in _FRAMING:
                 raise ValueError(f"{name} in headers is not to be chosen: it says how the gateway frames its requests")
@@ -176,8 +174,7 @@ class _Connection(StreamConnection):
         said = value.decode("latin-1").lower()
         match name.lower():
             case b"content-type":
-                charset = _CHARSET.search(said)
-                self._answer.charset = charset[1] if charset else None
+                self._answer.charset = charset(said)
             case b"content-encoding":
                 self._answer.coding = said.strip()
             case b"content-length":
