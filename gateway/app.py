@@ -131,9 +131,10 @@ def _composer(
     return compose
 
 
-def _absent(bridges: Iterable[UpstreamService], name: str) -> Fault | None:
-    """Return the fault for a name that may turn out to be a method of an upstream."""
-    return next((fault for bridge in bridges if (fault := bridge.absent(name)) is not None), None)
+def _absent(bridges: Iterable[UpstreamService], name: str) -> Method | Fault | None:
+    """Return what passes a name on to an upstream, or the fault for one that may turn out to be its method."""
+    passing = next((found for bridge in bridges if (found := bridge.passing(name)) is not None), None)
+    return passing or next((fault for bridge in bridges if (fault := bridge.absent(name)) is not None), None)
 
 
 def _bridges(config: Config, served: Registry) -> tuple[UpstreamService, ...]:

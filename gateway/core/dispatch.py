@@ -29,13 +29,14 @@ def dispatcher(
     registry: Registry,
     compose: Callable[[Method], CallHandler],
     timeout: float,
-    absent: Callable[[str], Fault | None] = lambda _: None,
+    absent: Callable[[str], Method | Fault | None] = lambda _: None,
 ) -> CallHandler:
     """Make the handler that finds a call's method and hands it to the method's own handler.
 
     ``compose`` folds the layers around a method; it is asked once for each method. ``timeout`` is how many seconds a
     call has, from the arrival of its request, where neither the method nor the caller says less or the method more.
-    ``absent`` may know more of a name that is not registered than that there is no such method.
+    ``absent`` may know more of a name that is not registered than that there is no such method: a fault, or the method
+    of a pattern, which the call is logged and counted under, because callers can invent names that fit it.
     """
     handlers: dict[int, tuple[Method, CallHandler]] = {}
 
@@ -44,9 +45,10 @@ def dispatcher(
         if found is None:
             name = call.method
             known = absent(name)
-            return Reply(
-                fault=known or MethodNotFound(f"there is no method {name}" if PRINTABLE.fullmatch(name) else "")
-            )
+            if not isinstance(known, Method):
+                missing = MethodNotFound(f"there is no method {name}" if PRINTABLE.fullmatch(name) else "")
+                return Reply(fault=known or missing)
+            found, context.called, context.method = known, name, known.name
         entry = handlers.get(id(found))
         if entry is None:
             entry = handlers[id(found)] = (found, compose(found))

@@ -81,13 +81,14 @@ class Context(Struct, kw_only=True):
 
     Attributes:
         protocol: ``"xmlrpc"`` or ``"jsonrpc"``.
-        method: the name that was called.
+        method: the name that was called; where it passes by a pattern of an upstream's ``methods``, that pattern.
         caller: who calls.
         headers: the request's HTTP headers; names in any case.
         request_id: names the HTTP exchange in the log; the client's own X-Request-ID where it sent one.
         position: the place in a batch, counted from 0; None outside of one.
         arrival: when the request was complete, in seconds of ``time.monotonic()``.
         deadline: when the caller stops waiting, on the same clock.
+        called: the name that was called where ``method`` is a pattern.
 
     """
 
@@ -99,6 +100,7 @@ class Context(Struct, kw_only=True):
     position: int | None
     arrival: float
     deadline: float
+    called: str = ""
 
     @property
     def client(self) -> str:

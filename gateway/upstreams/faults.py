@@ -15,12 +15,14 @@ import msgspec
 from gateway.model.faults import (
     CATALOGUE,
     BadUpstream,
+    DeadlineExceeded,
     Fault,
     ForeignFault,
     GatewayFault,
     InvalidParams,
     InvalidRequest,
     MethodNotFound,
+    Overloaded,
     ParseError,
     Unavailable,
 )
@@ -33,6 +35,11 @@ _WRONG_ARGUMENTS = re.compile(r"(?:[\w<>]+\.)*([\w<>]+)\(\) ((?:missing|takes|go
 _TRACEBACK = "Traceback (most recent call last)"
 _MOST_SAID = 1000  # characters of a message
 FAILED = "the service behind it failed"
+
+
+def is_answer(fault: Fault) -> bool:
+    """Tell whether a fault is what the upstream itself has answered, so that it is certainly up."""
+    return not isinstance(fault, (Unavailable, BadUpstream, DeadlineExceeded, Overloaded))
 
 
 def told(fault: ForeignFault) -> Fault:

@@ -4,6 +4,7 @@
     bridge.add_known(registry)      the methods that the configuration or an IDL file names, before anything is reached
     bridge.discover(registry)       the others, as soon as the upstream can be asked: a coroutine that runs until then
     introduce(bridges, registry)    the same for all bridges of a process that starts, which waits a moment for them
+    bridge.passing(name)            the method that passes on a name which fits a pattern of ``methods``
     bridge.absent(name)             Unavailable for a name that may turn out to be one of its methods
     bridge.survey(registry)         one attempt of it, for ``gateway upstreams``
     bridge.status                   how the upstream is
@@ -20,25 +21,29 @@ import logging
 import os
 import random
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
-from gateway.methods import Method, MethodOptions, Param, RegistrationError, Registry, fitting
+from gateway.methods import RESERVED, Method, MethodOptions, Param, RegistrationError, Registry, fitting
 from gateway.model.calls import Params, current_context
 from gateway.model.faults import (
     BadUpstream,
     DeadlineExceeded,
     Fault,
-    InvalidParams,
+    MethodNotFound,
     Overloaded,
     Unavailable,
 )
 from gateway.model.limits import Limits
-from gateway.upstreams import Invocation, Options, Parameter, Signature, upstream_class
+from gateway.upstreams import SCHEMES, Invocation, Options, Parameter, Signature, upstream_class
+from gateway.upstreams.arguments import arranged
+from gateway.upstreams.faults import is_answer
+from gateway.upstreams.naming import Names, configured, fits, is_pattern, is_plain
 
 log = logging.getLogger("gateway.upstreams")
 
@@ -48,6 +53,7 @@ _FIRST_PAUSE = 0.2  # seconds between two attempts to ask it, twice as long each
 _LAST_PAUSE = 5.0
 _MARGIN = 0.005  # seconds before the caller's deadline, so that it hears from here how far the call has come
 _MOST_SAID = 200  # characters of a reason, which may quote what came
+_MOST_LEARNED = 1000  # names that have been passed on so and count for themselves; more are counted by the pattern
 _TOLD_HOW_FAR = (Unavailable, BadUpstream, DeadlineExceeded)
 
 
@@ -83,8 +89,12 @@ class UpstreamService:
         self._takes = kind.takes
         self._failures = kind.failures
         self._upstream = kind(options, limits)
-        self._prefix = f"{name}." if options.prefix is None else options.prefix
+        self._names = Names(name, options)
         self._is_described = False
+        self._any_name = SCHEMES[options.url.partition("://")[0].lower()].any_name
+        self._patterns: list[tuple[str, Method]] = []
+        self._learned = 0
+        self._registry: Registry | None = None
 
     @property
     def address(self) -> str:
@@ -98,10 +108,15 @@ class UpstreamService:
             RegistrationError: a name is taken or unusable, or a method cannot be served.
 
         """
-        signatures = list(_configured(self.options)) or self._upstream.known()
+        self._registry = registry
+        signatures = list(configured(self.options)) or self._upstream.known()
         if signatures is not None:
             self._is_described = True
             for signature in signatures:
+                if is_pattern(signature.name) and not self._any_name:
+                    raise RegistrationError(
+                        f"methods: {signature.name} is a pattern; name the methods of this upstream"
+                    )
                 self._add(signature, registry)
 
     async def discover(self, registry: Registry) -> None:
@@ -118,20 +133,26 @@ class UpstreamService:
 
     async def survey(self, registry: Registry) -> None:
         """Ask the upstream once, and add what it tells unless its methods are known."""
-        signatures = await self._ask()
+        signatures, said = await self._ask()
         if signatures is not None and not self._is_described:
             self._add_all(signatures, registry)
         elif self.status.state == "up" and not self._is_described:
             self._is_described = True
-            self._complain("it tells no methods: name them in the configuration, methods = [...]")
+            self._complain(f"it tells no methods: name them in the configuration, methods = [...]{said}")
 
-    async def _ask(self) -> list[Signature] | None:
-        """Reach the upstream and ask for its methods; where it does not tell them, ``status`` says why."""
+    async def _ask(self) -> tuple[list[Signature] | None, str]:
+        """Reach the upstream and ask for its methods; return what it says instead, too.
+
+        A fault of its own is an answer: it is up. Where it cannot be reached, ``status`` says why.
+        """
         deadline = time.monotonic() + _DESCRIBE
         try:
             async with asyncio.timeout(_DESCRIBE) as scope:
                 signatures = await self._upstream.describe(deadline)
         except Fault as fault:
+            if is_answer(fault):
+                self._note_up()
+                return None, f"; it answers: {' '.join(fault.message.split())[:_MOST_SAID]}"
             self._note_down(fault.message)
         except Exception as error:
             if self._translated(error) is None:
@@ -139,12 +160,19 @@ class UpstreamService:
             self._note_down(f"no answer within {_DESCRIBE:g} s" if scope.expired() else _reason(error))
         else:
             self._note_up()
-            return signatures
-        return None
+            return signatures, ""
+        return None, ""
+
+    def passing(self, name: str) -> Method | None:
+        """Return the method of the first pattern that fits a name."""
+        theirs = self._names.theirs(name) if self._patterns and is_plain(name) else None
+        if theirs is None or name.startswith(RESERVED) or not self._names.is_offered(theirs):
+            return None
+        return next((found for pattern, found in self._patterns if fnmatchcase(theirs, pattern)), None)
 
     def absent(self, name: str) -> Unavailable | None:
         """Return the fault for a name that nobody knows yet."""
-        if self._is_described or not name.startswith(self._prefix):
+        if self._is_described or self._names.theirs(name) is None:
             return None
         return Unavailable("the service behind it has not been reached yet", sent="no")
 
@@ -162,15 +190,18 @@ class UpstreamService:
         log.info("upstream %s: methods: %d", self.name, self.status.methods)
 
     def _add(self, signature: Signature, registry: Registry) -> None:
-        if _fits(signature.name, self.options.expose) and not _fits(signature.name, self.options.hide):
+        if self._names.is_offered(signature.name):
             if signature.refused:
                 raise RegistrationError(f"{signature.name} {signature.refused}; leave it out with hide")
-            registry.add(self._method(signature))
+            made = self._method(signature)
+            registry.add(made)
             self.status.methods += 1
+            if is_pattern(signature.name):
+                self._patterns.append((signature.name, made))
 
     def _method(self, signature: Signature) -> Method:
         """Make a method like any other of what the upstream tells."""
-        name = self._prefix + self.options.rename.get(signature.name, signature.name)
+        name = self._names.ours(signature.name)
         patterns = self.options.timeout.items()
         timeout = next((seconds for pattern, seconds in patterns if fnmatchcase(signature.name, pattern)), None)
         params = tuple(_param(parameter) for parameter in signature.params or ())
@@ -178,7 +209,7 @@ class UpstreamService:
         bare = signature.only if self.options.bare else None
         return Method(
             name=name,
-            function=functools.partial(self._call, signature),
+            function=functools.partial(self._pass if is_pattern(signature.name) else self._call, signature),
             doc=signature.doc,
             run="async",
             params=params,
@@ -192,9 +223,27 @@ class UpstreamService:
             place=f"upstreams.{self.name} ({self.address})",
         )
 
+    async def _pass(self, pattern: Signature, /, *args: Any, **kwargs: Any) -> Any:
+        """Call what the caller has named. As soon as the upstream has answered it, it is a method like any other."""
+        signature = msgspec.structs.replace(pattern, name=self._names.theirs(current_context().called) or pattern.name)
+        try:
+            value = await self._call(signature, *args, **kwargs)
+        except Fault as fault:
+            if is_answer(fault) and not isinstance(fault, MethodNotFound):
+                self._learn(signature)
+            raise
+        self._learn(signature)
+        return value
+
+    def _learn(self, signature: Signature) -> None:
+        if self._registry is not None and self._learned < _MOST_LEARNED and not is_pattern(signature.name):
+            with suppress(RegistrationError):  # a call beside this one has added it
+                self._registry.add(self._method(signature))
+                self._learned += 1
+
     async def _call(self, signature: Signature, /, *args: Any, **kwargs: Any) -> Any:
         """Call the upstream with arguments that fit."""
-        params = _arranged(signature, args, kwargs, self._takes)
+        params = arranged(signature, args, kwargs, self._takes)
         if self.running >= self.options.calls:
             raise Overloaded("as many calls as it may have are at the service behind it", retry_after=self._retry_after)
         self.running += 1
@@ -207,7 +256,7 @@ class UpstreamService:
     async def _twice(self, signature: Signature, params: Params) -> Any:
         """Call once, and once more if that can do no harm."""
         context = current_context()
-        idempotent = _fits(signature.name, self.options.idempotent)
+        idempotent = fits(signature.name, self.options.idempotent)
         for last in (False, True):
             invocation = Invocation(
                 method=signature.name,
@@ -290,20 +339,6 @@ async def introduce(bridges: Collection[UpstreamService], registry: Registry) ->
     return tasks
 
 
-def _configured(options: Options) -> Iterator[Signature]:
-    """Make signatures of what the configuration says: names, or names and parameters; ``name?`` is an optional one."""
-    if not isinstance(options.methods, dict):
-        yield from (Signature(name=name) for name in options.methods)
-        return
-    for name, written in options.methods.items():
-        params = (Parameter(name=param.rstrip("?"), required=not param.endswith("?")) for param in written)
-        yield Signature(name=name, params=tuple(params))
-
-
-def _fits(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
 def _param(parameter: Parameter) -> Param:
     return Param(
         name=parameter.name,
@@ -314,25 +349,6 @@ def _param(parameter: Parameter) -> Param:
         positional=True,
         named=True,
     )
-
-
-def _arranged(signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any], takes: str) -> Params:
-    """Bring arguments, all by position or all by name, into the form that the bridge takes.
-
-    Raises:
-        InvalidParams: a name cannot be turned into a position, because one before it is not given.
-
-    """
-    params = signature.params or ()
-    if takes == "dict":
-        return {param.name: value for param, value in zip(params, args, strict=False)} | kwargs
-    if takes == "either" or not kwargs:
-        return kwargs or list(args)
-    given = [index for index, param in enumerate(params) if param.name in kwargs]
-    for param in params[: given[-1]]:
-        if param.name not in kwargs and param.default is ...:
-            raise InvalidParams(f"params.{param.name}: missing, and {params[given[-1]].name} comes behind it")
-    return [kwargs.get(param.name, param.default) for param in params[: given[-1] + 1]]
 
 
 def _unwrapped(signature: Signature, value: Any) -> Any:

@@ -29,7 +29,10 @@ class Options(Struct, frozen=True, kw_only=True):
     rename: Annotated[dict[str, Name], Meta(description="Other names for some methods: theirs = ours.")] = {}
     methods: Annotated[
         dict[str, tuple[str, ...]] | tuple[str, ...],
-        Meta(description="The methods, if the upstream shall not be asked: names, or a table of names and parameters."),
+        Meta(
+            description="The methods, if the upstream is not to be asked: names, or patterns with * and ? that pass on"
+            " any name that fits, or a table of these and their parameters."
+        ),
     ] = ()
     timeout: Annotated[
         dict[str, Annotated[float, Meta(gt=0, le=86400)]],

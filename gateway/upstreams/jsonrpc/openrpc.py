@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from types import GenericAlias, NoneType
 from typing import Any, Union
 
-from gateway.model.faults import BadUpstream, MethodNotFound
+from gateway.model.faults import BadUpstream, Fault, MethodNotFound
 from gateway.upstreams import Invocation, Parameter, Signature
+from gateway.upstreams.faults import is_answer
 from gateway.upstreams.names import MOST, from_names
 
 _TYPES: dict[Any, Any] = {
@@ -27,17 +28,24 @@ _TYPES: dict[Any, Any] = {
 async def describe(call: Callable[[Invocation], Awaitable[Any]], deadline: float) -> list[Signature] | None:
     """Ask by rpc.discover (OpenRPC 1.3), then by system.listMethods; None where neither is there.
 
+    A server has its own faults for methods that it does not have, so that any fault of its own leads to the next way.
+
     Raises:
-        BadUpstream: what it tells is no list of methods.
-        Exception: what ``call`` raises, but MethodNotFound.
+        BadUpstream: what it tells is not a list of methods.
+        Exception: what ``call`` raises, but MethodNotFound; of the upstream's own faults the last one.
 
     """
+    said: Fault | None = None
     for method, read in (("rpc.discover", from_document), ("system.listMethods", from_names)):
         try:
             asked = Invocation(method=method, params=[], deadline=deadline, request_id="describe")
             return read(await call(asked))
-        except MethodNotFound:
-            continue
+        except Fault as fault:
+            if not is_answer(fault):
+                raise
+            said = said if isinstance(fault, MethodNotFound) else fault
+    if said is not None:
+        raise said
     return None
 
 
