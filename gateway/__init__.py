@@ -1,4 +1,4 @@
-"""One door for remote procedure calls: XML-RPC and JSON-RPC 2.0 in front of plain Python functions.
+"""One address for remote procedure calls: XML-RPC and JSON-RPC 2.0 in front of plain Python functions.
 
     from gateway import Fault, method
 

@@ -3,8 +3,8 @@
     uwsgi --ini conf/uwsgi.ini        conf/uwsgi.ini names gateway.wsgi
     gunicorn gateway.wsgi             any server that wants gateway.wsgi:application
 
-The configuration is conf/gateway.toml, or the file that GATEWAY_CONFIG names, and the environment. Of its sections the
-door takes all but [server] bind, workers, grace and drain, [tls] and [metrics]: those are the server's own business.
+The configuration is conf/gateway.toml, or the file that GATEWAY_CONFIG names, and the environment. Of [server],
+bind, workers, grace and drain are not used here, nor are [tls] and [metrics]: they belong to the WSGI server.
 Whatever is wrong ends the server at its start, with a line for each problem.
 """
 

@@ -1,6 +1,6 @@
 """The layers around a method: each takes a handler and returns a handler.
 
-    charged    each call of a batch but the first, which the door has charged, is charged to its caller
+    charged    each call of a batch but the first, which the endpoint has charged, is charged to its caller
     permitted  the caller may call methods of this name
     deadline   the caller has an answer when its time is up, whatever the method does
     limited    so many run, so many wait, the next is told to come back
@@ -20,7 +20,7 @@ _TURNS = 10  # of the event loop; a cancelled gRPC call takes four
 
 
 class ConcurrencyLimiter:
-    """ConcurrencyLimiter to run, and places to wait for one, first come first served.
+    """So many calls run at once, so many wait for their turn, first come first served.
 
     Attributes:
         running: calls that have a place now.

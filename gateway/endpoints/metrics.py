@@ -45,7 +45,7 @@ class _Scrape(Struct, frozen=True):
 def admission(
     metrics: Metrics, levels: Callable[[], Levels], health: Callable[[str], HTTPResponse], names: Iterable[str]
 ) -> Admission:
-    """Make the door for those who watch.
+    """Make the endpoint for monitoring.
 
     Arguments:
         metrics: what /metrics shows.

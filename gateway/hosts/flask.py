@@ -1,12 +1,12 @@
-"""The Flask host: a door as a blueprint, beside whatever else the app serves.
+"""The Flask host: an endpoint as a blueprint, beside whatever else the app serves.
 
     from gateway import endpoint
     from gateway.hosts.flask import blueprint
 
     app.register_blueprint(blueprint(endpoint(registry)))
 
-It is the WSGI host at the blueprint's routes. All verbs come there, so that the door answers them and not Flask; other
-paths are the app's own, with its own 404. Where a hook of the app reads the body first, none is left for the door.
+It is the WSGI host at the blueprint's routes. All verbs go there, so that Flask answers none of them. Other paths
+are the app's own, with its own 404. Where a hook of the app reads the body first, none is left for the endpoint.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ def blueprint(endpoint: Endpoint, paths: Iterable[str] = (), name: str = "gatewa
 
     Args:
         endpoint: what ``gateway.endpoint`` returns.
-        paths: where calls are POSTed to; without any, the door's own paths but ``/``, which is the app's. A
+        paths: where calls are POSTed to; without any, the endpoint's own paths but ``/``, which is the app's. A
             ``url_prefix`` comes before them, as with any blueprint.
         name: the blueprint's name, which two of them in one app must not share.
 
@@ -35,7 +35,7 @@ def blueprint(endpoint: Endpoint, paths: Iterable[str] = (), name: str = "gatewa
     routes = tuple(paths) or tuple(path for path in endpoint.paths if path != "/")
     if not routes:
         raise ValueError(
-            'the door has no path but "/", which is the app\'s own: name some, blueprint(endpoint, ["/api"])'
+            'the endpoint has no path but "/", which is the app\'s own: name some, blueprint(endpoint, ["/api"])'
         )
     application = WSGIHost(endpoint).at(endpoint.paths[0])
     made = Blueprint(name, __name__)

@@ -3,7 +3,7 @@
     Stream(socket)               ready at once
     TLSStream(socket, context)   shakes hands first: wait_for_handshake()
 
-Whatever goes wrong with a client's connection closes it and is no line of the log: strangers do as they like. Raises
+Whatever goes wrong with a client's connection closes it and is not logged: anybody may send anything. Raises
 nothing but what Tornado raises for a stream that is closed.
 """
 

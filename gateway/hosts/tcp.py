@@ -2,7 +2,7 @@
 
     a frame on a socket -> HTTPRequest, as if it had been POSTed -> admit -> answer -> HTTPResponse -> a frame again
 
-The door cannot tell it from HTTP, so methods, limits, faults, deadlines and the log are the same. Calls of one
+The endpoint cannot tell it from HTTP, so methods, limits, faults, deadlines and the log are the same. Calls of one
 connection run at the same time, and each answer goes out when it is ready; the id tells whose it is. What is too long
 is refused before it is held, and ends the connection, for nobody knows where the next message begins.
 
@@ -63,7 +63,7 @@ _HEADERS = _OneHeader()
 
 
 class TCPHost:
-    """A TCP server for one door.
+    """A TCP server for one endpoint.
 
     ``target`` is the path that the calls are as good as POSTed to.
 
@@ -296,7 +296,7 @@ class _Connection(asyncio.Protocol):
         try:
             response = admitted if isinstance(admitted, HTTPResponse) else await admitted.answer(message)
         except Exception:
-            log.exception("the door raised, which it never should")
+            log.exception("the endpoint raised an exception, which is a bug")
             self.close()
             return
         if response.body and not self._transport.is_closing():

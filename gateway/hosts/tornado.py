@@ -47,7 +47,7 @@ _SHORT = 2**15  # bytes of an answer for which Tornado's bookkeeping of writes c
 
 
 class TornadoHost(httputil.HTTPServerConnectionDelegate):
-    """An HTTP server for one door.
+    """An HTTP server for one endpoint.
 
     Attributes:
         clients: who is connected.
@@ -252,7 +252,7 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
         try:
             response = await self._admitted.answer(body)
         except Exception:
-            log.exception("the door raised, which it never should")
+            log.exception("the endpoint raised an exception, which is a bug")
             response = HTTPResponse(status=HTTPStatus.INTERNAL_SERVER_ERROR)
         self._respond(response)
 

@@ -1,8 +1,8 @@
-"""The WSGI host: a door as a WSGI application (PEP 3333), on whatever server calls it.
+"""The WSGI host: an endpoint as a WSGI application (PEP 3333), on whatever server calls it.
 
     environ -> HTTPRequest -> admit -> the body -> answer -> HTTPResponse -> start_response
 
-The door lives on one event loop in a thread of its own, which a process starts with its first request, and so after it
+The endpoint runs on one event loop in its own thread. A process starts that thread with its first request, so after it
 was forked. The server's thread reads, waits, and writes. A body is read only when its request was admitted; what is
 left of one is thrown away for a moment after the answer, because closing at once would reset the connection under it.
 
@@ -59,7 +59,7 @@ class WSGIHost:
         return self._answer(environ, start_response, environ.get("PATH_INFO", ""))
 
     def at(self, path: str) -> Application:
-        """Return an application whose requests are all for one path of the door, whatever path leads to it."""
+        """Return an application whose requests are all for one path of the endpoint, whatever path leads to it."""
         return lambda environ, start_response: self._answer(environ, start_response, path)
 
     def _answer(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
@@ -78,7 +78,7 @@ class WSGIHost:
         except _MalformedRequestError as error:
             response = _plain(HTTPStatus.BAD_REQUEST, f"Bad request: {error}.")
         except Exception:
-            log.exception("the door raised, which it never should")
+            log.exception("the endpoint raised an exception, which is a bug")
             response = _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
         sent = _send(response, environ, start_response)
         return [sent] if body is None or not body.left else _linger(sent, body, self._endpoint.limits.linger)

@@ -1,6 +1,6 @@
 """The seam between hosts and the gateway: one HTTP request in, one HTTP response out.
 
-    host: head of a request -> HTTPRequest -> door.admit -> HTTPResponse, which refuses it
+    host: head of a request -> HTTPRequest -> admit ->       HTTPResponse, which refuses it
                                                          -> Admitted: read the body, and await admitted.answer(body)
 
 A host knows nothing else of the gateway. It reads a body only when its request was admitted, and no more bytes of it
@@ -79,11 +79,11 @@ Admission: TypeAlias = Callable[[HTTPRequest], HTTPResponse | Admitted]
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
-    """A door for a host that a program of its own brings, like a Flask app.
+    """What a host of another program, like a Flask app, serves.
 
     Attributes:
-        open: opens the door in this process. What it returns belongs to the process and to one event loop; a process
-            that is forked later opens the door anew. What all processes share was made before.
+        open: opens the endpoint in this process. What it returns belongs to one process and one event loop; a process
+            that is forked later opens the endpoint again. What all processes share was made before.
         limits: what the host keeps to.
         paths: where calls are POSTed to.
 

@@ -1,4 +1,4 @@
-"""The lines of the log: one for each call, one for each refusal at the door, for people (text) or machines (JSON).
+"""The lines of the log: one for each call, one for each refused request, for people (text) or machines (JSON).
 
 No such line carries arguments, results, headers or bytes of a client; a method name that is not plain is left out. What
 others write, tracebacks above all, may quote a client: it cannot begin a line, and its control characters are escaped.
@@ -86,7 +86,7 @@ def log_call(entry: Entry, context: Context, answer: Answer | None, seconds: flo
 
 
 def log_refusal(refused: Refusal) -> None:
-    """Write the line of a request that was refused at the door."""
+    """Write the line of a request that was refused before it was a call."""
     _door.info(
         RefusalLine(status=refused.status, reason=refused.reason, client=refused.client, request_id=refused.request_id)
     )

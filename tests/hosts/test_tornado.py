@@ -386,7 +386,7 @@ def test_a_door_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
     answer = asyncio.run(serve_one())
     assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
     assert b"a bug of ours" not in answer
-    assert len(logged.take("the door raised")) == 1
+    assert len(logged.take("the endpoint raised")) == 1
 
 
 def test_a_client_that_never_stops_sending_does_not_keep_others_waiting(server: Server) -> None:

@@ -338,7 +338,7 @@ def test_a_door_that_did_not_open_is_tried_again(logged: Logged) -> None:
     application = WSGIHost(Endpoint(open=open_here, limits=Limits(), paths=("/api",)))
     assert [ask(application, environ(ADD, **JSON)).status for _ in range(3)] == [500, 200, 200]
     assert len(tried) == 2
-    assert logged.take("the door raised")
+    assert logged.take("the endpoint raised")
 
 
 def test_a_door_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
@@ -350,7 +350,7 @@ def test_a_door_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
 
     response = ask(WSGIHost(Endpoint(open=open_here, limits=Limits(), paths=("/api",))), environ(ADD, **JSON))
     assert (response.status, response.body) == (500, b"Internal error\n")
-    assert logged.take("the door raised")
+    assert logged.take("the endpoint raised")
 
 
 def printed(program: str) -> list[str]:
