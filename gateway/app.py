@@ -79,7 +79,7 @@ def build(
     served = Registry()
     served.mount(registry)
     title, number = _identity()
-    add_introspection(served, title=title, version=number, nil=config.xmlrpc.nil)
+    add_introspection(served, title=title, version=number, nil=config.xmlrpc.none == "nil")
     bridges = _bridges(config, served)
     pool = ThreadPool()
     places = {
@@ -89,7 +89,7 @@ def build(
     }
 
     codecs = (
-        XMLRPC(max_depth=limits.max_depth, max_batch=limits.max_batch, nil=config.xmlrpc.nil, i8=config.xmlrpc.i8),
+        XMLRPC(max_depth=limits.max_depth, max_batch=limits.max_batch, none=config.xmlrpc.none, i8=config.xmlrpc.i8),
         JSONRPC(max_depth=limits.max_depth, max_batch=limits.max_batch),
     )
     handler = dispatcher(served, _composer(limits, pool, places), limits.timeout, partial(_absent, bridges))

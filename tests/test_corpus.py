@@ -30,7 +30,7 @@ CLASSES: dict[str, str | tuple[str, ...]] = {
     "duplicate-member": ("duplicate member", "an object has two members of the same name"),
     "number-range": "a number is out of range",
     "too-deep": "too deep",
-    "unsupported-encoding": "spoken are UTF-8",
+    "unsupported-encoding": "supported are UTF-8",
     "invalid-char-for-encoding": "byte ",
     "dtd": "a DOCTYPE is not allowed",
     "wrong-root": "wrong root",

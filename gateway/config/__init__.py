@@ -128,8 +128,11 @@ class LogSection(Struct, frozen=True, kw_only=True):
 class XMLRPCSection(Struct, frozen=True, kw_only=True):
     """What XML-RPC answers may hold beyond the specification."""
 
-    nil: Annotated[bool, Meta(description="None goes out as <nil/>; otherwise it is a fault.")] = True
-    i8: Annotated[bool, Meta(description="Ints beyond 32 bits go out as <i8>; otherwise they are a fault.")] = True
+    none: Annotated[
+        Literal["nil", "empty", "fault"],
+        Meta(description="How None is written: as <nil/>, as an empty string, or not at all: the call is a fault."),
+    ] = "nil"
+    i8: Annotated[bool, Meta(description="Ints beyond 32 bits are written as <i8>; otherwise they are a fault.")] = True
 
 
 class Config(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from uuid import UUID
 import pytest
 
 from gateway.codecs.xmlrpc import XMLRPC
+from gateway.codecs.xmlrpc.encodings import ENCODINGS
 from gateway.model.calls import Batch, Call, InvalidCall, Reply
 from gateway.model.faults import Fault, InternalError, InvalidParams, Overloaded, ResponseTooLarge
 
@@ -43,10 +44,10 @@ BOTH: list[tuple[Any, str]] = [
     (-0.0, "<double>-0.0</double>"),
     (0.1, "<double>0.1</double>"),
     (3.14159, "<double>3.14159</double>"),
-    (1e22, "<double>1e+22</double>"),
-    (5e-324, "<double>5e-324</double>"),
-    (1e-7, "<double>1e-07</double>"),
-    (1.7976931348623157e308, "<double>1.7976931348623157e+308</double>"),
+    (1e22, "<double>10000000000000000000000</double>"),
+    (5e-324, f"<double>0.{'0' * 323}5</double>"),
+    (1e-7, "<double>0.0000001</double>"),
+    (1.7976931348623157e308, f"<double>17976931348623157{'0' * 292}</double>"),
     ("", "<string></string>"),
     ("  two blanks  ", "<string>  two blanks  </string>"),
     ("a\tb\nc", "<string>a\tb\nc</string>"),
@@ -117,6 +118,7 @@ READ: list[tuple[str, Any]] = [
     ("<base64>\r\n QU\tJD \n</base64>", b"ABC"),
     ("<base64/>", b""),
     ("<nil></nil>", None),
+    ("<nil>\n  </nil>", None),
     ("<nil><!-- c --></nil>", None),
     ("<array/>", []),
     ("<array><data/></array>", []),
@@ -213,7 +215,11 @@ REFUSED_TEXTS: list[tuple[str, str, str]] = [  # the texts of an element, betwee
         "1e309|1e400|1e-309|0e4301|1e" + "9" * 20 + "|1e-" + "9" * 20 + "|" + "1" * 4301,
     ),
     ("boolean", "bad boolean", "|2|yes|01|t rue|\uff11"),
-    ("base64", "bad base64", "A|QQ|QQ=|QQ===|QQ==QQ==|=|Q=Q=|QUJ-|QUJ_|\u00e9|Q\u00a0Q==|Q\u2003Q=="),
+    (
+        "base64",
+        "bad base64",
+        "AAAA=|AA====|AAAA====|A|QQ|QQ=|QQ===|QQ==QQ==|=|Q=Q=|QUJ-|QUJ_|\u00e9|Q\u00a0Q==|Q\u2003Q==",
+    ),
     (
         "dateTime.iso8601",
         "bad dateTime",
@@ -231,7 +237,7 @@ REFUSED_TEXTS: list[tuple[str, str, str]] = [  # the texts of an element, betwee
         "bad dateTime: the offset is beyond 14 hours",
         "20240229T00:00:00+14:01|20240229T00:00:00-15|20240229T00:00:00+00:60|20240229T00:00:00+9900",
     ),
-    ("nil", "bad nil: it has no content", " |0"),
+    ("nil", "bad nil: it must be empty", "0"),
 ]
 
 REFUSED: list[tuple[str, str]] = [
@@ -293,6 +299,7 @@ DOCUMENTS: list[str] = [
     "<methodCall><methodName>\n m\t</methodName></methodCall>",
     "<methodCall><methodName>&#109;</methodName></methodCall>",
     f"\ufeff<methodCall>{NAME}</methodCall>",
+    f"\ufeff\ufeff\n<?xml version='1.0'?><methodCall>{NAME}</methodCall>",
 ]
 NO_CALL: list[tuple[str, int, str]] = [
     ("", -32700, "not well-formed: no element found, line 1, column 0"),
@@ -311,7 +318,7 @@ NO_CALL: list[tuple[str, int, str]] = [
     (f"<!DOCTYPE a><methodCall>{NAME}</methodCall>", -32600, "a DOCTYPE is not allowed"),
     ('<!-- c --> <?p i?><!DOCTYPE a [<!ENTITY b "c">]><methodCall/>', -32600, "a DOCTYPE is not allowed"),
     ("<?xml version='1.0'?><!DOCTYPE", -32600, "a DOCTYPE is not allowed"),
-    ("\ufeff\ufeff<!DOCTYPE a><methodCall/>", -32600, "a DOCTYPE is not allowed (line 1, column 12)"),
+    ("\ufeff\ufeff<!DOCTYPE a><methodCall/>", -32600, "a DOCTYPE is not allowed"),
     ("<MethodCall/>", -32600, "wrong root: a call is a methodCall (line 1, column 13)"),
     ("<methodResponse/>", -32600, "unknown element (line 1, column 17)"),
     ("<value/>", -32600, "misplaced element (line 1, column 8)"),
@@ -337,7 +344,7 @@ ENCODED: list[tuple[bytes, str | None]] = [
     (b"\xfe\xff" + UMLAUT.encode("utf-16-be"), "utf-8"),
     (b"\xff\xfe" + ("<?xml version='1.0' encoding='utf-16'?>" + UMLAUT).encode("utf-16-le"), "utf-16"),
 ]
-SPOKEN = "spoken are UTF-8, US-ASCII, ISO-8859-1, and UTF-16 with a byte order mark"
+SUPPORTED = "supported are UTF-8, UTF-16 with a byte order mark, and the stateless ones of the WHATWG Encoding standard"
 MISENCODED: list[tuple[bytes, str | None, int, str]] = [
     (UMLAUT.encode("latin-1"), None, -32702, "byte 60 is not utf-8"),
     (UMLAUT.encode("latin-1"), "us-ascii", -32702, "byte 60 is not utf-8"),
@@ -345,11 +352,11 @@ MISENCODED: list[tuple[bytes, str | None, int, str]] = [
     (b"\xfe\xff\xd8\x00", None, -32702, "byte 0 is not utf-16-be"),
     (b"<a>\xed\xa0\x80", None, -32702, "byte 3 is not utf-8"),
     (b"<a>\xc0\x80", None, -32702, "byte 3 is not utf-8"),
-    (UMLAUT.encode(), "koi8-r", -32701, SPOKEN),
-    (UMLAUT.encode(), "utf-16", -32701, SPOKEN),
-    (UMLAUT.encode(), "", -32701, SPOKEN),
-    (b"<?xml version='1.0' encoding='utf-16'?>" + UMLAUT.encode(), None, -32701, SPOKEN),
-    (b"<?xml version='1.0' encoding='utf-7'?>" + UMLAUT.encode(), None, -32701, SPOKEN),
+    (UMLAUT.encode(), "iso-2022-jp", -32701, SUPPORTED),
+    (UMLAUT.encode(), "utf-16", -32701, SUPPORTED),
+    (UMLAUT.encode(), "", -32701, SUPPORTED),
+    (b"<?xml version='1.0' encoding='utf-16'?>" + UMLAUT.encode(), None, -32701, SUPPORTED),
+    (b"<?xml version='1.0' encoding='utf-7'?>" + UMLAUT.encode(), None, -32701, SUPPORTED),
     (UMLAUT.encode("utf-16-le"), None, -32702, "byte 120 is not utf-8"),
     (UMLAUT.replace("\u00e9", "e").encode("utf-16-le"), None, -32700, "not well-formed: a NUL character"),
 ]
@@ -488,13 +495,62 @@ def test_what_cannot_be_said_is_a_fault_that_names_the_place(value: Any, detail:
 
 
 def test_extensions_are_written_only_where_they_are_switched_on() -> None:
-    plain = XMLRPC(max_depth=64, max_batch=100, nil=False, i8=False)
+    plain = XMLRPC(max_depth=64, max_batch=100, none="fault", i8=False)
     assert written(2**31 - 1, plain) == "<value><int>2147483647</int></value>"
-    for value, reason in (([None], "None, and nil is"), ([2**31], "an int beyond 32 bits, and i8 is")):
+    for value, reason in (
+        ([None], 'the specification has no None, and xmlrpc.none is "fault"'),
+        ([2**31], "the int has more than 32 bits, and xmlrpc.i8 is off"),
+    ):
         fault = plain.encode(CALL, Reply(value=value), ROOM).fault
         assert fault is not None
-        assert fault.detail == f"the result cannot be encoded as XML-RPC: result[0]: {reason} switched off here"
+        assert fault.detail == f"the result cannot be encoded as XML-RPC: result[0]: {reason}"
     assert plain.decode(call_with("<nil/>"), None) == Call(method="m", params=[None])
+
+
+def test_none_is_written_as_configured() -> None:
+    empty = XMLRPC(max_depth=64, max_batch=100, none="empty")
+    assert written([None], empty) == "<value><array><data><value><string></string></value></data></array></value>"
+    assert written(None) == "<value><nil/></value>"
+
+
+@pytest.mark.parametrize("codec", sorted(set(ENCODINGS.values())))
+def test_no_encoding_turns_ascii_into_something_else(codec: str) -> None:
+    ascii_only = bytes(range(128))
+    assert ascii_only.decode(codec) == ascii_only.decode("ascii")
+
+
+@pytest.mark.parametrize(
+    ("label", "codec", "text"),
+    [
+        ("ISO-8859-15", "iso8859-15", "\u20ac"),
+        ("windows-1252", "cp1252", "\u20ac"),
+        ("KOI8-U", "koi8-u", "\u0457"),
+        ("iso8859-1", "latin-1", "\u00fc"),
+        ("GBK", "gbk", "\u4e2d"),
+        ("gb18030", "gb18030", "\U0001f600"),
+        ("Big5", "big5", "\u8a31"),  # its second byte is a backslash
+        ("EUC-JP", "euc-jp", "\u8868"),
+        ("Shift_JIS", "cp932", "\u8868"),  # likewise
+        ("ks_c_5601-1987", "euc-kr", "\ud55c"),
+    ],
+)
+def test_a_document_may_be_in_any_stateless_encoding_of_the_standard(label: str, codec: str, text: str) -> None:
+    document = f"<?xml version='1.0' encoding='{label}'?>" + UMLAUT.replace("\u00e9", text)
+    assert CODEC.decode(document.encode(codec), None) == Call(method="m", params=[text])
+    assert CODEC.decode(UMLAUT.replace("\u00e9", text).encode(codec), label.lower()) == Call(method="m", params=[text])
+
+
+@pytest.mark.parametrize(
+    "label", ["hz-gb-2312", "utf-16le", "utf-7", "cp037", "x-user-defined", "replacement", "x" * 99]
+)
+def test_encodings_with_states_and_unknown_ones_are_refused(label: str) -> None:
+    document = f"<?xml version='1.0' encoding='{label}'?><methodCall><methodName>m</methodName></methodCall>"
+    assert refused(document.encode()) == (-32701, SUPPORTED)
+
+
+@pytest.mark.parametrize(("label", "wrong"), [("shift_jis", b"\x81<"), ("windows-1252", b"\x81"), ("gbk", b"\xff")])
+def test_bytes_that_are_not_in_the_encoding_are_refused(label: str, wrong: bytes) -> None:
+    assert refused(UMLAUT.encode().replace("\u00e9".encode(), wrong), label)[0] == -32702
 
 
 def test_a_result_stands_in_params() -> None:

@@ -20,6 +20,7 @@ DEFAULTS = {
 }
 HASH = "sha256:" + "0123456789abcdef" * 4
 OTHERS = {
+    "xmlrpc.none": "empty",
     "server.bind": ":1",
     "server.paths": ["/other"],
     "server.modules": ["other"],
@@ -89,7 +90,7 @@ IN_FILE = {
     "[limits]\nthreads = true": "limits.threads: expected int, not True",
     "[limits]\nthreads = 1.5": "limits.threads: expected int, not 1.5",
     "[limits]\ntimeout = 2026-01-01": "limits.timeout: expected float, not datetime.date(2026, 1, 1)",
-    "[xmlrpc]\nnil = 1": "xmlrpc.nil: expected bool, not 1",
+    "[xmlrpc]\ni8 = 1": "xmlrpc.i8: expected bool, not 1",
     "[log]\nlevel = 'loud'": "log.level: expected debug or info or warning or error, not 'loud'",
     "[log]\nformat = 3": "log.format: expected str, not 3",
     "[server]\npaths = []": "server.paths: expected array of length >= 1, not []",
@@ -128,7 +129,7 @@ IN_TEXT = {
     ("limits.timeout", ""): "expected float, not ''",
     ("limits.timeout", "-1"): "expected float > 0.0, not '-1'",
     ("limits.threads", "1_000"): "expected int, not '1_000'",
-    ("xmlrpc.nil", "maybe"): "expected bool, not 'maybe'",
+    ("xmlrpc.i8", "maybe"): "expected bool, not 'maybe'",
     ("log.format", "JSON"): "expected text or json, not 'JSON'",
     ("log.level", "\udcff"): "expected text in UTF-8, not '\\udcff'",
     ("server.paths", ""): "expected array of length >= 1, not ''",
@@ -137,8 +138,8 @@ IN_TEXT = {
 AS_TEXT = {
     ("limits.timeout", "1e1"): 10.0,
     ("limits.threads", "7"): 7,
-    ("xmlrpc.nil", "false"): False,
-    ("xmlrpc.nil", "0"): False,
+    ("xmlrpc.i8", "false"): False,
+    ("xmlrpc.i8", "0"): False,
     ("server.paths", "/a, /b,"): ("/a", "/b"),
     ("server.modules", "one,two:registry"): ("one", "two:registry"),
 }

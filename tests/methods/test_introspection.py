@@ -375,7 +375,7 @@ def test_capabilities_name_a_specification_and_its_version(call: Call) -> None:
 
 
 def test_an_extension_that_is_switched_off_is_no_capability() -> None:
-    with serving(registry, {"xmlrpc.nil": False}) as server, xmlrpc.client.ServerProxy(server.url) as proxy:
+    with serving(registry, {"xmlrpc.none": "fault"}) as server, xmlrpc.client.ServerProxy(server.url) as proxy:
         capabilities: Any = proxy.system.getCapabilities()
     assert set(capabilities) == {"xmlrpc", "faults_interop", "introspection", "system.multicall"}
 

@@ -36,8 +36,15 @@ _FAULT = _PROLOG + b"<methodResponse><fault>%b</fault></methodResponse>"
 _SLOT = b"<value><array><data>%b</data></array></value>"
 
 
+_NONE = {"nil": "<value><nil/></value>", "empty": "<value><string></string></value>", "fault": None}
+
+
 class XMLRPC:
-    """The XML-RPC codec, with the limits that it keeps. ``nil`` and ``i8`` say whether these extensions are written."""
+    """The XML-RPC codec, with the limits that it keeps.
+
+    ``none`` is how None is written: ``"nil"`` as the extension, ``"empty"`` as an empty string, ``"fault"`` not at all.
+    ``i8`` says whether that extension is written.
+    """
 
     protocol = "xmlrpc"
     media_types = frozenset({"text/xml", "application/xml"})
@@ -45,10 +52,10 @@ class XMLRPC:
     first_bytes = b"<"
     content_type = "text/xml; charset=utf-8"
 
-    def __init__(self, *, max_depth: int, max_batch: int, nil: bool = True, i8: bool = True) -> None:
+    def __init__(self, *, max_depth: int, max_batch: int, none: str = "nil", i8: bool = True) -> None:
         self._max_depth = max_depth
         self._max_batch = max_batch
-        self._nil = nil
+        self._none = _NONE[none]
         self._i8 = i8
 
     def decode(self, body: bytes, charset: str | None) -> Decoded:
@@ -126,7 +133,9 @@ class XMLRPC:
         elif kind is dict:
             self._say_struct(by_name(value), parts, depth + 1, room)
         elif value is None:
-            parts.append(self._none())
+            if self._none is None:
+                raise EncodingError('the specification has no None, and xmlrpc.none is "fault"')
+            parts.append(self._none)
         else:
             self._say(plain(value), parts, depth, room)
 
@@ -140,15 +149,10 @@ class XMLRPC:
         if value in _INT32:
             return f"<value><int>{value}</int></value>"
         if not self._i8:
-            raise EncodingError("an int beyond 32 bits, and i8 is switched off here")
+            raise EncodingError("the int has more than 32 bits, and xmlrpc.i8 is off")
         if value not in _INT64:
             raise EncodingError("the int has more than 64 bits")
         return f"<value><i8>{value}</i8></value>"
-
-    def _none(self) -> str:
-        if not self._nil:
-            raise EncodingError("None, and nil is switched off here")
-        return "<value><nil/></value>"
 
     def _say_array(self, values: list[Any], parts: list[str], depth: int, room: int) -> None:
         _check_room(len(parts) + len(values), room)

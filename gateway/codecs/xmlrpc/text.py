@@ -1,4 +1,4 @@
-"""XML as text: from bytes in one of the encodings that are spoken, and characters on their way into a document.
+"""XML as text: from bytes in one of the supported encodings, and escaped for a document.
 
 bytes -> str    UnsupportedEncoding, InvalidCharacter; ParseError for a NUL; InvalidRequest for a DOCTYPE
 str -> str      escaped; EncodingError for what XML 1.0 cannot carry
@@ -6,22 +6,13 @@ str -> str      escaped; EncodingError for what XML 1.0 cannot carry
 
 import re
 
+from gateway.codecs.xmlrpc.encodings import ENCODINGS
 from gateway.model.faults import InvalidCharacter, InvalidRequest, ParseError, UnsupportedEncoding
 from gateway.model.values import EncodingError
 
 SPACE = " \t\r\n"
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
-_ENCODINGS = {
-    "utf-8": "utf-8",
-    "utf8": "utf-8",
-    "us-ascii": "utf-8",  # Perl's RPC::XML writes UTF-8 under this name, and what is ASCII reads the same
-    "ascii": "utf-8",
-    "iso-8859-1": "latin-1",
-    "iso_8859-1": "latin-1",
-    "latin-1": "latin-1",
-    "latin1": "latin-1",
-}
-_DECLARED = re.compile(rb"""<\?xml[ \t\r\n][^>]*?[ \t\r\n]encoding[ \t\r\n]*=[ \t\r\n]*["']([^"'>]{1,40})["']""")
+_DECLARED = re.compile(rb"""<\?xml[ \t\r\n][^>]*?[ \t\r\n]encoding[ \t\r\n]*=[ \t\r\n]*["']([^"'>]+)["']""")
 _DOCTYPE = re.compile(r"(?:[ \t\r\n]++|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE", re.DOTALL)
 
 
@@ -34,9 +25,12 @@ def read_text(body: bytes, charset: str | None) -> str:
     if name is None:
         declared = _DECLARED.match(body.lstrip(SPACE.encode()))
         name = declared[1].decode("latin-1").lower() if declared else "utf-8"
-    if name not in _ENCODINGS:
-        raise UnsupportedEncoding("spoken are UTF-8, US-ASCII, ISO-8859-1, and UTF-16 with a byte order mark")
-    return _decoded(body, _ENCODINGS[name])
+    known = ENCODINGS.get(name.strip(SPACE))
+    if known is None:
+        raise UnsupportedEncoding(
+            "supported are UTF-8, UTF-16 with a byte order mark, and the stateless ones of the WHATWG Encoding standard"
+        )
+    return _decoded(body, known)
 
 
 def _decoded(body: bytes, encoding: str) -> str:
@@ -47,6 +41,8 @@ def _decoded(body: bytes, encoding: str) -> str:
     if "\0" in text:
         raise ParseError("not well-formed: a NUL character")
     text = text.strip(SPACE)
+    if text.startswith("\ufeff"):  # programs that write a mark before a text that has one
+        text = text.lstrip("\ufeff" + SPACE)
     if "<!DOCTYPE" in text and _DOCTYPE.match(text):
         raise doctype()
     return text
@@ -73,5 +69,5 @@ def escaped(text: str) -> str:
 
 
 def escaped_legibly(text: str) -> str:
-    """Escape a text that has to be said whatever it has in it: U+FFFD stands for what XML 1.0 cannot carry."""
+    """Escape a text that must be written whatever it has in it: U+FFFD stands for what XML 1.0 cannot carry."""
     return _ILLEGAL.sub("\ufffd", text).translate(_ESCAPES)

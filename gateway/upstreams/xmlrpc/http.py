@@ -32,7 +32,9 @@ class XMLRPCOverHTTP:
     failures: ClassVar[Failures] = FAILURES
 
     def __init__(self, options: XMLRPCOptions, limits: Limits) -> None:
-        self._codec = XMLRPC(max_depth=limits.max_depth, max_batch=1, nil=options.nil, i8=options.i8)
+        self._codec = XMLRPC(
+            max_depth=limits.max_depth, max_batch=1, none="nil" if options.nil else "fault", i8=options.i8
+        )
         self._wire = HTTP(options, "text/xml", limits.max_reply)
 
     def known(self) -> list[Signature] | None:
