@@ -33,6 +33,7 @@ _CLASS = re.compile(r"<class '[^']*'>: ?")
 _NO_METHOD = re.compile(r'method "[^"]*" is not supported')  # SimpleXMLRPCServer, with the code 1 of any exception
 _WRONG_ARGUMENTS = re.compile(r"(?:[\w<>]+\.)*([\w<>]+)\(\) ((?:missing|takes|got) .*)")
 _TRACEBACK = "Traceback (most recent call last)"
+_LONGEST_NAME = 100  # characters of a class's name
 _MOST_SAID = 1000  # characters of a message
 FAILED = "the service behind it failed"
 
@@ -72,6 +73,12 @@ def wrong_arguments(text: str, names: Collection[str]) -> Fault | None:
     if found is None:
         return None
     return InvalidParams(f"the method {found[2]}") if found[1] in names else Fault(FAILED)
+
+
+def raised(kind: str, text: str) -> Fault:
+    """Tell what a Python service has raised: a text, and the plain name of the class in ``data["type"]``."""
+    name = kind.rpartition(".")[2]
+    return Fault(text, data={"type": name} if name.isidentifier() and len(name) <= _LONGEST_NAME else None)
 
 
 def _is_safe(data: Any) -> bool:

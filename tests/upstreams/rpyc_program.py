@@ -6,7 +6,7 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import rpyc  # type: ignore[import-untyped]
@@ -72,6 +72,14 @@ class Service(rpyc.Service):  # type: ignore[misc]
             "uuid": lambda: uuid.UUID(int=5),
             "bytes": lambda: b"\0\xff" * size,
             "big": lambda: 10**4000,
+            "bytearray": lambda: bytearray(b"\0\xff"),
+            "range": lambda: range(size),
+            "keys": {"a": [1]}.keys,
+            "values": {"a": [1]}.values,
+            "items": {"a": [1]}.items,
+            "counter": lambda: collections.Counter("aa"),
+            "span": lambda: timedelta(days=-1, seconds=0, milliseconds=500),
+            "second": lambda: timedelta(seconds=1),
             "key": lambda: [{"a": {1: 2}}],
             "object": lambda: [1, (2, {"o": object()})],
             "complex": lambda: 1j,

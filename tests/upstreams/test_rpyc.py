@@ -23,6 +23,7 @@ from rpyc.core import brine as theirs  # type: ignore[import-untyped]
 from rpyc.core import consts
 
 from gateway.model.faults import BadUpstream
+from gateway.upstreams.faults import raised
 from gateway.upstreams.rpyc import brine, lent
 from gateway.upstreams.rpyc.connection import Connection
 from tests.codecs.test_properties import fixed
@@ -88,6 +89,14 @@ RESULTS: list[tuple[str, Any]] = [
     ("uuid", "00000000-0000-0000-0000-000000000005"),
     ("bytes", "AP8A/wD/"),
     ("big", 10**4000),
+    ("bytearray", "AP8="),
+    ("range", [0, 1, 2]),
+    ("keys", ["a"]),
+    ("values", [[1]]),
+    ("items", [["a", [1]]]),
+    ("counter", {"a": 2}),
+    ("span", -86399.5),
+    ("second", 1.0),
 ]
 
 
@@ -99,13 +108,13 @@ def test_results_are_made_plain(kind: str, value: Any, program: Program, tmp_pat
 
 
 NOT_PLAIN: list[tuple[str, str]] = [
-    ("object", "its result[1][1].o: it is an object that is no plain data"),
-    ("complex", "its result: it is an object that is no plain data"),
-    ("slice", "its result[1]: it is an object that is no plain data"),
-    ("class", "its result: it is an object that is no plain data"),
-    ("self", "its result: it is an object that is no plain data"),
-    ("iterator", "its result: it is an object that is no plain data"),
-    ("key", "its result[0].a: a member's name is no string"),
+    ("object", "its result[1][1].o: an object, object, is not plain data"),
+    ("complex", "its result: an object, complex, is not plain data"),
+    ("slice", "its result[1]: an object, slice, is not plain data"),
+    ("class", "its result: an object, Service, is not plain data"),
+    ("self", "its result: an object, Service, is not plain data"),
+    ("iterator", "its result: an object, list_iterator, is not plain data"),
+    ("key", "its result[0].a: a member's name is not a string"),
     ("cycle", "[0][0][0]: it is nested too deeply"),
     ("deep", "[0][0][0]: it is nested too deeply"),
     ("endless", "its result: it has more items than are taken"),
@@ -216,6 +225,17 @@ def test_faults(
         error = up.answer(method, *params)["error"]
         assert (error["code"], message in json.dumps(error)) == (code, True), error
         assert up.call("add", 1, 2) == 3
+
+
+def test_a_fault_names_the_class_that_was_raised(program: Program, tmp_path: Path) -> None:
+    with served(program, tmp_path) as up:
+        assert up.answer("divide", 1, 0)["error"]["data"] == {"type": "ZeroDivisionError"}
+        assert up.answer("crash", "own")["error"]["data"] == {"type": "OwnError"}
+
+
+@pytest.mark.parametrize("name", ["", "a b", "<script>", "x" * 101])
+def test_a_class_whose_name_is_not_one_is_not_named(name: str) -> None:
+    assert raised(name, "why").data is None
 
 
 def test_what_cannot_be_said_is_refused_before_a_byte_is_sent(tmp_path: Path) -> None:

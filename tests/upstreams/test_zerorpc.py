@@ -109,6 +109,8 @@ def test_faults(
         error = up.answer(method, *params)["error"]
         assert error["code"] == code
         assert message in json.dumps(error, ensure_ascii=False)
+        if method == "divide":
+            assert error["data"] == {"type": "ZeroDivisionError"}
         assert up.call("add", 1, 2) == 3
     logged.take("upstream up: Bad upstream")
 

@@ -10,7 +10,7 @@ from gateway.model.faults import BadUpstream, Fault, InvalidParams, MethodNotFou
 from gateway.model.limits import Limits
 from gateway.model.values import EncodingError
 from gateway.upstreams import Failures, Invocation, Signature
-from gateway.upstreams.faults import FAILED, safe, wrong_arguments
+from gateway.upstreams.faults import FAILED, raised, safe, wrong_arguments
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.rpyc.connection import Connection, RemoteError
 from gateway.upstreams.rpyc.lent import CALLATTR, GETROOT, INSPECT, LOCAL_REF, REMOTE_REF, VALUE
@@ -150,7 +150,7 @@ def _check_value(value: Any) -> None:
 
 
 def _told(error: RemoteError, method: str) -> Fault:
-    """Turn what a service has raised into a fault; the class stays inside, and so does the traceback."""
+    """Turn what a service has raised into a fault; the traceback stays inside."""
     if error.name == "AttributeError" and error.arguments == (f"cannot access {method!r}",):
         return MethodNotFound("the service behind it exposes no such method")
     first = str(error.arguments[0]) if error.arguments else ""
@@ -158,7 +158,7 @@ def _told(error: RemoteError, method: str) -> Fault:
     if wrong is not None:
         return wrong
     text = ", ".join(str(each) for each in error.arguments if type(each) in (str, int, float))
-    return Fault(FAILED if " at 0x" in text else safe(text))
+    return raised(error.name, FAILED if " at 0x" in text else safe(text))
 
 
 def _signatures(boxed: Any) -> list[Signature]:

@@ -7,6 +7,7 @@ for its items and, for a dict, one for each value; then the reference is given b
 else is asked of an object, and it is refused.
 """
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -26,11 +27,19 @@ from gateway.upstreams.rpyc.lent import (
 )
 
 _SEQUENCES = frozenset(
-    {"builtins.list", "builtins.set", "builtins.frozenset", "builtins.generator", "collections.deque"}
+    {
+        *(f"builtins.{name}" for name in ("list", "set", "frozenset", "generator", "range")),
+        *(f"builtins.dict_{name}" for name in ("keys", "values", "items")),
+        "collections.deque",
+    }
 )
-_MAPPINGS = frozenset({"builtins.dict", "collections.OrderedDict", "collections.defaultdict"})
+_MAPPINGS = frozenset({"builtins.dict", "collections.OrderedDict", "collections.defaultdict", "collections.Counter"})
 _TEXTS = frozenset({"datetime.date", "datetime.time", "decimal.Decimal", "uuid.UUID"})
 _MOMENT = "datetime.datetime"
+_SPAN = "datetime.timedelta"
+_BYTES = "builtins.bytearray"
+_SPAN_TEXT = re.compile(r"(?:(-?\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d{6})?)")
+_LONGEST_NAME = 100  # characters of a class's name that are quoted
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _AT_ONCE = 200  # values of a dict that are asked for at once
 
@@ -81,7 +90,7 @@ class Plain:
         if type(value) in _SCALARS:
             return value
         if type(value) not in (tuple, frozenset):
-            raise NotPlain("it is an object that is no plain data")
+            raise _no_data(type(value).__name__)
         self._count(len(value), depth)
         items: list[Any] = []
         for index, item in enumerate(value):
@@ -105,7 +114,7 @@ class Plain:
         except Denied:
             value = None
         if type(value) not in (list, dict):
-            raise NotPlain("it is an object that is no plain data")
+            raise NotPlain("it is an object that is not plain data")
         return value
 
     async def _object(self, reference: IdPack, depth: int) -> Any:
@@ -114,9 +123,19 @@ class Plain:
             return await self._several(await self._items(reference), depth)
         if name in _MAPPINGS:
             return await self._members(reference, depth)
-        if name in _TEXTS or name == _MOMENT:
-            return _moment_or_text(name, await self._connection.request(STR, (LOCAL_REF, reference)))
-        raise NotPlain("it is an object that is no plain data")
+        if name == _BYTES:
+            return await self._bytes(reference)
+        if name in _TEXTS or name in (_MOMENT, _SPAN):
+            return _read_text(name, await self._connection.request(STR, (LOCAL_REF, reference)))
+        raise _no_data(name)
+
+    async def _bytes(self, reference: IdPack) -> bytes:
+        items = [content for _, content in await self._items(reference)]
+        self._count(len(items), self._depth)
+        try:
+            return bytes(items)
+        except (TypeError, ValueError):
+            raise NotPlain("it is not RPyC") from None
 
     async def _items(self, reference: IdPack) -> tuple[Any, ...]:
         """Ask for all items of something, and for one more than may be."""
@@ -151,7 +170,7 @@ class Plain:
     def _name(self, boxed: Any) -> str:
         label, name = boxed
         if label != VALUE or type(name) is not str:
-            raise NotPlain("a member's name is no string")
+            raise NotPlain("a member's name is not a string")
         return name
 
     async def _inside(self, step: str, boxed: Any, depth: int) -> Any:
@@ -165,11 +184,28 @@ def _is_reference(content: Any) -> bool:
     return type(content) is tuple and [type(part) for part in content] == [str, int, int]
 
 
-def _moment_or_text(name: str, boxed: Boxed) -> Any:
+def _no_data(kind: str) -> NotPlain:
+    """Refuse an object by its class, whose name is the service's own text."""
+    name = kind.rpartition(".")[2]
+    named = f", {name}," if name.isidentifier() and len(name) <= _LONGEST_NAME else ""
+    return NotPlain(f"an object{named} is not plain data")
+
+
+def _span(text: str) -> float:
+    found = _SPAN_TEXT.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    days, hours, minutes, seconds = found.groups(default="0")
+    return (int(days) * 24 + int(hours)) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def _read_text(name: str, boxed: Boxed) -> Any:
     text = boxed[1] if type(boxed) is tuple and boxed[0] == VALUE else None
     if type(text) is not str:
         raise NotPlain("it is not RPyC")
     try:
+        if name == _SPAN:
+            return _span(text)
         return datetime.fromisoformat(text) if name == _MOMENT else text
     except ValueError:
-        raise NotPlain("a moment is none") from None
+        raise NotPlain("a datetime or timedelta is not written as one") from None

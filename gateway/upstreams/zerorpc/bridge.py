@@ -8,7 +8,7 @@ from msgspec import Meta
 from gateway.model.faults import BadUpstream, Fault, MethodNotFound
 from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, Options, Parameter, Signature
-from gateway.upstreams.faults import safe, wrong_arguments
+from gateway.upstreams.faults import raised, safe, wrong_arguments
 from gateway.upstreams.names import from_names
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.transport.dial import STREAM_FAILURES, open_stream
@@ -94,11 +94,11 @@ class ZeroRPC:
 
 
 def _told(error: RemoteError, method: str) -> Fault:
-    """Turn what a service has raised into a fault; the class stays inside, and so does the traceback."""
+    """Turn what a service has raised into a fault; the traceback stays inside."""
     if error.name == "NameError" and error.text == method:
         return MethodNotFound("the service behind it has no such method")
     wrong = wrong_arguments(error.text, {method}) if error.name == "TypeError" else None
-    return wrong or Fault(safe(error.text))
+    return wrong or raised(error.name, safe(error.text))
 
 
 def _signatures(said: Any) -> list[Signature]:
