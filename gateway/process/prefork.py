@@ -1,4 +1,4 @@
-"""A gateway in workers under this process: what they share, what a reload plans anew, and what each of them does.
+"""A gateway in workers under this process: what they share, what a reload plans, and what each of them does.
 
 serve_modules(source, ready)    until SIGINT or SIGTERM; SIGHUP reloads
 """
@@ -34,7 +34,7 @@ _log = logging.getLogger("gateway")
 
 
 class Source(Struct, frozen=True, kw_only=True):
-    """Where a configuration and its methods come from; it is read anew at each reload.
+    """Where a configuration and its methods come from; it is read again at each reload.
 
     Attributes:
         file: the configuration; None for the usual one.
@@ -62,21 +62,21 @@ def serve_modules(source: Source, ready: Callable[[URLs, int], Any]) -> None:
     log.configure(config.log.level, config.log.format)
     check_hashes()
     raise_descriptor_limit()
-    fleet = _Fleet(source, ready)
+    plans = _Plans(source, ready)
     try:
-        supervise(fleet.plan, fleet.note_ready)
+        supervise(plans.plan, plans.note_ready)
     except StartupError:
-        fleet.end()
+        plans.end()
         raise
     except ForcedShutdown as asked:
-        fleet.end()
+        plans.end()
         signal.signal(asked.number, signal.SIG_DFL)
         os.kill(os.getpid(), asked.number)
-    fleet.end()
+    plans.end()
 
 
-class _Fleet:
-    """What the parent keeps from one generation to the next: its sockets, and what workers share."""
+class _Plans:
+    """What the supervisor keeps from one generation to the next: its sockets, and what workers share."""
 
     def __init__(self, source: Source, ready: Callable[[URLs, int], Any]) -> None:
         self._source = source
@@ -86,14 +86,14 @@ class _Fleet:
         self._metrics = MetricsDirectory()
         self._pid_file = ""
 
-    def plan(self, serving: Generation | None) -> Generation:
+    def plan(self, *existing: Generation) -> Generation:
         """Read the configuration, and open what is new in it."""
         try:
             config = load(self._source.file, os.environ, self._source.settings)
             context = tls.load(config.tls)
         except ConfigError as error:
             raise StartupError(error.problems) from None
-        before = {generation: planned for generation, planned in self._planned.items() if generation is serving}
+        before = {generation: planned for generation, planned in self._planned.items() if generation in existing}
         listeners = listen(config, context, *before.values())
         directory = self._metrics.ensure()
         generation = Generation(
@@ -132,7 +132,7 @@ class _Fleet:
             Path(self._pid_file).unlink(missing_ok=True)
 
     def end(self) -> None:
-        """Take away what the parent has put into the file system."""
+        """Remove what the supervisor has put into the file system."""
         self._remove_pid()
         self._metrics.remove()
 
@@ -164,12 +164,12 @@ class _Fleet:
 def _report(link: socket.socket, report: Report) -> None:
     try:
         link.sendall(msgspec.json.encode(report) + b"\n")
-    except OSError:  # the parent is gone; that is seen, too, by who reads the link
+    except OSError:  # the supervisor is gone; that is seen, too, by who reads the link
         _log.debug("nobody reads the worker's report")
 
 
 def _obey(link: socket.socket, loop: asyncio.AbstractEventLoop, ending: asyncio.Future[bytes]) -> None:
-    """Do what the parent says; if it is gone, let others have the port, as if they took over."""
+    """Do what the supervisor says; if it is gone, let others have the port, as if they took over."""
     try:
         order = link.recv(1)
     except ConnectionResetError:

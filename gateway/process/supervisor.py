@@ -1,21 +1,22 @@
-"""Worker processes under one parent.
+"""Worker processes under one supervisor.
 
     supervise(plan, ready)    forks the workers of a generation, replaces those that crash, and reloads and stops them
 
-The parent opens the sockets, forks, and then only waits: it loads no handlers, runs no event loop and has no threads,
-so there is nothing in it that a fork could harm or a method could crash. A worker reports once that it is ready, or
-what keeps it from being so, and serves when it is told to. Both hold an end of a socket pair, and see on it when the
-other is gone.
+The supervisor opens the sockets, forks, and then only waits: it loads no handlers, runs no event loop and has no
+threads, so there is nothing in it that a fork could harm or a method could crash. A worker reports once that it is
+ready, or what keeps it from being so, and serves when it is told to. Both hold an end of a socket pair, and see on it
+when the other is gone.
 
     SIGTERM, SIGINT    all workers stop: they are not ready for the configured grace, then accept nothing more, and have
-                       the configured drain to finish running calls; then the parent ends with 0. At a second signal all
-                       of them end at once
+                       the configured drain to finish running calls; then the supervisor ends with 0. At a second
+                       signal all of them end at once
     SIGHUP             a new generation is planned and forked beside the old one. Once all of it is ready, it serves,
                        and the old one accepts nothing more and ends when its calls and connections have; if any of it
                        fails, it is ended again before it has served, the log says why, and nothing has changed
 
-The sockets are the parent's and shared by all, so connections that wait to be accepted outlive any worker. systemd is
-told what it wants to know (sd_notify(3)) where it asks for it.
+The sockets are the supervisor's and shared by all, so connections that wait to be accepted outlive any worker. A worker
+that had served is replaced at once; only those that never start are tried again more and more slowly. Nothing that a
+worker does, and no lack of processes, ends the supervisor.
 """
 
 import logging
@@ -32,11 +33,13 @@ import msgspec
 from msgspec import Struct
 
 from gateway.process.control import RETIRE, START, STOP, ForcedShutdown, Generation, Report, StartupError
+from gateway.process.systemd import notify
 
 _log = logging.getLogger("gateway")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-_STEADY = 10.0  # seconds of life after which a crash is not put down to the start
-_LONGEST_PAUSE = 30.0  # seconds between two starts of a worker that keeps crashing
+_LONGEST_PAUSE = 30.0  # seconds between two attempts to start a worker
+_FORK_PAUSE = 1.0  # seconds to wait where the system has no process left
+_LONGEST_REPORT = 1 << 20  # bytes
 _MERCY = 5.0  # seconds that a worker has beyond what is configured, before it is killed
 
 
@@ -45,7 +48,6 @@ class _Worker(Struct, eq=False):
     slot: int
     generation: Generation
     link: socket.socket
-    born: float
     received: bytes = b""
     is_ready: bool = False
     is_ending: bool = False
@@ -53,7 +55,7 @@ class _Worker(Struct, eq=False):
 
 
 class _Forked(BaseException):
-    """Leaves the parent's code in a worker, so that nothing of it is on the worker's stack."""
+    """Leaves the supervisor's code in a worker, so that nothing of it is on the worker's stack."""
 
     def __init__(self, generation: Generation, slot: int, link: socket.socket) -> None:
         self.generation = generation
@@ -62,11 +64,11 @@ class _Forked(BaseException):
         super().__init__()
 
 
-def supervise(plan: Callable[[Generation | None], Generation], ready: Callable[[Generation, Report], None]) -> None:
+def supervise(plan: Callable[..., Generation], ready: Callable[[Generation, Report], None]) -> None:
     """Run generations of workers until a signal ends them. In a worker it raises SystemExit, with its exit code.
 
     Arguments:
-        plan: makes the next generation, given the one that serves; it may take over its sockets.
+        plan: makes the next generation, given those that exist; it may take over their sockets.
         ready: told of each generation when all of it is ready, with a worker's report.
 
     Raises:
@@ -75,7 +77,7 @@ def supervise(plan: Callable[[Generation | None], Generation], ready: Callable[[
 
     """
     try:
-        _Parent(plan, ready).run()
+        _Supervisor(plan, ready).run()
     except _Forked as forked:
         worker = forked
     else:
@@ -83,17 +85,15 @@ def supervise(plan: Callable[[Generation | None], Generation], ready: Callable[[
     sys.exit(worker.generation.work(worker.slot, worker.link))
 
 
-class _Parent:
-    def __init__(
-        self, plan: Callable[[Generation | None], Generation], ready: Callable[[Generation, Report], None]
-    ) -> None:
+class _Supervisor:
+    def __init__(self, plan: Callable[..., Generation], ready: Callable[[Generation, Report], None]) -> None:
         self._plan = plan
         self._ready = ready
         self._workers: dict[int, _Worker] = {}
         self._serving: Generation | None = None
         self._trial: Generation | None = None
         self._due: list[tuple[float, Generation]] = []  # when to start a worker in the place of one that crashed
-        self._crashes = 0
+        self._failures = 0  # to start, one after the other
         self._stop_listening_at = float("inf")
         self._is_stopping = False
         self._signals, self._wake = socket.socketpair()
@@ -107,7 +107,7 @@ class _Parent:
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
             signal.signal(number, _note)
-        self._try(self._plan(None))
+        self._try(self._plan())
         while self._workers or self._due:
             for key, _ in self._selector.select(self._pause()):
                 if self._selector.get_map().get(key.fd) is key:  # else the one before has dropped it
@@ -117,12 +117,12 @@ class _Parent:
         self._stop_listening()
 
     def _pause(self) -> float | None:
-        moments = [
+        times = [
             self._stop_listening_at,
             *(due for due, _ in self._due),
             *(worker.killed_at for worker in self._workers.values()),
         ]
-        soonest = min(moments)
+        soonest = min(times)
         return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
 
     def _do_what_is_due(self) -> None:
@@ -131,11 +131,11 @@ class _Parent:
             self._stop_listening()
         for worker in self._workers.values():
             if worker.killed_at <= now:
-                _log.warning("worker %d (process %d) does not end, and is killed", worker.slot, worker.pid)
                 worker.killed_at = float("inf")
                 os.kill(worker.pid, signal.SIGKILL)
-        due = [generation for moment, generation in self._due if moment <= now]
-        self._due = [(moment, generation) for moment, generation in self._due if moment > now]
+                _log.warning("worker %d (process %d) did not end, and was killed", worker.slot, worker.pid)
+        due = [generation for when, generation in self._due if when <= now]
+        self._due = [(when, generation) for when, generation in self._due if when > now]
         for generation in due:
             self._fork(generation)
 
@@ -158,9 +158,18 @@ class _Parent:
     def _fork(self, generation: Generation) -> None:
         slots = {worker.slot for worker in self._workers.values()}
         slot = next(number for number in range(len(slots) + 1) if number not in slots)
-        ours, theirs = socket.socketpair()
+        links: tuple[socket.socket, ...] = ()
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        pid = os.fork()
+        try:
+            links = ours, theirs = socket.socketpair()
+            pid = os.fork()
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            _close(set(links))
+            self._due.append((time.monotonic() + _FORK_PAUSE, generation))
+            reason = str(error.strerror).lower()
+            _log.error("worker %d cannot be started: %s; another attempt in %g s", slot, reason, _FORK_PAUSE)
+            return
         if pid == 0:
             self._leave(ours)
             _close(set() if self._serving is None else set(self._serving.listeners) - set(generation.listeners))
@@ -168,16 +177,16 @@ class _Parent:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         theirs.close()
         ours.settimeout(0)
-        worker = _Worker(pid, slot, generation, ours, time.monotonic())
+        worker = _Worker(pid, slot, generation, ours)
         self._workers[pid] = worker
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._read(worker))
 
     def _leave(self, ours: socket.socket) -> None:
-        """Leave what is the parent's alone, in a worker: held open here, it would look alive to the others."""
+        """Close what belongs to the supervisor, in a worker: held open here, it would look alive to the others."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent sees to the workers
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the supervisor tells the workers
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         self._selector.close()
         for end in (ours, self._signals, self._wake, *(worker.link for worker in self._workers.values())):
@@ -192,16 +201,26 @@ class _Parent:
             data = b""
         if not data:
             self._selector.unregister(worker.link)
+        if worker.is_ready:  # it has reported, so this is a method's
+            return
         worker.received += data
-        line, end, worker.received = worker.received.rpartition(b"\n")
-        if end:
-            self._hear(worker, msgspec.json.decode(line, type=Report))
+        line, end, _ = worker.received.partition(b"\n")
+        if not end and len(worker.received) <= _LONGEST_REPORT:
+            return
+        try:
+            report = msgspec.json.decode(line, type=Report)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            os.kill(worker.pid, signal.SIGKILL)
+            _log.error("worker %d (process %d) sent an unreadable report, and was killed", worker.slot, worker.pid)
+        else:
+            self._hear(worker, report)
 
     def _hear(self, worker: _Worker, report: Report) -> None:
         if report.problems:
             self._fail(worker, report.problems)
             return
         worker.is_ready = True
+        self._failures = 0
         generation = worker.generation
         if generation is not self._trial:
             _send(worker, START)
@@ -213,7 +232,7 @@ class _Parent:
 
     def _promote(self, generation: Generation, report: Report) -> None:
         before, self._serving, self._trial = self._serving, generation, None
-        self._due.clear()
+        self._due = [entry for entry in self._due if entry[1] is generation]
         for worker in self._workers.values():
             if worker.generation is generation:
                 _send(worker, START)
@@ -232,10 +251,7 @@ class _Parent:
             for problem in problems:
                 _log.error("worker %d: %s", worker.slot, problem)
             return
-        self._trial = None
-        for other in self._of(generation):
-            other.is_ending = True
-            os.kill(other.pid, signal.SIGKILL)
+        self._give_up(generation)
         if self._serving is None:
             raise StartupError(problems)
         _close(set(generation.listeners) - set(self._serving.listeners))
@@ -246,17 +262,30 @@ class _Parent:
             return
         _log.info("reloading")
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        if self._trial is not None:
-            for worker in self._of(self._trial):
-                worker.is_ending = True
-                os.kill(worker.pid, signal.SIGKILL)
+        abandoned = self._trial
+        if abandoned is not None:
+            self._give_up(abandoned)
+        existing = [self._serving] if abandoned is None else [self._serving, abandoned]
+        problems: list[str] = []
+        generation = None
         try:
-            generation = self._plan(self._serving)
+            generation = self._plan(*existing)
         except StartupError as failed:
-            self._trial = None
-            _tell_unchanged(failed.problems)
+            problems = failed.problems
+        if abandoned is not None:  # before the fork: a worker that inherited its sockets would keep them open
+            kept = self._serving if generation is None else generation
+            _close(set(abandoned.listeners) - {*self._serving.listeners, *kept.listeners})
+        if generation is None:
+            _tell_unchanged(problems)
         else:
             self._try(generation)
+
+    def _give_up(self, generation: Generation) -> None:
+        self._trial = None
+        self._due = [entry for entry in self._due if entry[1] is not generation]
+        for worker in self._of(generation):
+            worker.is_ending = True
+            os.kill(worker.pid, signal.SIGKILL)
 
     def _stop(self) -> None:
         notify("STOPPING=1")
@@ -310,11 +339,10 @@ class _Parent:
         if worker.generation is self._trial:
             self._fail(worker, [f"a worker {how} while it started"])
             return
-        steady = time.monotonic() - worker.born > _STEADY
-        self._crashes = 0 if steady else self._crashes + 1
-        pause = min(_LONGEST_PAUSE, 0.1 * 2**self._crashes) if self._crashes > 1 else 0.0
-        _log.warning("worker %d (process %d) %s; another one starts in %g s", worker.slot, worker.pid, how, pause)
+        self._failures = 0 if worker.is_ready else self._failures + 1
+        pause = min(_LONGEST_PAUSE, 0.1 * 2**self._failures) if self._failures else 0.0
         self._due.append((time.monotonic() + pause, worker.generation))
+        _log.warning("worker %d (process %d) %s; another one starts in %g s", worker.slot, worker.pid, how, pause)
 
 
 def _send(worker: _Worker, order: bytes) -> None:
@@ -322,18 +350,6 @@ def _send(worker: _Worker, order: bytes) -> None:
         worker.link.send(order)
     except OSError:
         _log.debug("worker %d ends already", worker.slot)
-
-
-def notify(state: str) -> None:
-    """Tell systemd, if it has started this process and waits to be told: sd_notify(3)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told:
-        try:
-            told.sendto(state.encode(), f"\0{address[1:]}" if address.startswith("@") else address)
-        except OSError as error:
-            _log.warning("systemd cannot be told %s: %s", state.partition("\n")[0], error.strerror)
 
 
 def _tell_unchanged(problems: list[str]) -> None:

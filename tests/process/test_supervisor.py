@@ -1,4 +1,4 @@
-"""Workers under their parent: real processes, real signals, and callers that must not notice."""
+"""Workers under their supervisor: real processes, real signals, and callers that must not notice."""
 
 import contextlib
 import http.client
@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -367,7 +368,7 @@ def test_a_signal_while_the_handlers_are_loaded_ends_it(project: Path) -> None:
         process.terminate()
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "")
-    assert "is killed" not in err
+    assert "was killed" not in err
 
 
 def test_a_reload_can_change_the_number_of_workers_and_the_address(project: Path) -> None:
@@ -408,16 +409,150 @@ def test_a_worker_that_dies_while_it_starts_ends_the_start(project: Path) -> Non
     assert ended.stderr == "gateway: a worker was killed by signal 9 while it started\n"
 
 
-def test_a_worker_that_keeps_crashing_is_started_more_and_more_slowly(project: Path) -> None:
+def test_a_worker_that_had_served_is_replaced_at_once_however_often_it_crashes(project: Path) -> None:
     with fleet(project, workers=1) as running:
-        for crash in range(3):
+        for crash in range(1, 5):
             (victim,) = processes(running)
+            assert call(running.port, "process") == victim
             os.kill(victim, signal.SIGSEGV)
-            eventually(lambda crash=crash: running.log.count("another one starts") == crash + 1, "it is not told")  # type: ignore[misc]
-            eventually(lambda victim=victim: processes(running) not in ({victim}, set()), "it is not replaced")  # type: ignore[misc]
-        pauses = re.findall(r"was killed by signal 11; another one starts in (\S+) s", running.log)
-        assert pauses == ["0", "0.4", "0.8"]
+            eventually(partial(_has_started_at_once, running, crash), "it is not replaced")
+
+
+def _has_started_at_once(running: Fleet, times: int) -> bool:
+    return running.log.count("another one starts in 0 s") == times and len(processes(running)) == 1
+
+
+def test_a_worker_that_never_starts_is_tried_again_more_and_more_slowly(project: Path) -> None:
+    with fleet(project, workers=1) as running:
+        (victim,) = processes(running)
+        write_handlers(project, "1 / 0", version=2)
+        os.kill(victim, signal.SIGSEGV)
+        eventually(lambda: "another one starts in 0.8 s" in running.log, "it is not tried again")
+        assert re.findall(r"another one starts in (\S+) s", running.log)[:4] == ["0", "0.2", "0.4", "0.8"]
+        write_handlers(project, version=3)
+        assert call(running.port, "version") == 3
+
+
+NOISY = """
+import os
+import socket
+
+from gateway import method
+
+
+@method(run="inline")
+def noise() -> int:
+    found = 0
+    for number in map(int, os.listdir("/proc/self/fd")):
+        try:
+            with socket.socket(fileno=os.dup(number)) as link:
+                peer = int.from_bytes(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
+                if link.family == socket.AF_UNIX and peer == os.getppid():
+                    found += link.send(b'garbage\\n{"problems": ["no"]}\\n')
+        except OSError:
+            pass
+    return found
+
+
+@method(run="inline")
+def process() -> int:
+    return os.getpid()
+"""
+
+
+def test_garbage_that_a_method_writes_to_the_control_socket_ends_nothing(project: Path) -> None:
+    write_handlers(project, NOISY)
+    with fleet(project, workers=1) as running:
+        before = processes(running)
+        assert call(running.port, "noise") == 29
+        assert call(running.port, "process") in before
+        running.signal(signal.SIGHUP)
+        eventually(lambda: "reloaded; workers: 1" in running.log, "the supervisor does not reload")
+        eventually(lambda: len(processes(running) - before) == 1, "there is no new worker")
+
+
+def test_an_unreadable_report_is_a_start_that_fails(project: Path) -> None:
+    write_handlers(project, NOISY + "\n\nnoise()")
+    command = [*SERVE, "--bind", "127.0.0.1:0"]
+    ended = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert "sent an unreadable report, and was killed" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+WITHOUT_PROCESSES = """
+import errno
+import os
+import sys
+from pathlib import Path
+
+from gateway.cli import main
+
+fork = os.fork
+
+
+def scarce() -> int:
+    if Path("scarce").exists():
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return fork()
+
+
+os.fork = scarce
+sys.argv[0] = "gateway"
+main()
+"""
+
+
+def test_a_fork_that_fails_is_tried_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "program.py").write_text(WITHOUT_PROCESSES)
+    monkeypatch.setattr(sys.modules[__name__], "SERVE", (sys.executable, "program.py", "serve"))
+    with fleet(project) as running:
+        first, _ = before = processes(running)
+        (project / "scarce").touch()
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: "cannot be started: resource temporarily unavailable" in running.log, "it is not told")
         assert call(running.port, "version") == 1
+        (project / "scarce").unlink()
+        eventually(lambda: len(processes(running) - before) == 1, "it is not tried again")
+
+
+SLOW = (
+    HANDLERS
+    + """
+
+import pathlib
+
+while pathlib.Path("slow").exists():
+    time.sleep(0.01)
+"""
+)
+
+
+@pytest.mark.parametrize("last", ["the new address", "the old address"])
+def test_a_reload_to_another_address_that_is_repeated_before_it_was_ready(last: str, project: Path) -> None:
+    def free() -> int:
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            return int(found.getsockname()[1])
+
+    old, new = free(), free()
+    (project / "conf").mkdir()
+    configured = project / "conf" / "gateway.toml"
+    configured.write_text(f"[server]\nbind = '127.0.0.1:{old}'\n")
+    with fleet(project, workers=2, bind="") as running:
+        (project / "slow").touch()
+        write_handlers(project, SLOW.replace("{version}", "2"), version=2)
+        configured.write_text(f"[server]\nbind = '127.0.0.1:{new}'\n")
+        running.signal(signal.SIGHUP)
+        eventually(lambda: not _is_refused(new), "the new address is not opened")
+        wanted, other = (new, old) if last == "the new address" else (old, new)
+        configured.write_text(f"[server]\nbind = '127.0.0.1:{wanted}'\n")
+        running.signal(signal.SIGHUP)
+        eventually(lambda: running.log.count("reloading") == 2, "it does not reload again")
+        (project / "slow").unlink()
+        eventually(lambda: "reloaded; workers: 2" in running.log, "it is not reloaded")
+        eventually(lambda: call(wanted, "version") == 2, "it does not answer there")
+        eventually(lambda: _is_refused(other), "the other address still accepts")
+        assert "not reloaded" not in running.log
 
 
 def test_sigterm_to_a_worker_only_replaces_it(project: Path) -> None:
@@ -496,7 +631,7 @@ def test_a_worker_that_does_not_end_is_killed(project: Path) -> None:
         os.kill(stuck, signal.SIGSTOP)
         running.signal(signal.SIGTERM)
         assert running.end() == 0
-        assert "does not end, and is killed" in running.log
+        assert "did not end, and was killed" in running.log
         assert not alive(stuck)
 
 
