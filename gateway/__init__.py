@@ -13,7 +13,9 @@ from a program of its own, and ``endpoint`` puts one into a Flask app or another
 """
 
 from gateway.app import endpoint
+from gateway.config import Config, ConfigError
 from gateway.methods import RegistrationError, Registry, method
+from gateway.methods.loading import LoadError
 from gateway.model.calls import Context, current_context
 from gateway.model.faults import (
     BadUpstream,
@@ -27,21 +29,28 @@ from gateway.model.faults import (
     RateLimited,
     Unavailable,
 )
+from gateway.model.http import Endpoint
+from gateway.process.control import StartupError
 from gateway.process.server import serve
 
 __all__ = [
     "BadUpstream",
+    "Config",
+    "ConfigError",
     "Context",
     "DeadlineExceeded",
     "Denied",
+    "Endpoint",
     "Fault",
     "InternalError",
     "InvalidParams",
+    "LoadError",
     "MethodNotFound",
     "Overloaded",
     "RateLimited",
     "RegistrationError",
     "Registry",
+    "StartupError",
     "Unavailable",
     "current_context",
     "endpoint",

@@ -5,18 +5,22 @@ endpoint(registry) -> Endpoint                the same, for a host that a progra
 """
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
-from gateway.config import Config, ConfigError, load
+from gateway.config import Config, ConfigError
+from gateway.config.beside import load_for_program
+from gateway.config.described import described
 from gateway.core.access import AccessPolicy
 from gateway.core.dispatch import dispatcher, invoke
 from gateway.core.layers import ConcurrencyLimiter, charged, deadline, limited, permitted
@@ -35,6 +39,8 @@ from gateway.telemetry import log
 from gateway.telemetry.metrics import Levels, Metrics
 from gateway.upstreams import UpstreamConfigError
 from gateway.upstreams.frame import UpstreamService, introduce
+
+_log = logging.getLogger("gateway")
 
 
 class Gateway(Struct, frozen=True, kw_only=True):
@@ -195,14 +201,15 @@ def registry_of(config: Config, modules: Iterable[str]) -> Registry:
     return load_registry(names) if names or not config.upstreams else Registry()
 
 
-def endpoint(*served: Registry | str) -> Endpoint:
+def endpoint(*served: Registry | str, config: str | Path | Config | None = None) -> Endpoint:
     """Make a door for a host that the program brings: ``blueprint`` in gateway/hosts/flask.py takes it.
 
     Args:
         served: registries, and names of modules as ``gateway serve`` takes them; without any, ``server.modules``.
+        config: a file, or a Config that has been loaded already. Without it, the file is the one that GATEWAY_CONFIG
+            names, or conf/gateway.toml beside the calling module, or in the current folder.
 
-    What a registry is given before the first request is served with it. The rest comes from conf/gateway.toml, if there
-    is one, and the environment. The log is left to the program.
+    What a registry is given before the first request is served with it. The log is left to the program.
 
     Raises:
         ConfigError: the configuration is wrong, or the process cannot serve safely.
@@ -210,7 +217,8 @@ def endpoint(*served: Registry | str) -> Endpoint:
         RegistrationError: two methods have the same name.
 
     """
-    config = load(None, os.environ, ())
+    config = load_for_program(config, os.environ)
+    _log.info("%s", described(config))
     names = [name for name in served if isinstance(name, str)]
     loaded = [registry_of(config, names)] if names or not served else []
     return endpoint_of(config, *loaded, *(own for own in served if isinstance(own, Registry)))

@@ -18,6 +18,7 @@ import msgspec
 
 from gateway import app, client
 from gateway.config import ConfigError, load
+from gateway.config.described import described
 from gateway.config.sources import variable_of
 from gateway.core.access import make_key
 from gateway.deploy import uwsgi
@@ -74,7 +75,9 @@ def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
     try:
         serve_modules(
             Source(file=file, settings=settings, modules=modules),
-            lambda urls, count: click.echo(_ready(urls.calls, urls.tcp, urls.metrics, count)),
+            lambda urls, count, config: click.echo(
+                f"{_ready(urls.calls, urls.tcp, urls.metrics, count)}\ngateway: {described(config)}"
+            ),
         )
     except (ConfigError, StartupError) as error:
         _fail(error.problems)
@@ -132,6 +135,7 @@ def check(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
     """
     gateway = _checked(modules, file, settings)
     told = f" and {len(gateway.bridges)} upstream{'s'[: len(gateway.bridges) != 1]}" if gateway.bridges else ""
+    click.echo(f"gateway: {described(gateway.config)}")
     click.echo(f"gateway: all is well: {_counted(len(gateway.offered()))}{told}")
 
 

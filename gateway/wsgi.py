@@ -8,11 +8,13 @@ bind, workers, grace and drain are not used here, nor are [tls] and [metrics]: t
 Whatever is wrong ends the server at its start, with a line for each problem.
 """
 
+import logging
 import os
 import sys
 
 from gateway import app
 from gateway.config import Config, ConfigError, load
+from gateway.config.described import described
 from gateway.hosts.wsgi import WSGIHost
 from gateway.methods.loading import LoadError, load_registry
 from gateway.model.http import Endpoint
@@ -22,6 +24,7 @@ from gateway.telemetry import log
 def _open() -> Endpoint:
     config: Config = load(None, os.environ, ())
     log.configure(config.log.level, config.log.format)
+    logging.getLogger("gateway").info("%s", described(config))
     return app.endpoint_of(config, load_registry(config.server.modules))
 
 

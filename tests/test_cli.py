@@ -79,6 +79,9 @@ async def forever() -> None:
     await asyncio.Event().wait()
 '''
 ADD = HANDLERS.partition("def add")[0].count("\n")  # the line of its decorator
+NO_FILE = (
+    "gateway: configuration: no file (conf/gateway.toml does not exist); who may call: everybody who can reach it\n"
+)
 COMMANDS = ("serve", "methods", "upstreams", "check", "nginx", "reload", "key", "uwsgi", "call")
 
 
@@ -343,9 +346,9 @@ def test_a_folder_without_handlers(command: str, tmp_path: Path) -> None:
 
 
 def test_check_counts_what_would_be_served(project: Path) -> None:
-    assert run(project, "check") == Run(code=0, out="gateway: all is well: 9 methods\n", err="")
+    assert run(project, "check") == Run(code=0, out=f"{NO_FILE}gateway: all is well: 9 methods\n", err="")
     one = run(project, "check", "handlers.some:registry")
-    assert one == Run(code=0, out="gateway: all is well: 1 method\n", err="")
+    assert one == Run(code=0, out=f"{NO_FILE}gateway: all is well: 1 method\n", err="")
 
 
 def test_check_tells_everything_wrong_at_once(project: Path) -> None:
@@ -643,7 +646,7 @@ def test_the_command_is_a_script_and_a_module(program: list[str], project: Path)
     checked = subprocess.run(
         [*program, "check"], cwd=project, env=environment({}), capture_output=True, text=True, timeout=30, check=True
     )
-    assert checked.stdout == "gateway: all is well: 9 methods\n"
+    assert checked.stdout == f"{NO_FILE}gateway: all is well: 9 methods\n"
 
 
 @pytest.mark.parametrize("arguments", [["unknown"], ["serve", "--unknown"], ["check", "--config", "."]])

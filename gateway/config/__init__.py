@@ -22,12 +22,12 @@ from msgspec import Meta, Struct
 
 from gateway.config.access import Access
 from gateway.config.nginx import NginxSection
-from gateway.config.sources import Setting, nearest_option, read
+from gateway.config.sources import Setting, find, nearest_option, read
 from gateway.model.limits import Limits
 from gateway.upstreams import Options, UpstreamConfigError, upstream_class
 from gateway.upstreams.options import nearest
 
-_UPSTREAMS = "upstreams"
+_NO_SECTIONS = {"upstreams", "file"}
 _UPSTREAM = re.compile(r"upstreams\.([A-Za-z][A-Za-z0-9_-]*)\.([^.]+)")
 _JSON_LIST = re.compile(r"\[\s*[\"\]]")  # [::1]:8000 is none
 _PORT = "(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
@@ -136,7 +136,7 @@ class XMLRPCSection(Struct, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """The whole configuration, a field for each section."""
+    """The whole configuration, a field for each section; ``file`` is the one that was read, None if there was none."""
 
     server: ServerSection = ServerSection()
     limits: Limits = Limits()
@@ -147,10 +147,11 @@ class Config(Struct, frozen=True, kw_only=True):
     metrics: MetricsSection = MetricsSection()
     xmlrpc: XMLRPCSection = XMLRPCSection()
     upstreams: dict[str, Options] = {}
+    file: Path | None = None
 
 
 def _sections() -> dict[str, type[Struct]]:
-    return {field.name: field.type for field in msgspec.structs.fields(Config) if field.name != _UPSTREAMS}
+    return {field.name: field.type for field in msgspec.structs.fields(Config) if field.name not in _NO_SECTIONS}
 
 
 OPTIONS: dict[str, Any] = {
@@ -160,17 +161,36 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def load(file: Path | None, environment: Mapping[str, str], settings: Iterable[str]) -> Config:
+def load(
+    file: Path | None, environment: Mapping[str, str], settings: Iterable[str], folders: Iterable[Path] = ()
+) -> Config:
     """Read the configuration from a file, the environment and ``name=value`` settings of the command line.
 
-    Without a file, ``GATEWAY_CONFIG`` names it; without that it is conf/gateway.toml, if there is one.
+    Without a file, ``GATEWAY_CONFIG`` names it. Without that it is the first conf/gateway.toml in ``folders`` and the
+    current folder, if there is one.
 
     Raises:
         ConfigError: anything is wrong; it lists all of it.
 
     """
     problems: list[str] = []
-    found = read(file, environment, settings, OPTIONS, problems)
+    chosen = find(file, environment, folders)
+    return _built(read(chosen, environment, settings, OPTIONS, problems), Config(file=chosen[0]), problems)
+
+
+def changed(config: Config, settings: Iterable[str]) -> Config:
+    """Return a configuration with ``name=value`` settings in the place of its own.
+
+    Raises:
+        ConfigError: anything is wrong; it lists all of it.
+
+    """
+    problems: list[str] = []
+    return _built(read((None, ""), {}, settings, OPTIONS, problems), config, problems)
+
+
+def _built(found: Iterable[Setting], base: Config, problems: list[str]) -> Config:
+    """Put settings into a configuration, and raise what is wrong with them or with all of it."""
     sections: dict[str, dict[str, Any]] = {section: {} for section in _sections()}
     upstreams: dict[str, dict[str, Setting]] = {}
     for option, value, place in found:
@@ -184,8 +204,9 @@ def load(file: Path | None, environment: Mapping[str, str], settings: Iterable[s
             continue
         section, name = option.split(".")
         _convert((option, value, place), hint, sections[section], name, problems)
-    built: dict[str, Any] = {name: struct(**sections[name]) for name, struct in _sections().items()}
-    config = Config(**built, upstreams=_read_upstreams(upstreams, problems))
+    built = {name: msgspec.structs.replace(getattr(base, name), **given) for name, given in sections.items()}
+    read_upstreams = base.upstreams | _read_upstreams(upstreams, problems)
+    config = msgspec.structs.replace(base, **built, upstreams=read_upstreams)
     problems += _contradictions(config)
     if problems:
         raise ConfigError(problems, config)

@@ -1,6 +1,7 @@
 """Where options are found: gateway.toml, the environment, the command line.
 
-    settings = read(file, environment, words, options, problems)
+    found = find(file, environment, folders)
+    settings = read(found, environment, words, options, problems)
 
 What an option takes is no matter here (gateway/config/__init__.py). What is no option at all, or is not written as one,
 is noted in ``problems``, a line each, with its place and the remedy.
@@ -13,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-_DEFAULT_FILE = Path("conf/gateway.toml")
+DEFAULT_FILE = Path("conf/gateway.toml")
 _PREFIX = "GATEWAY_"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # of an upstream
 # Where the file is, which no file can say; and what CGI, and Kubernetes beside a Service named gateway, put there.
@@ -24,8 +25,35 @@ _NOT_OPTIONS = re.compile(
 Setting: TypeAlias = tuple[str, Any, str]  # option, value, where it was found
 
 
+def find(file: Path | None, environment: Mapping[str, str], folders: Iterable[Path]) -> tuple[Path | None, str]:
+    """Find the configuration file, and what to call it in messages.
+
+    It is the one that is given, or else the one that GATEWAY_CONFIG names, or else the first conf/gateway.toml that
+    exists in ``folders`` and in the current folder; None if there is none.
+    """
+    if file is not None:
+        return file, str(file)
+    if environment.get("GATEWAY_CONFIG"):
+        named = Path(environment["GATEWAY_CONFIG"])
+        return named, f"{named} (named by GATEWAY_CONFIG)"
+    here = Path.cwd()
+    for folder in folders:
+        if folder.resolve() != here and _exists(folder / DEFAULT_FILE):
+            return folder / DEFAULT_FILE, str(folder / DEFAULT_FILE)
+    return (DEFAULT_FILE if _exists(DEFAULT_FILE) else None), str(DEFAULT_FILE)
+
+
+def _exists(file: Path) -> bool:
+    """Tell whether something is there, even if it cannot be read."""
+    try:
+        file.stat()
+    except OSError as error:
+        return not isinstance(error, (FileNotFoundError, NotADirectoryError))
+    return True
+
+
 def read(
-    file: Path | None,
+    found: tuple[Path | None, str],
     environment: Mapping[str, str],
     words: Iterable[str],
     options: Collection[str],
@@ -37,24 +65,19 @@ def read(
     apart from those of upstreams.
     """
     return [
-        *_from_file(file, environment, options, problems),
+        *_from_file(*found, options, problems),
         *_from_environment(environment, options),
         *_from_settings(words, problems),
     ]
 
 
-def _from_file(
-    file: Path | None, environment: Mapping[str, str], options: Collection[str], problems: list[str]
-) -> Iterable[Setting]:
-    path, place = file or _DEFAULT_FILE, str(file or _DEFAULT_FILE)
-    if file is None and environment.get("GATEWAY_CONFIG"):
-        path = Path(environment["GATEWAY_CONFIG"])
-        place = f"{path} (named by GATEWAY_CONFIG)"
+def _from_file(file: Path | None, place: str, options: Collection[str], problems: list[str]) -> Iterable[Setting]:
+    if file is None:
+        return
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        if path is not _DEFAULT_FILE or not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            problems.append(f"{place}: it cannot be read: {str(error.strerror).lower()}")
+        problems.append(f"{place}: it cannot be read: {str(error.strerror).lower()}")
         return
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems.append(f"{place}: it is not TOML: {error}")

@@ -48,10 +48,10 @@ class Source(Struct, frozen=True, kw_only=True):
     modules: tuple[str, ...]
 
 
-def serve_modules(source: Source, ready: Callable[[URLs, int], Any]) -> None:
+def serve_modules(source: Source, ready: Callable[[URLs, int, Config], Any]) -> None:
     """Serve modules from workers under this process, until SIGINT or SIGTERM; SIGHUP reloads.
 
-    ``ready`` is told the URLs and the number of methods, when the first workers are.
+    ``ready`` is told the URLs, the number of methods and the configuration, when the first workers are.
 
     Raises:
         ConfigError: the configuration is wrong, or the process cannot serve safely.
@@ -78,9 +78,9 @@ def serve_modules(source: Source, ready: Callable[[URLs, int], Any]) -> None:
 class _Plans:
     """What the supervisor keeps from one generation to the next: its sockets, and what workers share."""
 
-    def __init__(self, source: Source, ready: Callable[[URLs, int], Any]) -> None:
+    def __init__(self, source: Source, ready: Callable[[URLs, int, Config], Any]) -> None:
         self._source = source
-        self._ready: Callable[[URLs, int], Any] | None = ready
+        self._ready: Callable[[URLs, int, Config], Any] | None = ready
         self._buckets = Buckets()
         self._planned: dict[Generation, tuple[Config, Listeners]] = {}
         self._metrics = MetricsDirectory()
@@ -114,7 +114,7 @@ class _Plans:
         self._write_pid(config.server.pid_file)
         if self._ready is not None:
             log_process()
-            self._ready(urls_of(config, listeners), report.methods)
+            self._ready(urls_of(config, listeners), report.methods, config)
             self._ready = None
 
     def _write_pid(self, file: str) -> None:

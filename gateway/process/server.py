@@ -14,13 +14,16 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
 import msgspec
 
 from gateway.app import Gateway, build, check_hashes, levels
-from gateway.config import load
+from gateway.config import Config
+from gateway.config.beside import load_for_program
+from gateway.config.described import described
 from gateway.endpoints import metrics as monitoring
 from gateway.hosts.loops import new_event_loop
 from gateway.methods import Registry
@@ -36,17 +39,21 @@ _log = logging.getLogger("gateway")
 _TICK = 0.02  # seconds between two looks at what has not ended yet
 
 
-def serve(registry: Registry, bind: str = "127.0.0.1:8000") -> None:
+def serve(registry: Registry, bind: str | None = None, *, config: str | Path | Config | None = None) -> None:
     """Serve a registry from this process, until SIGINT or SIGTERM; a second signal ends it at once.
 
-    Everything else comes from conf/gateway.toml, if there is one, and the environment.
+    Args:
+        registry: the methods.
+        bind: host:port; without it, ``server.bind`` of the configuration, which is 127.0.0.1:8000 by default.
+        config: a file, or a Config that has been loaded already. Without it, the file is the one that GATEWAY_CONFIG
+            names, or conf/gateway.toml beside the calling module, or in the current folder.
 
     Raises:
         ConfigError: the configuration or a file of [tls] is wrong, or the process cannot serve safely.
         StartupError: the address cannot be bound.
 
     """
-    config = load(None, os.environ, [f"server.bind={bind}"])
+    config = load_for_program(config, os.environ, () if bind is None else (f"server.bind={bind}",))
     log.configure(config.log.level, config.log.format)
     check_hashes()
     raise_descriptor_limit()
@@ -58,17 +65,18 @@ def serve(registry: Registry, bind: str = "127.0.0.1:8000") -> None:
         loop.add_signal_handler(number, _stop, loop, ending)
     try:
         gateway = build(config, registry, make_metrics=Metrics)
-        loop.call_soon(_print, urls_of(config, listeners))
+        loop.call_soon(_print, urls_of(config, listeners), described(config))
         loop.run_until_complete(run(gateway, listeners, ending))
     finally:
         loop.close()
 
 
-def _print(urls: URLs) -> None:
+def _print(urls: URLs, configuration: str) -> None:
     told = f"{urls.calls} and {urls.tcp}" if urls.tcp else urls.calls
     print(f"gateway: ready at {told}", flush=True)  # noqa: T201 - as the command does
     if urls.metrics is not None:
         print(f"gateway: metrics at {urls.metrics}", flush=True)  # noqa: T201 - likewise
+    print(f"gateway: {configuration}", flush=True)  # noqa: T201 - likewise
 
 
 def _stop(loop: asyncio.AbstractEventLoop, ending: asyncio.Future[bytes]) -> None:
