@@ -58,7 +58,7 @@ class JSONRPC:
 
     protocol = "jsonrpc"
     media_types = frozenset({"application/json", "application/json-rpc", "application/jsonrequest"})
-    charsets: frozenset[str] | None = frozenset({"utf-8", "utf8"})
+    charsets: frozenset[str] | None = frozenset({"utf-8", "utf8", "us-ascii"})
     first_bytes = b"{["
     content_type = "application/json"
 

@@ -27,7 +27,7 @@ from gateway.model.http import HTTPRequest, HTTPResponse, Refusal
 from gateway.wire import content_coding as coding
 from gateway.wire.http_grammar import charset
 
-_UNSAID = frozenset({"", "application/x-www-form-urlencoded"})
+_UNSAID = frozenset({"", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"})
 _EXCHANGE_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="rpc", Basic realm="rpc", charset="UTF-8"'),)
 _ALLOW = (("Allow", "POST"),)
@@ -147,7 +147,7 @@ class RPCService:
         return self._desk.refuse_call(refused, Denied(), codec, _CHALLENGE if stranger.status == 401 else ())
 
     def _read_content_type(self, content_type: str) -> _Spoken:
-        return self._by_type.get(_media_type(content_type)), charset(content_type)
+        return self._by_type.get(_media_type(content_type)), charset(_once(content_type))
 
     def _request_id(self, head: HTTPRequest) -> str:
         given = head.headers.get("X-Request-ID")
@@ -167,5 +167,11 @@ def _shared_with(head: HTTPRequest) -> Headers:
     return () if origin is None else (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
 
 
+def _once(content_type: str) -> str:
+    """Take a header that was repeated with one value as if it were there once."""
+    values = {value.strip() for value in content_type.split(",")}
+    return values.pop() if len(values) == 1 else content_type
+
+
 def _media_type(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
+    return _once(content_type).partition(";")[0].strip().lower()

@@ -66,8 +66,11 @@ def add_introspection(registry: Registry, *, title: str, version: str, nil: bool
     ``title`` and ``version`` name the deployment in the OpenRPC document; ``nil`` says whether the extension is spoken.
     """
 
-    def list_methods(context: Context) -> list[str]:
-        """List the names of all methods that can be called on this protocol."""
+    def list_methods(context: Context, ignored: str = "") -> list[str]:
+        """List the names of all methods that can be called on this protocol.
+
+        An argument is ignored: Homematic's centrals and their clients send one.
+        """
         return [name for name, _ in registry.methods(context.protocol)]
 
     def method_help(name: str, context: Context) -> str:

@@ -325,7 +325,11 @@ def test_a_question_takes_one_name(call: Call, question: str, params: tuple[Any,
         ("unwritten", ""),
         ("old", "Deprecated."),
         ("older", "Add.\n\nDeprecated: use add"),
-        ("system.listMethods", "List the names of all methods that can be called on this protocol."),
+        (
+            "system.listMethods",
+            "List the names of all methods that can be called on this protocol.\n\n"
+            "An argument is ignored: Homematic's centrals and their clients send one.",
+        ),
     ],
 )
 def test_help_is_the_docstring_and_says_what_is_deprecated(call: Call, name: str, text: str) -> None:
@@ -345,7 +349,7 @@ def test_help_is_the_docstring_and_says_what_is_deprecated(call: Call, name: str
         ("by_name_if_needed", [["int", "int"]]),
         ("rest", "undef"),
         ("others", [["int", "int"]]),
-        ("system.listMethods", [["array"]]),
+        ("system.listMethods", [["array"], ["array", "string"]]),
         ("system.methodHelp", [["string", "string"]]),
         ("system.methodSignature", "undef"),
         ("system.methodExist", [["boolean", "string"]]),
