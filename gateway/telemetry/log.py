@@ -8,7 +8,6 @@ tracebacks, under the error ids that callers are told).
 
 import json
 import logging
-import sys
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
@@ -19,6 +18,7 @@ from msgspec import Struct
 from gateway.model.calls import Answer, Call, Context, Entry
 from gateway.model.faults import Fault
 from gateway.model.http import Refusal
+from gateway.telemetry.stderr import StandardError
 from gateway.wire.http_grammar import LOGGABLE
 
 Format: TypeAlias = Literal["text", "json"]
@@ -129,16 +129,6 @@ def _unicode(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-class _StandardError(logging.Handler):
-    """Standard error, which ends each line by itself; no second flush."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            sys.stderr.write(f"{self.format(record)}\n")
-        except Exception:  # noqa: BLE001 - logging's own rule: a line that cannot be written ends no call
-            self.handleError(record)
-
-
 def _moment(record: logging.LogRecord) -> str:
     return f"{_second(int(record.created))}.{int(record.msecs):03}Z"
 
@@ -153,7 +143,7 @@ _FORMATTERS: dict[Format, type[logging.Formatter]] = {"text": _TextFormatter, "j
 
 def configure(level: str, form: Format) -> None:
     """Send this process' log lines to standard error, in the given form."""
-    handler = _StandardError()
+    handler = StandardError()
     handler.setFormatter(_FORMATTERS[form]())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)

@@ -1,6 +1,7 @@
 """Workers under their supervisor: real processes, real signals, and callers that must not notice."""
 
 import contextlib
+import fcntl
 import http.client
 import os
 import re
@@ -726,3 +727,33 @@ def _serial(fleet: Fleet, authority: Authority) -> object:
     with Wire(fleet.port, tls=authority.client()) as wire:
         assert isinstance(wire.socket, ssl.SSLSocket)
         return (wire.socket.getpeercert() or {})["serialNumber"]
+
+
+def test_a_log_that_nobody_reads_blocks_neither_calls_nor_the_supervisor(project: Path) -> None:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    command = [*SERVE, "--bind", "127.0.0.1:0"]
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=writing) as process:
+        os.close(writing)
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline().split(b":")[3].partition(b"/")[0])
+            fill = partial(_call_often, port)
+            fill()
+            lines = os.read(reading, 65536)
+            while b"lines of the log were lost: standard error accepted no more" not in lines:
+                assert call(port, "version") == 1
+                lines += os.read(reading, 65536)
+            fill()
+            before = children(process.pid)
+            os.kill(next(iter(before)), signal.SIGKILL)
+            eventually(lambda: len(children(process.pid) - before) == 1, "the worker is not replaced")
+            fill()
+        finally:
+            process.kill()
+            os.close(reading)
+
+
+def _call_often(port: int) -> None:
+    for _ in range(100):
+        assert call(port, "version") == 1

@@ -1,0 +1,82 @@
+"""Standard error as a place for log lines that never blocks.
+
+A pipe or a socket whose reader has stopped reading blocks whoever writes to it. Here the lines that do not fit are
+dropped, and the next line that fits says how many.
+"""
+
+import logging
+import os
+import socket
+import stat
+import sys
+from collections.abc import Callable
+from functools import partial
+
+
+class StandardError(logging.Handler):
+    """Writes each line at once, without a second flush."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own: int | None = None
+        self._write = self._open()
+        self._rest = b""
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; what standard error does not accept is dropped and counted."""
+        try:
+            line = self.format(record)
+            if self._write is None:
+                sys.stderr.write(f"{line}\n")
+            else:
+                self._send(f"{line}\n".encode("utf-8", "backslashreplace"))
+        except Exception:  # noqa: BLE001 - logging's own rule: a line that cannot be written ends no call
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Close what was opened here; standard error itself stays open."""
+        super().close()
+        if self._own is not None:
+            os.close(self._own)
+            self._own = self._write = None
+
+    def _send(self, line: bytes) -> None:
+        assert self._write is not None  # noqa: S101 - the caller has looked
+        data = self._rest + (self._loss() if self._lost else b"") + line
+        try:
+            sent = self._write(data)
+        except BlockingIOError:
+            self._lost += 1
+            return
+        if sent < len(self._rest):  # the rest of a line that was cut comes first
+            self._rest = self._rest[sent:]
+            self._lost += 1
+        else:
+            self._rest = data[sent:]
+            self._lost = 0
+
+    def _loss(self) -> bytes:
+        text = "%d lines of the log were lost: standard error accepted no more"
+        record = logging.LogRecord("gateway", logging.WARNING, "", 0, text, (self._lost,), None)
+        return f"{self.format(record)}\n".encode()
+
+    def _open(self) -> Callable[[bytes], int] | None:
+        """Open standard error once more, so that others who share it are not affected; None if not needed."""
+        try:
+            number = sys.stderr.fileno()
+            mode = os.fstat(number).st_mode
+            if stat.S_ISFIFO(mode):
+                self._own = os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                return partial(os.write, self._own)
+            if stat.S_ISSOCK(mode):
+                self._own = os.dup(number)
+                return partial(_send_now, self._own)
+        except (OSError, ValueError, AttributeError):  # a test's or a program's own object
+            return None
+        return None
+
+
+def _send_now(number: int, data: bytes) -> int:
+    with socket.socket(fileno=os.dup(number)) as journal:
+        return journal.send(data, socket.MSG_DONTWAIT)
