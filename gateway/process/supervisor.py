@@ -204,11 +204,11 @@ class _Supervisor:
         if worker.is_ready:  # it has reported, so this is a method's
             return
         worker.received += data
-        line, end, _ = worker.received.partition(b"\n")
+        line, end, rest = worker.received.partition(b"\n")
         if not end and len(worker.received) <= _LONGEST_REPORT:
             return
         try:
-            report = msgspec.json.decode(line, type=Report)
+            report, worker.received = msgspec.json.decode(line, type=Report), rest
         except (msgspec.DecodeError, UnicodeDecodeError):
             os.kill(worker.pid, signal.SIGKILL)
             _log.error("worker %d (process %d) sent an unreadable report, and was killed", worker.slot, worker.pid)

@@ -933,7 +933,7 @@ def test_no_place_for_a_directory_is_told_and_the_gateway_serves(project: Path) 
     program_text = (
         "import tempfile\nfrom gateway.process.prefork import Source, serve_modules\n"
         "tempfile.tempdir = '/dev/null/nowhere'\n"
-        "def ready(urls, methods):\n    print(*urls[:2], '', flush=True)\n"
+        "def ready(urls, *_):\n    print(*urls[:2], '', flush=True)\n"
         "serve_modules(Source(file=None, settings=('server.bind=127.0.0.1:0',), modules=('handlers',)), ready)\n"
     )
     (project / "program.py").write_text(program_text)
