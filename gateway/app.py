@@ -60,7 +60,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
 
     def describe(self) -> dict[str, Any]:
         """Return the OpenRPC document of what is served."""
-        return describe(self.registry, "jsonrpc", *_identity())
+        return describe(self.registry.methods("jsonrpc"), *_identity())
 
 
 def build(
@@ -85,7 +85,9 @@ def build(
     served = Registry()
     served.mount(registry)
     title, number = _identity()
-    add_introspection(served, title=title, version=number, nil=config.xmlrpc.none == "nil")
+    policy = AccessPolicy(config.access)
+    nil = config.xmlrpc.none == "nil"
+    add_introspection(served, title=title, version=number, nil=nil, permits=policy.permits)
     bridges = _bridges(config, served)
     pool = ThreadPool()
     places = {
@@ -99,7 +101,6 @@ def build(
         JSONRPC(max_depth=limits.max_depth, max_batch=limits.max_batch),
     )
     handler = dispatcher(served, _composer(limits, pool, places), limits.timeout, partial(_absent, bridges))
-    policy = AccessPolicy(config.access)
     rates = RateLimits(limits, buckets or Buckets())
     if config.access.rules:
         handler = permitted(handler, policy.permits, served.names_of)

@@ -7,21 +7,24 @@ draft 7.
 """
 
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
 from enum import Enum
 from math import isfinite
 from types import NoneType, UnionType
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 
 from gateway.methods import Method, MethodOptions, Param, Registry, make_method
-from gateway.model.calls import Context
+from gateway.model.calls import Caller, Context
 from gateway.model.faults import MethodNotFound
+
+_Permits: TypeAlias = Callable[[Iterable[str], Caller], bool]
 
 _UNKNOWN = "undef"
 _XMLRPC_TYPES: dict[Any, str] = {
@@ -60,31 +63,32 @@ _CAPABILITIES: dict[str, dict[str, str | int]] = {
 }
 
 
-def add_introspection(registry: Registry, *, title: str, version: str, nil: bool) -> None:
-    """Add the methods that speak of this registry, themselves included.
+def add_introspection(registry: Registry, *, title: str, version: str, nil: bool, permits: _Permits) -> None:
+    """Add the methods that describe this registry, themselves included.
 
     ``title`` and ``version`` name the deployment in the OpenRPC document; ``nil`` says whether the extension is spoken.
+    ``permits`` says whether a caller may call the method that has these names; what it may not call is not shown.
     """
 
     def list_methods(context: Context, ignored: str = "") -> list[str]:
-        """List the names of all methods that can be called on this protocol.
+        """List the names of all methods that this caller can call on this protocol.
 
         An argument is ignored: Homematic's centrals and their clients send one.
         """
-        return [name for name, _ in registry.methods(context.protocol)]
+        return [name for name, _ in _shown(registry, context, permits)]
 
     def method_help(name: str, context: Context) -> str:
         """Return what is written of a method; an empty string if nothing is."""
-        found = _find(registry, name, context)
+        found = _known(registry, name, context, permits)
         return "\n\n".join(filter(None, (found.doc, _deprecation(found))))
 
     def method_signature(name: str, context: Context) -> list[list[str]] | str:
         """Return a method's signatures, each the type of the result and then those of the parameters, or "undef"."""
-        return list(_signatures(_find(registry, name, context))) or _UNKNOWN
+        return list(_signatures(_known(registry, name, context, permits))) or _UNKNOWN
 
     def method_exist(name: str, context: Context) -> bool:
-        """Tell whether there is a method of this name."""
-        return registry.get(name, context.protocol) is not None
+        """Tell whether there is a method of this name that this caller can call."""
+        return _find(registry, name, context, permits) is not None
 
     def get_capabilities() -> dict[str, dict[str, str | int]]:
         """Return the specifications that are spoken, each with its address and version."""
@@ -95,8 +99,8 @@ def add_introspection(registry: Registry, *, title: str, version: str, nil: bool
         raise MethodNotFound  # the codec makes a batch of such a call, so none arrives here
 
     def discover(context: Context) -> dict[str, Any]:
-        """Return the OpenRPC document of this server."""
-        return describe(registry, context.protocol, title, version)
+        """Return the OpenRPC document of what this caller can call."""
+        return describe(_shown(registry, context, permits), title, version)
 
     both = (
         ("system.listMethods", list_methods),
@@ -112,11 +116,25 @@ def add_introspection(registry: Registry, *, title: str, version: str, nil: bool
     registry.add(make_method(multicall, xml_only), reserved=True)
 
 
-def _find(registry: Registry, name: str, context: Context) -> Method:
+def _find(registry: Registry, name: str, context: Context, permits: _Permits) -> Method | None:
     found = registry.get(name, context.protocol)
+    return found if found is not None and permits(registry.names_of(name), context.caller) else None
+
+
+def _known(registry: Registry, name: str, context: Context, permits: _Permits) -> Method:
+    found = _find(registry, name, context, permits)
     if found is None:
         raise MethodNotFound("there is no method of the name that is asked about")
     return found
+
+
+def _shown(registry: Registry, context: Context, permits: _Permits) -> list[tuple[str, Method]]:
+    """Return what a caller may call, by the rules for all names of a method; each method is judged once."""
+    names = defaultdict[int, list[str]](list)
+    for name, found in registry.methods():
+        names[id(found)].append(name)
+    permitted = {method: permits(own, context.caller) for method, own in names.items()}
+    return [(name, found) for name, found in registry.methods(context.protocol) if permitted[id(found)]]
 
 
 def _deprecation(method: Method) -> str:
@@ -168,8 +186,8 @@ def _common(names: set[str | None]) -> str | None:
     return names.pop() if len(names) == 1 else None
 
 
-def describe(registry: Registry, protocol: str, title: str, version: str) -> dict[str, Any]:
-    """Make the OpenRPC document of what a registry offers on a protocol.
+def describe(methods: Iterable[tuple[str, Method]], title: str, version: str) -> dict[str, Any]:
+    """Make the OpenRPC document of methods and their names.
 
     OpenRPC has no word for ``**kwargs``, which are left out, nor for ``*args``, which stand as the last parameter.
     """
@@ -177,7 +195,7 @@ def describe(registry: Registry, protocol: str, title: str, version: str) -> dic
     return {
         "openrpc": "1.3.2",
         "info": {"title": title, "version": version},
-        "methods": [_method_object(name, found, schemas) for name, found in registry.methods(protocol)],
+        "methods": [_method_object(name, found, schemas) for name, found in methods],
         "components": {"schemas": schemas.components},
     }
 

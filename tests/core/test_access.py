@@ -420,6 +420,44 @@ def test_who_may_call_what(asked: tuple[str, str | None, str], allowed: bool, ru
     assert allowed or answer["error"] == {"code": -32005, "message": "Denied"}
 
 
+# method, key: whether introspection shows it at 127.0.0.1; harmless is an alias of an admin method
+INTROSPECTED: dict[tuple[str, str | None], bool] = {
+    ("admin.stop", KEY): True,
+    ("admin.stop", OTHER): False,
+    ("admin.look", OTHER): True,
+    ("admin.look", None): False,
+    ("harmless", KEY): True,
+    ("harmless", None): False,
+    ("system.methodHelp", KEY): False,
+    ("system.listMethods", None): True,
+}
+
+
+@pytest.mark.parametrize(("asked", "shown"), INTROSPECTED.items())
+def test_introspection_shows_what_the_caller_may_call(
+    asked: tuple[str, str | None], shown: bool, ruled: Server
+) -> None:
+    name, key = asked
+
+    def call(method: str, *params: str) -> Any:
+        body = msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": params, "id": 1})
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        return msgspec.json.decode(ask(ruled, headers, body).body)
+
+    assert (name in call("system.listMethods")["result"]) == shown
+    assert (name in [method["name"] for method in call("rpc.discover")["result"]["methods"]]) == shown
+    assert call("system.methodExist", name)["result"] == shown
+    assert ("result" in call("system.methodSignature", name)) == shown
+
+
+def test_method_help_tells_nothing_of_what_the_caller_may_not_call() -> None:
+    body = b'{"jsonrpc":"2.0","method":"system.methodHelp","params":["admin.stop"],"id":1}'
+    rules = [{"methods": ["admin.*"], "keys": ["odoo"]}]
+    with gateway(keys={"odoo": STORED}, anonymous="true", rules=rules) as server:
+        assert "result" in msgspec.json.decode(ask(server, {"Authorization": f"Bearer {KEY}"}, body).body)
+        assert msgspec.json.decode(ask(server, {}, body).body)["error"]["code"] == -32601
+
+
 def test_what_may_not_be_called_is_not_told_from_what_is_not_there(ruled: Server) -> None:
     bodies = [f'{{"jsonrpc":"2.0","method":"admin.{name}","params":[1],"id":1}}' for name in ("stop", "nothing")]
     assert ask(ruled, body=bodies[0].encode()).body == ask(ruled, body=bodies[1].encode()).body

@@ -327,7 +327,7 @@ def test_a_question_takes_one_name(call: Call, question: str, params: tuple[Any,
         ("older", "Add.\n\nDeprecated: use add"),
         (
             "system.listMethods",
-            "List the names of all methods that can be called on this protocol.\n\n"
+            "List the names of all methods that this caller can call on this protocol.\n\n"
             "An argument is ignored: Homematic's centrals and their clients send one.",
         ),
     ],
