@@ -51,6 +51,10 @@ class Stream(iostream.IOStream):
         """Tell whether the client has not taken all of its answer yet."""
         return bool(self._write_buffer)
 
+    def unsent(self) -> int:
+        """Return how many bytes of answers the client has not taken yet."""
+        return 0 if self.closed() else len(self._write_buffer)
+
     def taken(self) -> int:
         """Return how many bytes the client has taken so far, or the kernel for it."""
         return self._total_write_done_index

@@ -29,6 +29,7 @@ import msgspec
 
 from gateway.hosts.connections import SWEEP, capacity
 from gateway.hosts.eager import start
+from gateway.hosts.fairness import Crowd, Debts
 from gateway.hosts.listening import Listener
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
@@ -75,7 +76,11 @@ class TCPHost:
 
     """
 
-    def __init__(self, admit: Admission, limits: Limits, target: str) -> None:
+    def __init__(
+        self, admit: Admission, limits: Limits, target: str, is_proxy: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        self.debts = Debts(limits.unread)
+        self._crowd = Crowd(limits.client_connections, is_proxy)
         self.clients: set[_Connection] = set()
         self.waiting: dict[_Connection, None] = {}
         self.calls: set[asyncio.Task[None]] = set()
@@ -120,12 +125,17 @@ class TCPHost:
         """Drop a connection that is closed."""
         self.clients.discard(client)
         self.waiting.pop(client, None)
+        self.debts.forget(client)
+        self._crowd.leave(client.peer)
         self._listener.resume()
 
     def _has_room(self) -> bool:
         return len(self.clients) + len(self._coming) < self._capacity or bool(self.waiting)
 
     def _take(self, accepted: socket.socket, address: tuple[Any, ...]) -> None:
+        if not self._crowd.enter(address[0]):
+            accepted.close()
+            return
         if len(self.clients) + len(self._coming) >= self._capacity:
             oldest = next(iter(self.waiting))
             del self.waiting[oldest]
@@ -142,6 +152,7 @@ class TCPHost:
                 lambda: _Connection(self, self._framing(self.limits.max_body), peer), accepted
             )
         except OSError:  # it is gone already
+            self._crowd.leave(peer)
             accepted.close()
 
     def _sweep(self) -> None:
@@ -149,6 +160,7 @@ class TCPHost:
         for client in list(self.clients):
             if client.is_overdue(now):
                 client.close()
+        self._crowd.report()
         self._listener.resume()
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
@@ -161,6 +173,7 @@ class _Connection(asyncio.Protocol):
     """
 
     def __init__(self, host: TCPHost, frames: Frames, peer: str) -> None:
+        self.peer = peer
         self._host = host
         self._frames = frames
         self._head = HTTPRequest(method="POST", target=host.target, headers=_HEADERS, peer=peer)
@@ -235,6 +248,18 @@ class _Connection(asyncio.Protocol):
         """Close it at once."""
         self._transport.abort()
 
+    def reset(self) -> None:
+        """Close it at once, and throw away what is unsent."""
+        self._transport.abort()
+
+    def unsent(self) -> int:
+        """Return how many bytes of answers the client has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def taken(self) -> int:
+        """Return how many bytes of answers the client has taken so far."""
+        return self._written - self.unsent()
+
     def is_owed_answers(self) -> bool:
         """Tell whether something that was asked has no answer yet, or one that the client has not taken."""
         return bool(self._calls or self._received or self._transport.get_write_buffer_size())
@@ -258,6 +283,7 @@ class _Connection(asyncio.Protocol):
         framed = self._frames.frame(message)
         self._written += len(framed)
         self._transport.write(framed)
+        self._host.debts.wrote(self)
 
     def _go_on(self) -> None:
         """Begin a few of the calls that have come."""

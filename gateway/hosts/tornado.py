@@ -17,7 +17,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
@@ -29,6 +29,7 @@ from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, 
 
 from gateway.hosts.connections import SWEEP, Client, Clients
 from gateway.hosts.eager import start
+from gateway.hosts.fairness import Crowd, Debts
 from gateway.hosts.listening import Listener
 from gateway.hosts.streams import Stream, TLSStream
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
@@ -57,8 +58,10 @@ class TornadoHost(httputil.HTTPServerConnectionDelegate):
 
     """
 
-    def __init__(self, admit: Admission, limits: Limits) -> None:
+    def __init__(self, admit: Admission, limits: Limits, is_proxy: Callable[[str], bool] = lambda _: False) -> None:
         self.clients = Clients(limits)
+        self.debts = Debts(limits.unread)
+        self._crowd = Crowd(limits.client_connections, is_proxy)
         self.calls: set[asyncio.Task[None]] = set()
         self.tls: ssl.SSLContext | None = None
         self.retired = False
@@ -116,9 +119,13 @@ class TornadoHost(httputil.HTTPServerConnectionDelegate):
         self._forget(server_conn.context)
 
     def _take(self, accepted: socket.socket, address: tuple[Any, ...]) -> None:
+        if not self._crowd.enter(address[0]):
+            accepted.close()
+            return
         try:
             stream = Stream(accepted) if self.tls is None else TLSStream(accepted, self.tls)
         except OSError:  # it is gone already
+            self._crowd.leave(address[0])
             accepted.close()
             return
         client = Client(stream, address[0])
@@ -141,6 +148,8 @@ class TornadoHost(httputil.HTTPServerConnectionDelegate):
 
     def _forget(self, client: Client) -> None:
         self.clients.forget(client)
+        self.debts.forget(client.stream)
+        self._crowd.leave(client.address)
         self._listener.resume()
         self._note_quiet()
 
@@ -150,6 +159,7 @@ class TornadoHost(httputil.HTTPServerConnectionDelegate):
 
     def _sweep(self) -> None:
         self.clients.sweep()
+        self._crowd.report()
         self._listener.resume()
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
@@ -289,7 +299,9 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
             if not stream.has_unsent():
                 return None
             data = b""  # the wait for what is unsent is Tornado's: it reads no other request before
-        return self._connection.write(data)
+        written = self._connection.write(data)
+        self._host.debts.wrote(stream)
+        return written
 
 
 def _without_authority(target: re.Match[str], headers: httputil.HTTPHeaders) -> str:

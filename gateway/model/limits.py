@@ -137,6 +137,25 @@ class Limits(Struct, frozen=True, kw_only=True):
             " idle one costs some 5 KiB and a descriptor.",
         ),
     ] = 16384
+    client_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Connections of one client to one process; one more is closed. A client is an IPv4 address or"
+            " an IPv6 /64. access.trusted_proxies and 127.0.0.1 are not counted. A sixteenth of the connections: one"
+            " address cannot take them all, and an office behind one address has enough.",
+        ),
+    ] = 1024
+    unread: Annotated[
+        int,
+        Meta(
+            ge=_MIB,
+            le=1024 * 1024 * _MIB,
+            description="Bytes of answers that the clients of one process have not read; above it, the slowest readers"
+            " are closed. Sixteen answers of max_reply.",
+        ),
+    ] = 256 * _MIB
     idle_timeout: Annotated[
         float,
         Meta(

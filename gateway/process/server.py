@@ -27,6 +27,7 @@ from gateway.config.described import described
 from gateway.endpoints import metrics as monitoring
 from gateway.hosts.loops import new_event_loop
 from gateway.methods import Registry
+from gateway.model.networks import address
 from gateway.process import tls
 from gateway.process.control import RETIRE, STOP
 from gateway.process.sockets import Listeners, URLs, listen, urls_of
@@ -97,9 +98,17 @@ async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[byt
 
     server, limits = gateway.config.server, gateway.config.limits
     if listeners.tcp:  # both have their half of the connections of this process
-        limits = msgspec.structs.replace(limits, connections=max(1, capacity(limits.connections) // 2))
-    host = TornadoHost(gateway.service.admit, limits)
-    tcp = TCPHost(gateway.service.admit_message, limits, server.paths[0])
+        limits = msgspec.structs.replace(
+            limits, connections=max(1, capacity(limits.connections) // 2), unread=max(1, limits.unread // 2)
+        )
+    proxies = gateway.config.access.trusted_proxies
+
+    def is_proxy(peer: str) -> bool:
+        found = address(peer)
+        return found is not None and any(found in network for network in proxies)
+
+    host = TornadoHost(gateway.service.admit, limits, is_proxy)
+    tcp = TCPHost(gateway.service.admit_message, limits, server.paths[0], is_proxy)
     discoveries = await introduce(gateway.bridges, gateway.registry)
     host.serve(listeners.calls, listeners.tls)
     tcp.serve(listeners.tcp, FRAMINGS[server.tcp_framing])

@@ -1,0 +1,128 @@
+"""What one client may take of a host: connections, and memory for answers that it does not read.
+
+Crowd    connections by client; at one too many, the new one is closed
+Debts    bytes of answers that clients have not taken; above the budget, the slowest readers are closed
+"""
+
+import ipaddress
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+log = logging.getLogger("gateway")
+
+_LOCAL = frozenset({"127.0.0.1", "::1"})  # a proxy on this machine brings the connections of many clients
+_RESTED = 1.0  # seconds that a client has to take something before it counts as slow
+
+
+class Crowd:
+    """The connections of each client.
+
+    A client is an IPv4 address or the /64 of an IPv6 address, of which one customer has all. Peers for whom
+    ``is_proxy`` is true, and this machine's own, are not counted: they bring the connections of many clients.
+    """
+
+    def __init__(self, most: int, is_proxy: Callable[[str], bool]) -> None:
+        self._most = most
+        self._is_proxy = is_proxy
+        self._counts: Counter[str] = Counter()
+        self._refused = 0
+
+    def enter(self, peer: str) -> bool:
+        """Count a connection; False where the client has too many already, and nothing is counted."""
+        if self._brings_many(peer):
+            return True
+        name = client_of(peer)
+        if self._counts[name] >= self._most:
+            self._refused += 1
+            return False
+        self._counts[name] += 1
+        return True
+
+    def leave(self, peer: str) -> None:
+        """Count a connection no more."""
+        if self._brings_many(peer):
+            return
+        name = client_of(peer)
+        self._counts[name] -= 1
+        if not self._counts[name]:
+            del self._counts[name]
+
+    def report(self) -> None:
+        """Log how many connections were closed since the last report, if any were."""
+        if self._refused:
+            log.warning("connections closed because their clients have too many: %d", self._refused)
+            self._refused = 0
+
+    def _brings_many(self, peer: str) -> bool:
+        return peer in _LOCAL or self._is_proxy(peer)
+
+
+class Debtor(Protocol):
+    """A connection whose client may read slowly."""
+
+    def unsent(self) -> int:
+        """Return how many bytes the client has not taken."""
+
+    def taken(self) -> int:
+        """Return how many bytes the client has taken so far."""
+
+    def reset(self) -> None:
+        """Close the connection, and throw away what is unsent."""
+
+
+class Debts:
+    """What clients have not taken yet of their answers, in at most ``budget`` bytes and one answer more."""
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._since: dict[Debtor, tuple[float, int]] = {}  # when it was first seen to owe, and what it had taken then
+        self._estimate = 0
+
+    def wrote(self, debtor: Debtor) -> None:
+        """Note that an answer was written; close the slowest of the others where too much is unsent."""
+        unsent = debtor.unsent()
+        if not unsent:
+            return
+        self._since.setdefault(debtor, (time.monotonic(), debtor.taken()))
+        self._estimate += unsent
+        if self._estimate <= self._budget:
+            return
+        self._forget_paid()
+        while self._estimate > self._budget and len(self._since) > 1:
+            self._close_slowest(debtor)
+
+    def forget(self, debtor: Debtor) -> None:
+        """Drop a connection that is closed; not to know it is fine."""
+        self._since.pop(debtor, None)
+
+    def _forget_paid(self) -> None:
+        self._since = {debtor: since for debtor, since in self._since.items() if debtor.unsent()}
+        self._estimate = sum(debtor.unsent() for debtor in self._since)
+
+    def _close_slowest(self, writer: Debtor) -> None:
+        now = time.monotonic()
+
+        def speed(debtor: Debtor) -> tuple[bool, float, float]:
+            since, taken = self._since[debtor]
+            return now - since < _RESTED, (debtor.taken() - taken) / max(now - since, _RESTED), since
+
+        slowest = min((debtor for debtor in self._since if debtor is not writer), key=speed)
+        self._estimate -= slowest.unsent()
+        del self._since[slowest]
+        slowest.reset()
+
+
+def client_of(peer: str) -> str:
+    """Return whose connection it is: the address, or the /64 of an IPv6 one."""
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return peer
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address) if address.is_loopback else str(ipaddress.ip_network((address, 64), strict=False))
