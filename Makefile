@@ -25,7 +25,7 @@ test: check $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
 	@$(call need,openssl,openssl,the edge)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95 --format=total
-	$(BIN)/coverage report --fail-under=99 --include='gateway/codecs/*,gateway/model/faults.py,gateway/core/dispatch.py'
+	$(BIN)/coverage report --fail-under=100 --include='gateway/codecs/*,gateway/model/faults.py,gateway/core/dispatch.py'
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .

@@ -107,13 +107,15 @@ class _Supervisor:
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
             signal.signal(number, _note)
-        self._try(self._plan())
-        while self._workers or self._due:
-            for key, _ in self._selector.select(self._pause()):
-                if self._selector.get_map().get(key.fd) is key:  # else the one before has dropped it
-                    key.data()
-            self._do_what_is_due()
-        signal.set_wakeup_fd(-1)
+        try:
+            self._try(self._plan())
+            while self._workers or self._due:
+                for key, _ in self._selector.select(self._pause()):
+                    if self._selector.get_map().get(key.fd) is key:  # else the one before has dropped it
+                        key.data()
+                self._do_what_is_due()
+        finally:
+            signal.set_wakeup_fd(-1)  # a signal after this must not be written to a closed socket
         self._stop_listening()
 
     def _pause(self) -> float | None:

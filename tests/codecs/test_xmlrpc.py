@@ -16,9 +16,10 @@ from uuid import UUID
 import pytest
 
 from gateway.codecs.xmlrpc import XMLRPC
+from gateway.codecs.xmlrpc.document import read_call
 from gateway.codecs.xmlrpc.encodings import ENCODINGS
 from gateway.model.calls import Batch, Call, InvalidCall, Reply
-from gateway.model.faults import Fault, InternalError, InvalidParams, Overloaded, ResponseTooLarge
+from gateway.model.faults import Fault, InternalError, InvalidParams, InvalidRequest, Overloaded, ResponseTooLarge
 
 CODEC = XMLRPC(max_depth=64, max_batch=100)
 CALL = Call(method="m", params=[])
@@ -457,6 +458,11 @@ def test_a_call_comes_in_many_forms(document: str) -> None:
 @pytest.mark.parametrize(("document", "code", "detail"), NO_CALL)
 def test_a_document_that_is_no_call_is_refused(document: str, code: int, detail: str) -> None:
     assert refused(document.encode()) == (code, detail)
+
+
+def test_the_parser_refuses_a_doctype_too_should_the_look_at_the_text_miss_it() -> None:
+    with pytest.raises(InvalidRequest, match="a DOCTYPE is not allowed"):
+        read_call("<!DOCTYPE a><methodCall/>", 64)
 
 
 def test_a_doctype_inside_of_a_string_is_text() -> None:

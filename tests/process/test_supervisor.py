@@ -757,3 +757,20 @@ def test_a_log_that_nobody_reads_blocks_neither_calls_nor_the_supervisor(project
 def _call_often(port: int) -> None:
     for _ in range(100):
         assert call(port, "version") == 1
+
+
+def test_a_start_that_fails_leaves_no_descriptor_for_signals() -> None:
+    """A worker that ends later sends SIGCHLD; written to a closed socket, it would be a traceback for the operator."""
+    program = (
+        "import signal\n"
+        "from gateway.process.control import StartupError\n"
+        "from gateway.process.supervisor import supervise\n"
+        "def plan(*_):\n"
+        "    raise StartupError(['no'])\n"
+        "try:\n"
+        "    supervise(plan, lambda *_: None)\n"
+        "except StartupError:\n"
+        "    print(signal.set_wakeup_fd(-1))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (run.stdout, run.stderr) == ("-1\n", "")

@@ -135,7 +135,7 @@ def test_check_reaches_nobody_and_tells_what_can_be_told_without(tmp_path: Path)
         "gateway: upstreams.c: ca, cert and key are for a url with xmlrpc+https",
         "gateway: upstreams.d: the certificates in ca.pem cannot be read: no such file or directory",
     ]
-    assert gateway(tmp_path, twice, "serve").err.startswith(wrong.err.splitlines()[0][:140])
+    assert gateway(tmp_path, twice, "serve").err == wrong.err.splitlines()[0] + "\n"
 
 
 def test_a_missing_extra_is_told_by_its_name(tmp_path: Path) -> None:
