@@ -1,6 +1,7 @@
 """The cases of public bug reports (tests/corpus/public.jsonl) that concern the server, over real sockets.
 
-Those of upstreams and of the command line are replayed beside these; docs/conformance.md says why DECIDED differ.
+Cases of upstreams and of the command line are not replayed here, nor are those of ELSEWHERE. docs/conformance.md says
+why DECIDED differ.
 """
 
 import json

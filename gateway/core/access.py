@@ -5,8 +5,8 @@
     policy.permits(name, caller)    whether a caller may call a method; asked for each call of a batch, too
 
 The client's address is that of the TCP peer, unless the peer is a trusted proxy. Then, and only then, X-Forwarded-For
-is read, from right to left, and the first address that is no trusted proxy is the client; what is no plain address
-there is refused. No other forwarding header is ever read.
+is read, from right to left, and the first address that is not a trusted proxy is the client; anything but a plain
+address there is refused. No other forwarding header is ever read.
 
 A key is shown as ``Authorization: Bearer KEY``, or as the password of ``Authorization: Basic`` with the key's name as
 the user (RFC 6750, RFC 7617). Of a key only the SHA-256 is kept: it has 256 random bits, so there is nothing to guess
@@ -27,7 +27,7 @@ from msgspec import Struct
 from gateway.config.access import Access
 from gateway.model.calls import Caller
 from gateway.model.http import HTTPRequest
-from gateway.model.networks import Address, Network, address
+from gateway.model.networks import Address, address
 from gateway.wire.http_grammar import host_name
 
 _DIGEST = "sha256:"
@@ -146,8 +146,3 @@ def _credentials(authorization: str) -> tuple[str | None, bytes]:
     except (binascii.Error, ValueError):
         return None, b""
     return user.decode("utf-8", "replace"), key
-
-
-def _within(client: str, networks: tuple[Network, ...]) -> bool:
-    found = address(client)
-    return found is not None and any(found in network for network in networks)

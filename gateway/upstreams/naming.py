@@ -28,10 +28,15 @@ class Names:
         return self._prefix + self._options.rename.get(theirs, theirs)
 
     def theirs(self, ours: str) -> str | None:
-        """Return what the upstream calls a method that has a name here; None for a name that is not its own."""
+        """Return what the upstream calls a method that has a name here; None for a name that is not its own.
+
+        A method that was renamed has no other name: access rules hold by name.
+        """
         if not ours.startswith(self._prefix):
             return None
         rest = ours[len(self._prefix) :]
+        if rest in self._options.rename and rest not in self._theirs:
+            return None
         return self._theirs.get(rest, rest)
 
     def is_offered(self, theirs: str) -> bool:

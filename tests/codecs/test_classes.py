@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
+import attrs
 import msgspec
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -149,3 +151,37 @@ def answer(wire: Wire, body: str, content_type: str) -> bytes:
     response = wire.read()
     assert response is not None
     return response.body
+
+
+class Model(pydantic.BaseModel):
+    a: int
+    b: int = 3
+    c: list["Model"] = []
+    d: int = pydantic.Field(default=4, alias="dd")
+
+
+@attrs.define
+class Attrs:
+    a: int
+    b: int = 3
+    c: Model | None = None
+
+
+def test_results_may_be_pydantic_models_and_attrs_classes() -> None:
+    registry = Registry()
+
+    @registry.register(run="inline")
+    def model() -> Any:
+        return Model(a=1, c=[Model(a=2)])
+
+    @registry.register(run="inline")
+    def attributes() -> Any:
+        return Attrs(a=1, c=Model(a=2))
+
+    inner = {"a": 2, "b": 3, "c": [], "dd": 4}
+    expected = {"model": {"a": 1, "b": 3, "c": [inner], "dd": 4}, "attributes": {"a": 1, "b": 3, "c": inner}}
+    with serving(registry) as server, Wire(server.port) as wire, xmlrpc.client.ServerProxy(server.url) as proxy:
+        for name, result in expected.items():
+            call = {"jsonrpc": "2.0", "method": name, "id": 1}
+            assert json.loads(answer(wire, json.dumps(call), "application/json"))["result"] == result
+            assert getattr(proxy, name)() == result

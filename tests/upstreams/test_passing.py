@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway import Registry
+from gateway import RegistrationError, Registry
+from gateway.config import load
+from gateway.model.limits import Limits
+from gateway.upstreams import frame
+from gateway.upstreams.frame import UpstreamService
 from tests.conftest import Logged
 from tests.raw_http import post
 from tests.scraping import scrape
@@ -16,6 +20,7 @@ from tests.serving import Server, serving
 from tests.upstreams.jsonrpc.test_tcp import TCP, Peer, server
 from tests.upstreams.running import bridged, until
 
+GRPC = ("upstreams.up.url=grpc://127.0.0.1:1", 'upstreams.up.methods=["Add*"]')
 ASKED = replace(TCP, options="")
 
 
@@ -112,3 +117,30 @@ def test_rules_hold_for_names_that_a_pattern_passes_on(passing: Callable[[int, s
         assert call(gateway, "up.eth_sendTransaction")["error"]["code"] == -32005
         assert call(gateway, "up.eth_call")["result"] == ["eth_call", []]
         assert [each["method"] for each in peers[0].calls] == ["eth_call"]
+
+
+def test_a_renamed_method_cannot_be_called_by_the_upstreams_own_name(passing: Callable[[int, str], Path]) -> None:
+    rules = json.dumps([{"methods": ["up.pay"], "keys": []}])
+    options = "methods = ['*']\nrename = { eth_send = 'pay' }"
+    with (
+        server(judge) as (port, peers),
+        serving(Registry(), {"access.rules": rules}, passing(port, options)) as gateway,
+    ):
+        assert call(gateway, "up.pay")["error"]["code"] == -32005
+        assert call(gateway, "up.eth_send")["error"]["code"] == -32601
+        assert call(gateway, "up.eth_call")["result"] == ["eth_call", []]
+        assert [each["method"] for each in peers[0].calls] == ["eth_call"]
+
+
+def test_only_so_many_names_are_learned(passing: Callable[[int, str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame, "_MOST_LEARNED", 2)
+    with server(judge) as (port, _), serving(Registry(), None, passing(port, "methods = ['eth_*']")) as gateway:
+        for number in range(5):
+            assert call(gateway, f"up.eth_{number}")["result"] == [f"eth_{number}", []]
+        assert {"up.eth_*", "up.eth_0", "up.eth_1"} == {n for n in gateway.gateway.registry if n.startswith("up.")}
+
+
+def test_a_pattern_for_an_upstream_that_knows_its_methods_is_refused() -> None:
+    service = UpstreamService("up", load(None, {}, GRPC).upstreams["up"], Limits())
+    with pytest.raises(RegistrationError, match="Add\\* is a pattern; name the methods of this upstream"):
+        service.add_known(Registry())
