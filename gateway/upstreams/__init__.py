@@ -163,29 +163,25 @@ class Upstream(Protocol):
 
 
 class Scheme(NamedTuple):
-    """Where the bridge of a scheme is: the module in this package, its class, and its extra in pyproject.toml.
-
-    ``any_name`` says that it can call methods of which nobody has told, so that ``methods`` may have patterns.
-    """
+    """Where the adapter of a scheme is: the module in this package, its class, and its extra in pyproject.toml."""
 
     module: str
     name: str
     extra: str | None
-    any_name: bool = False
 
 
 SCHEMES: dict[str, Scheme] = {
-    "xmlrpc+http": Scheme("xmlrpc.http", "XMLRPCOverHTTP", "http", any_name=True),
-    "xmlrpc+https": Scheme("xmlrpc.http", "XMLRPCOverHTTP", "http", any_name=True),
-    "jsonrpc+http": Scheme("jsonrpc.http", "JSONRPCOverHTTP", "http", any_name=True),
-    "jsonrpc+https": Scheme("jsonrpc.http", "JSONRPCOverHTTP", "http", any_name=True),
-    "jsonrpc+tcp": Scheme("jsonrpc.tcp", "JSONRPCOverTCP", None, any_name=True),
-    "jsonrpc+tls": Scheme("jsonrpc.tcp", "JSONRPCOverTCP", None, any_name=True),
+    "xmlrpc+http": Scheme("xmlrpc.http", "XMLRPCOverHTTP", "http"),
+    "xmlrpc+https": Scheme("xmlrpc.http", "XMLRPCOverHTTP", "http"),
+    "jsonrpc+http": Scheme("jsonrpc.http", "JSONRPCOverHTTP", "http"),
+    "jsonrpc+https": Scheme("jsonrpc.http", "JSONRPCOverHTTP", "http"),
+    "jsonrpc+tcp": Scheme("jsonrpc.tcp", "JSONRPCOverTCP", None),
+    "jsonrpc+tls": Scheme("jsonrpc.tcp", "JSONRPCOverTCP", None),
     "thrift": Scheme("thrift.bridge", "Thrift", "thrift"),
     "thrift+tls": Scheme("thrift.bridge", "Thrift", "thrift"),
-    "zerorpc": Scheme("zerorpc.bridge", "ZeroRPC", None, any_name=True),
-    "rpyc": Scheme("rpyc.bridge", "RPyC", None, any_name=True),
-    "rpyc+tls": Scheme("rpyc.bridge", "RPyC", None, any_name=True),
+    "zerorpc": Scheme("zerorpc.bridge", "ZeroRPC", None),
+    "rpyc": Scheme("rpyc.bridge", "RPyC", None),
+    "rpyc+tls": Scheme("rpyc.bridge", "RPyC", None),
     "grpc": Scheme("grpc.bridge", "GRPC", "grpc"),
     "grpcs": Scheme("grpc.bridge", "GRPC", "grpc"),
     "protobuf": Scheme("protobuf.generic", "ProtobufGeneric", "protobuf"),
@@ -206,7 +202,7 @@ def upstream_class(url: str) -> type[Upstream]:
         )
     if scheme not in SCHEMES:
         raise UpstreamConfigError(f"there is no bridge for {scheme}://{nearest(scheme, SCHEMES, '{}://')}")
-    module, name, extra, _ = SCHEMES[scheme]
+    module, name, extra = SCHEMES[scheme]
     try:
         loaded: type[Upstream] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     except ModuleNotFoundError as error:

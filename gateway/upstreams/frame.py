@@ -40,7 +40,7 @@ from gateway.model.faults import (
     Unavailable,
 )
 from gateway.model.limits import Limits
-from gateway.upstreams import SCHEMES, Invocation, Options, Parameter, Signature, upstream_class
+from gateway.upstreams import Invocation, Options, Parameter, Signature, upstream_class
 from gateway.upstreams.arguments import arranged
 from gateway.upstreams.faults import is_answer
 from gateway.upstreams.naming import Names, configured, fits, is_pattern, is_plain
@@ -91,7 +91,6 @@ class UpstreamService:
         self._upstream = kind(options, limits)
         self._names = Names(name, options)
         self._is_described = False
-        self._any_name = SCHEMES[options.url.partition("://")[0].lower()].any_name
         self._patterns: list[tuple[str, Method]] = []
         self._learned = 0
         self._registry: Registry | None = None
@@ -113,10 +112,6 @@ class UpstreamService:
         if signatures is not None:
             self._is_described = True
             for signature in signatures:
-                if is_pattern(signature.name) and not self._any_name:
-                    raise RegistrationError(
-                        f"methods: {signature.name} is a pattern; name the methods of this upstream"
-                    )
                 self._add(signature, registry)
 
     async def discover(self, registry: Registry) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway import RegistrationError, Registry
+from gateway import ConfigError, Registry
+from gateway.app import build
 from gateway.config import load
-from gateway.model.limits import Limits
 from gateway.upstreams import frame
-from gateway.upstreams.frame import UpstreamService
 from tests.conftest import Logged
 from tests.raw_http import post
 from tests.scraping import scrape
@@ -20,7 +19,7 @@ from tests.serving import Server, serving
 from tests.upstreams.jsonrpc.test_tcp import TCP, Peer, server
 from tests.upstreams.running import bridged, until
 
-GRPC = ("upstreams.up.url=grpc://127.0.0.1:1", 'upstreams.up.methods=["Add*"]')
+HERE = Path(__file__).parent
 ASKED = replace(TCP, options="")
 
 
@@ -140,7 +139,14 @@ def test_only_so_many_names_are_learned(passing: Callable[[int, str], Path], mon
         assert {"up.eth_*", "up.eth_0", "up.eth_1"} == {n for n in gateway.gateway.registry if n.startswith("up.")}
 
 
-def test_a_pattern_for_an_upstream_that_knows_its_methods_is_refused() -> None:
-    service = UpstreamService("up", load(None, {}, GRPC).upstreams["up"], Limits())
-    with pytest.raises(RegistrationError, match="Add\\* is a pattern; name the methods of this upstream"):
-        service.add_known(Registry())
+@pytest.mark.parametrize("url", ["grpc://127.0.0.1:1", "protobuf://127.0.0.1:1", "thrift://127.0.0.1:1"])
+def test_an_upstream_that_knows_its_methods_takes_no_pattern(url: str, passing: Callable[[int, str], Path]) -> None:
+    idl = {
+        "thrift": f"idl = '{HERE}/programs.thrift'\nservice = 'Calculator'",
+        "protobuf": f"proto = ['{HERE}/game.proto']",
+    }
+    options = f"methods = ['Add*']\n{idl.get(url.partition(':')[0], '')}"
+    file = passing(1, options)
+    file.write_text(file.read_text().replace("jsonrpc+tcp://127.0.0.1:1", url))
+    with pytest.raises(ConfigError, match=r"choose among them with expose and hide|has no method Add"):
+        build(load(file, {}, ()), Registry())
