@@ -613,7 +613,7 @@ def added(url: str) -> object:
 def test_what_is_no_name_of_a_key(name: str, tmp_path: Path) -> None:
     ended = run(tmp_path, "key", name)
     assert (ended.code, ended.out) == (2, "")
-    assert "is no name of a key" in ended.err
+    assert "is not a name for a key" in ended.err
 
 
 # help

@@ -643,8 +643,7 @@ def test_the_pid_file_and_the_command_that_reloads(project: Path) -> None:
         write_handlers(project, version=2)
         told = _reload(project)
         assert told.stdout == (
-            f"gateway: process {running.process.pid} takes configuration and methods anew; its log says what comes of"
-            " it\n"
+            f"gateway: process {running.process.pid} reads configuration and methods again; its log has the result\n"
         )
         eventually(lambda: call(running.port, "version") == 2, "it does not reload")
         write_handlers(project, "1 / 0", version=3)

@@ -1,0 +1,30 @@
+"""The ``gateway`` command.
+
+Exit codes: 0 done; 1 what was asked for failed (a fault, a problem, a port in use); 2 the command line is wrong.
+
+Each module has the commands of one purpose; loading.py has what they share.
+"""
+
+import click
+
+from gateway.cli import calling, checking, deploying, listing, serving
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="callgate", prog_name="gateway")
+def main() -> None:
+    """Serve Python functions to XML-RPC and JSON-RPC 2.0 callers, on one URL."""
+
+
+for _command in (
+    serving.serve,
+    listing.methods,
+    listing.upstreams,
+    checking.check,
+    deploying.nginx,
+    checking.reload_,
+    deploying.key,
+    deploying.uwsgi_,
+    calling.call,
+):
+    main.add_command(_command)

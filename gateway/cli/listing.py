@@ -1,0 +1,71 @@
+"""``gateway methods`` and ``gateway upstreams``: tables of what is served, and of where it comes from."""
+
+import asyncio
+import reprlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from gateway import app
+from gateway.cli.loading import MODULE_HELP, configured, load_gateway
+from gateway.methods import Method
+from gateway.telemetry import log
+
+
+@click.command(epilog=MODULE_HELP)
+@configured
+@click.option("--json", "as_json", is_flag=True, help="Print the OpenRPC document instead of a table.")
+def methods(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """List the methods that would be served, with their parameters.
+
+    Methods of upstreams are listed only where the configuration names them; "gateway upstreams" counts the others.
+    """
+    gateway = load_gateway(modules, file, settings)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(gateway.describe()), indent=2).decode())
+        return
+    _print_table([(name, _parameters(found), found.run, found.place) for name, found in gateway.offered()])
+
+
+@click.command(epilog=MODULE_HELP)
+@configured
+def upstreams(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
+    """Connect to each upstream, and show its state.
+
+    Each upstream is asked once for its methods. The exit code is 1 if one of them is not up.
+    """
+    gateway = load_gateway(modules, file, settings)
+    log.configure("error", gateway.config.log.format)  # the table has what is wrong
+    asyncio.run(app.survey(gateway))
+    rows = [
+        (bridge.name, bridge.address, bridge.status.state, str(bridge.status.methods), bridge.status.error)
+        for bridge in gateway.bridges
+    ]
+    _print_table([("NAME", "ADDRESS", "STATE", "METHODS", "LAST ERROR"), *rows])
+    if any(bridge.status.state != "up" for bridge in gateway.bridges):
+        sys.exit(1)
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        *columns, last = row
+        click.echo(
+            "  ".join((*(text.ljust(width) for text, width in zip(columns, widths, strict=False)), last)).rstrip()
+        )
+
+
+def _parameters(method: Method) -> str:
+    shown = [param.name if param.required else f"{param.name}={_default(param.default)}" for param in method.params]
+    if method.rest is not None:
+        shown.append("*")
+    if method.others is not None:
+        shown.append("**")
+    return f"({', '.join(shown)})"
+
+
+def _default(value: Any) -> str:
+    return "..." if value is ... else " ".join(reprlib.repr(value).split())
