@@ -10,10 +10,12 @@ This is the one place where an exception of a method becomes a fault. What nobod
 import asyncio
 import logging
 import secrets
+import types
 import xmlrpc.client
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeAlias
 
+from gateway.core.forks import end_child
 from gateway.core.threads import ThreadPool
 from gateway.methods import Method, Registry
 from gateway.model.calls import CURRENT, Call, CallHandler, Context, Reply
@@ -75,7 +77,7 @@ def invoke(method: Method, pool: ThreadPool) -> CallHandler:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return Reply(fault=_crash(error, context))
+            return Reply(fault=crash(error, context))
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt too are only the method's own
             return Reply(fault=_fault(error, context))
         finally:
@@ -86,9 +88,30 @@ def invoke(method: Method, pool: ThreadPool) -> CallHandler:
 
 def _on_loop(_: ThreadPool) -> _Run:
     async def run(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-        return await function(*args, **kwargs)
+        return await _stepwise(function(*args, **kwargs))
 
     return run
+
+
+@types.coroutine
+def _stepwise(awaitable: Awaitable[Any]) -> Generator[Any, Any, Any]:
+    """Await something like ``await``, and never let a forked child of it go on with the event loop."""
+    steps: Any = awaitable.__await__()
+    step, value = steps.send, None
+    while True:
+        try:
+            awaited = step(value)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            value = None  # else what was thrown would hold this frame, and this frame what was thrown
+            end_child()
+        try:
+            value = yield awaited
+        except BaseException as error:  # noqa: BLE001 - whatever is thrown at the task is the method's
+            step, value = steps.throw, error
+        else:
+            step = steps.send
 
 
 def _in_thread(pool: ThreadPool) -> _Run:
@@ -100,7 +123,10 @@ def _in_thread(pool: ThreadPool) -> _Run:
 
 def _inline(_: ThreadPool) -> _Run:
     async def run(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            end_child()
 
     return run
 
@@ -113,7 +139,7 @@ def _fault(error: BaseException, context: Context) -> Fault:
         return error
     if isinstance(error, xmlrpc.client.Fault):
         return _foreign(error)
-    return _crash(error, context)
+    return crash(error, context)
 
 
 def _foreign(error: xmlrpc.client.Fault) -> Fault:
@@ -124,7 +150,8 @@ def _foreign(error: xmlrpc.client.Fault) -> Fault:
         return Fault(f"{error.faultString} (fault code {error.faultCode})")
 
 
-def _crash(error: BaseException, context: Context) -> InternalError:
+def crash(error: BaseException, context: Context) -> InternalError:
+    """Log an exception that nobody expected, and make the fault that tells its error id."""
     error_id = secrets.token_hex(6)
     log.error(
         "error %s in %s (request %s)",

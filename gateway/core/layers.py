@@ -13,6 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from gateway.core.dispatch import crash
 from gateway.model.calls import Call, Caller, CallHandler, Context, Reply
 from gateway.model.faults import DeadlineExceeded, Denied, Fault, Overloaded
 
@@ -130,9 +131,10 @@ def deadline(handler: CallHandler) -> CallHandler:
         finally:
             if not task.done():
                 _leave_behind(task, left_behind)
-        if not task.cancelled() and task.done():
-            return task.result()
-        return Reply(fault=_exceeded(context))
+        if task.cancelled() or not task.done():
+            return Reply(fault=_exceeded(context))
+        error = task.exception()  # only GeneratorExit that a future has raised: no coroutine can catch it
+        return task.result() if error is None else Reply(fault=crash(error, context))
 
     return call_within
 

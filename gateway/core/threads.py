@@ -13,7 +13,10 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
-_Job: TypeAlias = tuple[asyncio.Future[Any], contextvars.Context, Callable[[], Any]]
+from gateway.core.forks import end_child
+
+_Outcome: TypeAlias = tuple[Any, BaseException | None]
+_Job: TypeAlias = tuple[asyncio.Future[_Outcome], contextvars.Context, Callable[[], Any]]
 
 
 class ThreadPool:
@@ -33,7 +36,7 @@ class ThreadPool:
         self._name = name
         self._started = 0
         self._idle: list[SimpleQueue[_Job]] = []
-        self._running: set[asyncio.Future[Any]] = set()
+        self._running: set[asyncio.Future[_Outcome]] = set()
 
     async def run(self, function: Callable[[], Any]) -> Any:
         """Run a function in a thread, in a copy of the present context, and return what it returns.
@@ -46,18 +49,24 @@ class ThreadPool:
 
         """
         mailbox = self._idle.pop() if self._idle else self._start()
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
         self._running.add(future)
         self.busy += 1
         mailbox.put((future, contextvars.copy_context(), function))
         try:
-            return await asyncio.shield(future)
+            outcome, error = await asyncio.shield(future)
         except asyncio.CancelledError:
             if not future.done():
                 await self._outlast(future)
             raise
+        if error is None:
+            return outcome
+        try:
+            raise error
+        finally:
+            del error  # its traceback has this frame
 
-    async def _outlast(self, future: asyncio.Future[Any]) -> None:
+    async def _outlast(self, future: asyncio.Future[_Outcome]) -> None:
         self.overdue += 1
         try:
             while not future.done():
@@ -67,8 +76,6 @@ class ThreadPool:
                     continue
         finally:
             self.overdue -= 1
-        if not future.cancelled():
-            future.exception()
 
     def abandon(self) -> None:
         """Stop waiting for whatever still runs, when the loop is about to close."""
@@ -92,34 +99,22 @@ class ThreadPool:
             error: BaseException | None = None
             try:
                 outcome = context.run(function)
+            except StopIteration as raised:  # which would end the coroutine that raises it
+                error = RuntimeError("the method raised StopIteration").with_traceback(raised.__traceback__)
             except BaseException as raised:  # noqa: BLE001 - SystemExit too is the method's own, and ends no thread
                 error = raised
+            end_child()
             try:
-                loop.call_soon_threadsafe(self._deliver, mailbox, future, outcome, error)
+                loop.call_soon_threadsafe(self._deliver, mailbox, future, (outcome, error))
             except RuntimeError:
                 return  # the loop has closed, and nobody is left to tell
             del future, context, function, outcome, error
 
-    def _deliver(
-        self,
-        mailbox: SimpleQueue[_Job],
-        future: asyncio.Future[Any],
-        outcome: Any,
-        error: BaseException | None,
-    ) -> None:
+    def _deliver(self, mailbox: SimpleQueue[_Job], future: asyncio.Future[_Outcome], outcome: _Outcome) -> None:
         self._idle.append(mailbox)
         self._running.discard(future)
         self.busy -= 1
-        if future.cancelled():
-            return
-        if error is None:
+        # An error is a part of the result: as the future's own, GeneratorExit would not be raised where it is awaited,
+        # but would close every coroutine up to the task.
+        if not future.cancelled():
             future.set_result(outcome)
-        else:
-            future.set_exception(_carried(error))
-
-
-def _carried(error: BaseException) -> BaseException:
-    """Return what a future can carry: it refuses a StopIteration, which would end the coroutine that waits."""
-    if isinstance(error, StopIteration):
-        return RuntimeError("the method raised StopIteration").with_traceback(error.__traceback__)
-    return error

@@ -24,13 +24,14 @@ from gateway.app import Gateway, build, check_hashes, levels
 from gateway.config import Config
 from gateway.config.beside import load_for_program
 from gateway.config.described import described
+from gateway.core.forks import closed_in_children
 from gateway.endpoints import metrics as monitoring
 from gateway.hosts.loops import new_event_loop
 from gateway.methods import Registry
 from gateway.model.networks import address
 from gateway.process import tls
 from gateway.process.control import RETIRE, STOP
-from gateway.process.sockets import Listeners, URLs, listen, urls_of
+from gateway.process.sockets import Listeners, URLs, listen, ports_of, urls_of
 from gateway.telemetry import log
 from gateway.telemetry.metrics import Levels, Metrics
 from gateway.upstreams.frame import introduce
@@ -92,6 +93,11 @@ async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[byt
     They have ``server.drain`` seconds. STOP means that nobody takes over: for ``server.grace`` seconds callers are told
     so at /readyz, before nobody is let in any more.
     """
+    with closed_in_children(ports_of(listeners)):
+        await _run(gateway, listeners, ending)
+
+
+async def _run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[bytes]) -> None:
     from gateway.hosts.connections import capacity  # noqa: PLC0415 - who only imports the gateway needs no host
     from gateway.hosts.tcp import TCPHost  # noqa: PLC0415 - likewise
     from gateway.hosts.tornado import TornadoHost  # noqa: PLC0415 - likewise

@@ -94,6 +94,11 @@ def urls_of(config: Config, listeners: Listeners) -> URLs:
     )
 
 
+def ports_of(listeners: Listeners) -> set[int]:
+    """Return the ports of all sockets."""
+    return {bound.getsockname()[1] for bound in chain(listeners.calls, listeners.metrics, listeners.tcp)}
+
+
 def _place(bound: socket.socket) -> str:
     address, port = bound.getsockname()[:2]
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -28,7 +28,10 @@ def test_functions_run_at_once() -> None:
     asyncio.run(check())
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(2), KeyboardInterrupt(), asyncio.CancelledError()])
+RAISED = [ValueError("no"), SystemExit(2), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError()]
+
+
+@pytest.mark.parametrize("error", RAISED)
 def test_what_a_function_raises_is_raised_to_who_waits(error: BaseException) -> None:
     def fail() -> None:
         raise error

@@ -142,6 +142,34 @@ def stop_iteration() -> Any:
     return next(iter(()))
 
 
+def _raising(kind: type[BaseException]) -> dict[str, Any]:
+    """Make methods that raise an exception, run in each of the three ways."""
+
+    def in_thread() -> None:
+        raise kind
+
+    async def on_loop() -> None:
+        await asyncio.sleep(0)
+        raise kind
+
+    async def awaited() -> None:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        loop.call_soon(future.set_exception, kind())
+        await future
+
+    return {"thread": in_thread, "async": on_loop, "inline": in_thread, "awaited": awaited}
+
+
+UNUSUAL = [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration, asyncio.CancelledError]
+RAISED = []
+for _kind in UNUSUAL:
+    for _way, _function in _raising(_kind).items():
+        if (_way, _kind) != ("awaited", StopIteration):  # which no future takes
+            RAISED.append(f"{_way}_{_kind.__name__}")
+            registry.register(_function, name=RAISED[-1], run="inline" if _way == "inline" else None)
+
+
 @registry.register
 def recurse() -> Any:
     return recurse()
@@ -383,6 +411,17 @@ def test_a_crash_is_told_by_an_error_id_that_finds_the_traceback(method: str, se
     assert "Traceback" in line
     assert "/gateway/" not in line.partition("Traceback")[2].partition('File "')[2].partition('File "')[0]
     assert call(server, "add", 2, 3)["result"] == 5
+
+
+@pytest.mark.parametrize("method", RAISED)
+def test_whatever_a_method_raises_is_answered_and_keeps_no_place(method: str, server: Server, logged: Logged) -> None:
+    error = call(server, method)["error"]
+    assert error["code"] == InternalError().code
+    (line,) = logged.take(error["data"]["error_id"])
+    assert method.partition("_")[2] in line
+    assert call(server, "add", 2, 3)["result"] == 5
+    assert server.gateway.pool.busy == server.gateway.pool.overdue == 0
+    assert [place.running for places in server.gateway.places.values() for place in places if place.running] == []
 
 
 def test_a_type_that_crashes_while_it_is_made_is_an_internal_error(server: Server, logged: Logged) -> None:
