@@ -217,8 +217,8 @@ def test_the_table_has_every_exception_of_the_library() -> None:
 
 
 WRONG: dict[str, str] = {
-    "": "the types come from proto, or from a descriptor_set: name the files",
-    "proto = ['generic.proto']": "service names the one that is called: generic.Client, generic.Programs",
+    "": "proto or descriptor_set is needed",
+    "proto = ['generic.proto']": "set service to the one that is called: generic.Client, generic.Programs",
     "proto = ['generic.proto']\nservice = 'Programs'": "there is no service Programs; did you mean generic.Programs?",
     "proto = ['generic.proto']\nservice = 'generic.Programs'\noneway = ['forge']": (
         "oneway: generic.Programs has no method forge"
@@ -233,10 +233,10 @@ WRONG: dict[str, str] = {
         "callbacks: generic.Client has no method ad"
     ),
     "proto = ['generic.proto']\nclient_service = 'generic.Client'\ncallbacks = { add = 'added' }\noneway = ['add']": (
-        "add is oneway, and callbacks names its answer: it can be one only"
+        "add is in oneway and in callbacks: choose one"
     ),
     "proto = ['generic.proto']\nclient_service = 'generic.Client'\ncallbacks = { add = 'added' }": (
-        "subtract has no answer: neither callbacks nor oneway names it; leave it out with hide"
+        "subtract has no response: name it in callbacks or oneway; leave it out with hide"
     ),
 }
 

@@ -29,7 +29,7 @@ from gateway.model.faults import BadUpstream, RequestTooLarge
 from gateway.model.faults import Fault as AnyFault
 from gateway.upstreams import UpstreamConfigError
 from gateway.upstreams.grpc.bridge import GRPC as GRPCBridge  # noqa: N811 - a class, not a constant
-from gateway.upstreams.grpc.status import STATUSES, Refusal, told
+from gateway.upstreams.grpc.status import STATUSES, StatusError, told
 from gateway.upstreams.protobuf.files import ProtoOptions, from_options
 from gateway.upstreams.protobuf.values import Values
 from tests.conftest import Logged
@@ -145,11 +145,11 @@ def test_a_server_without_reflection_says_so_until_its_types_are_named(tmp_path:
     kind = all_services("--silent")
     with Program(kind) as program:
         with bridged(kind, program.port, tmp_path) as up:
-            until(lambda: "server reflection" in up.bridge.status.error)
+            until(lambda: "no reflection" in up.bridge.status.error)
             assert up.fault("programs.Programs.add", 1, 2) == (-32002, "no")
         with bridged(kind, program.port, tmp_path, f"{PROTO}") as up:
             assert up.call("programs.Programs.add", 1, 2) == 3
-    assert logged.take("name its .proto files")
+    assert logged.take("name its .proto files or")
 
 
 def test_a_service_that_is_not_there_is_told_with_those_that_are(port: int, tmp_path: Path, logged: Logged) -> None:
@@ -169,10 +169,10 @@ def test_reflection_of_version_1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "error"),
     [
-        ("nonsense", "its reflection answers nonsense"),
-        ("nothing", "its reflection ends without an answer"),
-        ("no file", "its reflection has a file that is no description"),
-        ("half", "what its reflection tells is incomplete: nowhere.proto is missing, which half.proto imports"),
+        ("nonsense", "the server's reflection sends an invalid response"),
+        ("nothing", "the server's reflection ends without a response"),
+        ("no file", "the server's reflection sends an invalid file"),
+        ("half", "the server's reflection is incomplete: half.proto imports nowhere.proto, which is missing"),
     ],
 )
 def test_reflection_that_is_broken(said: str, error: str, tmp_path: Path, logged: Logged) -> None:
@@ -250,7 +250,7 @@ def test_what_xml_has_beyond_json_comes_back_as_it_was(port: int, tmp_path: Path
             assert server.up.Anything(value) == value
         with pytest.raises(Fault) as raised:
             server.up.Anything([b"x"])
-        assert raised.value.faultString == "Invalid params: params.value[0]: google.protobuf.Value holds no bytes"
+        assert raised.value.faultString == "Invalid params: params.value[0]: google.protobuf.Value cannot hold bytes"
         with pytest.raises(Fault) as raised:
             server.up.Echo(*[None] * 14, "eHg=")  # a string is no base64 where there are bytes
         assert raised.value.faultString == "Invalid params: params[14]: expected bytes | null, got str"
@@ -302,25 +302,25 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "bool as int": ("f_int64", True, "params.f_int64: expected int"),
     "fraction": ("f_int64", 1.5, "params.f_int64: expected int"),
     "int as bool": ("f_bool", 1, "params.f_bool: expected bool"),
-    "beyond a double": ("f_double", 2**53 + 1, "params.f_double: an int that has no equal among floats"),
-    "far beyond": ("f_double", 10**400, "params.f_double: an int that has no equal among floats"),
-    "beyond a float": ("f_float", 1e39, "params.f_float: too large for a float of 32 bits"),
-    "int no float": ("f_float", 16777217, "params.f_float: an int beyond the 24 bits of a float of 32 bits"),
+    "beyond a double": ("f_double", 2**53 + 1, "params.f_double: the int cannot be a float without rounding"),
+    "far beyond": ("f_double", 10**400, "params.f_double: the int cannot be a float without rounding"),
+    "beyond a float": ("f_float", 1e39, "params.f_float: too large for a 32-bit float"),
+    "int no float": ("f_float", 16777217, "params.f_float: the int has more than the 24 bits of a 32-bit float"),
     "bad base64": ("f_bytes", "***", "params.f_bytes: "),
     "enum": ("f_enum", "BLUE", "params.f_enum: "),
     "enum number": ("f_enum", 2**31, "params.f_enum: "),
     "nested": ("leaves", [{}, {"name": 5}], "params.leaves[1].name: expected str"),
     "unknown": ("leaf", {"nam": "x"}, "params.leaf: "),
     "no such": ("no_such", 1, "params.no_such: there is no such parameter"),
-    "key": ("by_number", {"07": 1.0}, "params.by_number.07: expected a key that is an int"),
+    "key": ("by_number", {"07": 1.0}, "params.by_number.07: expected an int as key"),
     "key range": ("by_number", {str(2**31): 1.0}, "params.by_number.2147483648: expected an int from"),
     "truth": ("by_truth", {"True": "x"}, "params.by_truth.True: expected the key true or false"),
     "none inside": ("ints", [1, None], "params.ints[1]: expected int"),
     "day": ("at", "2026-11-20", "params.at: "),
     "moment": ("at", 5, "params.at: "),
     "duration": ("lasting", 315_576_000_001, "params.lasting: expected a number of seconds from"),
-    "number": ("any", 2**53 + 1, "params.any: an int that has no equal among floats"),
-    "deep": ("struct", {"a": [{"b": 2**60 + 1}]}, "params.struct.a[0].b: an int that has no equal among floats"),
+    "number": ("any", 2**53 + 1, "params.any: the int cannot be a float without rounding"),
+    "deep": ("struct", {"a": [{"b": 2**60 + 1}]}, "params.struct.a[0].b: the int cannot be a float without rounding"),
     "list": ("ints", 5, "params.ints: expected array"),
 }
 
@@ -344,7 +344,7 @@ def test_few_bytes_do_not_become_much_memory(port: int, tmp_path: Path, logged: 
     with bridged(service("Values"), port, tmp_path, "", {"limits.max_reply": 65536}) as up:
         assert up.call("Echo", leaves=[{}] * 1000)["leaves"] == [{"name": "", "raw": ""}] * 1000
         assert up.fault("Echo", leaves=[{}] * 20_000) == (-32004, "yes")
-    assert len(logged.take("more values than are taken")) == 1
+    assert len(logged.take("more values than limits.max_reply allows")) == 1
 
 
 def test_an_answer_that_is_no_moment() -> None:
@@ -382,7 +382,7 @@ def test_a_stream_that_is_too_long_is_a_fault_and_ends(port: int, tmp_path: Path
     with bridged(service("Streams"), port, tmp_path, "", {"limits.max_reply": 65536}) as up:
         assert up.fault("Fill", 7) == (-32004, "yes")
         assert up.call("Count", 3) == [0, 1, 2]
-    assert len(logged.take("its stream has more than")) == 3
+    assert len(logged.take("the response stream has more than")) == 3
 
 
 def test_a_stream_ends_with_its_deadline(port: int, tmp_path: Path) -> None:
@@ -405,7 +405,7 @@ def test_a_stream_both_ways_takes_an_array_and_gives_an_array(port: int, tmp_pat
         assert up.call("Chat", messages=[]) == []
         assert len(up.call("Chat", ["x" * 400] * 2000)) == 4000
         assert up.fault("Chat", ["x"] * 2001) == (-32004, "yes")
-    assert logged.take("its stream has more than")
+    assert logged.take("the response stream has more than")
 
 
 def test_an_array_is_a_stream_of_requests(port: int, tmp_path: Path) -> None:
@@ -467,9 +467,9 @@ def test_a_service_that_turns_a_call_down_is_up(port: int, tmp_path: Path) -> No
 def test_the_table_has_every_status_and_every_exception_of_the_library() -> None:
     assert set(STATUSES) == set(grpc.StatusCode)
     for code in grpc.StatusCode:
-        assert isinstance(told(Refusal(code, "why")), AnyFault)
+        assert isinstance(told(StatusError(code, "why")), AnyFault)
     raised = [value for value in vars(grpc.aio).values() if isinstance(value, type) and issubclass(value, Exception)]
-    converted = (grpc.aio.AioRpcError,)  # to Refusal
+    converted = (grpc.aio.AioRpcError,)  # to StatusError
     assert len(raised) > 3
     for kind in raised:
         assert issubclass(kind, (*GRPCBridge.failures, *converted)), kind
@@ -507,7 +507,7 @@ def test_the_details_of_a_status_are_data(port: int, tmp_path: Path, logged: Log
 
 @pytest.mark.parametrize("trailer", [b"\xff", b"\x1a\x01\xff", b"\x1a\x03\x0a\x01\xff"])
 def test_details_that_cannot_be_read_leave_the_status(trailer: bytes) -> None:
-    assert told(Refusal(grpc.StatusCode.ABORTED, "why", trailer)).data == {"grpc": {"code": 10, "name": "ABORTED"}}
+    assert told(StatusError(grpc.StatusCode.ABORTED, "why", trailer)).data == {"grpc": {"code": 10, "name": "ABORTED"}}
 
 
 GRPC_SAYS = (
@@ -521,7 +521,7 @@ GRPC_SAYS = (
 
 @pytest.mark.parametrize("text", GRPC_SAYS)
 def test_what_grpc_says_of_connections_stays_inside(text: str) -> None:
-    assert told(Refusal(grpc.StatusCode.UNAVAILABLE, text)).detail == "the upstream cannot be reached"
+    assert told(StatusError(grpc.StatusCode.UNAVAILABLE, text)).detail == "the upstream cannot be reached"
 
 
 TOO_LARGE = (
@@ -534,7 +534,7 @@ TOO_LARGE = (
 
 @pytest.mark.parametrize("text", TOO_LARGE)
 def test_a_request_that_the_server_finds_too_large_is_told_as_the_callers(text: str) -> None:
-    fault = told(Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
+    fault = told(StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
     assert (type(fault), fault.code) == (RequestTooLarge, -32006)
 
 
@@ -686,8 +686,8 @@ def test_tls_with_certificates_on_both_sides(tmp_path: Path, logged: Logged) -> 
 
 
 WRONG: dict[str, str] = {
-    f"{PROTO}\ndescriptor_set = 'x.pb'": "upstreams.up: proto and descriptor_set are two ways",
-    "include = ['x']": "upstreams.up: include is for proto",
+    f"{PROTO}\ndescriptor_set = 'x.pb'": "upstreams.up: use proto or descriptor_set, not both",
+    "include = ['x']": "upstreams.up: include needs proto",
     "methods = ['add']": "upstreams.up: the service's own description names the methods",
     "ca = 'x.pem'": "upstreams.up: ca, cert, key and server_name are for a url with grpcs",
     "metadata = { 'Authorization' = 'x' }": "upstreams.up.metadata: expected a table of names in small letters",
@@ -700,7 +700,7 @@ WRONG: dict[str, str] = {
     "descriptor_set = 'no.pb'": "upstreams.up: no.pb cannot be read: no such file or directory",
     "descriptor_set = 'bad.proto'": "upstreams.up: bad.proto has no descriptors",
     "descriptor_set = 'loop.pb'": "upstreams.up: a.proto imports itself",
-    "descriptor_set = 'half.pb'": "upstreams.up: google/api/http.proto is missing, which half.proto imports",
+    "descriptor_set = 'half.pb'": "upstreams.up: half.proto imports google/api/http.proto, which is missing",
     f"service = 'Add'\nproto = ['{ROOT}/tests/upstreams/calculator.proto']": "upstreams.up: there is no service Add",
 }
 

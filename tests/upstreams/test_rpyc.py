@@ -69,7 +69,7 @@ def test_the_exposed_method_and_no_other(program: Program, tmp_path: Path) -> No
 def test_what_is_not_exposed_cannot_be_called_by_configuration_either(program: Program, tmp_path: Path) -> None:
     with bridged(RPYC, program.port, tmp_path, "methods = ['secret', 'missing']") as up:
         for name in ("secret", "missing"):
-            assert up.answer(name)["error"]["data"]["detail"] == "the service behind it exposes no such method"
+            assert up.answer(name)["error"]["data"]["detail"] == "the upstream exposes no such method"
 
 
 RESULTS: list[tuple[str, Any]] = [
@@ -108,16 +108,16 @@ def test_results_are_made_plain(kind: str, value: Any, program: Program, tmp_pat
 
 
 NOT_PLAIN: list[tuple[str, str]] = [
-    ("object", "its result[1][1].o: an object, object, is not plain data"),
-    ("complex", "its result: an object, complex, is not plain data"),
-    ("slice", "its result[1]: an object, slice, is not plain data"),
-    ("class", "its result: an object, Service, is not plain data"),
-    ("self", "its result: an object, Service, is not plain data"),
-    ("iterator", "its result: an object, list_iterator, is not plain data"),
-    ("key", "its result[0].a: a member's name is not a string"),
-    ("cycle", "[0][0][0]: it is nested too deeply"),
-    ("deep", "[0][0][0]: it is nested too deeply"),
-    ("endless", "its result: it has more items than are taken"),
+    ("object", "result[1][1].o: an object of the class object is not plain data"),
+    ("complex", "result: an object of the class complex is not plain data"),
+    ("slice", "result[1]: an object of the class slice is not plain data"),
+    ("class", "result: an object of the class Service is not plain data"),
+    ("self", "result: an object of the class Service is not plain data"),
+    ("iterator", "result: an object of the class list_iterator is not plain data"),
+    ("key", "result[0].a: a member's name is not a string"),
+    ("cycle", "[0][0][0]: nested too deeply"),
+    ("deep", "[0][0][0]: nested too deeply"),
+    ("endless", "result: more items than the option items allows"),
 ]
 
 
@@ -141,7 +141,7 @@ def test_results_are_bounded_in_items_and_bytes(program: Program, tmp_path: Path
         assert len(up.call("make", "list", 100)) == 100
         assert len(up.call("make", "rows", 33)) == 33
         for kind, size in (("list", 101), ("tuple", 101), ("rows", 34), ("dict", 26)):
-            assert "more items than are taken" in up.answer("make", kind, size)["error"]["message"]
+            assert "more items than the option items allows" in up.answer("make", kind, size)["error"]["message"]
         assert list(pool.map(lambda size: len(up.call("make", "dict", size)), (22, 23, 24, 25))) == [22, 23, 24, 25]
     folder = tmp_path / "small"
     folder.mkdir()
@@ -190,7 +190,7 @@ def test_arguments_are_lent_while_the_call_runs(program: Program, tmp_path: Path
         assert up.call("sendObj", {"a": [1, {"b": None}]}) is True
         assert up.call("getObj") == {"a": [1, {"b": None}]}
         assert up.call("keep", [1]) is None
-        assert up.answer("kept")["error"]["message"] == "this object is not lent, or not any more"
+        assert up.answer("kept")["error"]["message"] == "this argument is not available any more"
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_what_cannot_be_said_is_refused_before_a_byte_is_sent(tmp_path: Path) ->
     call = b"<methodCall><methodName>up.echo</methodName><params><param>%b</param></params></methodCall>" % moment
     with bridged(RPYC, 1, tmp_path, "methods = ['echo']") as up:
         said = post(up.server.port, call, "text/xml").body
-    assert b"params[0]: RPyC cannot say it: a moment; give it as text or a number" in said
+    assert b"params[0]: cannot be sent over RPyC: a datetime; send it as text or a number" in said
 
 
 def test_bytes_and_moments_over_xml(program: Program, tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ def test_the_labels_are_those_of_the_library() -> None:
 def test_a_service_that_closes(tmp_path: Path, logged: Logged) -> None:
     with asking([(consts.HANDLE_CLOSE, (2, ()))], tmp_path) as (up, _):
         assert up.fault("add", 1, 2) == (BAD, "maybe")
-    assert logged.take("it closes the connection")
+    assert logged.take("the upstream closed the connection")
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_brine_of_lengths_and_kinds_of_its_own(value: Any) -> None:
 @fixed(500)
 @given(st.binary(max_size=40))
 def test_whatever_comes_is_a_value_or_misbrined(data: bytes) -> None:
-    with suppress(brine.Misbrined):
+    with suppress(brine.BrineError):
         brine.load(data)
 
 

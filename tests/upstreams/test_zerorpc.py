@@ -65,8 +65,8 @@ def test_values_that_not_every_protocol_has(program: Program, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (2**64, "params[0]: MessagePack cannot say it: an int beyond 64 bits"),
-        ([1, {"a": -(2**63) - 1}], "params[0][1].a: MessagePack cannot say it: an int beyond 64 bits"),
+        (2**64, "params[0]: cannot be sent as MessagePack: an int beyond 64 bits"),
+        ([1, {"a": -(2**63) - 1}], "params[0][1].a: cannot be sent as MessagePack: an int beyond 64 bits"),
     ],
 )
 def test_what_cannot_be_said_is_refused_before_a_byte_is_sent(value: Any, reason: str, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_moments_are_refused(tmp_path: Path) -> None:
     call = b"<methodCall><methodName>up.echo</methodName><params><param>%b</param></params></methodCall>" % moment
     with bridged(ZERO, 1, tmp_path, "methods = ['echo']") as up:
         said = post(up.server.port, call, "text/xml").body
-    assert b"params[0]: MessagePack cannot say it: ZeroRPC has no moments; give it as text or a number" in said
+    assert b"params[0]: cannot be sent as MessagePack: a datetime; send it as text or a number" in said
 
 
 FAULTS: list[tuple[str, tuple[Any, ...], int, str]] = [
@@ -91,12 +91,12 @@ FAULTS: list[tuple[str, tuple[Any, ...], int, str]] = [
     ("add", (1,), -32602, "the method missing 1 required positional argument: 'b'"),
     ("add", (1, 2, 3), -32602, "the method takes 2 positional arguments but 3 were given"),
     ("odd", ("moment",), -32000, "can not serialize 'datetime.datetime' object"),
-    ("odd", ("key",), BAD, "its result[0].a: a member's name is a string, not int"),
-    ("odd", ("deep",), BAD, "it is nested too deeply"),
+    ("odd", ("key",), BAD, "result[0].a: the name of a member must be a string, not int"),
+    ("odd", ("deep",), BAD, "nested too deeply"),
     ("count", (5, 3), -32000, "enough"),
-    ("count", (1001,), BAD, "its stream has more than 1000 values, or more bytes than are taken"),
-    ("fill", (40_000,), BAD, "its stream has more than 1000 values, or more bytes than are taken"),
-    ("missing", (), -32601, "the service behind it has no such method"),
+    ("count", (1001,), BAD, "the response stream has more than 1000 values, or more bytes than are taken"),
+    ("fill", (40_000,), BAD, "the response stream has more than 1000 values, or more bytes than are taken"),
+    ("missing", (), -32601, "the upstream has no such method"),
 ]
 
 
@@ -137,9 +137,9 @@ def test_a_server_without_a_sign_of_life(tmp_path: Path, logged: Logged) -> None
         finally:
             program.signal(signal.SIGCONT)
         assert (error["code"], error["data"]["sent"]) == (UNAVAILABLE, "maybe")
-        assert "no sign of life" in error["message"]
+        assert "sends no heartbeats" in error["message"]
         assert up.call("add", 1, 2) == 3
-    assert logged.take("is down: Unavailable: the service behind it gives no sign of life")
+    assert logged.take("is down: Unavailable: the upstream sends no heartbeats")
 
 
 def test_parameters_are_told_where_the_library_can(tmp_path: Path) -> None:
@@ -208,11 +208,11 @@ def test_what_belongs_to_no_call_is_passed_over(before: Callable[[bytes], bytes]
 @pytest.mark.parametrize(
     ("name", "args", "code", "message"),
     [
-        ("OK", [], BAD, "its answer is not one value"),
-        ("OK", [1, 2], BAD, "its answer is not one value"),
-        ("OK", 3, BAD, "its answer is not one value"),
-        ("OK", [msgspec.msgpack.Ext(5, b"x")], BAD, "its result: an extension of MessagePack's that does not travel"),
-        ("STREAM", {"a": [{2: 1}]}, BAD, "its result.a[0]: a member's name is a string, not int"),
+        ("OK", [], BAD, "the response is not one value"),
+        ("OK", [1, 2], BAD, "the response is not one value"),
+        ("OK", 3, BAD, "the response is not one value"),
+        ("OK", [msgspec.msgpack.Ext(5, b"x")], BAD, "result: an extension type of MessagePack"),
+        ("STREAM", {"a": [{2: 1}]}, BAD, "result.a[0]: the name of a member must be a string, not int"),
         ("ERR", ["RuntimeError('of version 1')"], -32000, "the service behind it failed"),
         ("ERR", ["A", "b", "Traceback (most recent call last):\n  File x"], -32000, "b"),
         ("ERR", ["A", "b\nTraceback (most recent call last):\n  File x", ""], -32000, "b"),
@@ -239,7 +239,7 @@ def test_a_text_that_is_no_utf8_is_the_fault_of_its_own_call_only(tmp_path: Path
         assert up.fault("echo", 1) == (BAD, "maybe")
         assert up.call("echo", 1) == "text"
         assert up.fault("echo", 1) == (BAD, "maybe")
-    assert len(logged.take("a text that is no UTF-8")) == 2
+    assert len(logged.take("a text that is not UTF-8")) == 2
 
 
 def test_a_ping_is_answered(tmp_path: Path) -> None:
@@ -265,15 +265,15 @@ def test_a_ping_is_answered(tmp_path: Path) -> None:
 
 
 GREETINGS: list[tuple[bytes, str]] = [
-    (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it does not greet as ZeroMQ does"),
-    (b"\xff" + b"\0" * 9, "it does not greet as ZeroMQ does"),
-    (b"\xff" + b"\0" * 8 + b"\x7f\1", "it is a ZeroMQ from before version 4"),
-    ((b"\xff" + b"\0" * 8 + b"\x7f\3\0CURVE").ljust(64, b"\0"), "it asks for a security mechanism"),
-    (router(b"PUB"), "it is no ROUTER socket"),
-    (router()[:64] + b"\4\6\5ERROR", "it does not want to be connected to"),
-    (router()[:64] + b"\4\0", "it does not want to be connected to"),
-    (router()[:64] + b"\4\x08\5READY\1a", "its READY is cut off"),
-    (router()[:64] + b"\0\0", "it sends a message before it is ready"),
+    (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the upstream does not speak ZeroMQ"),
+    (b"\xff" + b"\0" * 9, "the upstream does not speak ZeroMQ"),
+    (b"\xff" + b"\0" * 8 + b"\x7f\1", "the upstream's ZeroMQ is older than version 4"),
+    ((b"\xff" + b"\0" * 8 + b"\x7f\3\0CURVE").ljust(64, b"\0"), "requires a security mechanism"),
+    (router(b"PUB"), "socket is not a ROUTER"),
+    (router()[:64] + b"\4\6\5ERROR", "the upstream refused the connection"),
+    (router()[:64] + b"\4\0", "the upstream refused the connection"),
+    (router()[:64] + b"\4\x08\5READY\1a", "the upstream's READY command is cut off"),
+    (router()[:64] + b"\0\0", "the upstream sent a message before it was ready"),
 ]
 
 
@@ -293,7 +293,7 @@ def test_a_server_that_says_nothing_at_all(tmp_path: Path, logged: Logged) -> No
 
 
 def test_all_of_the_librarys_exceptions_have_an_answer() -> None:
-    """Its client raises these three: here no sign of life, the frame's deadline, and the service's own fault."""
+    """Its client raises these three: here sends no heartbeats, the frame's deadline, and the service's own fault."""
     code = (
         "import zerorpc.exceptions as e; print(sorted(n for n, k in vars(e).items()"
         " if isinstance(k, type) and issubclass(k, Exception)))"

@@ -25,7 +25,7 @@ from gateway.upstreams.faults import garbled, hung_up, unreachable
 from gateway.upstreams.grpc.line import SHARE, Line, channel_options, connect
 from gateway.upstreams.grpc.options import GRPCOptions, read_tls
 from gateway.upstreams.grpc.reflection import ask
-from gateway.upstreams.grpc.status import Refusal, told
+from gateway.upstreams.grpc.status import StatusError, told
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.protobuf.files import Schema, from_options
 from gateway.upstreams.protobuf.types import Types, declaration, neutral
@@ -67,7 +67,7 @@ class GRPC:
     Options: ClassVar = GRPCOptions
     takes: ClassVar[Literal["list", "dict", "either"]] = "dict"
     failures: ClassVar[Failures] = {
-        Refusal: told,
+        StatusError: told,
         grpc.aio.BaseError: hung_up,  # of a channel that is closed
         DecodeError: garbled,
         OSError: unreachable,  # TimeoutError among them
@@ -102,11 +102,11 @@ class GRPC:
             async with line.calling(invocation):
                 files = await ask(line.channel, self._options.service, invocation.time_left, self._limits)
         if files is None:
-            raise BadUpstream("it has no server reflection: name its .proto files, or a descriptor_set")
+            raise BadUpstream("the server has no reflection: name its .proto files or a descriptor_set")
         try:
             return list(self._read(Schema(files)))
         except ValueError as error:
-            raise BadUpstream(f"what its reflection tells is incomplete: {error}") from None
+            raise BadUpstream(f"the server's reflection is incomplete: {error}") from None
 
     async def call(self, invocation: Invocation) -> Any:
         """Send the request or requests, and wait for the answer or all answers."""
@@ -202,7 +202,7 @@ class GRPC:
                 size += len(answer)
                 if len(answers) == self._options.most_messages or size > self._limits.max_reply:
                     raise BadUpstream(
-                        f"its stream has more than {self._options.most_messages} messages or"
+                        f"the response stream has more than {self._options.most_messages} messages or"
                         f" {self._limits.max_reply} bytes"
                     )
                 answers.append(answer)
@@ -233,7 +233,7 @@ class GRPC:
 
         """
         if answer is None:
-            raise BadUpstream("it answers without a message")
+            raise BadUpstream("the response has no message")
         if not method.gives_stream:
             return self._values.plain(method.response.FromString(answer))
         values = self._values.plain_all(method.response.FromString(each) for each in answer)

@@ -1,6 +1,6 @@
 """A connection to a gRPC server: one channel, ready or failed, for as many calls at once as HTTP/2 promises.
 
-    line = await connect(make_channel, closing, seconds)   Refusal: there is no connection, and why
+    line = await connect(make_channel, closing, seconds)   StatusError: there is no connection, and why
     line.usable()                                          for the pool
     async with line.calling(invocation): ...               a call of it
 
@@ -21,7 +21,7 @@ import grpc
 from gateway.model.faults import BadUpstream
 from gateway.model.limits import Limits
 from gateway.upstreams import Invocation
-from gateway.upstreams.grpc.status import Refusal
+from gateway.upstreams.grpc.status import StatusError
 
 SHARE = 100  # calls on one connection: what HTTP/2 asks each server to allow (RFC 9113, section 6.5.2)
 _HEALTH = "/grpc.health.v1.Health/Check"  # harmless, should it get through
@@ -72,7 +72,7 @@ class Line:
         """Note how far a call comes, and what it tells of the connection.
 
         Raises:
-            Refusal: the call has ended with another status than OK.
+            StatusError: the call has ended with another status than OK.
 
         """
         heard = self._heard
@@ -83,7 +83,7 @@ class Line:
             self._retired = self._retired or self._heard == heard
             raise
         except grpc.aio.AioRpcError as error:
-            refused = Refusal(error.code(), error.details(), _trailer(error))
+            refused = StatusError(error.code(), error.details(), _trailer(error))
             if refused.is_answer:
                 invocation.sent = "yes"
                 self._heard += 1
@@ -113,7 +113,7 @@ async def connect(make: Callable[[], grpc.aio.Channel], closing: set[asyncio.Fut
     """Make a channel, and wait until it is connected.
 
     Raises:
-        Refusal: it cannot be.
+        StatusError: it cannot be.
         TimeoutError: nobody answers.
 
     """
@@ -147,4 +147,4 @@ async def _learn_why(channel: grpc.aio.Channel) -> None:
         await check(b"")
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.UNAVAILABLE:
-            raise Refusal(error.code(), error.details()) from None
+            raise StatusError(error.code(), error.details()) from None

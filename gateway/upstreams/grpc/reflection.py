@@ -60,11 +60,11 @@ async def _answer(
 
 def _decoded(data: object) -> ServerReflectionResponse:
     if not isinstance(data, bytes):
-        raise BadUpstream("its reflection ends without an answer")
+        raise BadUpstream("the server's reflection ends without a response")
     try:
         return ServerReflectionResponse.FromString(data)
     except DecodeError:
-        raise BadUpstream("its reflection answers nonsense") from None
+        raise BadUpstream("the server's reflection sends an invalid response") from None
 
 
 async def _files(answer: Ask, service: str | None, most: int) -> list[FileDescriptorProto]:
@@ -79,7 +79,7 @@ async def _files(answer: Ask, service: str | None, most: int) -> list[FileDescri
             most -= len(data)
             found[file.name] = file
         if most < 0 or len(found) + len(asked) > _MOST_FILES:
-            raise BadUpstream("it describes itself in more than is taken")
+            raise BadUpstream("the server's description of itself is too large")
         missing = {name for file in found.values() for name in file.dependency} - found.keys() - asked
         if not wanted:
             wanted = [ServerReflectionRequest(file_by_filename=name) for name in sorted(missing)]
@@ -96,4 +96,4 @@ def _file(data: bytes) -> FileDescriptorProto:
     try:
         return FileDescriptorProto.FromString(data)
     except DecodeError:
-        raise BadUpstream("its reflection has a file that is no description") from None
+        raise BadUpstream("the server's reflection sends an invalid file") from None

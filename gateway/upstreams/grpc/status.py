@@ -1,6 +1,6 @@
 """What a gRPC status is to the caller, code by code.
 
-    Refusal(code, details, trailer)   raised in place of grpc's own exception, which may be megabytes long
+    StatusError(code, details, trailer)   raised in place of grpc's own exception, which may be megabytes long
     told(refused)                     the fault for it, by STATUSES
 
 The codes and their meaning are those of gRPC's "Status codes and their use". A service that turns a call down says why,
@@ -56,7 +56,7 @@ _LONGEST_RETRY = 86400  # seconds
 _MOST_SAID = 2000  # characters
 
 
-class Refusal(Exception):
+class StatusError(Exception):
     """A call that has ended with another status than OK; ``trailer`` is its grpc-status-details-bin."""
 
     def __init__(self, code: StatusCode, details: str | None, trailer: bytes = b"") -> None:
@@ -82,7 +82,7 @@ class Refusal(Exception):
         return broken or (self.code is StatusCode.UNAVAILABLE and _NO_HTTP2 in self.details)
 
 
-def told(refused: Refusal) -> Fault:
+def told(refused: StatusError) -> Fault:
     """Return the fault that the caller gets."""
     if refused.is_garbled:
         return garbled(refused)
@@ -92,26 +92,26 @@ def told(refused: Refusal) -> Fault:
     return fault
 
 
-def _detail(refused: Refusal) -> str:
+def _detail(refused: StatusError) -> str:
     return safe(refused.details) if refused.details.strip() else ""
 
 
-def _own(refused: Refusal) -> Fault:
+def _own(refused: StatusError) -> Fault:
     """Pass on what the service says."""
     raised = refused.code is StatusCode.UNKNOWN and refused.details.startswith(_RAISED)
     text = FAILED if raised else safe(refused.details)
     return Fault(text, data={"grpc": {"code": refused.code.value[0], "name": refused.code.name}})
 
 
-def _denied(refused: Refusal) -> Fault:
+def _denied(refused: StatusError) -> Fault:
     return Denied(_detail(refused))
 
 
-def _failed(_: Refusal) -> Fault:
+def _failed(_: StatusError) -> Fault:
     return BadUpstream("the upstream failed")
 
 
-def _exhausted(refused: Refusal) -> Fault:
+def _exhausted(refused: StatusError) -> Fault:
     if refused.details.startswith(_TOO_LONG):
         return BadUpstream("the response of the upstream has more bytes than limits.max_reply")
     if _REQUEST_TOO_LONG.match(refused.details):
@@ -120,20 +120,20 @@ def _exhausted(refused: Refusal) -> Fault:
     return Overloaded(text, retry_after=_pause(refused) or _RETRY_AFTER)
 
 
-def _unavailable(refused: Refusal) -> Fault:
+def _unavailable(refused: StatusError) -> Fault:
     text = "" if _OF_GRPC.search(refused.details) else _detail(refused)
     pause = _pause(refused)
     data: dict[str, Any] = {} if pause is None else {"retry_after": pause}
     return Unavailable(text or "the upstream cannot be reached", **data)
 
 
-def _pause(refused: Refusal) -> int | None:
+def _pause(refused: StatusError) -> int | None:
     """Return after how many seconds the upstream wants the call again, by its RetryInfo."""
     delays = [each["retry_delay"] for each in refused.rich if "retry_delay" in each]
     return min(max(1, math.ceil(delays[0])), _LONGEST_RETRY) if delays else None
 
 
-STATUSES: dict[StatusCode, Callable[[Refusal], Fault]] = {
+STATUSES: dict[StatusCode, Callable[[StatusError], Fault]] = {
     StatusCode.OK: garbled,  # without the message that belongs to it
     StatusCode.INVALID_ARGUMENT: lambda refused: InvalidParams(_detail(refused)),
     StatusCode.OUT_OF_RANGE: lambda refused: InvalidParams(_detail(refused)),

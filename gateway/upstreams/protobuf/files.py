@@ -77,9 +77,9 @@ class ProtoOptions(Options, frozen=True, kw_only=True):
         """Check what excludes each other."""
         super().__post_init__()
         if self.proto and self.descriptor_set:
-            raise ValueError("proto and descriptor_set are two ways to name the types: take one")
+            raise ValueError("use proto or descriptor_set, not both")
         if self.include and not self.proto:
-            raise ValueError("include is for proto")
+            raise ValueError("include needs proto")
         if self.methods:
             raise ValueError("the service's own description names the methods; choose among them with expose and hide")
 
@@ -128,9 +128,9 @@ class Schema:
         if name in added:
             return
         if name in above or len(above) > _DEEPEST:
-            raise ValueError(f"{name} imports itself, or stands at the end of more than {_DEEPEST} imports")
+            raise ValueError(f"{name} imports itself, or is behind more than {_DEEPEST} imports")
         if name not in files:
-            raise ValueError(f"{name} is missing, which {above[-1]} imports")
+            raise ValueError(f"{above[-1]} imports {name}, which is missing")
         file = files[name]
         for imported in file.dependency:
             self._add(imported, files, added, (*above, name))
@@ -138,7 +138,7 @@ class Schema:
         try:
             self._pool.Add(file)
         except TypeError as error:
-            raise ValueError(f"{name} is no valid file: {str(error)[:_MOST_SAID]}") from None
+            raise ValueError(f"{name} is not a valid file: {str(error)[:_MOST_SAID]}") from None
         prefix = f"{file.package}." if file.package else ""
         for service in file.service:
             self._services[prefix + service.name] = self._pool.FindServiceByName(prefix + service.name)

@@ -49,7 +49,7 @@ class GenericOptions(ProtoOptions, frozen=True, kw_only=True):
         super().__post_init__()
         host_and_port(self.url)
         if not self.proto and self.descriptor_set is None:
-            raise ValueError("the types come from proto, or from a descriptor_set: name the files")
+            raise ValueError("proto or descriptor_set is needed")
         if bool(self.client_service) != bool(self.callbacks):
             raise ValueError("client_service and callbacks belong together")
 
@@ -111,7 +111,7 @@ class ProtobufGeneric:
         service = schema.service(options.service or self._only_service(schema))
         client = schema.service(options.client_service) if options.client_service else None
         if len(service.methods) > MOST_METHODS:
-            raise UpstreamConfigError(f"{service.full_name} has more methods than an index can count")
+            raise UpstreamConfigError(f"{service.full_name} has more than {MOST_METHODS} methods")
         self._check_names(service, client)
         if client is not None:
             answers = options.callbacks.values()
@@ -123,7 +123,7 @@ class ProtobufGeneric:
     def _only_service(self, schema: Schema) -> str:
         names = sorted(set(schema.services) - {self._options.client_service})
         if len(names) != 1:
-            raise UpstreamConfigError(f"service names the one that is called: {', '.join(names) or 'there is none'}")
+            raise UpstreamConfigError(f"set service to the one that is called: {', '.join(names) or 'there is none'}")
         return names[0]
 
     def _check_names(self, service: ServiceDescriptor, client: ServiceDescriptor | None) -> None:
@@ -138,7 +138,7 @@ class ProtobufGeneric:
                 raise UpstreamConfigError(f"{option}: {where.full_name} has no method {unknown[0]}")
         both = set(options.oneway) & set(options.callbacks)
         if both:
-            raise UpstreamConfigError(f"{min(both)} is oneway, and callbacks names its answer: it can be one only")
+            raise UpstreamConfigError(f"{min(both)} is in oneway and in callbacks: choose one")
 
     def _add(
         self, described: MethodDescriptor, client: ServiceDescriptor | None, types: Types, schema: Schema
@@ -152,7 +152,7 @@ class ProtobufGeneric:
             back = client.methods_by_name[options.callbacks[name]]
             answer, index = back.input_type, back.index
         elif client is not None and name not in options.oneway:
-            return Signature(name=name, doc=doc, refused="has no answer: neither callbacks nor oneway names it")
+            return Signature(name=name, doc=doc, refused="has no response: name it in callbacks or oneway")
         is_answered = name not in options.oneway
         self._methods[name] = _Method(
             index=described.index,
@@ -220,9 +220,9 @@ class _Connection(StreamConnection):
             for index, message in self._frames.feed(data):
                 self._receive(index, message)
         except FrameTooLongError:
-            self._fail(BadUpstream("its answer has more bytes than are taken"))
+            self._fail(BadUpstream("the response has more bytes than limits.max_reply"))
         except FramingError:
-            self._fail(BadUpstream("what it sends is no frame"))
+            self._fail(BadUpstream("the upstream sent an invalid frame"))
         except BadUpstream as fault:
             self._fail(fault)
 
@@ -231,7 +231,7 @@ class _Connection(StreamConnection):
         if awaited is not None and index == awaited[0] and not awaited[1].done():
             awaited[1].set_result(message)
         elif index not in self._passed:
-            raise BadUpstream(f"it sends an answer that nobody waits for, or that is none: index {index}")
+            raise BadUpstream(f"the upstream sent a message that no call waits for: index {index}")
 
     def _pending(self) -> Iterable[asyncio.Future[Any]]:
         return () if self._awaited is None else (self._awaited[1],)

@@ -68,18 +68,18 @@ def exact_float(value: Any, place: str) -> float:
     except OverflowError:
         near = math.inf
     if near != value:
-        raise InvalidParams(f"{place}: an int that has no equal among floats")
+        raise InvalidParams(f"{place}: the int cannot be a float without rounding")
     return near
 
 
 def _check_float(value: Any, place: str) -> float:
     if type(value) is int and abs(value) > _MOST_IN_FLOAT:
-        raise InvalidParams(f"{place}: an int beyond the 24 bits of a float of 32 bits")
+        raise InvalidParams(f"{place}: the int has more than the 24 bits of a 32-bit float")
     near = exact_float(value, place)
     try:
         _FLOAT.pack(near)
     except OverflowError:
-        raise InvalidParams(f"{place}: too large for a float of 32 bits") from None
+        raise InvalidParams(f"{place}: too large for a 32-bit float") from None
     return near
 
 
@@ -107,7 +107,7 @@ def check_string(value: Any, place: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InvalidParams(f"{place}: a surrogate that stands alone is no text") from None
+        raise InvalidParams(f"{place}: the text has a lone surrogate") from None
     return value
 
 
@@ -164,7 +164,7 @@ def _int_key(kind: Scalar) -> Scalar:
         except ValueError:
             number = None
         if number is None or str(number) != key:  # "07" and "7" would be one key
-            raise InvalidParams(f"{place}: expected a key that is an int")
+            raise InvalidParams(f"{place}: expected an int as key")
         return kind.check(number, place)
 
     return Scalar(str, check, str)

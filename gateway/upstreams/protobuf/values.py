@@ -52,7 +52,7 @@ class _Size:
     def grow(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            raise BadUpstream("its answer has more values than are taken")
+            raise BadUpstream("the response has more values than limits.max_reply allows")
 
 
 class Values:
@@ -96,7 +96,7 @@ class Values:
 
     def _whole(self, message: Message, size: _Size) -> dict[str, Any] | None:
         if not message.IsInitialized():
-            raise BadUpstream("its answer has not all the fields that are required")
+            raise BadUpstream("the response lacks a required field")
         descriptor = message.DESCRIPTOR
         if descriptor.full_name == EMPTY:
             size.grow(2)

@@ -49,9 +49,9 @@ def _read_timestamp(message: Any) -> datetime:
     try:
         moment = _EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
     except OverflowError:
-        raise BadUpstream("a Timestamp beyond the year 9999, or before the year 1") from None
+        raise BadUpstream("the response has a Timestamp outside of the years 1 to 9999") from None
     if not 0 <= message.nanos < _NANO:
-        raise BadUpstream("a Timestamp whose nanoseconds are no part of a second")
+        raise BadUpstream("the response has a Timestamp with invalid nanoseconds")
     return moment.replace(tzinfo=UTC)
 
 
@@ -102,13 +102,13 @@ def _write_value(message: Any, value: Any, place: str) -> None:
         message.struct_value.SetInParent()
         _write_struct(message.struct_value, value, place)
     else:
-        raise InvalidParams(f"{place}: google.protobuf.Value holds no {type(value).__name__}")
+        raise InvalidParams(f"{place}: google.protobuf.Value cannot hold {type(value).__name__}")
 
 
 def _number(value: Any, place: str) -> float:
     number = exact_float(value, place)
     if not math.isfinite(number):
-        raise InvalidParams(f"{place}: google.protobuf.Value holds no {number}")
+        raise InvalidParams(f"{place}: google.protobuf.Value cannot hold {number}")
     return number
 
 

@@ -14,7 +14,7 @@ from gateway.upstreams.faults import FAILED, raised, safe, wrong_arguments
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.rpyc.connection import Connection, RemoteError
 from gateway.upstreams.rpyc.lent import CALLATTR, GETROOT, INSPECT, LOCAL_REF, REMOTE_REF, VALUE
-from gateway.upstreams.rpyc.plain import NotPlain, Plain
+from gateway.upstreams.rpyc.plain import NotPlainError, Plain
 from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
 from gateway.upstreams.transport.pool import Pool
 
@@ -54,7 +54,7 @@ class RPyC:
             try:
                 said = await connection.request(INSPECT, (VALUE, connection.root[1]))
             except RemoteError:
-                raise BadUpstream("it does not tell its methods") from None
+                raise BadUpstream("the upstream does not report its methods") from None
         return _signatures(said)
 
     async def call(self, invocation: Invocation) -> Any:
@@ -84,8 +84,8 @@ class RPyC:
             value = await plain.value(boxed)
         except RemoteError as error:
             value = _told(error, name)
-        except NotPlain as error:
-            raise BadUpstream(f"its result{error.place}: {error.reason}") from None
+        except NotPlainError as error:
+            raise BadUpstream(f"result{error.place}: {error.reason}") from None
         finally:
             connection.lent.clear()
         invocation.sent = "yes"
@@ -114,9 +114,9 @@ async def _greet(connection: Connection) -> None:
     try:
         root: Any = await connection.request(GETROOT)
     except RemoteError:
-        raise BadUpstream("it has no service") from None
+        raise BadUpstream("the upstream has no service") from None
     if type(root) is not tuple or len(root) != 2 or root[0] != REMOTE_REF:
-        raise BadUpstream("it has no service")
+        raise BadUpstream("the upstream has no service")
     connection.root = root
 
 
@@ -130,14 +130,14 @@ def _check(params: Any) -> None:
     try:
         _check_value(params)
     except EncodingError as error:
-        raise InvalidParams(f"params{error.place}: RPyC cannot say it: {error.reason}") from None
+        raise InvalidParams(f"params{error.place}: cannot be sent over RPyC: {error.reason}") from None
 
 
 def _check_value(value: Any) -> None:
     if type(value) is datetime:
-        raise EncodingError("a moment; give it as text or a number")
+        raise EncodingError("a datetime; send it as text or a number")
     if type(value) is int and value.bit_length() > _MOST_BITS:
-        raise EncodingError("an int of thousands of digits")
+        raise EncodingError("an int with more than 4200 digits")
     if type(value) is list:
         steps = [(f"[{index}]", item) for index, item in enumerate(value)]
     else:
@@ -152,7 +152,7 @@ def _check_value(value: Any) -> None:
 def _told(error: RemoteError, method: str) -> Fault:
     """Turn what a service has raised into a fault; the traceback stays inside."""
     if error.name == "AttributeError" and error.arguments == (f"cannot access {method!r}",):
-        return MethodNotFound("the service behind it exposes no such method")
+        return MethodNotFound("the upstream exposes no such method")
     first = str(error.arguments[0]) if error.arguments else ""
     wrong = wrong_arguments(first, {method, _EXPOSED + method}) if error.name == "TypeError" else None
     if wrong is not None:
@@ -165,7 +165,7 @@ def _signatures(boxed: Any) -> list[Signature]:
     """Read the names and texts of all methods; the exposed ones are callable."""
     said = boxed[1] if type(boxed) is tuple and len(boxed) == 2 else None
     if type(said) is not tuple or not all(type(each) is tuple and len(each) == 2 for each in said):
-        raise BadUpstream("it does not tell its methods")
+        raise BadUpstream("the upstream does not report its methods")
     found = {name.removeprefix(_EXPOSED): doc for name, doc in said if type(name) is str and name.startswith(_EXPOSED)}
     return [
         Signature(name=name, doc=doc if type(doc) is str else "")

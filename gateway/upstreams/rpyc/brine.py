@@ -1,7 +1,7 @@
 """Brine, RPyC's bytes of immutable values (rpyc/core/brine.py of RPyC 6), strictly.
 
 dump(value)    bytes of None, bool, int, float, str, bytes, and tuples of these
-load(data)     such a value, also with frozensets; Misbrined for everything else, and for what is cut off
+load(data)     such a value, also with frozensets; BrineError for everything else, and for what is cut off
 """
 
 import struct
@@ -27,7 +27,7 @@ _CONSTANTS: dict[int, Any] = {
 }
 
 
-class Misbrined(Exception):
+class BrineError(Exception):
     """It is no brine, or holds what is no value."""
 
 
@@ -92,13 +92,13 @@ def load(data: bytes) -> Any:
     """Read a value, the whole of the bytes.
 
     Raises:
-        Misbrined: they are none.
+        BrineError: they are none.
 
     """
     reader = _Reader(data)
     value = reader.value(0)
     if reader.at != len(data):
-        raise Misbrined("something stands behind a value")
+        raise BrineError("there are bytes behind a value")
     return value
 
 
@@ -112,7 +112,7 @@ class _Reader:
     def _take(self, count: int) -> bytes:
         end = self.at + count
         if end > len(self._data):
-            raise Misbrined("a value is cut off")
+            raise BrineError("a value is cut off")
         taken, self.at = self._data[self.at : end], end
         return taken
 
@@ -124,9 +124,9 @@ class _Reader:
         if _SMALL + _SMALLEST <= tag <= _SMALL + _BIGGEST:
             return tag - _SMALL
         if tag not in _READERS:
-            raise Misbrined("a value has a type that does not travel")
+            raise BrineError("a value has an unknown type")
         if depth > _DEEPEST:
-            raise Misbrined("it is nested too deeply")
+            raise BrineError("nested too deeply")
         return _READERS[tag](self, tag, depth + 1)
 
     def length(self, tag: int, one: int, short: int) -> int:
@@ -148,7 +148,7 @@ class _Reader:
             return self._no_text()
 
     def _no_text(self) -> str:
-        raise Misbrined("a text is no UTF-8")
+        raise BrineError("a text is not UTF-8")
 
     def read_tuple(self, tag: int, depth: int) -> tuple[Any, ...]:
         """Read a tuple."""
@@ -161,7 +161,7 @@ class _Reader:
         """Read an int, in decimal digits."""
         digits = self._take(self.length(tag, _INT_L1, _INT_L1))
         if len(digits) > _MOST_DIGITS or not digits.removeprefix(b"-").isdigit():
-            raise Misbrined("an int is no decimal number")
+            raise BrineError("an int is not a decimal number")
         return int(digits)
 
     def read_float(self, _tag: int, _: int) -> float:
@@ -176,7 +176,7 @@ class _Reader:
         """Read a slice, which is a tuple of three."""
         parts = self.value(depth)
         if type(parts) is not tuple or len(parts) != 3:
-            raise Misbrined("a slice is none")
+            raise BrineError("a slice is invalid")
         return slice(*parts)
 
     def read_frozenset(self, _: int, depth: int) -> frozenset[Any]:
@@ -185,7 +185,7 @@ class _Reader:
         try:
             return frozenset(members)
         except TypeError:  # no tuple, or a slice in it
-            raise Misbrined("a frozenset is none") from None
+            raise BrineError("a frozenset is invalid") from None
 
 
 _READERS: dict[int, Callable[[_Reader, int, int], Any]] = {

@@ -18,7 +18,7 @@ from typing import Any
 from gateway.model.faults import BadUpstream
 from gateway.upstreams import Invocation
 from gateway.upstreams.rpyc import brine
-from gateway.upstreams.rpyc.lent import CLOSE, DEL, LOCAL_REF, TUPLE, VALUE, Boxed, Denied, IdPack, Lent
+from gateway.upstreams.rpyc.lent import CLOSE, DEL, LOCAL_REF, TUPLE, VALUE, Boxed, IdPack, Lent, NotLentError
 from gateway.upstreams.transport.connection import StreamConnection
 
 _REQUEST, _REPLY, _EXCEPTION = 1, 2, 3
@@ -103,8 +103,8 @@ class Connection(StreamConnection):
                 self._receive(frame)
         except BadUpstream as fault:
             self._fail(fault)
-        except brine.Misbrined as error:
-            self._fail(BadUpstream(f"its answer is not RPyC: {error}"))
+        except brine.BrineError as error:
+            self._fail(BadUpstream(f"the response is not RPyC: {error}"))
 
     def _next(self) -> bytes | None:
         """Take a frame off the front of what is here."""
@@ -112,14 +112,14 @@ class Connection(StreamConnection):
             return None
         length, compressed = _HEADER.unpack_from(self._held)
         if length > self._most or compressed > 1:
-            raise BadUpstream("its answer has more bytes than are taken")
+            raise BadUpstream("the response has more bytes than limits.max_reply")
         end = _HEADER.size + length
         if len(self._held) <= end:
             return None
         body, line_feed = bytes(self._held[_HEADER.size : end]), self._held[end]
         del self._held[: end + 1]
         if line_feed != ord("\n"):
-            raise BadUpstream("its answer is not RPyC: a frame has no end")
+            raise BadUpstream("the response is not RPyC: a frame has no end")
         return self._unpacked(body) if compressed else body
 
     def _unpacked(self, body: bytes) -> bytes:
@@ -127,24 +127,24 @@ class Connection(StreamConnection):
         try:
             unpacked = unpacker.decompress(body, self._most + 1)
         except zlib.error:
-            raise brine.Misbrined("a frame is not compressed as it says") from None
+            raise brine.BrineError("a compressed frame is invalid") from None
         if len(unpacked) > self._most or not unpacker.eof or unpacker.unused_data:
-            raise BadUpstream("its answer has more bytes than are taken, or is cut off")
+            raise BadUpstream("the response is cut off, or has more bytes than limits.max_reply")
         return unpacked
 
     def _receive(self, frame: bytes) -> None:
         loaded = brine.load(frame[1:])
         if type(loaded) is not tuple or len(loaded) != 2 or type(loaded[0]) is not int:
-            raise brine.Misbrined("a message has no number")
+            raise brine.BrineError("a message has no number")
         kind, (number, body) = frame[0], loaded
         if kind == _REQUEST:
             self._answer(number, body)
         elif kind not in (_REPLY, _EXCEPTION):
-            raise brine.Misbrined("a message is neither request nor reply")
+            raise brine.BrineError("a message is neither a request nor a reply")
         elif number in self._forgotten:
             self._forgotten.discard(number)
         elif (waiting := self._waiting.pop(number, None)) is None:
-            raise BadUpstream("it answers what has not been asked")
+            raise BadUpstream("the upstream replied to a request that was not sent")
         elif waiting.done():
             pass  # its caller has gone, and the connection with him
         elif kind == _REPLY:
@@ -155,16 +155,14 @@ class Connection(StreamConnection):
     def _answer(self, number: int, body: Any) -> None:
         handler, args = body if type(body) is tuple and len(body) == 2 else (None, None)
         if handler == CLOSE:
-            raise BadUpstream("it closes the connection") if self._waiting else EOFError
+            raise BadUpstream("the upstream closed the connection") if self._waiting else EOFError
         try:
             answer = _frame(_REPLY, number, self.lent.answer(handler, args))
         except StopIteration:
             answer = _frame(_EXCEPTION, number, _STOP_ITERATION)
         except Exception as error:  # noqa: BLE001 - whatever a question comes to is the answer
-            name, text = (
-                (type(error).__name__, str(error)) if not isinstance(error, Denied) else ("ValueError", str(error))
-            )
-            answer = _frame(_EXCEPTION, number, (("builtins", name), (text,), (), ""))
+            name = "ValueError" if isinstance(error, NotLentError) else type(error).__name__
+            answer = _frame(_EXCEPTION, number, (("builtins", name), (str(error),), (), ""))
         self._transport.write(answer)
 
     def _pending(self) -> Iterable[asyncio.Future[Any]]:

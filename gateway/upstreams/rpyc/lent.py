@@ -34,7 +34,7 @@ _COMPARISONS = frozenset({"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__g
 _MOST_LENT = 100_000  # objects during one call
 
 
-class Denied(Exception):
+class NotLentError(Exception):
     """The service asks for what it cannot have."""
 
 
@@ -57,7 +57,7 @@ class Lent:
         if kind is tuple:
             return TUPLE, tuple(self.box(item) for item in value)
         if len(self._objects) >= _MOST_LENT:
-            raise Denied("too many objects are lent")
+            raise NotLentError("too many arguments are lists and dicts")
         number = next(self._numbers)
         self._objects[number] = value
         return REMOTE_REF, (f"{kind.__module__}.{kind.__name__}", id(kind), number)
@@ -66,7 +66,7 @@ class Lent:
         """Find what has been lent by its reference."""
         number = id_pack[2] if type(id_pack) is tuple and len(id_pack) == 3 else None
         if number not in self._objects:
-            raise Denied("this object is not lent, or not any more")
+            raise NotLentError("this argument is not available any more")
         return self._objects[number]
 
     def unbox(self, boxed: Any) -> Any:
@@ -78,20 +78,20 @@ class Lent:
             return tuple(self.unbox(item) for item in value)
         if label == LOCAL_REF:
             return self.get(value)
-        raise Denied("objects of the service are not taken")
+        raise NotLentError("objects of the service are not accepted")
 
     def answer(self, handler: Any, boxed: Any) -> Boxed:
         """Answer a question.
 
         Raises:
-            Exception: whatever the answer is instead; an exception of Python's own, or Denied.
+            Exception: whatever the answer is instead; an exception of Python's own, or NotLentError.
 
         """
         if handler == DEL:
             return VALUE, None  # all is taken back when the call ends
         args = self.unbox(boxed)
         if handler not in _HANDLERS or type(args) is not tuple:
-            raise Denied("this cannot be asked")
+            raise NotLentError("this request is not allowed")
         return self.box(_HANDLERS[handler](self, *args))
 
     def _method(self, owner: Any, name: Any) -> Any:
@@ -102,7 +102,7 @@ class Lent:
     def _call(self, method: Any, args: Any, kwargs: Any = ()) -> Any:
         owner = getattr(method, "__self__", None)
         if type(method) not in _METHODS or method.__name__ not in _READABLE.get(type(owner), ()):
-            raise Denied("this cannot be called")
+            raise NotLentError("this cannot be called")
         return method(*args, **dict(kwargs))
 
     def _call_method(self, owner: Any, name: Any, args: Any, kwargs: Any = ()) -> Any:
@@ -121,7 +121,7 @@ class Lent:
 
     def _several(self, owner: Any, count: Any) -> tuple[Any, ...]:
         if type(owner) not in _READABLE or type(count) is not int:
-            raise Denied("this cannot be read")
+            raise NotLentError("this cannot be read")
         return tuple(itertools.islice(owner, count))
 
 

@@ -1,6 +1,6 @@
 """Results of an RPyC service -> neutral values.
 
-    await Plain(connection, depth, items).value(boxed)    NotPlain says what is not, and where
+    await Plain(connection, depth, items).value(boxed)    NotPlainError says what is not, and where
 
 What is immutable has come whole. Of lists and dicts a reference has come, and they are read here, each in one request
 for its items and, for a dict, one for each value; then the reference is given back. A moment is read as text. Nothing
@@ -22,8 +22,8 @@ from gateway.upstreams.rpyc.lent import (
     TUPLE,
     VALUE,
     Boxed,
-    Denied,
     IdPack,
+    NotLentError,
 )
 
 _SEQUENCES = frozenset(
@@ -44,7 +44,7 @@ _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _AT_ONCE = 200  # values of a dict that are asked for at once
 
 
-class NotPlain(EncodingError):
+class NotPlainError(EncodingError):
     """A result is not plain data: why, and where."""
 
 
@@ -61,7 +61,7 @@ class Plain:
         """Read a result, and give its references back.
 
         Raises:
-            NotPlain: it is no plain data, or too much.
+            NotPlainError: it is no plain data, or too much.
             RemoteError, BadUpstream, OSError, EOFError: the service does not tell.
 
         """
@@ -83,7 +83,7 @@ class Plain:
         if label == REMOTE_REF and _is_reference(content):
             self._references.append(content)
             return await self._object(content, depth)
-        raise NotPlain("it is not RPyC")
+        raise NotPlainError("the response is not RPyC")
 
     def _whole(self, value: Any, depth: int) -> Any:
         """Turn an immutable value into a neutral one: tuples and frozensets are lists."""
@@ -96,25 +96,25 @@ class Plain:
         for index, item in enumerate(value):
             try:
                 items.append(self._whole(item, depth - 1))
-            except NotPlain as error:
+            except NotPlainError as error:
                 raise error.inside(f"[{index}]") from None
         return items
 
     def _count(self, items: int, depth: int) -> None:
         self._left -= items
         if self._left < 0:
-            raise NotPlain("it has more items than are taken")
+            raise NotPlainError("more items than the option items allows")
         if depth == 0:
-            raise NotPlain("it is nested too deeply")
+            raise NotPlainError("nested too deeply")
 
     def _returned(self, id_pack: Any) -> Any:
         """Take back what the service got from us."""
         try:
             value = self._connection.lent.get(id_pack)
-        except Denied:
+        except NotLentError:
             value = None
         if type(value) not in (list, dict):
-            raise NotPlain("it is an object that is not plain data")
+            raise NotPlainError("an object is not plain data")
         return value
 
     async def _object(self, reference: IdPack, depth: int) -> Any:
@@ -135,7 +135,7 @@ class Plain:
         try:
             return bytes(items)
         except (TypeError, ValueError):
-            raise NotPlain("it is not RPyC") from None
+            raise NotPlainError("the response is not RPyC") from None
 
     async def _items(self, reference: IdPack) -> tuple[Any, ...]:
         """Ask for all items of something, and for one more than may be."""
@@ -170,13 +170,13 @@ class Plain:
     def _name(self, boxed: Any) -> str:
         label, name = boxed
         if label != VALUE or type(name) is not str:
-            raise NotPlain("a member's name is not a string")
+            raise NotPlainError("a member's name is not a string")
         return name
 
     async def _inside(self, step: str, boxed: Any, depth: int) -> Any:
         try:
             return await self._value(boxed, depth - 1)
-        except NotPlain as error:
+        except NotPlainError as error:
             raise error.inside(step) from None
 
 
@@ -184,11 +184,11 @@ def _is_reference(content: Any) -> bool:
     return type(content) is tuple and [type(part) for part in content] == [str, int, int]
 
 
-def _no_data(kind: str) -> NotPlain:
+def _no_data(kind: str) -> NotPlainError:
     """Refuse an object by its class, whose name is the service's own text."""
     name = kind.rpartition(".")[2]
-    named = f", {name}," if name.isidentifier() and len(name) <= _LONGEST_NAME else ""
-    return NotPlain(f"an object{named} is not plain data")
+    named = f" of the class {name}" if name.isidentifier() and len(name) <= _LONGEST_NAME else ""
+    return NotPlainError(f"an object{named} is not plain data")
 
 
 def _span(text: str) -> float:
@@ -202,10 +202,10 @@ def _span(text: str) -> float:
 def _read_text(name: str, boxed: Boxed) -> Any:
     text = boxed[1] if type(boxed) is tuple and boxed[0] == VALUE else None
     if type(text) is not str:
-        raise NotPlain("it is not RPyC")
+        raise NotPlainError("the response is not RPyC")
     try:
         if name == _SPAN:
             return _span(text)
         return datetime.fromisoformat(text) if name == _MOMENT else text
     except ValueError:
-        raise NotPlain("a datetime or timedelta is not written as one") from None
+        raise NotPlainError("a datetime or timedelta is written in an unknown way") from None

@@ -96,7 +96,7 @@ class ZeroRPC:
 def _told(error: RemoteError, method: str) -> Fault:
     """Turn what a service has raised into a fault; the traceback stays inside."""
     if error.name == "NameError" and error.text == method:
-        return MethodNotFound("the service behind it has no such method")
+        return MethodNotFound("the upstream has no such method")
     wrong = wrong_arguments(error.text, {method}) if error.name == "TypeError" else None
     return wrong or raised(error.name, safe(error.text))
 
@@ -110,7 +110,7 @@ def _signatures(said: Any) -> list[Signature]:
     """
     methods = said.get("methods") if type(said) is dict else None
     if type(methods) is not dict or len(methods) > _MOST:
-        raise BadUpstream(f"it tells no table of at most {_MOST} methods")
+        raise BadUpstream(f"the upstream does not report a table of at most {_MOST} methods")
     return [
         Signature(name=name, params=_params(each.get("args")), doc=each["doc"] if type(each.get("doc")) is str else "")
         for name, each in methods.items()

@@ -129,7 +129,7 @@ class Connection(StreamConnection):
         try:
             for frames in self._peer.feed(data, self._transport.write):
                 self._receive(frames[-1])
-        except zmtp.NotSpoken as error:
+        except zmtp.ZMTPError as error:
             self._fail(BadUpstream(str(error)))
         except BadUpstream as fault:
             self._fail(fault)
@@ -152,7 +152,7 @@ class Connection(StreamConnection):
 
     def _take_value(self, call: _Call, args: Any, _: events.Event) -> None:
         if type(args) is not list or len(args) != 1:
-            raise BadUpstream("its answer is not one value")
+            raise BadUpstream("the response is not one value")
         call.answer.set_result(events.neutral(args[0], self._depth))
 
     def _take_error(self, _call: _Call, args: Any, _: events.Event) -> None:
@@ -164,7 +164,7 @@ class Connection(StreamConnection):
         call.values.append(events.neutral(item, self._depth - 1))
         call.size += len(memoryview(event.packed))
         if len(call.values) > self._items or call.size > self._most:
-            raise BadUpstream(f"its stream has more than {self._items} values, or more bytes than are taken")
+            raise BadUpstream(f"the response stream has more than {self._items} values, or more bytes than are taken")
         call.credit -= 1
         if call.credit < _CREDIT // 2:
             self._send(events.pack(events.MORE, [_CREDIT - call.credit], next(self._ids), event.response_to))
@@ -178,7 +178,7 @@ class Connection(StreamConnection):
         for call_id, call in self._waiting.items():
             if call.silent >= _SILENT and not call.answer.done():
                 self._retired = True
-                call.answer.set_exception(Unavailable("the service behind it gives no sign of life"))
+                call.answer.set_exception(Unavailable("the upstream sends no heartbeats"))
             call.silent += 1
             self._send(events.pack(events.HEARTBEAT, [0], next(self._ids), call_id))
         again = self._waiting and not self._transport.is_closing()

@@ -50,7 +50,7 @@ def checked(args: list[Any]) -> list[Any]:
     try:
         _check(args)
     except EncodingError as error:
-        raise InvalidParams(f"params{error.place}: MessagePack cannot say it: {error.reason}") from None
+        raise InvalidParams(f"params{error.place}: cannot be sent as MessagePack: {error.reason}") from None
     return args
 
 
@@ -61,7 +61,7 @@ def _check(value: Any) -> None:
     if kind is str:
         _check_text(value)
     elif kind is datetime:
-        raise EncodingError("ZeroRPC has no moments; give it as text or a number")
+        raise EncodingError("a datetime; send it as text or a number")
     elif kind is list:
         for index, item in enumerate(value):
             _check_inside(f"[{index}]", item)
@@ -75,7 +75,7 @@ def _check_text(value: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise EncodingError("half a character stands in a text") from None
+        raise EncodingError("the text has a lone surrogate") from None
 
 
 def _check_inside(step: str, value: Any) -> None:
@@ -95,7 +95,7 @@ def unpack(body: bytes) -> Event:
     try:
         header, name, packed = _decoder.decode(body)
     except (msgspec.MsgspecError, RecursionError, TypeError, ValueError):
-        raise BadUpstream("its answer is no event of ZeroRPC") from None
+        raise BadUpstream("the response is not an event of ZeroRPC") from None
     return Event(header.get("response_to"), name if type(name) is str else "", packed)
 
 
@@ -109,7 +109,7 @@ def value(event: Event) -> Any:
     try:
         return msgspec.msgpack.decode(event.packed)
     except (msgspec.MsgspecError, RecursionError, TypeError, ValueError):
-        raise BadUpstream("its answer holds what is no MessagePack, or a text that is no UTF-8") from None
+        raise BadUpstream("the response is not MessagePack, or has a text that is not UTF-8") from None
 
 
 def neutral(value: Any, depth: int) -> Any:
@@ -122,7 +122,7 @@ def neutral(value: Any, depth: int) -> Any:
     try:
         _judge(value, depth)
     except EncodingError as error:
-        raise BadUpstream(f"its result{error.place}: {error.reason}") from None
+        raise BadUpstream(f"result{error.place}: {error.reason}") from None
     return value
 
 
@@ -131,16 +131,16 @@ def _judge(value: Any, depth: int) -> None:
     if kind in (str, int) or kind in _PLAIN:
         return
     if kind not in (list, dict):
-        raise EncodingError("an extension of MessagePack's that does not travel")
+        raise EncodingError("an extension type of MessagePack")
     if depth == 0:
-        raise EncodingError("it is nested too deeply")
+        raise EncodingError("nested too deeply")
     if kind is list:
         for index, item in enumerate(value):
             _judge_inside(f"[{index}]", item, depth - 1)
         return
     for name, item in value.items():
         if type(name) is not str:
-            raise EncodingError(f"a member's name is a string, not {type(name).__name__}")
+            raise EncodingError(f"the name of a member must be a string, not {type(name).__name__}")
         _judge_inside(f".{name[:80]}", item, depth - 1)
 
 

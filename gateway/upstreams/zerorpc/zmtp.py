@@ -22,11 +22,11 @@ _LONG_SIZE = struct.Struct(">Q")
 _MOST_FRAMES = 16  # of a message; ZeroRPC has two
 
 
-class NotSpoken(Exception):
+class ZMTPError(Exception):
     """The peer does not speak ZMTP 3, or not as a server of ours would; the message says what is wrong."""
 
 
-class FrameTooLongError(NotSpoken):
+class FrameTooLongError(ZMTPError):
     """A message has more bytes than are taken."""
 
 
@@ -74,7 +74,7 @@ class Peer:
         """Take what has come; a ping is answered by ``write``.
 
         Raises:
-            NotSpoken: something in it is wrong, whatever stands before it.
+            ZMTPError: something in it is wrong, whatever stands before it.
 
         """
         self._held += data
@@ -86,7 +86,7 @@ class Peer:
             if flags & _COMMAND:
                 self._obey(body, write)
             elif not self.is_ready:
-                raise NotSpoken("it sends a message before it is ready")
+                raise ZMTPError("the upstream sent a message before it was ready")
             else:
                 self._frames.append(body)
                 self._check_frames()
@@ -99,13 +99,13 @@ class Peer:
         """Read the greeting; what is wrong with it is told by its first wrong byte."""
         begun = bytes(self._held[:_GREETING])
         if begun[:1] not in (b"", b"\xff") or (len(begun) > 9 and begun[9] & 1 == 0):
-            raise NotSpoken("it does not greet as ZeroMQ does")
+            raise ZMTPError("the upstream does not speak ZeroMQ")
         if len(begun) > 10 and begun[10] < _VERSION:
-            raise NotSpoken("it is a ZeroMQ from before version 4")
+            raise ZMTPError("the upstream's ZeroMQ is older than version 4")
         if len(begun) < _GREETING:
             return False
         if begun[12:32] != _NULL:
-            raise NotSpoken("it asks for a security mechanism, and none is spoken here")
+            raise ZMTPError("the upstream requires a security mechanism, which is not supported")
         del self._held[:_GREETING]
         self._greeted = True
         return True
@@ -117,7 +117,7 @@ class Peer:
             return None
         flags = held[0]
         if flags & ~(_MORE | _LONG | _COMMAND) or flags & (_MORE | _COMMAND) == _MORE | _COMMAND:
-            raise NotSpoken("it sends a frame with flags that there are not")
+            raise ZMTPError("it sends a frame with flags that there are not")
         if not flags & _LONG:
             start, size = 2, held[1]
         elif len(held) < 9:
@@ -125,7 +125,7 @@ class Peer:
         else:
             start, size = 9, _LONG_SIZE.unpack_from(held, 1)[0]
         if size > self._most:
-            raise FrameTooLongError("its answer has more bytes than are taken")
+            raise FrameTooLongError("the response has more bytes than limits.max_reply")
         if len(held) < start + size:
             return None
         body = bytes(held[start : start + size])
@@ -134,18 +134,18 @@ class Peer:
 
     def _check_frames(self) -> None:
         if len(self._frames) > _MOST_FRAMES or sum(map(len, self._frames)) > self._most:
-            raise FrameTooLongError("its answer has more bytes, or more frames, than are taken")
+            raise FrameTooLongError("the response has more frames, or more bytes, than are allowed")
 
     def _obey(self, body: bytes, write: Callable[[bytes], object]) -> None:
         name, rest = body[1 : 1 + body[0]] if body else b"", body[1 + body[0] :] if body else b""
         if name == b"READY" and not self.is_ready:
             if _properties(rest).get(b"socket-type") != b"ROUTER":
-                raise NotSpoken("it is no ROUTER socket, as a ZeroRPC server is")
+                raise ZMTPError("the upstream's socket is not a ROUTER, so it is not a ZeroRPC server")
             self.is_ready = True
         elif name == b"PING" and self.is_ready:  # of ZMTP 3.1: two bytes of a time, and what is to be returned
             write(_command(b"PONG", rest[2:]))
         elif name == b"ERROR" or not self.is_ready:
-            raise NotSpoken("it does not want to be connected to")
+            raise ZMTPError("the upstream refused the connection")
 
 
 def _properties(body: bytes) -> dict[bytes, bytes]:
@@ -154,7 +154,7 @@ def _properties(body: bytes) -> dict[bytes, bytes]:
     while body:
         name, body = body[1 : 1 + body[0]], body[1 + body[0] :]
         if len(body) < 4:
-            raise NotSpoken("its READY is cut off")
+            raise ZMTPError("the upstream's READY command is cut off")
         (size,) = struct.unpack_from(">I", body)
         found[name.lower()], body = body[4 : 4 + size], body[4 + size :]
     return found
