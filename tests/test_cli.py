@@ -1,4 +1,7 @@
-"""The command, run as people run it: a program in a folder, its two outputs, its exit code."""
+"""The command, run as people run it: a program in a folder, its two outputs, its exit code.
+
+What imports nothing of the user's, as ``call`` and the help, runs in this process.
+"""
 
 import os
 import re
@@ -12,14 +15,20 @@ import xmlrpc.client
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from msgspec import Struct
 
+from gateway import Registry, client
 from gateway.cli import main
+from gateway.core.access import make_key
+from tests.certificates import Authority
 from tests.raw_http import Wire, post, request
+from tests.serving import serving as https
+from tests.test_public_corpus import CASES
 
 HANDLERS = '''
 import asyncio
@@ -135,6 +144,16 @@ def run(folder: Path, *arguments: str, **variables: str) -> Run:
         command, cwd=folder, env=environment(variables), capture_output=True, text=True, timeout=30, check=False
     )
     return Run(code=ended.returncode, out=ended.stdout, err=ended.stderr)
+
+
+def here(*arguments: str) -> Run:
+    """Run a command in this process, which is faster."""
+    ended = CliRunner().invoke(main, arguments, prog_name="gateway", catch_exceptions=False)
+    return Run(code=ended.exit_code, out=ended.stdout, err=ended.stderr)
+
+
+def called(*arguments: str) -> Run:
+    return here("call", *arguments)
 
 
 @contextmanager
@@ -403,6 +422,15 @@ def test_serve_tells_what_is_wrong_with_the_configuration_before_it_imports_anyt
 # call
 
 BOTH = ("jsonrpc", "xmlrpc")
+COMMAND_LINE = [case for case in CASES if case["proto"].startswith("cli:")]
+registry = Registry()
+
+
+@registry.register
+def one() -> int:
+    return 1
+
+
 CALLS = {
     ("add", "10", "5"): "15",
     ("add", "-10", "-5.5"): "-15.5",
@@ -432,7 +460,8 @@ FAULTS = {
         "fault -32602: Invalid params: params[2]: one too many, it takes 2 at most",
     ),
     ("text", b"\xff".decode(errors="surrogateescape")): (
-        ("the name of the method or an argument is not text in UTF-8",) * 2
+        "params[0]: cannot be encoded as JSON: a string has a lone surrogate",
+        "params[0]: cannot be encoded as XML-RPC: a string has the character U+DCFF, which XML 1.0 cannot carry",
     ),
 }
 WRONG_USE = {
@@ -444,24 +473,28 @@ WRONG_USE = {
     ("URL", "add", "--timeout", "0"): "Invalid value for '--timeout'",
 }
 NO_URLS = {
-    "foo": "foo is no URL to call: it begins with http:// or https://, like http://127.0.0.1:8000/api",
-    "localhost:8000/api": "localhost:8000/api is no URL to call",
-    "file:///etc/hostname": "file:///etc/hostname is no URL to call",
-    "http://": "http:// gives no answer: no host given",
-    "http://127.0.0.1:port/": "http://127.0.0.1:port/ gives no answer: nonnumeric port",
-    "http://[::1/": "http://[::1/ gives no answer: Invalid IPv6 URL",
-    "http://a..b/": "http://a..b/ gives no answer: ",
+    "foo": "foo is not a URL to call: it must begin with http:// or https://, as http://127.0.0.1:8000/api",
+    "localhost:8000/api": "localhost:8000/api is not a URL to call",
+    "file:///etc/hostname": "file:///etc/hostname is not a URL to call",
+    "http://": "no response from http://: no host given",
+    "http://127.0.0.1:port/": "no response from http://127.0.0.1:port/: nonnumeric port",
+    "http://[::1/": "no response from http://[::1/: Invalid IPv6 URL",
+    "http://a..b/": "no response from http://a..b/: ",
 }
 FOREIGN = {
-    b"HTTP/1.1 200 OK\r\n\r\n<html>hello</html>": "the answer is not {protocol}: ",
-    b"HTTP/1.1 200 OK\r\n\r\n": "the answer is not {protocol}: ",
-    b"HTTP/1.1 200 OK\r\n\r\n[1]": "the answer is not {protocol}: ",
-    b"HTTP/1.1 500 Oh no\r\n\r\nsome \x1b[31mred\r\ntext": "{url} answers 500 Oh no: some [31mred text",
-    b"HTTP/1.1 404 Not Found\r\n\r\n": "{url} answers 404 Not Found: ",
-    b"HTTP/1.1 301 Moved\r\nLocation: https://b/\r\n\r\n": "{url} answers 301 Moved (see https://b/): ",
-    b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort": "{url} gives no answer: IncompleteRead",
-    b"SSH-2.0-OpenSSH\r\n": "{url} gives no answer: SSH-2.0-OpenSSH",
-    b"": "{url} gives no answer: Remote end closed connection without response",
+    b"HTTP/1.1 200 OK\r\n\r\n<html>hello</html>": "{url}: the response is not {protocol}: ",
+    b"HTTP/1.1 200 OK\r\n\r\n": "{url}: the response is not {protocol}: ",
+    b"HTTP/1.1 200 OK\r\n\r\n[1]": "{url}: the response is not {protocol}: ",
+    b"HTTP/1.1 500 Oh no\r\n\r\nsome \x1b[31mred\r\ntext": "{url} responds with 500 Oh no: some [31mred text",
+    b"HTTP/1.1 404 Not Found\r\n\r\n": "{url} responds with 404 Not Found: ",
+    b"HTTP/1.1 301 Moved\r\nLocation: https://b/\r\n\r\n": "{url} responds with 301 Moved (see https://b/): ",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort": "no response from {url}: IncompleteRead",
+    b"SSH-2.0-OpenSSH\r\n": "no response from {url}: SSH-2.0-OpenSSH",
+    b"": "no response from {url}: Remote end closed connection without response",
+}
+JSON_ONLY = {
+    b'{"jsonrpc":"2.0","result":1,"id":2}': "{url} responds to another call than this one",
+    b'{"jsonrpc":"2.0","method":"ask","id":1}': "{url} responds to another call than this one",
 }
 
 
@@ -485,53 +518,56 @@ def answering(answer: bytes) -> Iterator[int]:
 @pytest.mark.parametrize("protocol", BOTH)
 @pytest.mark.parametrize(("arguments", "out"), CALLS.items(), ids=str)
 def test_call_prints_the_result(protocol: str, arguments: tuple[str, ...], out: str, server: Serving) -> None:
-    called = run(Path(), "call", "--protocol", protocol, server.url, *arguments)
-    assert called == Run(code=0, out=f"{out}\n", err="")
+    ended = called("--protocol", protocol, server.url, *arguments)
+    assert ended == Run(code=0, out=f"{out}\n", err="")
 
 
 def test_call_prints_a_text_as_it_is(server: Serving) -> None:
-    called = run(Path(), "call", server.url, "text", "\x1b[1mbold\n\x07")
-    assert called == Run(code=0, out="\x1b[1mbold\n\x07\n", err="")
+    ended = called(server.url, "text", "\x1b[1mbold\n\x07")
+    assert ended == Run(code=0, out="\x1b[1mbold\n\x07\n", err="")
 
 
 def test_call_takes_arguments_by_name_and_its_options_anywhere(server: Serving) -> None:
     arguments = ("a=1", "b=x=y", "c=[1]", "d=", "e=-5", "f=http://host/?a=b", "--timeout", "20")
-    called = run(Path(), "call", server.url, "named", *arguments, "--protocol", "jsonrpc")
-    assert called == Run(code=0, out="a=1 b='x=y' c=[1] d='' e=-5 f='http://host/?a=b'\n", err="")
+    ended = called(server.url, "named", *arguments, "--protocol", "jsonrpc")
+    assert ended == Run(code=0, out="a=1 b='x=y' c=[1] d='' e=-5 f='http://host/?a=b'\n", err="")
 
 
 @pytest.mark.parametrize(("arguments", "told"), FAULTS.items(), ids=str)
 def test_call_tells_a_fault_and_fails(arguments: tuple[str, ...], told: tuple[str, str], server: Serving) -> None:
     for protocol, problem in zip(BOTH, told, strict=True):
-        called = run(Path(), "call", "--protocol", protocol, server.url, *arguments)
-        assert called == Run(code=1, out="", err=f"gateway: {problem}\n")
+        ended = called("--protocol", protocol, server.url, *arguments)
+        assert ended == Run(code=1, out="", err=f"gateway: {problem}\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("named", "a=1"), "XML-RPC has no named arguments: give them by position, or use --protocol jsonrpc"),
-        (("echo", "2147483648"), "XML-RPC has no ints beyond 32 bits that every server reads; use --protocol jsonrpc"),
-        (("text", "\x1b[1m"), "XML has no control characters; use --protocol jsonrpc"),
-        (("text", "\uffff"), "XML has no control characters; use --protocol jsonrpc"),
+        (("named", "a=1"), "XML-RPC has no arguments by name"),
+        (("echo", "9223372036854775808"), "params[0]: cannot be encoded as XML-RPC: the int has more than 64 bits"),
+        (("text", "\x1b[1m"), "params[0]: cannot be encoded as XML-RPC: "),
+        (("text", "\uffff"), "params[0]: cannot be encoded as XML-RPC: "),
     ],
 )
 def test_call_says_what_xmlrpc_cannot(arguments: tuple[str, ...], problem: str, server: Serving) -> None:
-    called = run(Path(), "call", "--protocol", "xmlrpc", server.url, *arguments)
-    assert called == Run(code=1, out="", err=f"gateway: {problem}\n")
+    ended = called("--protocol", "xmlrpc", server.url, *arguments)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(f"gateway: {problem}")
 
 
 @pytest.mark.parametrize("protocol", BOTH)
 def test_call_shows_the_text_of_a_refusal(protocol: str, server: Serving) -> None:
-    refused = run(Path(), "call", "--protocol", protocol, f"{server.url}x", "add", "1")
+    refused = called("--protocol", protocol, f"{server.url}x", "add", "1")
     assert (refused.code, refused.out) == (1, "")
-    assert refused.err.startswith(f"gateway: {server.url}x answers 404 Not Found: Not found. Calls are POSTed to /, ")
+    assert refused.err.startswith(
+        f"gateway: {server.url}x responds with 404 Not Found: Not found. Calls are POSTed to /, "
+    )
 
 
 def test_call_shows_the_fault_that_refuses_too_long_a_request(project: Path) -> None:
     with serving(project, "--set", "limits.max_body=1024") as running:
         for protocol in BOTH:
-            refused = run(project, "call", "--protocol", protocol, running.url, "text", "x" * 2000)
+            refused = called("--protocol", protocol, running.url, "text", "x" * 2000)
             assert (refused.code, refused.out) == (1, "")
             assert refused.err.startswith("gateway: fault -32006: Request too large")
             assert "at most 1024 bytes" in refused.err
@@ -542,47 +578,146 @@ def test_call_shows_the_fault_that_refuses_too_long_a_request(project: Path) -> 
 def test_call_of_something_that_is_no_rpc_server(protocol: str, answer: bytes, problem: str) -> None:
     with answering(answer) as port:
         url = f"http://127.0.0.1:{port}/"
-        called = run(Path(), "call", "--protocol", protocol, url, "add", "1")
-    assert (called.code, called.out) == (1, "")
-    assert len(called.err.splitlines()) == 1
+        ended = called("--protocol", protocol, url, "add", "1")
+    assert (ended.code, ended.out) == (1, "")
+    assert len(ended.err.splitlines()) == 1
     name = {"jsonrpc": "JSON-RPC", "xmlrpc": "XML-RPC"}[protocol]
-    assert called.err.startswith(f"gateway: {problem.format(url=url, protocol=name)}")
+    assert ended.err.startswith(f"gateway: {problem.format(url=url, protocol=name)}")
 
 
 def test_call_of_nobody() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}/api"
-        called = run(Path(), "call", url, "add", "1")
-    assert called == Run(code=1, out="", err=f"gateway: {url} gives no answer: connection refused\n")
+        ended = called(url, "add", "1")
+    assert ended == Run(code=1, out="", err=f"gateway: no response from {url}: connection refused\n")
 
 
 def test_call_of_somebody_who_never_answers(server: Serving) -> None:
-    called = run(Path(), "call", server.url, "forever", "--timeout", "0.2")
-    assert called == Run(code=1, out="", err=f"gateway: {server.url} gives no answer: timed out\n")
+    ended = called(server.url, "forever", "--timeout", "0.2")
+    assert ended == Run(code=1, out="", err=f"gateway: no response from {server.url}: timed out\n")
 
 
 def test_call_by_https_of_a_port_that_speaks_http() -> None:
     with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
-        called = run(Path(), "call", f"https://127.0.0.1:{port}/api", "add", "1")
-    assert (called.code, called.out) == (1, "")
-    assert called.err.startswith(f"gateway: https://127.0.0.1:{port}/api gives no answer: ")
-    assert called.err.endswith("; does it speak http, without s?\n")
+        ended = called(f"https://127.0.0.1:{port}/api", "add", "1")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(f"gateway: no response from https://127.0.0.1:{port}/api: ")
+    assert ended.err.endswith("; does the server speak http, without s?\n")
+
+
+@pytest.mark.parametrize(("body", "problem"), JSON_ONLY.items())
+def test_call_takes_only_the_response_to_itself(body: bytes, problem: str) -> None:
+    with answering(b"HTTP/1.1 200 OK\r\n\r\n" + body) as port:
+        ended = called(f"http://127.0.0.1:{port}/", "add")
+    assert ended == Run(code=1, out="", err=f"gateway: {problem.format(url=f'http://127.0.0.1:{port}/')}\n")
+
+
+def test_call_reads_no_more_than_a_response_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MOST", 1000)
+    for status, length in (("200 OK", 1001), ("500 Oh no", 5000)):
+        with answering(f"HTTP/1.1 {status}\r\n\r\n{'x' * length}".encode()) as port:
+            ended = called(f"http://127.0.0.1:{port}/", "add")
+        assert ended.err == f"gateway: the response of http://127.0.0.1:{port}/ has more than 1000 bytes\n"
+
+
+@pytest.mark.parametrize("case", COMMAND_LINE, ids=[case["id"] for case in COMMAND_LINE])
+def test_a_case_of_a_public_report(case: dict[str, Any]) -> None:
+    with answering(case["upstream"]["answer"].encode()) as port:
+        command = case["request"]["command"].replace("PORT", str(port))
+        ended = called(*command.removeprefix("gateway call ").split())
+    expect = case["expect"]
+    assert ended.code == expect.get("rc", 0)
+    assert expect.get("text_has", "") in ended.err
+    assert expect.get("stdout", ended.out.strip()) == ended.out.strip()
+
+
+def test_call_shows_dates_with_their_zones_and_bytes() -> None:
+    values = "20141110T23:38:51", "2014-11-10T23:38:51+0100"
+    inner = "".join(f"<value><dateTime.iso8601>{value}</dateTime.iso8601></value>" for value in values)
+    data = f"<array><data>{inner}<value><base64>AAE=</base64></value></data></array>"
+    body = f"<methodResponse><params><param><value>{data}</value></param></params></methodResponse>"
+    with answering(f"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\n\r\n{body}".encode()) as port:
+        ended = called("--protocol", "xmlrpc", f"http://127.0.0.1:{port}/", "dates")
+    assert ended.out == '["2014-11-10T23:38:51","2014-11-10T23:38:51+01:00","AAE="]\n'
+
+
+def test_call_reads_a_response_by_the_charset_of_its_head() -> None:
+    body = "<methodResponse><params><param><value>\u00fc</value></param></params></methodResponse>".encode("latin-1")
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Type: text/xml; charset=ISO-8859-1\r\n\r\n" + body) as port:
+        assert called("--protocol", "xmlrpc", f"http://127.0.0.1:{port}/", "text").out == "\u00fc\n"
+
+
+def test_call_shows_a_key_that_lets_it_in_and_never_prints_it(tmp_path: Path) -> None:
+    key, stored = make_key()
+    authority = Authority(tmp_path)
+    certificate, private = authority.issue()
+    settings = {"access.keys": f'{{"odoo": "{stored}"}}', "tls.certificate": certificate, "tls.key": private}
+    trusting = ("--ca", str(authority.file))
+    wrong = key[:-3]
+    with https(registry, settings) as running:
+        host = f"127.0.0.1:{running.port}/api"
+        ways = {
+            (f"https://odoo:{key}@{host}", *trusting): None,
+            (f"https://odoo:%67{key[1:]}@{host}", *trusting): None,
+            (f"https://{host}", "--key", key, *trusting): None,
+            (f"https://{host}", "--header", f"authorization: Bearer {key}", *trusting): None,
+            (f"https://{host}", "--key", key, "--insecure"): None,
+            (f"https://{host}", "--key", wrong, "--header", f"Authorization: Bearer {key}", *trusting): None,
+            (f"https://{host}", "--key", key): "certificate",
+            (f"https://odoo:{wrong}@{host}", *trusting): "Denied",
+            (f"https://{host}", "--key", wrong, *trusting): "Denied",
+            (f"https://{host}", *trusting): "Denied",
+            (f"https://odoo:{key}@{host}", "--key", key, *trusting): "the key is given twice",
+        }
+        for (url, *options), problem in ways.items():
+            ended = called(url, "one", *options)
+            assert (ended.code, ended.out) == ((0, "1\n") if problem is None else (1, "")), options
+            assert (problem or "") in ended.err
+            assert wrong not in ended.out + ended.err
+
+
+UNSHOWN = {
+    ("http://odoo:SECRET@127.0.0.1:1/api", "m"): "no response from http://127.0.0.1:1/api: connection refused",
+    ("ftp://odoo:SECRET@host/api", "m"): "host/api is not a URL to call",
+    ("odoo:SECRET@host/api", "m"): "host/api is not a URL to call",
+    ("http://odoo:SECRET/x@host/api", "m"): "in NAME:KEY@ of the URL, the characters / ? # must be percent-encoded",
+    ("http://host/", "m", "--header", "SECRET"): "--header: expected 'NAME: VALUE' in printable ASCII characters",
+    ("http://host/", "m", "--header", "X: SECRET\nY: 1"): "--header: expected 'NAME: VALUE'",
+    ("http://host/", "m", "--header", "X Y: SECRET"): "--header: expected 'NAME: VALUE'",
+    ("http://host/", "m", "--key", "SECRET "): "--key: expected printable ASCII characters without blanks",
+    ("http://host/", "m", "--insecure"): "--ca and --insecure need a URL that begins with https://",
+    ("http://host/", "m", "--ca", "ca.pem"): "--ca and --insecure need a URL that begins with https://",
+    (
+        "https://host/",
+        "m",
+        "--ca",
+        "missing.pem",
+    ): "missing.pem: it cannot be read as certificates in PEM: no such file",
+}
+
+
+@pytest.mark.parametrize(("arguments", "problem"), UNSHOWN.items(), ids=str)
+def test_call_does_not_print_a_secret(arguments: tuple[str, ...], problem: str) -> None:
+    ended = called(*arguments)
+    assert ended.code in {1, 2}
+    assert problem in ended.err
+    assert "SECRET" not in ended.err
 
 
 @pytest.mark.parametrize(("url", "problem"), NO_URLS.items())
 def test_call_of_what_is_no_url(url: str, problem: str) -> None:
-    called = run(Path(), "call", url, "add", "1")
-    assert (called.code, called.out) == (1, "")
-    assert called.err.startswith(f"gateway: {problem}")
-    assert len(called.err.splitlines()) == 1
+    ended = called(url, "add", "1")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(f"gateway: {problem}")
+    assert len(ended.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(("arguments", "problem"), WRONG_USE.items(), ids=str)
 def test_a_wrong_command_line_is_told_with_the_usage(arguments: tuple[str, ...], problem: str) -> None:
-    told = run(Path(), "call", *arguments)
+    told = called(*arguments)
     assert (told.code, told.out) == (2, "")
-    assert told.err.startswith("Usage: python -m gateway call ")
+    assert told.err.startswith("Usage: gateway call ")
     assert problem in told.err
 
 
@@ -610,8 +745,8 @@ def added(url: str) -> object:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a" * 65, "\u00fc", "a/b"])
-def test_what_is_no_name_of_a_key(name: str, tmp_path: Path) -> None:
-    ended = run(tmp_path, "key", name)
+def test_what_is_no_name_of_a_key(name: str) -> None:
+    ended = here("key", name)
     assert (ended.code, ended.out) == (2, "")
     assert "is not a name for a key" in ended.err
 
@@ -619,15 +754,15 @@ def test_what_is_no_name_of_a_key(name: str, tmp_path: Path) -> None:
 # help
 
 
-def test_help_explains_every_command_and_every_option(tmp_path: Path) -> None:
+def test_help_explains_every_command_and_every_option() -> None:
     assert tuple(main.commands) == COMMANDS
-    words = run(tmp_path, "--help").out
+    words = here("--help").out
     for line in words.partition("Commands:\n")[2].splitlines():
         assert line.endswith(".")
         assert not line.endswith("...")
     for name, command in main.commands.items():
         assert f"  {name} " in words
-        shown = " ".join(run(tmp_path, name, "--help").out.split())
+        shown = " ".join(here(name, "--help").out.split())
         assert " ".join(str(command.help).split()) in shown
         for parameter in command.params:
             if parameter.param_type_name == "option":
@@ -650,7 +785,7 @@ def test_the_command_is_a_script_and_a_module(program: list[str], project: Path)
 
 
 @pytest.mark.parametrize("arguments", [["unknown"], ["serve", "--unknown"], ["check", "--config", "."]])
-def test_what_no_command_takes_is_a_wrong_command_line(arguments: list[str], tmp_path: Path) -> None:
-    told = run(tmp_path, *arguments)
+def test_what_no_command_takes_is_a_wrong_command_line(arguments: list[str]) -> None:
+    told = here(*arguments)
     assert (told.code, told.out) == (2, "")
     assert told.err.startswith("Usage: ")

@@ -1,5 +1,8 @@
 """``gateway call``."""
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -7,6 +10,10 @@ import msgspec
 
 from gateway import client
 from gateway.cli.loading import fail
+from gateway.model.faults import ForeignFault
+from gateway.wire.http_grammar import TOKEN
+
+_FIELD = re.compile(r"[ -~\t]*")  # of a header (RFC 9110, 5.5), without what is obsolete
 
 
 # An ARG may begin with a dash, like -5 or -hot, unless it is an option of this command.
@@ -16,7 +23,7 @@ from gateway.cli.loading import fail
 @click.argument("arguments", nargs=-1, metavar="[ARG]...")
 @click.option(
     "--protocol",
-    type=click.Choice(["jsonrpc", "xmlrpc"]),
+    type=click.Choice(list(client.PROTOCOLS)),
     default="jsonrpc",
     show_default=True,
     help="The protocol; XML-RPC has no arguments by name.",
@@ -28,20 +35,44 @@ from gateway.cli.loading import fail
     show_default=True,
     help="Seconds to wait for the server.",
 )
-def call(url: str, method: str, arguments: tuple[str, ...], protocol: str, timeout: float) -> None:
+@click.option("--key", metavar="KEY", help="An API key, sent as a Bearer token. http://NAME:KEY@host does the same.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header to send. Can be repeated.")
+@click.option(
+    "--ca",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A file of certificates in PEM; the servers signed by them are trusted.",
+)
+@click.option("--insecure", is_flag=True, help="Do not check the server's certificate: anybody can answer.")
+def call(
+    url: str, method: str, arguments: tuple[str, ...], protocol: str, headers: tuple[str, ...], **given: Any
+) -> None:
     """Call METHOD at URL and print its result, or its fault.
 
     An ARG is JSON (10, true, '["a"]', '{"b": 1}'); what is not JSON is a string. name=value gives an argument by name.
     A string that looks like one is written as JSON: '"a=b"'. After --, nothing is an option. A fault has exit code 1.
     """
+    server = _server(url, headers, given)
     try:
-        result = client.call(url, method, _params(arguments), protocol, timeout)
-    except client.RemoteFault as fault:
+        result = client.call(server, protocol, method, _params(arguments))
+    except ForeignFault as fault:
         data = "" if fault.data is None else f" {_shown(fault.data)}"
         fail([f"fault {fault.code}: {fault.message}{data}"])
     except client.CallError as error:
         fail([str(error)])
     click.echo(result if isinstance(result, str) else _shown(result), color=True)  # as it is, escapes and all
+
+
+def _server(url: str, headers: tuple[str, ...], given: dict[str, Any]) -> client.Server:
+    """Put together whom to call; what is wrong with it is not shown, since it may be a key."""
+    insecure = given.pop("insecure")
+    if (given["ca"] is not None or insecure) and not url.lower().startswith("https:"):
+        raise click.UsageError("--ca and --insecure need a URL that begins with https://")
+    if given["key"] is not None and not re.fullmatch(r"[!-~]+", given["key"]):
+        raise click.UsageError("--key: expected printable ASCII characters without blanks")
+    pairs = [(name, value.strip()) for name, colon, value in (text.partition(":") for text in headers) if colon]
+    if len(pairs) < len(headers) or not all(TOKEN.fullmatch(name) and _FIELD.fullmatch(value) for name, value in pairs):
+        raise click.UsageError("--header: expected 'NAME: VALUE' in printable ASCII characters")
+    return client.Server(url=url, headers=tuple(pairs), verify=not insecure, **given)
 
 
 def _params(arguments: tuple[str, ...]) -> list[Any] | dict[str, Any]:
@@ -68,4 +99,5 @@ def _value(text: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    """Write a value as JSON, with NaN and Infinity where the server sent them."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=msgspec.to_builtins)

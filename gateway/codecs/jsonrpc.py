@@ -132,7 +132,7 @@ class JSONRPC:
         """Put the response objects into an array; nothing to say is no array (section 6)."""
         return b"[%b]" % b",".join([answer.wire for answer in answers]) if answers else b""
 
-    def encode_call(self, method: str, params: Params, call_id: int) -> bytes:
+    def encode_call(self, method: str, params: Params, call_id: Id = None) -> bytes:
         """Write a request object for another server.
 
         Raises:
@@ -147,7 +147,7 @@ class JSONRPC:
             ) from None
         return msgspec.json.encode(said)
 
-    def decode_answer(self, body: bytes) -> tuple[Id, Reply] | None:
+    def decode_answer(self, body: bytes, _charset: str | None = None) -> tuple[Id, Reply] | None:
         """Read a response object (section 5); an error in it is a ForeignFault, anything else a BadUpstream.
 
         None stands for a request object, which answers nothing.

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.config.access import Access
+from gateway.config.access import KEY_PREFIX, Access
 from gateway.config.nginx import NginxSection
 from gateway.config.sources import Setting, find, nearest_option, read
 from gateway.model.limits import Limits
@@ -223,7 +223,8 @@ def _convert(setting: Setting, hint: Any, into: dict[str, Any], name: str, probl
     except (msgspec.ValidationError, UnicodeEncodeError, json.JSONDecodeError) as error:
         text, _, inside = str(error).partition(" - at `$")
         within = "" if isinstance(value, str) else inside.removesuffix("`").replace("[...]", "")
-        problems.append(f"{place}: {option}{within}: expected {_expected(error, text, hint)}, not {value!r}")
+        shown = "" if option == "access.keys" else f", not {value!r}"  # a key may stand where its hash belongs
+        problems.append(f"{place}: {option}{within}: expected {_expected(error, text, hint)}{shown}")
 
 
 def _read_upstreams(tables: dict[str, dict[str, Setting]], problems: list[str]) -> dict[str, Options]:
@@ -269,7 +270,12 @@ def _contradictions(config: Config) -> Iterator[str]:
     for rule in config.access.rules:
         for name in rule.keys or ():
             if name not in config.access.keys:
-                yield f"access.rules: there is no key {name!r} in access.keys{nearest(name, config.access.keys)}"
+                shown = (
+                    "an API key stands where the name of one is expected"
+                    if name.startswith(KEY_PREFIX)
+                    else (f"there is no key {name!r} in access.keys{nearest(name, config.access.keys)}")
+                )
+                yield f"access.rules: {shown}"
     if bool(config.tls.certificate) != bool(config.tls.key):
         missing, given = ("key", "certificate") if config.tls.certificate else ("certificate", "key")
         yield f"tls.{missing}: it is needed with tls.{given}"

@@ -8,6 +8,8 @@ from msgspec import Meta, Struct
 from gateway.model.calls import Caller
 from gateway.model.networks import Network, address
 
+KEY_PREFIX = "gw_"  # what each key that ``gateway key`` makes begins with
+
 
 class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who may call the methods whose names match one of the patterns (``*`` stands for any characters).

@@ -24,7 +24,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from gateway.config.access import Access
+from gateway.config.access import KEY_PREFIX, Access
 from gateway.model.calls import Caller
 from gateway.model.http import HTTPRequest
 from gateway.model.networks import Address, address
@@ -130,7 +130,7 @@ def make_key() -> tuple[str, str]:
         the key, which only its holder keeps, and the hash of it for ``access.keys``.
 
     """
-    key = f"gw_{secrets.token_urlsafe(32)}"
+    key = f"{KEY_PREFIX}{secrets.token_urlsafe(32)}"
     return key, _DIGEST + hashlib.sha256(key.encode()).hexdigest()
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.codecs.xmlrpc import XMLRPC
 from gateway.model.calls import Call, Id, Reply
 from gateway.model.faults import BadUpstream, ForeignFault, InvalidParams
 from tests.codecs.test_properties import CALL, JSON, JSON_VALUES, ROOM, XML, XML_VALUES, fixed
@@ -67,7 +68,7 @@ def faulted(reply: Reply) -> str:
 
 @pytest.mark.parametrize(("answer", "reason"), NO_XML.items())
 def test_what_is_no_answer_in_xml(answer: bytes, reason: str) -> None:
-    assert f"Bad upstream: the response is not XML-RPC: {reason}" in faulted(XML.decode_answer(answer, None))
+    assert f"Bad upstream: the response is not XML-RPC: {reason}" in faulted(XML.decode_answer(answer)[1])
 
 
 @pytest.mark.parametrize(("answer", "reason"), NO_JSON.items())
@@ -88,7 +89,7 @@ def test_an_xml_call_is_read_as_it_was_written(params: list[Any]) -> None:
 @fixed(300)
 @given(XML_VALUES)
 def test_an_xml_answer_is_read_as_it_was_written(value: Any) -> None:
-    reply = XML.decode_answer(XML.single(XML.encode(CALL, Reply(value=value), ROOM)), None)
+    _, reply = XML.decode_answer(XML.single(XML.encode(CALL, Reply(value=value), ROOM)))
     assert (repr(reply.value), reply.fault) == (repr(value), None)
 
 
@@ -108,8 +109,8 @@ def test_the_standard_library_reads_a_call_and_its_answer_is_read() -> None:
     assert (list(read), method) == (params, "get<it>")
     written = xmlrpc.client.dumps((params[3:],), methodresponse=True, allow_none=True).encode()
     params[5] = "a<&>\nb"  # the standard library writes a bare CR, and XML reads it as LF
-    assert XML.decode_answer(written, None) == Reply(value=params[3:])
-    fault = XML.decode_answer(xmlrpc.client.dumps(xmlrpc.client.Fault(4, "too <many>")).encode(), "utf-8").fault
+    assert XML.decode_answer(written)[1] == Reply(value=params[3:])
+    fault = XML.decode_answer(xmlrpc.client.dumps(xmlrpc.client.Fault(4, "too <many>")).encode(), "utf-8")[1].fault
     assert isinstance(fault, ForeignFault)
     assert (fault.code, fault.message) == (4, "too <many>")
 
@@ -158,5 +159,18 @@ def test_an_argument_that_json_cannot_say_is_refused_by_its_place(params: Any, p
 @given(st.binary(max_size=60))
 def test_any_bytes_are_an_answer_or_a_bad_upstream(noise: bytes) -> None:
     for body in (noise, XML_START + noise, b'{"jsonrpc":"2.0",' + noise):
-        for reply in (XML.decode_answer(body, None), (JSON.decode_answer(body) or (None, Reply()))[1]):
+        for reply in (XML.decode_answer(body)[1], (JSON.decode_answer(body) or (None, Reply()))[1]):
             assert reply.fault is None or isinstance(reply.fault, BadUpstream | ForeignFault)
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "-inf", " Infinity "])
+def test_doubles_that_are_not_finite_are_read_from_responses_where_that_is_wanted(text: str) -> None:
+    body = f"<methodResponse><params><param><value><double>{text}</double></value></param></params></methodResponse>"
+    (_, reply), strict = XML.decode_answer(body.encode()), XMLRPC(max_depth=8, max_batch=1, nan=False)
+    assert repr(reply.value) == repr(float(text))
+    assert "bad double" in faulted(strict.decode_answer(body.encode())[1])
+
+
+def test_xml_rpc_has_no_arguments_by_name() -> None:
+    with pytest.raises(InvalidParams, match="XML-RPC has no arguments by name"):
+        XML.encode_call("m", {"a": 1})

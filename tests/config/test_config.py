@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from gateway.config import OPTIONS, Config, ConfigError, load
+from gateway.core.access import make_key
 
 ANNOTATED = Path(__file__).parents[2] / "conf" / "gateway.toml"
 DEFAULTS = {
@@ -101,7 +102,7 @@ IN_FILE = {
     "[access]\nallow = ['10.0.0.1/8']": (
         "access.allow[0]: expected a network like 10.0.0.0/8 or 2001:db8::/32, or an address, not ['10.0.0.1/8']"
     ),
-    "[access.keys]\nodoo = 'secret'": "access.keys: expected what gateway key prints, not {'odoo': 'secret'}",
+    "[access.keys]\nodoo = 'secret'": "access.keys: expected what gateway key prints",
     "[[access.rules]]\nmethods = []": "access.rules[0].methods: expected array of length >= 1, not [{'methods': []}]",
     "[[access.rules]]\nmethods = ['a']\nnetwork = []": (
         "access.rules[0]: expected no network, not [{'methods': ['a'], 'network': []}]"
@@ -336,3 +337,17 @@ def test_a_file_that_is_named_must_be_readable(path: str, reason: str) -> None:
 def test_a_usual_file_that_cannot_be_read_is_not_passed_over() -> None:
     Path("conf/gateway.toml").mkdir(parents=True)
     assert problems(None, {}, ()) == ["conf/gateway.toml: it cannot be read: is a directory"]
+
+
+def test_a_key_in_the_place_of_its_hash_or_its_name_is_not_shown() -> None:
+    key, stored = make_key()
+    named = f'access.keys={{"odoo": "{stored}"}}'
+    for settings in (
+        [f'access.keys={{"odoo": "{key}"}}'],
+        [f"access.keys={key}"],
+        [named, f'access.rules=[{{"methods": ["*"], "keys": ["{key}"]}}]'],
+    ):
+        (problem,) = problems(None, {}, settings)
+        assert "access." in problem
+        assert "expected" in problem
+        assert key not in problem

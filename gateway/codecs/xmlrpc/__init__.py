@@ -22,7 +22,7 @@ from gateway.codecs import Decoded, encoded
 from gateway.codecs.xmlrpc.document import read_answer, read_call
 from gateway.codecs.xmlrpc.scalars import WRITERS
 from gateway.codecs.xmlrpc.text import escaped, escaped_legibly, read_text
-from gateway.model.calls import Answer, Batch, Call, Entry, InvalidCall, Reply
+from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
 from gateway.model.faults import BadUpstream, Fault, GatewayFault, InvalidParams, InvalidRequest, ResponseTooLarge
 from gateway.model.values import EncodingError, by_name, plain
 
@@ -43,7 +43,8 @@ class XMLRPC:
     """The XML-RPC codec, with the limits that it keeps.
 
     ``none`` is how None is written: ``"nil"`` as the extension, ``"empty"`` as an empty string, ``"fault"`` not at all.
-    ``i8`` says whether that extension is written.
+    ``i8`` says whether that extension is written, and ``nan`` whether responses of other servers may hold doubles that
+    are not finite.
     """
 
     protocol = "xmlrpc"
@@ -52,11 +53,12 @@ class XMLRPC:
     first_bytes = b"<"
     content_type = "text/xml; charset=utf-8"
 
-    def __init__(self, *, max_depth: int, max_batch: int, none: str = "nil", i8: bool = True) -> None:
+    def __init__(self, *, max_depth: int, max_batch: int, none: str = "nil", i8: bool = True, nan: bool = True) -> None:
         self._max_depth = max_depth
         self._max_batch = max_batch
         self._none = _NONE[none]
         self._i8 = i8
+        self._nan = nan
 
     def decode(self, body: bytes, charset: str | None) -> Decoded:
         """Read a methodCall; a system.multicall becomes a Batch, anything that is not a call an InvalidCall."""
@@ -95,13 +97,15 @@ class XMLRPC:
         slots = [_SLOT % answer.wire if answer.fault is None else answer.wire for answer in answers]
         return _PARAMS % (b"<value><array><data>%b</data></array></value>" % b"".join(slots))
 
-    def encode_call(self, method: str, params: list[Any]) -> bytes:
+    def encode_call(self, method: str, params: Params, _call_id: Id = None) -> bytes:
         """Write a methodCall for another server.
 
         Raises:
-            InvalidParams: an argument cannot be encoded as XML-RPC; the detail names its place.
+            InvalidParams: an argument cannot be encoded as XML-RPC; the detail names its place. Or they are by name.
 
         """
+        if isinstance(params, dict):
+            raise InvalidParams("XML-RPC has no arguments by name")
         parts: list[str] = []
         try:
             name = escaped(method)
@@ -113,12 +117,12 @@ class XMLRPC:
             raise InvalidParams(f"params{reason.place}: cannot be encoded as XML-RPC: {reason.reason}") from None
         return _CALL % (name.encode(), "".join(parts).encode())
 
-    def decode_answer(self, body: bytes, charset: str | None) -> Reply:
-        """Read a methodResponse; a fault in it is a ForeignFault, anything else a BadUpstream."""
+    def decode_answer(self, body: bytes, charset: str | None = None) -> tuple[Id, Reply]:
+        """Read a methodResponse; a fault in it is a ForeignFault, anything else a BadUpstream. It never has an id."""
         try:
-            return read_answer(read_text(body, charset), self._max_depth)
+            return None, read_answer(read_text(body, charset), self._max_depth, nan=self._nan)
         except GatewayFault as fault:
-            return Reply(fault=BadUpstream(f"the response is not XML-RPC: {fault.detail}"))
+            return None, Reply(fault=BadUpstream(f"the response is not XML-RPC: {fault.detail}"))
 
     def _say(self, value: Any, parts: list[str], depth: int, room: int) -> None:
         if depth >= self._max_depth:

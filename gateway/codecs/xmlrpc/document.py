@@ -6,7 +6,7 @@ What is no XML raises ParseError, what is no call or no answer InvalidRequest.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 from xml.parsers import expat
 
 from gateway.codecs.xmlrpc import scalars
@@ -151,7 +151,8 @@ def _scalar_reader(read: Callable[[str], Any]) -> Callable[[list[str], list[Any]
     return lambda texts, _: read("".join(texts))
 
 
-_READERS: dict[str, Callable[[list[str], list[Any]], Any]] = {
+_Readers: TypeAlias = dict[str, Callable[[list[str], list[Any]], Any]]
+_READERS: _Readers = {
     **{tag: _scalar_reader(read) for tag, read in scalars.READERS.items()},
     "methodCall": _read_call,
     "methodName": _read_method_name,
@@ -166,21 +167,22 @@ _READERS: dict[str, Callable[[list[str], list[Any]], Any]] = {
     "member": _read_member,
     "name": _read_name,
 }
+_READERS_WITH_NAN = _READERS | dict.fromkeys(("double", "float"), _scalar_reader(scalars.read_any_double))
 
 
 def read_call(document: str, max_depth: int) -> tuple[str, list[Any]]:
     """Return the method's name and its arguments."""
-    call: tuple[str, list[Any]] = _read(document, max_depth, "call")
+    call: tuple[str, list[Any]] = _read(document, max_depth, "call", _READERS)
     return call
 
 
-def read_answer(document: str, max_depth: int) -> Reply:
-    """Return the value of an answer, or its fault as it stands there."""
-    reply: Reply = _read(document, max_depth, "answer")
+def read_answer(document: str, max_depth: int, *, nan: bool) -> Reply:
+    """Return the value of an answer, or its fault as it stands there; ``nan``: its doubles may be NaN or infinite."""
+    reply: Reply = _read(document, max_depth, "answer", _READERS_WITH_NAN if nan else _READERS)
     return reply
 
 
-def _read(document: str, max_depth: int, root: str) -> Any:
+def _read(document: str, max_depth: int, root: str, readers: _Readers) -> Any:
     """Return what a document has inside; ``root`` is the row of _CHILDREN that says which element it may be.
 
     Each level of values is three elements deep (value, array, data or value, struct, member; and methodCall, params,
@@ -204,7 +206,7 @@ def _read(document: str, max_depth: int, root: str) -> Any:
 
     def end(_: str) -> None:
         nonlocal tag, texts, children
-        value = _READERS[tag](texts, children)
+        value = readers[tag](texts, children)
         tag, texts, children = enclosing.pop()
         children.append(value)
 

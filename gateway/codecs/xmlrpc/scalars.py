@@ -20,6 +20,7 @@ from gateway.model.values import EncodingError, in_utc
 
 _INT = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _DOUBLE = re.compile(r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?", re.ASCII)  # never tries twice
+_NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 _DATETIME = re.compile(
     r"([0-9]{4})(-?)([0-9]{2})\2([0-9]{2})T([0-9]{2})(:?)([0-9]{2})\6([0-9]{2})(?:\.([0-9]{1,9}))?"
     r"(?:(Z)|([+-])([0-9]{2}):?([0-9]{2})?)?",
@@ -55,6 +56,11 @@ def _read_double(text: str) -> float:
     if len(text) > _MAX_DIGITS or not isfinite(value := float(text)):
         raise InvalidRequest("double out of range")
     return value
+
+
+def read_any_double(text: str) -> float:
+    """Read a double that may be NaN or infinite, as CPython and C++ servers write it."""
+    return float(text) if _NOT_FINITE.fullmatch(text.strip(SPACE)) else _read_double(text)
 
 
 def _read_decimal(text: str) -> Decimal:

@@ -33,7 +33,7 @@ class XMLRPCOverHTTP:
 
     def __init__(self, options: XMLRPCOptions, limits: Limits) -> None:
         self._codec = XMLRPC(
-            max_depth=limits.max_depth, max_batch=1, none="nil" if options.nil else "fault", i8=options.i8
+            max_depth=limits.max_depth, max_batch=1, none="nil" if options.nil else "fault", i8=options.i8, nan=False
         )
         self._wire = HTTP(options, "text/xml", limits.max_reply)
 
@@ -51,10 +51,9 @@ class XMLRPCOverHTTP:
 
     async def call(self, invocation: Invocation) -> Any:
         """Post a methodCall, and read the methodResponse."""
-        assert isinstance(invocation.params, list)  # noqa: S101 - as ``takes`` says
         body = self._codec.encode_call(invocation.method, invocation.params)
         charset, answer = await self._wire.post(body, invocation)
-        reply = self._codec.decode_answer(answer, charset)
+        _, reply = self._codec.decode_answer(answer, charset)
         if reply.fault is None:
             return reply.value
         raise told(reply.fault) if isinstance(reply.fault, ForeignFault) else reply.fault
