@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 from gateway.model.calls import Answer, Batch, Call, Entry, InvalidCall, Reply
-from gateway.model.faults import Fault, ResponseTooLarge
+from gateway.model.faults import Fault, ResponseTooLarge, detached
 from gateway.model.values import encoding_error
 
 Decoded: TypeAlias = Call | InvalidCall | Batch
@@ -61,7 +61,7 @@ def encoded(
                 return Answer(wire=wire)
             fault = ResponseTooLarge(f"the response has {len(wire)} bytes, and {room} are left")
         except ResponseTooLarge as too_large:
-            fault = too_large
+            fault = detached(too_large)
         except Exception as error:  # noqa: BLE001 - code of the result itself may run here
             fault = encoding_error(error).fault(protocol)
     try:

@@ -36,6 +36,7 @@ from gateway.model.faults import (
     InvalidRequest,
     ParseError,
     ResponseTooLarge,
+    detached,
 )
 from gateway.model.values import EncodingError, by_name, in_utc, legible, offset, plain
 
@@ -71,7 +72,7 @@ class JSONRPC:
         try:
             document = self._parse(body.removeprefix(_BOM))
         except ParseError as fault:
-            return InvalidCall(fault=fault)
+            return InvalidCall(fault=detached(fault))
         if type(document) is not list:
             return _entry(document)
         if not document:

@@ -19,7 +19,7 @@ from gateway.core.forks import end_child
 from gateway.core.threads import ThreadPool
 from gateway.methods import Method, Registry
 from gateway.model.calls import CURRENT, Call, CallHandler, Context, Reply
-from gateway.model.faults import Fault, InternalError, MethodNotFound
+from gateway.model.faults import Fault, InternalError, MethodNotFound, detached
 from gateway.wire.http_grammar import PRINTABLE
 
 log = logging.getLogger("gateway.errors")
@@ -136,9 +136,9 @@ _RUNS: dict[str, Callable[[ThreadPool], _Run]] = {"async": _on_loop, "thread": _
 
 def _fault(error: BaseException, context: Context) -> Fault:
     if isinstance(error, Fault):
-        return error
+        return detached(error)
     if isinstance(error, xmlrpc.client.Fault):
-        return _foreign(error)
+        return _foreign(detached(error))
     return crash(error, context)
 
 
@@ -160,6 +160,7 @@ def crash(error: BaseException, context: Context) -> InternalError:
         context.request_id,
         exc_info=_trimmed(error),
     )
+    error.__traceback__ = None  # the log has it; see detached
     return InternalError(error_id=error_id)
 
 

@@ -26,11 +26,12 @@ A fault carries its own code, text and status, so neither codecs nor hosts decid
 
 import sys
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 _RESERVED = range(-32768, -31999)
 _SERVERS = range(-32099, -31999)  # JSON-RPC 2.0, section 5.1: for servers to define, which methods share with us
 _INT32 = range(-(2**31), 2**31)
+_Error = TypeVar("_Error", bound=BaseException)
 _CHOICE = "from -32099 to -32008, or outside of -32768 to -32000"
 
 
@@ -82,6 +83,15 @@ class Fault(Exception):
     def message(self) -> str:
         """The whole text: title and detail."""
         return f"{self.title}: {self.detail}" if self.title and self.detail else self.title or self.detail
+
+
+def detached(error: _Error) -> _Error:
+    """Return an exception without its traceback and without the exceptions behind it.
+
+    They hold the frames of the call, and so its arguments and its result, for as long as the exception is kept.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
 
 
 def _line() -> str:

@@ -38,6 +38,7 @@ from gateway.model.faults import (
     MethodNotFound,
     Overloaded,
     Unavailable,
+    detached,
 )
 from gateway.model.limits import Limits
 from gateway.upstreams import Invocation, Options, Parameter, Signature, upstream_class
@@ -283,7 +284,7 @@ class UpstreamService:
             told = late or self._translated(error)
             if told is None:
                 raise
-            raise self._judged(told, _reason(error), invocation) from None
+            raise self._judged(told, _reason(detached(error)), invocation) from None
         self._note_up()
         return value
 

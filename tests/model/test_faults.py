@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+import weakref
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from gateway.model.faults import (
     ResponseTooLarge,
     Unavailable,
     UnsupportedEncoding,
+    detached,
 )
 
 TABLE: list[tuple[type[GatewayFault], int, str, int]] = [
@@ -157,3 +159,26 @@ def test_a_fault_can_be_copied_and_pickled(fault: Fault) -> None:
     for other in (copy.copy(fault), pickle.loads(pickle.dumps(fault))):  # noqa: S301 - our own bytes
         assert type(other) is type(fault)
         assert (other.code, other.message, other.data) == (fault.code, fault.message, fault.data)
+
+
+def test_a_detached_exception_holds_no_frame() -> None:
+    class Value:
+        """Something whose life can be followed."""
+
+    def fail() -> None:
+        value = Value()
+        seen.append(weakref.ref(value))
+        try:
+            int("first")
+        except ValueError as error:
+            raise Fault(3, "text") from error
+
+    seen: list[weakref.ref[Value]] = []
+    kept: list[Fault] = []
+    for forget in (False, True):
+        try:
+            fail()
+        except Fault as fault:
+            kept.append(detached(fault) if forget else fault)
+    assert [reference() is None for reference in seen] == [False, True]
+    assert (kept[1].__traceback__, kept[1].__cause__, kept[1].__context__) == (None, None, None)

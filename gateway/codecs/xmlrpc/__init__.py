@@ -23,7 +23,15 @@ from gateway.codecs.xmlrpc.document import read_answer, read_call
 from gateway.codecs.xmlrpc.scalars import WRITERS
 from gateway.codecs.xmlrpc.text import escaped, escaped_legibly, read_text
 from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
-from gateway.model.faults import BadUpstream, Fault, GatewayFault, InvalidParams, InvalidRequest, ResponseTooLarge
+from gateway.model.faults import (
+    BadUpstream,
+    Fault,
+    GatewayFault,
+    InvalidParams,
+    InvalidRequest,
+    ResponseTooLarge,
+    detached,
+)
 from gateway.model.values import EncodingError, by_name, plain
 
 _INT32 = range(-(2**31), 2**31)
@@ -65,7 +73,7 @@ class XMLRPC:
         try:
             method, params = read_call(read_text(body, charset), self._max_depth)
         except GatewayFault as fault:
-            return InvalidCall(fault=fault)
+            return InvalidCall(fault=detached(fault))
         if method == "system.multicall":
             return self._multicall(params)
         return Call(method=method, params=params)
