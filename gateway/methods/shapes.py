@@ -1,19 +1,22 @@
-"""What a type hint says beyond what msgspec checks: names that no class has, and whole numbers written as floats.
+"""What a type hint says beyond what msgspec checks: names that no class has, and numbers that are written otherwise.
 
 A walk goes down a value beside its hint and returns the value as it is to be converted. ``shape_of`` makes two of them
 for a hint, each None where it would do nothing:
 
     names    refuses members that the dataclass or struct of the hint does not have; goes before conversion. A
-             TypedDict says which members there are at least, so others of its are left out without a word.
+             TypedDict says which members there are at least, so others of its are left out without a word. Cuts
+             datetimes to microseconds, which msgspec rounds: the last nanosecond of a year is not in the next one.
     numbers  also turns whole floats into ints where the hint has int; goes after a conversion that has failed
 """
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from msgspec import Struct, inspect
 
 _EXACT = 2**53  # up to here each whole number is a double of its own
+_FINER = re.compile(r"(?<=:\d\d)(\.\d{6})\d+(?=[Zz+-]|$)", re.ASCII)  # what RFC 3339 has behind microseconds
 
 Walk: TypeAlias = Callable[[Any], Any]
 
@@ -67,6 +70,8 @@ class _Maker:
             return _row([self.walk(item) for item in node.item_types], most=None)
         if isinstance(node, _CLASSES):
             return self._class(node)
+        if isinstance(node, inspect.DateTimeType | inspect.TimeType):
+            return _cut
         return _whole if self._numbers and _is_int(node) else None
 
     def _class(self, node: Any) -> Walk:
@@ -98,6 +103,8 @@ class _Maker:
         floats = any(isinstance(part, inspect.FloatType | inspect.DecimalType) for part in node.types)
         if self._numbers and not floats and any(map(_is_int, node.types)):
             chosen[float] = _whole
+        if any(isinstance(part, inspect.DateTimeType | inspect.TimeType) for part in node.types):
+            chosen[str] = _cut
         return (lambda value: chosen.get(type(value), _unchanged)(value)) if chosen else None
 
 
@@ -120,6 +127,10 @@ def _unchanged(value: Any) -> Any:
 
 def _whole(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() and abs(value) <= _EXACT else value
+
+
+def _cut(value: Any) -> Any:
+    return _FINER.sub(r"\1", value) if type(value) is str else value
 
 
 def _array(inner: Walk) -> Walk:

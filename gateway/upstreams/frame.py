@@ -30,6 +30,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.methods import RESERVED, Method, MethodOptions, Param, RegistrationError, Registry, fitting
+from gateway.methods.shapes import Shape, shape_of
 from gateway.model.calls import Params, current_context
 from gateway.model.faults import (
     BadUpstream,
@@ -182,7 +183,7 @@ class UpstreamService:
             try:
                 self._add(signature, registry)
             except RegistrationError as error:
-                self._complain(f"a method is left out: {error}")
+                self._complain(f"left out: {error}")
         log.info("upstream %s: methods: %d", self.name, self.status.methods)
 
     def _add(self, signature: Signature, registry: Registry) -> None:
@@ -340,6 +341,7 @@ def _param(parameter: Parameter) -> Param:
         name=parameter.name,
         hint=parameter.hint,
         fits=fitting(parameter.hint),
+        shape=Shape() if parameter.hint is Any else shape_of(parameter.hint),
         required=parameter.required,
         default=parameter.default,
         positional=True,

@@ -2,7 +2,8 @@
 
 The service of programs.proto, written as grpcio's users write theirs. Options: --silent is without reflection;
 --reflection v1 has its newer version only, other words a broken one; --cert FILE --key FILE --ca FILE
-serve TLS, and ask for the client's certificate; --gzip compresses the responses.
+serve TLS, and ask for the client's certificate; --gzip compresses the responses; --age MS closes connections of this
+age.
 """
 
 import argparse
@@ -56,6 +57,8 @@ class Values(services.ValuesServicer):  # type: ignore[misc, name-defined]
 class Streams(services.StreamsServicer):  # type: ignore[misc, name-defined]
     def Count(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - likewise
         yield from (protos.Whole(value=number) for number in range(request.value))
+        if request.value < 0:
+            raise ZeroDivisionError("secret")
 
     def Pairs(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - likewise
         yield from (protos.Two(a=number, b=-number) for number in range(request.value))
@@ -126,6 +129,33 @@ def rich(code: int) -> bytes:
     return bytes([8, code]) + part(2, b"rich") + b"".join(packed)
 
 
+def odd_file(package: str, messages: list[str], *imports: str, many: int = 1) -> bytes:
+    """Describe a service whose methods take the first message; each message has a field of the next one's type."""
+    file = FileDescriptorProto(name=f"{package}.proto", package=package, dependency=imports, syntax="proto3")
+    for name, inner in zip(messages, [*messages[1:], ""], strict=True):
+        message = file.message_type.add(name=name)
+        if inner:
+            message.field.add(name="inner", number=1, label=1, type=11, type_name=f".{package}.{inner}")
+    service = file.service.add(name="Odd")
+    for number in range(many):
+        kind = f".{package}.{messages[0]}"
+        service.method.add(name=f"Go{number}", input_type=kind, output_type=kind)
+    return file.SerializeToString()
+
+
+# Services that reflection lists, and what it describes them by; of one that is not here there is nothing.
+ODD: dict[str, Any] = {
+    "gone.Odd": None,
+    "loud.Odd": "abort",
+    "bytes.Odd": b"\xff",
+    "half.Odd": odd_file("half", ["A"], "nowhere.proto"),
+    "loop.Odd": odd_file("loop", ["A"], "loop.proto"),
+    "twice.Odd": odd_file("twice", ["A", "B", "A"]),
+    "deep.Odd": odd_file("deep", [f"M{level}" for level in range(300)]),
+    "whole.Odd": odd_file("whole", [f"M{level}" for level in range(60)]),
+}
+
+
 def odd_reflection(kind: str, names: list[str]) -> Any:
     """Make a reflection service of version 1: a good one, or one that says something else."""
     half = FileDescriptorProto(name="half.proto", dependency=["nowhere.proto"]).SerializeToString()
@@ -140,14 +170,28 @@ def odd_reflection(kind: str, names: list[str]) -> Any:
         next(requests)
         yield from said[kind]
 
-    genuine = reflection.ReflectionServicer(names)
+    genuine = reflection.ReflectionServicer([*names, *ODD] if kind == "partial" else names)
+
+    def partial(requests: Any, context: Any) -> Any:
+        """Describe some services in an odd way."""
+        for request in requests:
+            odd = ODD.get(request.file_containing_symbol)
+            if odd == "abort":
+                context.abort(grpc.StatusCode.INTERNAL, "it has crashed")
+            yield from (
+                genuine.ServerReflectionInfo(iter([request]), context)
+                if odd is None
+                else [ServerReflectionResponse.FromString(answer(file_descriptor_proto=[odd]))]
+            )
+
+    typed = {"v1": genuine.ServerReflectionInfo, "partial": partial}
     handler = (
         grpc.stream_stream_rpc_method_handler(
-            genuine.ServerReflectionInfo,
+            typed[kind],
             request_deserializer=ServerReflectionRequest.FromString,
             response_serializer=ServerReflectionResponse.SerializeToString,
         )
-        if kind == "v1"
+        if kind in typed
         else grpc.stream_stream_rpc_method_handler(talk)
     )
     return grpc.method_handlers_generic_handler(
@@ -163,13 +207,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--silent", action="store_true")
     parser.add_argument("--gzip", action="store_true")
+    parser.add_argument("--age", type=int, default=2**31 - 1)
     parser.add_argument("--reflection")
     for file in ("--cert", "--key", "--ca"):
         parser.add_argument(file, type=Path)
     parser.add_argument("port", type=int)
     chosen = parser.parse_args()
     compression = grpc.Compression.Gzip if chosen.gzip else None
-    server = grpc.server(futures.ThreadPoolExecutor(64), compression=compression)
+    options = (("grpc.max_connection_age_ms", chosen.age),)
+    server = grpc.server(futures.ThreadPoolExecutor(64), options=options, compression=compression)
     names = [f"programs.{name}" for name in ("Programs", "Values", "Streams", "Failing")]
     services.add_ProgramsServicer_to_server(Programs(), server)
     services.add_ValuesServicer_to_server(Values(), server)

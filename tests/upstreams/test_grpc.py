@@ -155,7 +155,7 @@ def test_a_server_without_reflection_says_so_until_its_types_are_named(tmp_path:
 def test_a_service_that_is_not_there_is_told_with_those_that_are(port: int, tmp_path: Path, logged: Logged) -> None:
     kind = replace(GRPC, options="service = 'programs.Program'")
     with bridged(kind, port, tmp_path) as up:
-        until(lambda: "there is no service programs.Program" in up.bridge.status.error)
+        until(lambda: "there is no service programs.Program; did you mean programs.Programs?" in up.bridge.status.error)
     assert logged.take("there is no service")
 
 
@@ -181,6 +181,46 @@ def test_reflection_that_is_broken(said: str, error: str, tmp_path: Path, logged
         until(lambda: error in up.bridge.status.error)
         assert up.fault("add", 1, 2) == (-32002, "no")
     assert logged.take(error)
+
+
+LEFT_OUT: dict[str, str] = {
+    "gone.Odd": "cannot be described: the server answers: ",
+    "loud.Odd": "cannot be described: it has crashed",
+    "bytes.Odd": "cannot be described: the server's reflection sends an invalid file",
+    "half.Odd": "cannot be described: half.proto imports nowhere.proto, which is missing",
+    "loop.Odd": "cannot be described: loop.proto imports itself",
+    "twice.Odd": "cannot be described: twice.proto is not a valid file",
+    "deep.Odd": "cannot be described: its messages contain each other on more than 60 levels",
+}
+
+
+def test_a_service_that_cannot_be_described_takes_no_other_down(tmp_path: Path, logged: Logged) -> None:
+    kind = replace(GRPC, options="", command=(*GRPC.command, "--reflection", "partial"))
+    with Program(kind) as program, bridged(kind, program.port, tmp_path, "hide = ['loop.*']") as up:
+        until(lambda: up.offers("programs.Programs.add"))
+        assert up.call("programs.Programs.add", 1, 2) == 3
+        assert up.offers("programs.Failing.End")
+        assert up.offers("whole.Odd.Go0")
+        assert not any(up.offers(f"{name}.Go0") for name in LEFT_OUT)
+        with proxy(up.server.url) as server:
+            assert "up.whole.Odd.Go0" in {method["name"] for method in server.rpc.discover()["methods"]}
+    lines = logged.take("left out: ")
+    told = {name: reason for name, reason in LEFT_OUT.items() if any(f"{name} {reason}" in line for line in lines)}
+    assert told == {name: reason for name, reason in LEFT_OUT.items() if name != "loop.Odd"}, lines
+    assert len(lines) == len(told)
+
+
+def test_the_one_service_that_is_meant_must_be_described(tmp_path: Path, logged: Logged) -> None:
+    kind = replace(GRPC, command=(*GRPC.command, "--reflection", "partial"))
+    with Program(kind) as program:
+        for name, error in (
+            ("gone.Odd", "the server answers: "),
+            ("none.Odd", "there is no service none.Odd"),
+            ("half.Odd", "which is missing"),
+        ):
+            with bridged(replace(kind, options=f"service = '{name}'"), program.port, tmp_path) as up:
+                until(lambda: error in up.bridge.status.error)  # noqa: B023 - it is asked at once
+    assert logged.take("is down")
 
 
 # ---- values ----------------------------------------------------------------------------------------------------------
@@ -269,6 +309,38 @@ def test_a_moment_of_another_zone_comes_back_in_utc(port: int, tmp_path: Path) -
         assert up.call("Moment") == "1970-01-01T00:00:00Z"
 
 
+@pytest.mark.parametrize(
+    ("said", "returned"),
+    [
+        ("2026-12-31T23:59:59.999999999Z", "2026-12-31T23:59:59.999999Z"),
+        ("9999-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59.999999Z"),
+        ("2027-01-01T01:59:59.9999995+02:00", "2026-12-31T23:59:59.999999Z"),
+        ("0001-01-01T00:00:00.0000019Z", "0001-01-01T00:00:00.000001Z"),
+        ("1969-12-31T23:59:59.9999999Z", "1969-12-31T23:59:59.999999Z"),
+    ],
+)
+def test_a_datetime_is_cut_to_microseconds_and_stays_in_its_year(
+    said: str, returned: str, port: int, tmp_path: Path
+) -> None:
+    with bridged(service("Values"), port, tmp_path) as up:
+        assert up.call("Moment", said) == returned
+        got = up.call("Echo", at=said, moments=[said], when={"7": said})
+        assert (got["at"], got["moments"], got["when"]) == (returned, [returned], {"7": returned})
+
+
+@pytest.mark.parametrize("said", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_a_datetime_that_has_no_year_in_utc_is_refused(said: str, tmp_path: Path) -> None:
+    with bridged(service("Values"), 1, tmp_path) as up:
+        error = up.answer("Echo", at=said)["error"]
+        assert error["data"]["detail"] == "params.at: the datetime is out of range in UTC"
+
+
+def test_whole_numbers_are_taken_for_ints(port: int, tmp_path: Path) -> None:
+    with bridged(service("Values"), port, tmp_path) as up:
+        got = up.call("Echo", f_int64=2.0, ints=[1e6], leaf={"name": "x"})
+        assert said([got["f_int64"], got["ints"]]) == "[2, [1000000]]"
+
+
 def test_what_is_absent_and_what_is_not(port: int, tmp_path: Path) -> None:
     with bridged(service("Values"), port, tmp_path) as up:
         got = up.call("Echo")
@@ -310,7 +382,7 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "enum": ("f_enum", "BLUE", "params.f_enum: "),
     "enum number": ("f_enum", 2**31, "params.f_enum: "),
     "nested": ("leaves", [{}, {"name": 5}], "params.leaves[1].name: expected str"),
-    "unknown": ("leaf", {"nam": "x"}, "params.leaf: "),
+    "unknown": ("leaf", {"nam": "x"}, "params.leaf.nam: there is no such field"),
     "no such": ("no_such", 1, "params.no_such: there is no such parameter"),
     "key": ("by_number", {"07": 1.0}, "params.by_number.07: expected an int as key"),
     "key range": ("by_number", {str(2**31): 1.0}, "params.by_number.2147483648: expected an int from"),
@@ -482,6 +554,19 @@ def test_what_a_method_raises_stays_inside(port: int, tmp_path: Path) -> None:
         assert error == {"code": -32000, "message": "the service behind it failed", "data": data}
 
 
+def test_what_a_stream_raises_stays_inside(port: int, tmp_path: Path) -> None:
+    with bridged(service("Streams"), port, tmp_path) as up:
+        error = up.answer("Count", -1)["error"]
+        assert (error["code"], error["data"]) == (-32000, {"grpc": {"code": 2, "name": "UNKNOWN"}})
+        assert "secret" not in json.dumps(error)
+
+
+@pytest.mark.parametrize("text", ["Exception calling application: x", "Unexpected <class 'KeyError'>: x"])
+def test_what_grpcs_servers_say_of_an_exception_is_not_passed_on(text: str) -> None:
+    assert "x" not in told(StatusError(grpc.StatusCode.UNKNOWN, text)).message.split()
+    assert told(StatusError(grpc.StatusCode.ABORTED, text)).message.endswith("x")  # a service's own words
+
+
 def test_the_details_of_a_status_are_data(port: int, tmp_path: Path, logged: Logged) -> None:
     details = [
         {"@type": "google.rpc.RetryInfo", "retry_delay": 6.000000001},
@@ -634,6 +719,19 @@ REFUSED_STREAM = h2(3, 0, 1, b"\0\0\0\7")
 def test_a_call_that_the_server_has_not_begun_with_is_sent_again(said: bytes, tmp_path: Path, logged: Logged) -> None:
     with refusing(said) as port, bridged(GRPC, port, tmp_path, PROTO) as up:
         assert up.call("add", 3, 4) == 7
+    logged.take("is down")
+
+
+def test_connections_that_a_server_rotates_fail_no_call(tmp_path: Path, logged: Logged) -> None:
+    kind = replace(GRPC, command=(*GRPC.command, "--age", "100"))
+    with (
+        Program(kind) as program,
+        Wires(program.port) as wires,
+        bridged(kind, wires.port, tmp_path, PROTO) as up,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        while len(wires) < 12:
+            assert list(pool.map(lambda number: up.call("add", number, 1), range(40))) == list(range(1, 41))
     logged.take("is down")
 
 

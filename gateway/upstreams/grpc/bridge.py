@@ -24,8 +24,9 @@ from gateway.upstreams import Failures, Invocation, Parameter, Signature, Upstre
 from gateway.upstreams.faults import garbled, hung_up, unreachable
 from gateway.upstreams.grpc.line import SHARE, Line, channel_options, connect
 from gateway.upstreams.grpc.options import GRPCOptions, read_tls
-from gateway.upstreams.grpc.reflection import ask
+from gateway.upstreams.grpc.reflection import Reflected, ask
 from gateway.upstreams.grpc.status import StatusError, told
+from gateway.upstreams.names import MOST
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.protobuf.files import Schema, from_options
 from gateway.upstreams.protobuf.types import Types, declaration, neutral
@@ -85,7 +86,9 @@ class GRPC:
         files = from_options(options)
         if files is not None:
             try:
-                self._known = list(self._read(Schema(files)))
+                schema = Schema(files)
+                services = schema.services if options.service is None else (options.service,)
+                self._known = [signature for service in services for signature in self._read(service, schema)]
             except ValueError as error:
                 raise UpstreamConfigError(str(error)) from None
 
@@ -100,11 +103,13 @@ class GRPC:
             if self._known is not None:
                 return self._known
             async with line.calling(invocation):
-                files = await ask(line.channel, self._options.service, invocation.time_left, self._limits)
-        if files is None:
+                reflected = await ask(line.channel, self._options.service, invocation.time_left, self._limits)
+        if reflected is None:
             raise BadUpstream("the server has no reflection: name its .proto files or a descriptor_set")
+        if self._options.service is None:
+            return list(self._describable(reflected))
         try:
-            return list(self._read(Schema(files)))
+            return list(self._read(self._options.service, Schema(reflected.files)))
         except ValueError as error:
             raise BadUpstream(f"the server's reflection is incomplete: {error}") from None
 
@@ -126,13 +131,33 @@ class GRPC:
         self._pool.close()
         await asyncio.gather(*self._closing)
 
-    def _read(self, schema: Schema) -> Iterator[Signature]:
-        """Make signatures and methods of the one service that is meant, or of all."""
+    def _describable(self, reflected: Reflected) -> Iterator[Signature]:
+        """Make signatures of all services that can be described, and one that is refused of each other."""
+        schema = Schema(reflected.files, tolerant=True)
+        missing = schema.broken | reflected.missing
+        left = MOST
+        for name in reflected.services:
+            try:
+                made = list(self._read(name, schema))
+            except ValueError as error:
+                yield Signature(name=name, refused=f"cannot be described: {missing.get(name, error)}")
+                continue
+            left -= len(made)
+            if left < 0:
+                raise BadUpstream(f"the server has more than {MOST} methods")
+            yield from made
+
+    def _read(self, service: str, schema: Schema) -> Iterator[Signature]:
+        """Make signatures and methods of a service.
+
+        Raises:
+            ValueError: there is no such service, or its types cannot be used.
+
+        """
         types = Types()
-        service = self._options.service
-        for name in schema.services if service is None else (service,):
-            for described in schema.service(name).methods:
-                yield self._add(described.full_name if service is None else described.name, described, types, schema)
+        for described in schema.service(service).methods:
+            name = described.full_name if self._options.service is None else described.name
+            yield self._add(name, described, types, schema)
 
     def _add(self, name: str, described: MethodDescriptor, types: Types, schema: Schema) -> Signature:
         doc = schema.comment(described) or declaration(described)

@@ -85,22 +85,31 @@ class ProtoOptions(Options, frozen=True, kw_only=True):
 
 
 class Schema:
-    """Files in a pool.
+    """Files in a pool. With ``tolerant``, those that cannot be used are left out.
+
+    Attributes:
+        broken: why a service of ``files`` is left out.
 
     Raises:
-        ValueError: a file is missing, or is no valid one.
+        ValueError: a file is missing, or is not a valid one.
 
     """
 
-    def __init__(self, files: Iterable[FileDescriptorProto]) -> None:
+    def __init__(self, files: Iterable[FileDescriptorProto], *, tolerant: bool = False) -> None:
+        self.broken: dict[str, str] = {}
         self._pool = DescriptorPool()
         self._comments: dict[str, str] = {}
         self._services: dict[str, ServiceDescriptor] = {}
         by_name = {module.DESCRIPTOR.name: _own(module.DESCRIPTOR.serialized_pb) for module in _OWN}
         by_name |= {file.name: file for file in files}
         added: set[str] = set()
-        for name in by_name:
-            self._add(name, by_name, added, ())
+        for name, file in by_name.items():
+            try:
+                self._add(name, by_name, added, ())
+            except ValueError as error:
+                if not tolerant:
+                    raise
+                self.broken |= {_full_name(file, service.name): str(error) for service in file.service}
 
     @property
     def services(self) -> Iterable[str]:
@@ -139,24 +148,28 @@ class Schema:
             self._pool.Add(file)
         except TypeError as error:
             raise ValueError(f"{name} is not a valid file: {str(error)[:_MOST_SAID]}") from None
-        prefix = f"{file.package}." if file.package else ""
         for service in file.service:
-            self._services[prefix + service.name] = self._pool.FindServiceByName(prefix + service.name)
-        self._comments |= _comments(file, prefix)
+            full_name = _full_name(file, service.name)
+            self._services[full_name] = self._pool.FindServiceByName(full_name)
+        self._comments |= _comments(file)
 
 
 def _own(serialized: bytes) -> FileDescriptorProto:
     return FileDescriptorProto.FromString(serialized)
 
 
-def _comments(file: FileDescriptorProto, prefix: str) -> dict[str, str]:
+def _full_name(file: FileDescriptorProto, name: str) -> str:
+    return f"{file.package}.{name}" if file.package else name
+
+
+def _comments(file: FileDescriptorProto) -> dict[str, str]:
     found = {}
     for location in file.source_code_info.location:
         match list(location.path):
             case [field, s, inner, m] if (field, inner) == (_SERVICE_FIELD, _METHOD_FIELD):
                 service = file.service[s]
                 text = "\n".join(line.strip() for line in location.leading_comments.strip().splitlines())
-                found[f"{prefix}{service.name}.{service.method[m].name}"] = text
+                found[f"{_full_name(file, service.name)}.{service.method[m].name}"] = text
     return found
 
 

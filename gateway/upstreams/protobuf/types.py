@@ -23,6 +23,8 @@ from gateway.upstreams.protobuf.scalars import scalar
 from gateway.upstreams.protobuf.values import EMPTY, WHOLE, is_map
 from gateway.upstreams.protobuf.wellknown import WELL_KNOWN
 
+_DEEPEST = 60  # levels of messages of different types; rpc.discover and msgspec follow them
+
 
 class Types:
     """Hints, made once for each type. A message that contains itself is a Struct that does."""
@@ -69,6 +71,8 @@ class Types:
             return self._structs[descriptor]
         if descriptor in self._begun:
             return self._reference(descriptor)
+        if len(self._begun) == _DEEPEST:
+            raise ValueError(f"its messages contain each other on more than {_DEEPEST} levels")
         self._begun.append(descriptor)
         made = msgspec.defstruct(
             descriptor.full_name,
