@@ -73,9 +73,13 @@ class ServerSection(Struct, frozen=True, kw_only=True):
             description="host:port, like 127.0.0.1:31415, or nothing; JSON-RPC over plain TCP is answered there.",
         ),
     ] = ""
-    tcp_framing: Annotated[Literal["newline", "netstring"], Meta(description="How messages are told apart there.")] = (
-        "newline"
-    )
+    tcp_framing: Annotated[
+        Literal["json", "newline", "netstring"],
+        Meta(
+            description="How messages are told apart there. json: each text ends with its last bracket, whatever is"
+            " between two of them; newline: one on each line; netstring: 5:hello,"
+        ),
+    ] = "json"
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
         Meta(description="Processes that serve; auto is one for each core. A method's memory is its process' own."),

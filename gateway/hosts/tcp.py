@@ -39,7 +39,7 @@ log = logging.getLogger("gateway")
 
 _JSON = "application/json"
 _BOM = b"\xef\xbb\xbf"  # the codec passes over it as well
-_REQUEST_LINE = re.compile(rb"[A-Z]+ \S+ HTTP/[0-9.]+")
+_REQUEST_LINE = re.compile(rb"[A-Z]+(?: |\Z)")
 _NEVER = float("inf")
 _TURN = 32  # messages of one connection, after which it is the others' turn
 _TICK = 0.02  # seconds between two looks at what has not ended yet
@@ -209,9 +209,11 @@ class _Connection(asyncio.Protocol):
         except FrameTooLongError:
             admitted = self._judge()
             self._end_with(admitted if isinstance(admitted, HTTPResponse) else admitted.too_large())
-        except FramingError:
-            self._received.append(b"")  # what is no frame is no JSON either, and is answered so
-            self._ends = self._lingers = True
+        except FramingError as error:
+            self._ends = True
+            self._lingers = _REQUEST_LINE.match(error.found) is None
+            if self._lingers:
+                self._received.append(b"")  # what is not a frame is not JSON either, and is answered so
         if not self._frames.unfinished():
             self._begun = _NEVER
         elif self._begun == _NEVER:
@@ -302,7 +304,7 @@ class _Connection(asyncio.Protocol):
         if not _is_json(message):
             self._received.clear()
             self._ends = True
-            self._lingers = _REQUEST_LINE.fullmatch(message) is None
+            self._lingers = _REQUEST_LINE.match(message) is None
             if not self._lingers:
                 return
         call = start(self._serve(message))

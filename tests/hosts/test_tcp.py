@@ -80,6 +80,12 @@ def server() -> Iterator[Server]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def lines() -> Iterator[Server]:
+    with serving(registry, SETTINGS | {"server.tcp_framing": "newline"}) as found:
+        yield found
+
+
 class Client:
     """A connection that speaks lines."""
 
@@ -124,7 +130,18 @@ def test_a_call_a_batch_a_notification_and_nonsense(server: Server) -> None:
 
 
 @pytest.mark.parametrize("line", [b"rubbish", b"<methodCall/>", b'{"jsonrpc":"2.0",', b"[1] 2", b"Host: localhost"])
-def test_nothing_behind_a_line_that_is_not_json_is_run(line: bytes, server: Server) -> None:
+def test_nothing_behind_a_line_that_is_not_json_is_run(line: bytes, lines: Server) -> None:
+    nothing_is_run_behind(line, lines)
+
+
+@pytest.mark.parametrize(
+    "text", [b"rubbish", b"<methodCall/>", b"[1,]", b"{x}", b"}", b"[}", b"Host: localhost", b"nul"]
+)
+def test_nothing_behind_bytes_that_are_not_json_is_run(text: bytes, server: Server) -> None:
+    nothing_is_run_behind(text, server)
+
+
+def nothing_is_run_behind(line: bytes, server: Server) -> None:
     begun.clear()
     with Client(server.tcp_port) as client:
         client.send(call("count"), line + b"\n" + json.dumps(call("count")).encode() + b"\n", call("count"))
@@ -135,16 +152,64 @@ def test_nothing_behind_a_line_that_is_not_json_is_run(line: bytes, server: Serv
     assert len(begun) == 1
 
 
+@pytest.mark.parametrize("framing", ["json", "newline", "netstring"])
 @pytest.mark.parametrize("verb", [b"POST", b"GET", b"OPTIONS"])
-def test_a_web_page_cannot_call_a_method_here(verb: bytes, server: Server) -> None:
+def test_a_web_page_cannot_call_a_method_here(verb: bytes, framing: str) -> None:
     """A browser POSTs text/plain to any port without asking, and the body of that would be a line like any other."""
     begun.clear()
-    with socket.create_connection(("127.0.0.1", server.tcp_port), timeout=20) as client:
+    with (
+        serving(registry, SETTINGS | {"server.tcp_framing": framing}) as server,
+        socket.create_connection(("127.0.0.1", server.tcp_port), timeout=20) as client,
+    ):
         body = json.dumps(call("count")).encode() + b"\n"
         head = b"%b /api HTTP/1.1\r\nHost: localhost\r\nOrigin: http://page.example\r\n" % verb
         client.sendall(head + b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         assert received(client) == b""
     assert begun == []
+
+
+@pytest.mark.parametrize("verb", [b"P", b"POST", b"POST "])
+def test_a_request_line_need_not_be_whole_to_be_known(verb: bytes, server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.tcp_port), timeout=20) as client:
+        client.sendall(verb)
+        assert received(client) == b""
+
+
+@pytest.mark.parametrize("between", [b"", b" ", b"\0", b"\n\n", b"\r\n"])
+def test_json_texts_are_answered_one_by_one_with_anything_or_nothing_between(between: bytes, server: Server) -> None:
+    texts = [json.dumps(call("add", number, 1, call_id=number)).encode() for number in range(3)]
+    with Client(server.tcp_port) as client:
+        client.send(between.join(texts))  # nothing follows the last one
+        assert [client.read()["result"] for _ in texts] == [1, 2, 3]
+        for text in texts:
+            client.send(text)
+            assert client.read()["result"]
+
+
+@pytest.mark.parametrize(
+    ("framing", "call_of_one", "bad"),
+    [
+        ("json", b"%b", b"\x01"),
+        ("newline", b"%b\n", b"\x01\n"),
+        ("netstring", b"54:%b,", b"?"),
+        ("json", b"%b", b"[" + b" " * 5000),
+        ("newline", b"%b\n", b"x" * 5000),
+        ("netstring", b"54:%b,", b"5000:"),
+    ],
+)
+def test_whole_messages_before_a_bad_one_in_one_segment_are_answered(
+    framing: str, call_of_one: bytes, bad: bytes
+) -> None:
+    message = ADD.strip()
+    assert len(message) == 54
+    with (
+        serving(registry, SETTINGS | {"server.tcp_framing": framing}) as server,
+        socket.create_connection(("127.0.0.1", server.tcp_port), timeout=20) as client,
+    ):
+        client.sendall(call_of_one % message * 3 + bad + call_of_one % message)
+        data = received(client)
+        assert data.count(b'"result":5') == 3
+        assert (data.count(b"-32700"), data.count(b"-32006")) == ((1, 0) if len(bad) < 5 else (0, 1))
 
 
 def received(client: socket.socket) -> bytes:
@@ -190,12 +255,12 @@ def test_many_calls_in_one_segment(server: Server) -> None:
         assert [client.read()["result"] for _ in range(2000)] == list(range(1, 2001))
 
 
-@pytest.mark.parametrize("tail", [b"", b"\n", b"x" * 500_000])
+@pytest.mark.parametrize("tail", [b"", b"\n", b" " * 500_000])
 def test_what_is_too_long_is_refused_and_ends_the_connection(tail: bytes, server: Server) -> None:
     with Client(server.tcp_port) as client:
         client.send(call("add", 1, 2))
         assert client.read()["result"] == 3
-        client.send(b"x" * 5000 + tail)
+        client.send(b"[" + b" " * 5000 + tail)
         assert client.read()["error"]["code"] == -32006
         assert client.read() is None
 
@@ -211,8 +276,12 @@ def test_half_closed_is_still_answered(server: Server) -> None:
     ("sent", "answered"),
     [(b'{"jsonrpc":"2.0","method":"add","params":[1,2],"id":3}', b'"result":3'), (b'{"jsonrpc":"2.0",', b"-32700")],
 )
-def test_the_last_line_may_lack_its_end(sent: bytes, answered: bytes, server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.tcp_port), timeout=20) as client:
+@pytest.mark.parametrize("framing", ["json", "newline"])
+def test_the_last_line_may_lack_its_end(sent: bytes, answered: bytes, framing: str) -> None:
+    with (
+        serving(registry, SETTINGS | {"server.tcp_framing": framing}) as server,
+        socket.create_connection(("127.0.0.1", server.tcp_port), timeout=20) as client,
+    ):
         client.sendall(sent)
         client.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: client.recv(65536), b""))
