@@ -357,7 +357,8 @@ def test_a_default_that_shows_itself_badly_does_not_break_the_table(tmp_path: Pa
 
 @pytest.mark.parametrize("command", ["serve", "methods", "check"])
 def test_a_folder_without_handlers(command: str, tmp_path: Path) -> None:
-    problem = f"gateway: handlers: there is no such module in {tmp_path} or on Python's path\n"
+    name = "error[methods]: " if command == "check" else ""
+    problem = f"gateway: {name}handlers: there is no such module in {tmp_path} or on Python's path\n"
     assert run(tmp_path, command) == Run(code=1, out="", err=problem)
 
 
@@ -365,9 +366,13 @@ def test_a_folder_without_handlers(command: str, tmp_path: Path) -> None:
 
 
 def test_check_counts_what_would_be_served(project: Path) -> None:
-    assert run(project, "check") == Run(code=0, out=f"{NO_FILE}gateway: all is well: 9 methods\n", err="")
+    warned = run(project, "check")
+    assert (warned.code, warned.out) == (0, f"{NO_FILE}gateway: no errors, 1 warning: 9 methods\n")
+    assert warned.err.startswith(
+        "gateway: warning[registry-not-served]: handlers.some:registry is a Registry that is not"
+    )
     one = run(project, "check", "handlers.some:registry")
-    assert one == Run(code=0, out=f"{NO_FILE}gateway: all is well: 1 method\n", err="")
+    assert one == Run(code=0, out=f"{NO_FILE}gateway: no errors: 1 method\n", err="")
 
 
 def test_check_tells_everything_wrong_at_once(project: Path) -> None:
@@ -387,29 +392,31 @@ def test_check_tells_everything_wrong_at_once(project: Path) -> None:
     without_marks = re.sub(r"\n *[~^][ ~^]*$", "", checked.err, flags=re.MULTILINE)  # each Python has its own
     problems = re.split(r"^gateway: ", without_marks, flags=re.MULTILINE)[1:]
     assert [problem.strip() for problem in problems] == [
-        "conf/gateway.toml: there is no section [upstream]",
-        "command line: 'nonsense' is no setting: write it as section.option=value",
-        "conf/gateway.toml: there is no option limits.timout; did you mean limits.timeout?",
-        "conf/gateway.toml: limits.max_depth: expected int <= 200, not 4000",
-        "conf/gateway.toml: limits.threads: expected int, not 'many'",
-        "environment variable GATEWAY_LOG_LEVEL: log.level: expected debug or info or warning or error, not 'loud'",
-        "command line: limits.timeout: expected float > 0.0, not '-1'",
-        "handlers.broken: it cannot be imported:\n"
+        "error[configuration]: conf/gateway.toml: there is no section [upstream]",
+        "error[configuration]: command line: 'nonsense' is no setting: write it as section.option=value",
+        "error[configuration]: conf/gateway.toml: there is no option limits.timout; did you mean limits.timeout?",
+        "error[configuration]: conf/gateway.toml: limits.max_depth: expected int <= 200, not 4000",
+        "error[configuration]: conf/gateway.toml: limits.threads: expected int, not 'many'",
+        "error[configuration]: environment variable GATEWAY_LOG_LEVEL: log.level: expected debug or info or warning"
+        " or error, not 'loud'",
+        "error[configuration]: command line: limits.timeout: expected float > 0.0, not '-1'",
+        "error[methods]: handlers.broken: it cannot be imported:\n"
         "Traceback (most recent call last):\n"
         f'  File "{project}/handlers/broken.py", line 3, in <module>\n'
         "    helper.of('missing')\n"
         f'  File "{project}/handlers/helper.py", line 2, in of\n'
         "    return {}[name]\n"
         "KeyError: 'missing'",
-        "handlers.exits: it cannot be imported:\n"
+        "error[methods]: handlers.exits: it cannot be imported:\n"
         "Traceback (most recent call last):\n"
         f'  File "{project}/handlers/exits.py", line 2, in <module>\n'
         "    sys.exit(3)\n"
         "SystemExit: 3",
-        f'handlers.wrong: it cannot be imported:\n  File "{project}/handlers/wrong.py", line 1\n'
+        f'error[methods]: handlers.wrong: it cannot be imported:\n  File "{project}/handlers/wrong.py", line 1\n'
         "    def (\nSyntaxError: invalid syntax",
-        f"'add' is registered twice: by handlers/some.py:{ADD} (add) and by lone.py:2 (add); rename one of them",
-        "lone.py:4 (f): its type hints cannot be read: name 'Nope' is not defined",
+        f"error[methods]: 'add' is registered twice: by handlers/some.py:{ADD} (add) and by lone.py:2 (add);"
+        " rename one of them",
+        "error[methods]: lone.py:4 (f): its type hints cannot be read: name 'Nope' is not defined",
     ]
 
 
@@ -781,7 +788,7 @@ def test_the_command_is_a_script_and_a_module(program: list[str], project: Path)
     checked = subprocess.run(
         [*program, "check"], cwd=project, env=environment({}), capture_output=True, text=True, timeout=30, check=True
     )
-    assert checked.stdout == f"{NO_FILE}gateway: all is well: 9 methods\n"
+    assert checked.stdout == f"{NO_FILE}gateway: no errors, 1 warning: 9 methods\n"
 
 
 @pytest.mark.parametrize("arguments", [["unknown"], ["serve", "--unknown"], ["check", "--config", "."]])

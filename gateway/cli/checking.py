@@ -2,11 +2,13 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import click
 
 from gateway import app
+from gateway.cli.checks import Finding, findings
 from gateway.cli.loading import MODULE_HELP, configured, counted, fail
 from gateway.config import ConfigError, load
 from gateway.config.described import described
@@ -20,12 +22,14 @@ from gateway.process import tls
 def check(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
     """Report everything that is wrong with configuration and methods.
 
-    Upstreams are not connected to; "gateway upstreams" does that.
+    Errors have exit code 1. Warnings are about what may be meant as it is. docs/checks.md has all of them. Upstreams
+    are not connected to; "gateway upstreams" does that.
     """
-    gateway = _checked(modules, file, settings)
+    gateway, warnings = _checked(modules, file, settings)
     told = f" and {counted(len(gateway.bridges), 'upstream')}" if gateway.bridges else ""
+    warned = f", {counted(warnings, 'warning')}" if warnings else ""
     click.echo(f"gateway: {described(gateway.config)}")
-    click.echo(f"gateway: all is well: {counted(len(gateway.offered()), 'method')}{told}")
+    click.echo(f"gateway: no errors{warned}: {counted(len(gateway.offered()), 'method')}{told}")
 
 
 @click.command("reload", epilog=MODULE_HELP)
@@ -35,7 +39,7 @@ def reload_(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ..
 
     They are checked first, as the command check does it. The process is the one in server.pid_file.
     """
-    config = _checked(modules, file, settings).config
+    config = _checked(modules, file, settings)[0].config
     if not config.server.pid_file:
         fail(["server.pid_file is not set, so the process is not known: send it SIGHUP, or set the option and restart"])
     try:
@@ -47,27 +51,37 @@ def reload_(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ..
     click.echo(f"gateway: process {process} reads configuration and methods again; its log has the result")
 
 
-def _checked(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> app.Gateway:
-    """Put everything together but sockets, and report everything that is wrong with it."""
-    problems: list[str] = []
+def _checked(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> tuple[app.Gateway, int]:
+    """Put everything together but sockets, and report everything that is wrong with it.
+
+    Returns:
+        the gateway, and how many warnings there were; an error ends the command.
+
+    """
+    found: list[Finding] = []
     registry = Registry()
     try:
         config = load(file, os.environ, settings)
     except ConfigError as error:
-        config, problems = error.config, error.problems
+        config = error.config
+        found += [Finding("configuration", problem) for problem in error.problems]
     try:
         tls.load(config.tls)
     except ConfigError as error:
-        problems += error.problems
+        found += [Finding("certificates", problem) for problem in error.problems]
     try:
-        if modules or config.server.modules or not problems:  # with a broken upstream, it may be all that is served
+        if modules or config.server.modules or not found:  # with a broken upstream, it may be all that is served
             registry = app.registry_of(config, modules)
     except LoadError as error:
-        problems += error.problems
+        found += [Finding("methods", problem) for problem in error.problems]
     try:
         gateway = app.build(config, registry)
     except ConfigError as error:
-        problems += error.problems
-    if problems:
-        fail(problems)
-    return gateway
+        found += [Finding("upstreams", problem) for problem in error.problems]
+    if not found:
+        found += findings(gateway, modules or config.server.modules)
+    for finding in sorted(found, key=lambda finding: finding.level):
+        click.echo(f"gateway: {finding}", err=True)
+    if any(finding.level == "error" for finding in found):
+        sys.exit(1)
+    return gateway, len(found)

@@ -31,6 +31,21 @@ class Network:
     def __contains__(self, sought: Address) -> bool:
         return sought in self._network
 
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return self._network.version
+
+    @property
+    def prefix_length(self) -> int:
+        """How many bits its addresses share; 0 is all addresses."""
+        return self._network.prefixlen
+
+    @property
+    def is_private(self) -> bool:
+        """Whether none of its addresses is one of the internet."""
+        return self._network.is_private
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Network) and self._network == other._network
 

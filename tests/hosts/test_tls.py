@@ -272,7 +272,8 @@ def test_the_commands_tell_it_and_end(command: str, authority: Authority, tmp_pa
     ended = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 1
     assert ended.stdout == ""
-    problem = f"gateway: tls.certificate: {tls.certificate}: certificate has expired: "
+    name = "error[certificates]: " if command == "check" else ""
+    problem = f"gateway: {name}tls.certificate: {tls.certificate}: certificate has expired: "
     assert [line for line in ended.stderr.splitlines() if line.startswith("gateway: ")] == [
         f"{problem}renew it, or set this machine's clock"
     ]

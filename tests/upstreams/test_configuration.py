@@ -122,7 +122,7 @@ def test_a_list_on_the_command_line_is_written_with_commas_or_as_json(written: s
 def test_check_reaches_nobody_and_tells_what_can_be_told_without(tmp_path: Path) -> None:
     well = gateway(tmp_path, f"[upstreams.a]\n{TCP}\nmethods = ['add']\n[upstreams.b]\n{HTTP}", "check")
     assert (well.code, well.err) == (0, "")
-    assert well.out.endswith("\ngateway: all is well: 1 method and 2 upstreams\n")
+    assert well.out.endswith("\ngateway: no errors: 1 method and 2 upstreams\n")
     twice = (
         f"[upstreams.a]\n{TCP}\nprefix = ''\nmethods = ['add']\n[upstreams.b]\n{TCP}\nprefix = ''\nmethods = ['add']"
     )
@@ -130,12 +130,12 @@ def test_check_reaches_nobody_and_tells_what_can_be_told_without(tmp_path: Path)
     wrong = gateway(tmp_path, f"{twice}\n{tls}", "check")
     assert wrong.code == 1
     assert wrong.err.splitlines() == [
-        "gateway: upstreams.b: 'add' is registered twice: by upstreams.a (jsonrpc+tcp://localhost:1) and by"
-        " upstreams.b (jsonrpc+tcp://localhost:1); rename one of them",
-        "gateway: upstreams.c: ca, cert and key are for a url with xmlrpc+https",
-        "gateway: upstreams.d: the certificates in ca.pem cannot be read: no such file or directory",
+        "gateway: error[upstreams]: upstreams.b: 'add' is registered twice: by upstreams.a (jsonrpc+tcp://localhost:1)"
+        " and by upstreams.b (jsonrpc+tcp://localhost:1); rename one of them",
+        "gateway: error[upstreams]: upstreams.c: ca, cert and key are for a url with xmlrpc+https",
+        "gateway: error[upstreams]: upstreams.d: the certificates in ca.pem cannot be read: no such file or directory",
     ]
-    assert gateway(tmp_path, twice, "serve").err == wrong.err.splitlines()[0] + "\n"
+    assert gateway(tmp_path, twice, "serve").err == wrong.err.splitlines()[0].replace("error[upstreams]: ", "") + "\n"
 
 
 def test_a_missing_extra_is_told_by_its_name(tmp_path: Path) -> None:
