@@ -191,7 +191,7 @@ def module() -> Iterator[ModuleType]:
 def test_a_registry_that_is_not_served(module: Any) -> None:
     module.empty, module.mounted, module.named = Registry(), served(), Registry()
 
-    @module.named.register
+    @module.named.register  # type: ignore[untyped-decorator]
     def one() -> None: ...
 
     module.again = module.named
