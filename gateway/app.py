@@ -166,13 +166,15 @@ async def survey(gateway: Gateway) -> None:
 
 
 def levels(gateway: Gateway, requests: int, connections: int) -> Levels:
-    """Measure what goes up and down in this process."""
+    """Measure what goes up and down in this process, and take what upstreams have counted since the last time."""
     levels: dict[tuple[str, ...], float] = {
         ("requests_in_flight",): requests,
         ("connections",): connections,
         ("threads_busy",): gateway.pool.busy,
         ("threads_overdue",): gateway.pool.overdue,
     }
+    for bridge in gateway.bridges:
+        levels["upstream_no_connection", bridge.name] = bridge.status.take_no_connection()
     for kind, places in gateway.places.items():
         levels["calls_running", kind] = sum(place.running for place in places)
         levels["calls_waiting", kind] = sum(place.waiting for place in places)

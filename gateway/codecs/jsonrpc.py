@@ -46,6 +46,7 @@ _LONE_SURROGATE = re.compile(
     rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]",
 )
 _ID_TYPES = frozenset({str, int, float, type(None)})
+_VERSIONS = ("2.0", "1.0")
 _SPECIFIED_CODES = frozenset({-32700, -32600, -32601, -32602, -32603})
 _MAX_INT = 10**4300  # Python itself reads and writes at most 4,300 digits (CVE-2020-10735)
 _MAX_BITS = _MAX_INT.bit_length() - 1  # what has no more is below it
@@ -81,7 +82,7 @@ class JSONRPC:
             return InvalidCall(fault=InvalidRequest(f"limit: a batch has at most {self._max_batch} calls"))
         return Batch([_entry(member) for member in document])
 
-    def _parse(self, text: bytes) -> Any:
+    def _parse(self, text: bytes, *, unique: bool = True) -> Any:
         """Parse strict JSON.
 
         A JSON text has one colon outside of its strings for each member, so fewer members than colons are duplicate
@@ -103,7 +104,7 @@ class JSONRPC:
         members, depth = _measure(document)
         if depth > self._max_depth:
             raise ParseError(self._too_deep())
-        if text.count(b":") != members and _STRINGS.sub(b"", text).count(b":") != members:
+        if unique and text.count(b":") != members and _STRINGS.sub(b"", text).count(b":") != members:
             raise ParseError("an object has two members of the same name")
         return document
 
@@ -148,27 +149,30 @@ class JSONRPC:
             ) from None
         return msgspec.json.encode(said)
 
-    def decode_answer(self, body: bytes, _charset: str | None = None) -> tuple[Id, Reply] | None:
+    def decode_answer(
+        self, body: bytes, _charset: str | None = None, *, lenient: bool = False
+    ) -> tuple[Id, Reply] | None:
         """Read a response object (section 5); an error in it is a ForeignFault, anything else a BadUpstream.
 
-        None stands for a request object, which answers nothing.
+        Servers of JSON-RPC 1.0 send no ``jsonrpc``, a result beside an error, one of them null, and always an id. An
+        error of 2.0 without an id is as one whose id is null. ``lenient`` takes the last of members that have the same
+        name. None stands for a request object, which answers nothing.
         """
         try:
-            document = self._parse(body.removeprefix(_BOM))
+            document = self._parse(body.removeprefix(_BOM), unique=not lenient)
         except ParseError as fault:
             return None, Reply(fault=BadUpstream(f"the response is not JSON-RPC: {fault.detail}"))
-        if type(document) is not dict or document.get("jsonrpc") != "2.0":
+        if type(document) is not dict or document.get("jsonrpc", "1.0") not in _VERSIONS:
             return None, _no_answer('a response is an object with jsonrpc "2.0"')
         if "method" in document and "result" not in document and "error" not in document:
             return None
         answered = document.get("id")
-        if type(answered) not in _ID_TYPES or "id" not in document:
+        is_error = document.get("error") is not None and document.get("result") is None
+        if type(answered) not in _ID_TYPES or ("id" not in document and not (is_error and "jsonrpc" in document)):
             return None, _no_answer("its id is a string, a number or null")
-        if document.get("error") is not None and document.get("result") is None:
-            return answered, _read_error(document["error"])
-        if (
-            "result" in document and document.get("error") is None
-        ):  # servers of JSON-RPC 1.0 have both, one of them null
+        if is_error:
+            return answered, _read_error(document["error"], is_old="jsonrpc" not in document)
+        if "result" in document and document.get("error") is None:
             return answered, Reply(value=document["result"])
         return answered, _no_answer("it has either a result or an error")
 
@@ -259,8 +263,12 @@ def _no_answer(reason: str) -> Reply:
     return Reply(fault=BadUpstream(f"the response is not JSON-RPC: {reason}"))
 
 
-def _read_error(error: Any) -> Reply:
-    """Read an error object (section 5.1)."""
+def _read_error(error: Any, *, is_old: bool) -> Reply:
+    """Read an error object (section 5.1); in JSON-RPC 1.0 it may also be a text, or an array as Stratum has it."""
+    if is_old and type(error) is str:
+        return Reply(fault=ForeignFault(Fault.code, error))
+    if is_old and type(error) is list and [type(each) for each in error[:2]] == [int, str]:
+        return Reply(fault=ForeignFault(error[0], error[1]))
     if type(error) is not dict or type(error.get("code")) is not int or type(error.get("message")) is not str:
         return _no_answer("an error has an int code and a string message")
     return Reply(fault=ForeignFault(error["code"], error["message"], error.get("data")))

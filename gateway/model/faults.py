@@ -111,11 +111,15 @@ def _problem(code: int) -> str:
 
 
 class ForeignFault(Fault):
-    """Another server's fault, with any code, as the gateway has read it. The upstream decides what the caller gets."""
+    """Another server's fault, with any code, as the gateway has read it. The upstream decides what the caller gets.
 
-    def __init__(self, code: int, message: str, data: Any = None) -> None:
+    ``word`` is the code of a server whose codes are texts, and ``code`` that of an application error then.
+    """
+
+    def __init__(self, code: int | str, message: str, data: Any = None) -> None:
         Exception.__init__(self, message)
-        self.code = code
+        self.code = code if isinstance(code, int) else Fault.code
+        self.word = None if isinstance(code, int) else code
         self.detail = message
         self.data = data
 

@@ -37,7 +37,10 @@ from gateway.model.faults import CATALOGUE
 from gateway.model.http import Refusal
 
 Levels: TypeAlias = Mapping[tuple[str, ...], float]
-"""Values by the name of a gauge, without its prefix, and its labels: ``{("calls_running", "thread"): 3}``."""
+"""Values by the name of a gauge, without its prefix, and its labels: ``{("calls_running", "thread"): 3}``.
+
+Of a counter it is what has come since the last time.
+"""
 
 _log = logging.getLogger("gateway")
 
@@ -104,6 +107,7 @@ FAMILIES: dict[str, _Family] = {
     "threads_busy": _Family("Gauge", "Threads that run a method", (), _SUM),
     "threads_overdue": _Family("Gauge", "Threads nobody waits for", (), _SUM),
     "connections": _Family("Gauge", "Connections of clients", (), _SUM),
+    "upstream_no_connection": _Family("Counter", "Calls that got no connection in time", ("upstream",)),
     "workers": _Family("Gauge", "Workers that live", (), _SUM),
     "worker_starts": _Family("Counter", "Workers started"),
     "start_time_seconds": _Family("Gauge", "Start of the oldest worker", (), {"multiprocess_mode": "livemin"}),
@@ -212,7 +216,10 @@ class Metrics:
             self._one("sent_bytes", protocol).inc(volume.sent)
             volume.received = volume.sent = 0
         for key, value in levels.items():
-            self._one(*key).set(value)
+            if FAMILIES[key[0]].kind == "Counter":
+                self._one(*key).inc(value)
+            else:
+                self._one(*key).set(value)
 
     def expose(self, accept: str) -> tuple[str, bytes]:
         """Write down the numbers of all workers, in the format that an Accept header asks for, from any thread.

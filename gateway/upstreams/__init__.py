@@ -1,15 +1,15 @@
-"""Upstreams: what stands behind the gateway, each kind reached by a bridge of its own.
+"""Upstreams: the services that the gateway calls, each kind by an adapter of its own.
 
-    SCHEMES               the scheme of a URL -> where its bridge is, and the extra that it needs
+    SCHEMES               the scheme of a URL -> where its adapter is, and the extra that it needs
     upstream_class(url)   the class for a URL, imported on first use; UpstreamConfigError names the remedy
-    Upstream              what a bridge is: an options struct, a table of exceptions, and five methods
-    Options               what stands in every [upstreams.NAME] of gateway.toml; each bridge adds its own
-    Signature             what a bridge tells of a method
-    Invocation            one call on its way to an upstream, and how far it has come
+    Upstream              what an adapter is: an options struct, a table of exceptions, and five methods
+    Options               the options of every [upstreams.NAME] of gateway.toml; each adapter adds its own
+    Signature             what an adapter tells of a method
+    Invocation            one call to an upstream, and how far it has come
 
-A bridge turns an Invocation into bytes of its protocol and the answer into a neutral value (gateway/model/values.py).
+An adapter turns an Invocation into bytes of its protocol and the answer into a neutral value (gateway/model/values.py).
 It never retries, never logs, keeps no time and knows neither patterns nor prefixes: frame.py does that for all of them.
-docs/design.md, "Bridges", says how to add one.
+docs/design.md says how to add one.
 """
 
 import importlib
@@ -43,14 +43,14 @@ Failures: TypeAlias = Mapping[type[Exception], Callable[[Any], Fault]]
 
 
 class UpstreamConfigError(Exception):
-    """There is no bridge for a URL, or it cannot be made as it is configured; the message says what to do."""
+    """There is no adapter for a URL, or it cannot be made as it is configured; the message says what to do."""
 
 
 class Parameter(Struct, frozen=True, kw_only=True):
     """A parameter of an upstream's method.
 
     Attributes:
-        hint: its type as a Python type hint that msgspec knows; arguments are checked by it before the bridge sees
+        hint: its type as a Python type hint that msgspec knows; arguments are checked by it before the adapter sees
             them. What the hint cannot say to people, ``Annotated[dict, Meta(extra_json_schema=...)]`` does.
         default: what stands for it where a later one is given by position; ``...`` where that is not known.
 
@@ -63,7 +63,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
 
 
 class Signature(Struct, frozen=True, kw_only=True):
-    """What a bridge tells of a method.
+    """What an adapter tells of a method.
 
     Attributes:
         name: the name that the upstream knows, before any prefix or renaming.
@@ -84,16 +84,17 @@ class Signature(Struct, frozen=True, kw_only=True):
 
 
 class Invocation(Struct, kw_only=True):
-    """One call on its way to an upstream.
+    """One call to an upstream.
 
     Attributes:
         method: the name that the upstream knows.
-        params: as the bridge's ``takes`` says.
-        deadline: when the caller stops waiting, in seconds of ``time.monotonic()``. The gateway cancels the bridge's
-            coroutine then; a bridge only passes the time on, where its protocol can.
-        request_id: names the exchange in the log; a bridge passes it on, where its protocol can.
-        sent: how far the call has come. The bridge sets it to "maybe" before the first byte goes out, and to "yes" when
-            an answer to this very call is here. Whether a call is tried again depends on it alone.
+        params: as the adapter's ``takes`` says.
+        deadline: when the caller stops waiting, in seconds of ``time.monotonic()``. The gateway cancels the adapter's
+            coroutine then; an adapter only passes the time on, where its protocol can.
+        request_id: names the exchange in the log; an adapter passes it on, where its protocol can.
+        sent: how far the call has come. The adapter sets it to "maybe" before the first byte is sent, and to "yes" when
+            the response to this call is here. Whether a call is tried again depends on it.
+        waits: whether it waits for a connection, because other calls have them all. The pool sets it.
 
     """
 
@@ -102,6 +103,7 @@ class Invocation(Struct, kw_only=True):
     deadline: float
     request_id: str
     sent: Sent = "no"
+    waits: bool = False
 
     @property
     def time_left(self) -> float:
@@ -110,7 +112,7 @@ class Invocation(Struct, kw_only=True):
 
 
 class Upstream(Protocol):
-    """A bridge to one upstream. It is made before the gateway forks, and connects at its first call, on that loop.
+    """An adapter for one upstream. It is made before the gateway forks, and connects at its first call, on that loop.
 
     Attributes:
         Options: the struct of its section in gateway.toml.
@@ -189,7 +191,7 @@ SCHEMES: dict[str, Scheme] = {
 
 
 def upstream_class(url: str) -> type[Upstream]:
-    """Load the bridge for a URL.
+    """Load the adapter for a URL.
 
     Raises:
         UpstreamConfigError: the scheme is unknown, or the packages of its extra are missing.
@@ -201,7 +203,7 @@ def upstream_class(url: str) -> type[Upstream]:
             f"{url!r} has no scheme; write it as scheme://host:port, with one of {', '.join(SCHEMES)}"
         )
     if scheme not in SCHEMES:
-        raise UpstreamConfigError(f"there is no bridge for {scheme}://{nearest(scheme, SCHEMES, '{}://')}")
+        raise UpstreamConfigError(f"there is no adapter for {scheme}://{nearest(scheme, SCHEMES, '{}://')}")
     module, name, extra = SCHEMES[scheme]
     try:
         loaded: type[Upstream] = getattr(importlib.import_module(f"{__name__}.{module}"), name)

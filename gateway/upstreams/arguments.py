@@ -1,4 +1,4 @@
-"""Arguments of a call in the form that a bridge takes."""
+"""Arguments of a call in the form that an adapter takes."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from gateway.upstreams import Signature
 
 
 def arranged(signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any], takes: str) -> Params:
-    """Bring arguments, all by position or all by name, into the form that the bridge takes.
+    """Bring arguments, all by position or all by name, into the form that the adapter takes.
 
     Raises:
         InvalidParams: a name cannot be turned into a position, because one before it is not given.

@@ -1,33 +1,30 @@
 """Upstreams in service: their methods in a registry, their calls with one way to fail.
 
     UpstreamService(name, options, limits)   UpstreamConfigError: it cannot be made as it is configured
-    bridge.add_known(registry)      the methods that the configuration or an IDL file names, before anything is reached
-    bridge.discover(registry)       the others, as soon as the upstream can be asked: a coroutine that runs until then
-    introduce(bridges, registry)    the same for all bridges of a process that starts, which waits a moment for them
-    bridge.passing(name)            the method that passes on a name which fits a pattern of ``methods``
-    bridge.absent(name)             Unavailable for a name that may turn out to be one of its methods
-    bridge.survey(registry)         one attempt of it, for ``gateway upstreams``
-    bridge.status                   how the upstream is
+    service.add_known(registry)     the methods that the configuration or an IDL file names, before anything is reached
+    service.discover(registry)      the others, as soon as the upstream can be asked: a coroutine that runs until then
+    introduce(services, registry)   the same for all upstreams of a process that starts; it waits a second at most
+    service.passing(name)           the method that passes on a name which fits a pattern of ``methods``
+    service.absent(name)            Unavailable for a name that may turn out to be one of its methods
+    service.survey(registry)        one attempt of it, for ``gateway upstreams``
+    service.status                  how the upstream is
 
-What a bridge raises becomes the caller's fault here: a Fault as it is, an exception by the bridge's own table. A call
-that was certainly not sent is sent once more, and so is one that may have been, if its method is idempotent; nothing
-else ever is. ``data["sent"]`` of Unavailable, BadUpstream and DeadlineExceeded tells the caller how far it came. The
-reason stands in the log, when the upstream goes down, and in the exchange's own line for answers that are none.
+What an adapter raises becomes the caller's fault here: a Fault as it is, an exception by the adapter's own table. A
+call that was certainly not sent is sent once more, and so is one that may have been, if its method is idempotent;
+nothing else ever is. ``data["sent"]`` of Unavailable, BadUpstream and DeadlineExceeded tells the caller how far it
+came. The reason is in the log: when the upstream goes down, and for responses that do not follow the protocol.
 """
 
 import asyncio
 import functools
-import logging
-import os
 import random
 import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from gateway.methods import RESERVED, Method, MethodOptions, Param, RegistrationError, Registry, fitting
 from gateway.methods.shapes import Shape, shape_of
@@ -36,6 +33,7 @@ from gateway.model.faults import (
     BadUpstream,
     DeadlineExceeded,
     Fault,
+    GatewayFault,
     MethodNotFound,
     Overloaded,
     Unavailable,
@@ -44,30 +42,17 @@ from gateway.model.faults import (
 from gateway.model.limits import Limits
 from gateway.upstreams import Invocation, Options, Parameter, Signature, upstream_class
 from gateway.upstreams.arguments import arranged
-from gateway.upstreams.faults import is_answer
+from gateway.upstreams.faults import MOST_SHOWN, is_answer, reason
 from gateway.upstreams.naming import Names, configured, fits, is_pattern, is_plain
-
-log = logging.getLogger("gateway.upstreams")
+from gateway.upstreams.status import Status, log
 
 _DESCRIBE = 5.0  # seconds that an upstream has to tell its methods
 _INTRODUCTION = 1.0  # seconds that a process waits for them when it starts
 _FIRST_PAUSE = 0.2  # seconds between two attempts to ask it, twice as long each time
 _LAST_PAUSE = 5.0
 _MARGIN = 0.005  # seconds before the caller's deadline, so that it hears from here how far the call has come
-_MOST_SAID = 200  # characters of a reason, which may quote what came
 _MOST_LEARNED = 1000  # names that have been passed on so and count for themselves; more are counted by the pattern
 _TOLD_HOW_FAR = (Unavailable, BadUpstream, DeadlineExceeded)
-
-
-class Status(Struct, kw_only=True):
-    """How an upstream is, as far as the last call has shown.
-
-    ``methods`` are those that it has here; ``error`` is for operators, and never goes to a caller.
-    """
-
-    state: Literal["unknown", "up", "down"] = "unknown"
-    methods: int = 0
-    error: str = ""
 
 
 class UpstreamService:
@@ -76,7 +61,7 @@ class UpstreamService:
     Attributes:
         status: see Status.
         asked: set when the upstream's methods are known, or it has been asked for them once, with whatever outcome.
-        running: calls under way, those that wait for a connection too.
+        running: calls that run, those that wait for a connection too.
 
     """
 
@@ -84,7 +69,7 @@ class UpstreamService:
         kind = upstream_class(options.url)
         self.name = name
         self.options = options
-        self.status = Status()
+        self.status = Status(name, options.url)
         self.asked = asyncio.Event()
         self.running = 0
         self._retry_after = limits.retry_after
@@ -135,7 +120,7 @@ class UpstreamService:
             self._add_all(signatures, registry)
         elif self.status.state == "up" and not self._is_described:
             self._is_described = True
-            self._complain(f"it tells no methods: name them in the configuration, methods = [...]{said}")
+            self.status.complain(f"it does not tell its methods: name them in the configuration, methods = [...]{said}")
 
     async def _ask(self) -> tuple[list[Signature] | None, str]:
         """Reach the upstream and ask for its methods; return what it says instead, too.
@@ -148,15 +133,15 @@ class UpstreamService:
                 signatures = await self._upstream.describe(deadline)
         except Fault as fault:
             if is_answer(fault):
-                self._note_up()
-                return None, f"; it answers: {' '.join(fault.message.split())[:_MOST_SAID]}"
-            self._note_down(fault.message)
-        except Exception as error:
+                self.status.note_up()
+                return None, f"; it answers: {' '.join(fault.message.split())[:MOST_SHOWN]}"
+            self.status.note_down(fault.message)
+        except Exception as error:  # noqa: BLE001 - those in no table are logged
             if self._translated(error) is None:
-                log.exception("upstream %s: its bridge has failed", self.name)
-            self._note_down(f"no answer within {_DESCRIBE:g} s" if scope.expired() else _reason(error))
+                log.exception("upstream %s: its adapter failed", self.name)
+            self.status.note_down(f"no answer within {_DESCRIBE:g} s" if scope.expired() else reason(error))
         else:
-            self._note_up()
+            self.status.note_up()
             return signatures, ""
         return None, ""
 
@@ -171,7 +156,7 @@ class UpstreamService:
         """Return the fault for a name that nobody knows yet."""
         if self._is_described or self._names.theirs(name) is None:
             return None
-        return Unavailable("the service behind it has not been reached yet", sent="no")
+        return Unavailable("the upstream has not been reached yet", sent="no")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -183,7 +168,7 @@ class UpstreamService:
             try:
                 self._add(signature, registry)
             except RegistrationError as error:
-                self._complain(f"left out: {error}")
+                self.status.complain(f"left out: {error}")
         log.info("upstream %s: methods: %d", self.name, self.status.methods)
 
     def _add(self, signature: Signature, registry: Registry) -> None:
@@ -242,7 +227,9 @@ class UpstreamService:
         """Call the upstream with arguments that fit."""
         params = arranged(signature, args, kwargs, self._takes)
         if self.running >= self.options.calls:
-            raise Overloaded("as many calls as it may have are at the service behind it", retry_after=self._retry_after)
+            raise Overloaded(
+                f"the upstream has {self.running} calls, and may have no more", retry_after=self._retry_after
+            )
         self.running += 1
         try:
             value = await self._twice(signature, params)
@@ -263,8 +250,9 @@ class UpstreamService:
             )
             try:
                 return await self._once(invocation)
-            except Unavailable:
-                if last or invocation.sent == "yes" or (invocation.sent == "maybe" and not idempotent):
+            except Unavailable as fault:
+                is_safe = invocation.sent == "no" or (invocation.sent == "maybe" and idempotent)
+                if last or not is_safe or "retry_after" in fault.data:
                     raise
         raise AssertionError  # the last attempt has returned or raised
 
@@ -281,58 +269,54 @@ class UpstreamService:
         except Fault as fault:
             raise self._judged(fault, fault.message, invocation) from None
         except Exception as error:
-            late = DeadlineExceeded("no answer of the service behind it in time") if scope.expired() else None
+            late = self._late(invocation) if scope.expired() else None
             told = late or self._translated(error)
             if told is None:
                 raise
-            raise self._judged(told, _reason(detached(error)), invocation) from None
-        self._note_up()
+            raise self._judged(told, late.detail if late else reason(detached(error)), invocation) from None
+        self.status.note_up()
         return value
 
+    def _late(self, invocation: Invocation) -> DeadlineExceeded:
+        if invocation.waits:
+            self.status.note_no_connection(self.options.connections)
+            return DeadlineExceeded("no connection to the upstream became free in time")
+        if invocation.sent == "no":
+            return DeadlineExceeded("the request could not be sent to the upstream in time")
+        return DeadlineExceeded("no response from the upstream in time")
+
     def _translated(self, error: Exception) -> Fault | None:
-        """Look an exception up in the bridge's table."""
+        """Look an exception up in the adapter's table."""
         found = next((kind for kind in type(error).__mro__ if kind in self._failures), None)
         return None if found is None else self._failures[found](error)
 
-    def _judged(self, fault: Fault, reason: str, invocation: Invocation) -> Fault:
+    def _judged(self, fault: Fault, why: str, invocation: Invocation) -> Fault:
         """Note what a failure says of the upstream, and let the caller know how far the call has come."""
         if isinstance(fault, Unavailable):
-            self._note_down(reason)
+            self.status.note_down(why)
         elif invocation.sent == "yes":
-            self._note_up()
-        if isinstance(fault, BadUpstream):
-            log.warning("upstream %s: %s (request %s)", self.name, reason, invocation.request_id)
+            self.status.note_up()
+        if not isinstance(fault, GatewayFault):
+            return fault
+        if isinstance(fault, BadUpstream) or ("http_status" in fault.data and not isinstance(fault, Unavailable)):
+            self.status.error = why
+            log.warning("upstream %s: %s (request %s)", self.name, why, invocation.request_id)
         if not isinstance(fault, _TOLD_HOW_FAR):
             return fault
-        self.status.error = reason
+        self.status.error = why
         return type(fault)(fault.detail, **{**fault.data, "sent": invocation.sent})
 
-    def _complain(self, problem: str) -> None:
-        self.status.error = problem
-        log.warning("upstream %s: %s", self.name, problem)
 
-    def _note_up(self) -> None:
-        if self.status.state == "down":
-            log.info("upstream %s is up again", self.name)
-        self.status.state = "up"
-
-    def _note_down(self, reason: str) -> None:
-        if self.status.state != "down":
-            log.warning("upstream %s (%s) is down: %s", self.name, self.address, reason)
-        self.status.state = "down"
-        self.status.error = reason
-
-
-async def introduce(bridges: Collection[UpstreamService], registry: Registry) -> list[asyncio.Task[None]]:
+async def introduce(services: Collection[UpstreamService], registry: Registry) -> list[asyncio.Task[None]]:
     """Begin to ask all upstreams for their methods; return the tasks that do it.
 
     So that callers of a process that takes over from another one find the same methods, it waits until all have been
     asked once, but not for an upstream that is silent.
     """
-    tasks = [asyncio.create_task(bridge.discover(registry)) for bridge in bridges]
+    tasks = [asyncio.create_task(each.discover(registry)) for each in services]
     with suppress(TimeoutError):
         async with asyncio.timeout(_INTRODUCTION):
-            await asyncio.gather(*(bridge.asked.wait() for bridge in bridges))
+            await asyncio.gather(*(each.asked.wait() for each in services))
     return tasks
 
 
@@ -351,12 +335,3 @@ def _param(parameter: Parameter) -> Param:
 
 def _unwrapped(signature: Signature, value: Any) -> Any:
     return value if signature.only is None else value.get(signature.only[0])
-
-
-def _reason(error: BaseException) -> str:
-    """Say for operators what has happened."""
-    number = getattr(error, "errno", None)
-    if type(error).__module__ == "builtins" and number is not None and number > 0:  # libraries number otherwise
-        return os.strerror(number).lower()
-    text = " ".join(str(error).split())[:_MOST_SAID]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

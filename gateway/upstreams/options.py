@@ -1,4 +1,4 @@
-"""What stands in every [upstreams.NAME] of gateway.toml, and what a URL in it has to look like."""
+"""The options of every [upstreams.NAME] of gateway.toml, and what a URL in it must look like."""
 
 import difflib
 from collections.abc import Iterable
@@ -45,7 +45,7 @@ class Options(Struct, frozen=True, kw_only=True):
     connections: Annotated[int, Meta(ge=1, le=10_000, description="Connections at once, at most.")] = 4
     connect_timeout: Annotated[
         float,
-        Meta(gt=0, le=3600, description="Seconds until a connection stands; within a machine room it takes 1 ms."),
+        Meta(gt=0, le=3600, description="Seconds to make a connection; in a local network it takes 1 ms."),
     ] = 1.0
     calls: Annotated[
         int,
@@ -62,7 +62,7 @@ class Options(Struct, frozen=True, kw_only=True):
         if parts.username is not None or parts.password is not None:
             raise ValueError("the url is shown and logged: credentials are options of their own")
         if parts.fragment:
-            raise ValueError("the url has a fragment, which nobody would see")
+            raise ValueError("the url has a fragment, which is never sent")
         if not _has_good_port(self.url):
             raise ValueError("the url has no port from 1 to 65535")
 
@@ -83,7 +83,7 @@ def host_and_port(url: str) -> tuple[str, int]:
     """
     parts = urlsplit(url)
     if parts.hostname is None or parts.port is None or parts.path.strip("/") or parts.query:
-        raise ValueError(f"the url is {parts.scheme}://host:port, with nothing behind it")
+        raise ValueError(f"the url must be {parts.scheme}://host:port, with nothing after it")
     return parts.hostname, parts.port
 
 

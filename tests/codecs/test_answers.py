@@ -41,7 +41,10 @@ NO_JSON = {
     b"": "not JSON",
     b"<html>": "not JSON",
     b"[]": 'a response is an object with jsonrpc "2.0"',
-    b'{"result": 1, "id": 1}': 'a response is an object with jsonrpc "2.0"',
+    b'{"jsonrpc": "1.1", "result": 1, "id": 1}': 'a response is an object with jsonrpc "2.0"',
+    b'{"result": 1}': "its id is a string, a number or null",
+    b'{"error": {"code": 404, "message": "no"}}': "its id is a string, a number or null",
+    b'{"id": 1, "error": [1]}': "an error has an int code and a string message",
     b'{"jsonrpc": "2.0", "result": 1}': "its id is a string, a number or null",
     b'{"jsonrpc": "2.0", "result": 1, "id": [1]}': "its id is a string, a number or null",
     b'{"jsonrpc": "2.0", "id": 1}': "it has either a result or an error",
@@ -174,3 +177,87 @@ def test_doubles_that_are_not_finite_are_read_from_responses_where_that_is_wante
 def test_xml_rpc_has_no_arguments_by_name() -> None:
     with pytest.raises(InvalidParams, match="XML-RPC has no arguments by name"):
         XML.encode_call("m", {"a": 1})
+
+
+OLD: list[tuple[bytes, Any]] = [
+    (b'{"result": 7, "error": null, "id": 1}', 7),
+    (b'{"jsonrpc": "1.0", "result": 7, "error": null, "id": 1}', 7),
+    (b'{"result": null, "error": null, "id": 1}', None),
+    (b'{"result": null, "error": {"code": -5, "message": "no", "data": 1}, "id": 1}', (-5, "no", 1)),
+    (b'{"result": null, "error": "no", "id": 1}', (-32000, "no", None)),
+    (b'{"result": null, "error": [20, "no", null], "id": 1}', (20, "no", None)),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), OLD)
+def test_servers_of_json_rpc_1_are_read(body: bytes, expected: Any) -> None:
+    call_id, reply = json_answer(body)
+    assert call_id == 1
+    if isinstance(expected, tuple):
+        assert reply.fault is not None
+        assert (reply.fault.code, reply.fault.message, reply.fault.data) == expected
+    else:
+        assert (reply.value, reply.fault) == (expected, None)
+
+
+def test_an_error_without_an_id_is_read() -> None:
+    call_id, reply = json_answer(b'{"jsonrpc": "2.0", "error": {"code": 5, "message": "warming up"}}')
+    assert call_id is None
+    assert reply.fault is not None
+    assert (reply.fault.code, reply.fault.message) == (5, "warming up")
+
+
+def fault_of(code: str, text: str = "<string>no</string>") -> ForeignFault:
+    members = f"<member><name>faultCode</name><value>{code}</value></member>"
+    members += f"<member><name>faultString</name><value>{text}</value></member>"
+    body = f"<methodResponse><fault><value><struct>{members}</struct></value></fault></methodResponse>"
+    fault = XML.decode_answer(body.encode())[1].fault
+    assert isinstance(fault, ForeignFault)
+    return fault
+
+
+def test_a_fault_code_may_be_a_text() -> None:
+    assert (fault_of("Client").word, fault_of("Client").code, fault_of("Client").message) == ("Client", -32000, "no")
+    assert (fault_of(" 4 ").word, fault_of(" 4 ").code) == (None, 4)
+    assert fault_of("<string>warning -- no</string>", "<string></string>").message == "warning -- no"
+    for code in ("<boolean>1</boolean>", "<double>4</double>", "<nil/>"):
+        with pytest.raises(AssertionError):
+            fault_of(code)
+
+
+LENIENT = [
+    ("<dateTime.iso8601/>", None),
+    ("<dateTime.iso8601>00000000T00:00:00Z</dateTime.iso8601>", None),
+    ("<dateTime.iso8601>0000-00-00T00:00:00+00:00</dateTime.iso8601>", None),
+    ("<dateTime.iso8601>-00011130T00:00:00Z</dateTime.iso8601>", None),
+    ("<double>nan</double>", None),
+    ("<double> -INF </double>", None),
+    ("<ex:float>Infinity</ex:float>", None),
+    ("<double>1.5</double>", 1.5),
+    ("<dateTime.iso8601>20261120T12:30:01</dateTime.iso8601>", MOMENT),
+    (
+        "<struct><member><name>a</name><value>1</value></member>"
+        "<member><name>a</name><value>2</value></member></struct>",
+        {"a": "2"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), LENIENT)
+def test_what_is_read_leniently_is_otherwise_refused(value: str, expected: Any) -> None:
+    body = f"<methodResponse><params><param><value>{value}</value></param></params></methodResponse>".encode()
+    assert XML.decode_answer(body, lenient=True) == (None, Reply(value=expected))
+    strict = XMLRPC(max_depth=8, max_batch=1, nan=False).decode_answer(body)[1]
+    assert isinstance(strict.fault, BadUpstream) if strict.fault else strict.value == expected
+    assert (strict.fault is None) is (expected in (1.5, MOMENT))
+
+
+@pytest.mark.parametrize("value", ["<double>x</double>", "<dateTime.iso8601>1</dateTime.iso8601>", "<boolean/>"])
+def test_what_is_not_read_even_leniently(value: str) -> None:
+    body = f"<methodResponse><params><param><value>{value}</value></param></params></methodResponse>".encode()
+    faulted(XML.decode_answer(body, lenient=True)[1])
+
+
+def test_duplicate_members_are_read_leniently_in_json() -> None:
+    body = b'{"jsonrpc": "2.0", "id": 1, "result": {"a": 1, "a": 2}}'
+    assert JSON.decode_answer(body, lenient=True) == (1, Reply(value={"a": 2}))

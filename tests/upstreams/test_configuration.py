@@ -29,9 +29,9 @@ WRONG = {
         "upstreams.a.url: 'localhost:1' has no scheme; write it as scheme://host:port, with one of "
     ),
     "[upstreams.a]\nurl = 'jsonrpc+tcq://localhost:1'": (
-        "upstreams.a.url: there is no bridge for jsonrpc+tcq://; did you mean jsonrpc+tcp://?"
+        "upstreams.a.url: there is no adapter for jsonrpc+tcq://; did you mean jsonrpc+tcp://?"
     ),
-    "[upstreams.a]\nurl = 'ftp://localhost:1'": "upstreams.a.url: there is no bridge for ftp://",
+    "[upstreams.a]\nurl = 'ftp://localhost:1'": "upstreams.a.url: there is no adapter for ftp://",
     f"[upstreams.a]\n{TCP}\nframin = 'x'": "there is no option upstreams.a.framin; did you mean framing?",
     f"[upstreams.a]\n{HTTP}\nframing = 'newline'": "there is no option upstreams.a.framing",
     f"[upstreams.a]\n{TCP}\nframing = 'lines'": "upstreams.a.framing: expected newline or netstring, not 'lines'",
@@ -43,10 +43,10 @@ WRONG = {
     ),
     f"[upstreams.a]\n{TCP}\nmethods = 5": "upstreams.a.methods: expected table | array, not 5",
     "[upstreams.a]\nurl = 'jsonrpc+tcp://localhost'": (
-        "upstreams.a: the url is jsonrpc+tcp://host:port, with nothing behind it"
+        "upstreams.a: the url must be jsonrpc+tcp://host:port, with nothing after it"
     ),
     "[upstreams.a]\nurl = 'jsonrpc+tcp://localhost:1/x'": (
-        "upstreams.a: the url is jsonrpc+tcp://host:port, with nothing behind it"
+        "upstreams.a: the url must be jsonrpc+tcp://host:port, with nothing after it"
     ),
     "[upstreams.a]\nurl = 'jsonrpc+tcp://localhost:0'": "upstreams.a: the url has no port from 1 to 65535",
     "[upstreams.a]\nurl = 'xmlrpc+http://localhost:99999/'": "upstreams.a: the url has no port from 1 to 65535",
@@ -173,7 +173,7 @@ def test_upstreams_shows_each_as_it_is(tmp_path: Path) -> None:
     assert rows[0] == ["NAME", "ADDRESS", "STATE", "METHODS", "LAST ERROR"]
     assert [(row[0], row[2], row[3], *row[4:]) for row in rows[1:]] == [
         ("up", "up", "6"),
-        ("silent", "up", "0", "it tells no methods: name them in the configuration, methods = [...]"),
+        ("silent", "up", "0", "it does not tell its methods: name them in the configuration, methods = [...]"),
         ("named", "up", "2"),
         ("odd", "down", "0", "Bad upstream: the response is not JSON-RPC: not JSON: invalid character (byte 0)"),
         ("down", "down", "0", "connection refused"),

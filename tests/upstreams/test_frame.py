@@ -157,7 +157,7 @@ def test_an_upstream_that_tells_nothing_is_told_of(fake: type[Fake], tmp_path: P
     with faked(tmp_path) as up:
         until(lambda: up.bridge.status.error)
         assert up.fault("add")[0] == -32601
-    assert logged.take("it tells no methods: name them in the configuration")
+    assert logged.take("it does not tell its methods: name them in the configuration")
 
 
 def test_a_bridge_that_fails_to_describe_is_asked_again(fake: type[Fake], tmp_path: Path, logged: Logged) -> None:
@@ -173,7 +173,7 @@ def test_a_bridge_that_fails_to_describe_is_asked_again(fake: type[Fake], tmp_pa
     with faked(tmp_path) as up:
         until(lambda: up.offers("Square"))
     assert len(logged.take("is down: ")) == 1
-    assert len(logged.take("its bridge has failed")) == 1
+    assert len(logged.take("its adapter failed")) == 1
 
 
 # descriptions and arguments

@@ -552,7 +552,7 @@ def test_what_a_method_raises_stays_inside(port: int, tmp_path: Path) -> None:
     with bridged(service("Failing"), port, tmp_path) as up:
         error = up.answer("Crash", "the password is wrong")["error"]
         data = {"grpc": {"code": 2, "name": "UNKNOWN"}}
-        assert error == {"code": -32000, "message": "the service behind it failed", "data": data}
+        assert error == {"code": -32000, "message": "the upstream failed", "data": data}
 
 
 def test_what_a_stream_raises_stays_inside(port: int, tmp_path: Path) -> None:

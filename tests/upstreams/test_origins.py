@@ -107,7 +107,7 @@ def test_a_gateway_behind_a_gateway_by_http_and_by_tcp(tmp_path: Path, logged: L
                 assert raised.value.faultString == "Invalid params: params[0]: expected int, got str"
                 with pytest.raises(Fault) as raised:
                     getattr(server, name).crash("a secret")
-                assert (raised.value.faultCode, raised.value.faultString) == (-32000, "the service behind it failed")
+                assert (raised.value.faultCode, raised.value.faultString) == (-32000, "the upstream failed")
             described = {method["name"]: method for method in server.rpc.discover()["methods"]}
             assert described["tcp.add"]["params"] == described["http.add"]["params"]
             assert [(each["name"], each["schema"], each["required"]) for each in described["tcp.add"]["params"]] == [

@@ -207,7 +207,7 @@ def test_a_bug_of_the_service(tmp_path: Path, logged: Logged) -> None:
     assert logged.take("is down: EOFError")
     official = KINDS[5]
     with Program(official) as program, bridged(official, program.port, tmp_path) as up:
-        assert up.answer("crash", "a secret")["error"] == {"code": -32000, "message": "the service behind it failed"}
+        assert up.answer("crash", "a secret")["error"] == {"code": -32000, "message": "the upstream failed"}
 
 
 def test_a_method_that_the_server_does_not_have(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_method_that_the_server_does_not_have(tmp_path: Path) -> None:
             assert up.answer("newest")["error"] == {
                 "code": -32601,
                 "message": "Method not found",
-                "data": {"detail": "the service behind it has no such method"},
+                "data": {"detail": "the upstream has no such method"},
             }
 
 

@@ -122,6 +122,7 @@ def test_silent_until_the_deadline(kind: Kind, program: Program, tmp_path: Path,
         assert DEADLINE in {code for code, _ in faults}
         assert_in_place(up)
     logged.take("is down")
+    logged.take("no connection became free")
 
 
 def test_too_late(kind: Kind, program: Program, tmp_path: Path) -> None:
@@ -187,3 +188,4 @@ def test_nothing_leaks(kind: Kind, program: Program, tmp_path: Path, logged: Log
         assert up.bridge.running == 0
     until(lambda: descriptors() < before)
     assert logged.take("is down")
+    logged.take("no connection became free")

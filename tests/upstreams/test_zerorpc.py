@@ -85,7 +85,7 @@ def test_moments_are_refused(tmp_path: Path) -> None:
 
 FAULTS: list[tuple[str, tuple[Any, ...], int, str]] = [
     ("crash", ("a reason",), -32000, "a reason"),
-    ("crash_inside", (), -32000, "the service behind it failed"),
+    ("crash_inside", (), -32000, "the upstream failed"),
     ("undefined", (), -32000, "name 'x' is not defined"),
     ("divide", (1, 0), -32000, "division by zero"),
     ("add", (1,), -32602, "the method missing 1 required positional argument: 'b'"),
@@ -213,11 +213,11 @@ def test_what_belongs_to_no_call_is_passed_over(before: Callable[[bytes], bytes]
         ("OK", 3, BAD, "the response is not one value"),
         ("OK", [msgspec.msgpack.Ext(5, b"x")], BAD, "result: an extension type of MessagePack"),
         ("STREAM", {"a": [{2: 1}]}, BAD, "result.a[0]: the name of a member must be a string, not int"),
-        ("ERR", ["RuntimeError('of version 1')"], -32000, "the service behind it failed"),
+        ("ERR", ["RuntimeError('of version 1')"], -32000, "the upstream failed"),
         ("ERR", ["A", "b", "Traceback (most recent call last):\n  File x"], -32000, "b"),
         ("ERR", ["A", "b\nTraceback (most recent call last):\n  File x", ""], -32000, "b"),
-        ("ERR", ["A", None, 3], -32000, "the service behind it failed"),
-        ("ERR", None, -32000, "the service behind it failed"),
+        ("ERR", ["A", None, 3], -32000, "the upstream failed"),
+        ("ERR", None, -32000, "the upstream failed"),
     ],
 )
 def test_answers_that_are_odd(name: str, args: Any, code: int, message: str, *, tmp_path: Path, logged: Logged) -> None:

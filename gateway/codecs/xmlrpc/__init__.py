@@ -125,10 +125,13 @@ class XMLRPC:
             raise InvalidParams(f"params{reason.place}: cannot be encoded as XML-RPC: {reason.reason}") from None
         return _CALL % (name.encode(), "".join(parts).encode())
 
-    def decode_answer(self, body: bytes, charset: str | None = None) -> tuple[Id, Reply]:
-        """Read a methodResponse; a fault in it is a ForeignFault, anything else a BadUpstream. It never has an id."""
+    def decode_answer(self, body: bytes, charset: str | None = None, *, lenient: bool = False) -> tuple[Id, Reply]:
+        """Read a methodResponse; a fault in it is a ForeignFault, anything else a BadUpstream. It never has an id.
+
+        ``lenient`` reads empty and zero dates and doubles that are not finite as None, and duplicate members.
+        """
         try:
-            return None, read_answer(read_text(body, charset), self._max_depth, nan=self._nan)
+            return None, read_answer(read_text(body, charset), self._max_depth, nan=self._nan, lenient=lenient)
         except GatewayFault as fault:
             return None, Reply(fault=BadUpstream(f"the response is not XML-RPC: {fault.detail}"))
 

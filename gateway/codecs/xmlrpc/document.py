@@ -5,7 +5,8 @@ _READERS turns the text and the children of an element into its value. _CHILDREN
 What is no XML raises ParseError, what is no call or no answer InvalidRequest.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 from xml.parsers import expat
 
@@ -13,6 +14,8 @@ from gateway.codecs.xmlrpc import scalars
 from gateway.codecs.xmlrpc.text import SPACE, doctype
 from gateway.model.calls import Reply
 from gateway.model.faults import ForeignFault, InvalidRequest, ParseError
+
+_Reader: TypeAlias = Callable[[list[str], list[Any]], Any]
 
 _APACHE = "http://ws.apache.org/xmlrpc/namespaces/extensions"
 _EXTENSIONS = {name: name for name in ("nil", "i1", "i2", "i8", "float", "bigdecimal", "biginteger")} | {
@@ -34,8 +37,11 @@ _KNOWN = frozenset(_CHILDREN) - {"call"}
 _CHILDREN |= {
     "answer": frozenset({"methodResponse"}),
     "methodResponse": frozenset({"params", "fault"}),
-    "fault": frozenset({"value"}),
+    "fault": frozenset({"value", "struct"}),  # rtorrent with tinyxml2 leaves the value out
 }
+
+
+_DIGITS = re.compile(r"-?[0-9]{1,10}", re.ASCII)
 
 
 class _Name(str):
@@ -114,6 +120,12 @@ def _read_struct(texts: list[str], children: list[Any]) -> dict[str, Any]:
     return members
 
 
+def _read_struct_leniently(texts: list[str], children: list[Any]) -> dict[str, Any]:
+    if texts:
+        _stray(texts)
+    return dict(children)
+
+
 def _read_call(texts: list[str], children: list[Any]) -> tuple[str, list[Any]]:
     _stray(texts)
     names = [child for child in children if type(child) is _Name]
@@ -142,17 +154,18 @@ def _read_fault(texts: list[str], children: list[Any]) -> ForeignFault:
     if type(fault) is not dict:
         raise InvalidRequest("a fault is a struct")
     code, text = fault.get("faultCode"), fault.get("faultString")
-    if type(code) is not int or type(text) is not str:
+    if not isinstance(code, int | str) or type(code) is bool or type(text) is not str:
         raise InvalidRequest("a fault has an int faultCode and a string faultString")
-    return ForeignFault(code, text)
+    if isinstance(code, int):
+        return ForeignFault(code, text)
+    return ForeignFault(int(code) if _DIGITS.fullmatch(code.strip(SPACE)) else code, text or code)
 
 
-def _scalar_reader(read: Callable[[str], Any]) -> Callable[[list[str], list[Any]], Any]:
+def _scalar_reader(read: Callable[[str], Any]) -> _Reader:
     return lambda texts, _: read("".join(texts))
 
 
-_Readers: TypeAlias = dict[str, Callable[[list[str], list[Any]], Any]]
-_READERS: _Readers = {
+_READERS: dict[str, _Reader] = {
     **{tag: _scalar_reader(read) for tag, read in scalars.READERS.items()},
     "methodCall": _read_call,
     "methodName": _read_method_name,
@@ -169,6 +182,11 @@ _READERS: _Readers = {
 }
 _READERS_WITH_NAN = _READERS | dict.fromkeys(("double", "float"), _scalar_reader(scalars.read_any_double))
 
+_LENIENT_READERS = _READERS | {
+    **{tag: _scalar_reader(read) for tag, read in scalars.LENIENT_READERS.items()},
+    "struct": _read_struct_leniently,
+}
+
 
 def read_call(document: str, max_depth: int) -> tuple[str, list[Any]]:
     """Return the method's name and its arguments."""
@@ -176,13 +194,18 @@ def read_call(document: str, max_depth: int) -> tuple[str, list[Any]]:
     return call
 
 
-def read_answer(document: str, max_depth: int, *, nan: bool) -> Reply:
-    """Return the value of an answer, or its fault as it stands there; ``nan``: its doubles may be NaN or infinite."""
-    reply: Reply = _read(document, max_depth, "answer", _READERS_WITH_NAN if nan else _READERS)
+def read_answer(document: str, max_depth: int, *, nan: bool = False, lenient: bool = False) -> Reply:
+    """Return the value of an answer, or its fault as it is.
+
+    ``nan``: its doubles may be NaN or infinite. ``lenient``: they become None then, as do dates that are empty or zero,
+    and the last of members that have the same name counts.
+    """
+    readers = _LENIENT_READERS if lenient else _READERS_WITH_NAN if nan else _READERS
+    reply: Reply = _read(document, max_depth, "answer", readers)
     return reply
 
 
-def _read(document: str, max_depth: int, root: str, readers: _Readers) -> Any:
+def _read(document: str, max_depth: int, root: str, readers: Mapping[str, _Reader] = _READERS) -> Any:
     """Return what a document has inside; ``root`` is the row of _CHILDREN that says which element it may be.
 
     Each level of values is three elements deep (value, array, data or value, struct, member; and methodCall, params,

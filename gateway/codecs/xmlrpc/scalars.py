@@ -26,6 +26,8 @@ _DATETIME = re.compile(
     r"(?:(Z)|([+-])([0-9]{2}):?([0-9]{2})?)?",
     re.ASCII,
 )
+_ZERO_DATE = re.compile(r"-?[0:Tt+.Zz-]*|-0001-?11-?30T.*", re.ASCII)  # the second is PHP's, of a zero date
+_NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 _MAX_DIGITS = 4300  # what Python reads at most (CVE-2020-10735)
 _MAX_EXPONENT = 308  # of ten; what is beyond it cannot become a double
 _BOOLEANS = {"0": False, "1": True, "false": False, "true": True}
@@ -135,6 +137,21 @@ READERS: dict[str, Callable[[str], Any]] = {
     "base64": _read_base64,
     "dateTime.iso8601": _read_datetime,
     "nil": _read_nil,
+}
+
+
+def _read_datetime_leniently(text: str) -> datetime | None:
+    return None if _ZERO_DATE.fullmatch(text.strip(SPACE)) else _read_datetime(text)
+
+
+def _read_double_leniently(text: str) -> float | None:
+    return None if _NOT_FINITE.fullmatch(text.strip(SPACE)) else _read_double(text)
+
+
+LENIENT_READERS: dict[str, Callable[[str], Any]] = {
+    "double": _read_double_leniently,
+    "float": _read_double_leniently,
+    "dateTime.iso8601": _read_datetime_leniently,
 }
 
 

@@ -117,7 +117,7 @@ class GRPC:
         """Send the request or requests, and wait for the answer or all answers."""
         method = self._methods[invocation.method]
         request = self._request(method, neutral(invocation.params))
-        async with self._pool.lend() as line:
+        async with self._pool.lend(invocation) as line:
             async with line.calling(invocation):
                 answer = await self._exchange(line, method, request, invocation)
             try:

@@ -1,4 +1,4 @@
-"""The bridge to JSON-RPC 2.0 servers over HTTP, other gateways among them."""
+"""JSON-RPC servers over HTTP, other gateways among them. Responses of JSON-RPC 1.0 are read, too."""
 
 from itertools import count
 from typing import Any, ClassVar, Literal
@@ -9,20 +9,27 @@ from gateway.model.faults import BadUpstream, ForeignFault
 from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, Signature
 from gateway.upstreams.faults import told
-from gateway.upstreams.jsonrpc.openrpc import describe
+from gateway.upstreams.jsonrpc.openrpc import Lenient, describe
 from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions
+
+
+class JSONRPCOptions(HTTPOptions, frozen=True, kw_only=True):
+    """What the other server writes beyond the specification."""
+
+    lenient: Lenient = False
 
 
 class JSONRPCOverHTTP:
     """Calls as request objects, one in each POST."""
 
-    Options: ClassVar = HTTPOptions
+    Options: ClassVar = JSONRPCOptions
     takes: ClassVar[Literal["list", "dict", "either"]] = "either"
     failures: ClassVar[Failures] = FAILURES
 
-    def __init__(self, options: HTTPOptions, limits: Limits) -> None:
+    def __init__(self, options: JSONRPCOptions, limits: Limits) -> None:
         self._codec = JSONRPC(max_depth=limits.max_depth, max_batch=1)
         self._wire = HTTP(options, "application/json", limits.max_reply)
+        self._lenient = options.lenient
         self._ids = count(1)
 
     def known(self) -> list[Signature] | None:
@@ -37,13 +44,13 @@ class JSONRPCOverHTTP:
         """Post a request object, and read the response object."""
         call_id = next(self._ids)
         body = self._codec.encode_call(invocation.method, invocation.params, call_id)
-        _, answer = await self._wire.post(body, invocation)
-        answered, reply = self._codec.decode_answer(answer) or (None, Reply())
-        if reply.fault is not None and not isinstance(reply.fault, ForeignFault):
-            raise reply.fault
+        response = await self._wire.post(body, invocation)
+        answered, reply = self._codec.decode_answer(response.body, lenient=self._lenient) or (None, Reply())
+        if isinstance(reply.fault, BadUpstream):
+            raise response.meant(reply.fault)
         if answered != call_id and not (answered is None and reply.fault):  # no id: it has not read ours (section 5)
-            raise BadUpstream("it has answered another call than this one")
-        if reply.fault is not None:
+            raise response.meant(BadUpstream("the response has the id of another call"))
+        if isinstance(reply.fault, ForeignFault):
             raise told(reply.fault)
         return reply.value
 

@@ -7,13 +7,18 @@ nothing of both  -> BadUpstream
 
 from collections.abc import Awaitable, Callable
 from types import GenericAlias, NoneType
-from typing import Any, Union
+from typing import Annotated, Any, TypeAlias, Union
+
+from msgspec import Meta
 
 from gateway.model.faults import BadUpstream, Fault, MethodNotFound
 from gateway.upstreams import Invocation, Parameter, Signature
 from gateway.upstreams.faults import is_answer
 from gateway.upstreams.names import MOST, from_names
 
+Lenient: TypeAlias = Annotated[
+    bool, Meta(description="Of members with the same name in a result, the last counts; otherwise it is a fault.")
+]
 _TYPES: dict[Any, Any] = {
     "integer": int,
     "number": int | float,  # JSON has one kind of numbers; an int is not made a float on its way

@@ -1,13 +1,16 @@
-"""The bridge to JSON-RPC 2.0 servers over plain TCP: many calls on one connection, told apart by their ids.
+"""JSON-RPC servers over plain TCP: many calls on one connection, told apart by their ids.
 
-An answer that comes after its caller has gone meets no call, and is dropped. A connection that has given no sign of
-life since such a call was sent is not used for new ones and is closed when its last call has ended: it may be dead, and
-what is still unsent goes with it. What is no frame or no JSON-RPC ends the connection and fails all of its calls, for
-nobody knows what else is wrong with it. Notifications of the server's own are passed over.
+A response that comes after its caller has gone is dropped. A connection on which nothing was received since such a
+call was sent is not used for new ones and is closed when its last call has ended: it may be dead, and what is still
+unsent is never sent. What is not a frame or not JSON-RPC ends the connection and fails all of its calls. A response
+with an id that was never sent is logged; if one call waits, it is that call's, and the call fails. Notifications of the
+server's own are ignored.
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
@@ -18,22 +21,25 @@ from gateway.model.faults import BadUpstream, Fault, ForeignFault
 from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, Signature
 from gateway.upstreams.faults import told
-from gateway.upstreams.jsonrpc.openrpc import describe
+from gateway.upstreams.jsonrpc.openrpc import Lenient, describe
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
 from gateway.upstreams.transport.pool import Pool
 from gateway.wire.framing import FRAMINGS, Frames, FrameTooLongError, FramingError
 
+log = logging.getLogger("gateway.upstreams")
+
 _SHARE = 256  # calls on one connection; their answers are a few dozen bytes each to wait for
 
 
 class TCPOptions(StreamOptions, frozen=True, kw_only=True):
-    """How the messages are told apart."""
+    """How the messages are framed and read."""
 
     framing: Annotated[
         Literal["newline", "netstring"], Meta(description="newline: one on each line; netstring: 5:hello,")
     ] = "newline"
+    lenient: Lenient = False
 
 
 class JSONRPCOverTCP:
@@ -60,7 +66,7 @@ class JSONRPCOverTCP:
 
     async def call(self, invocation: Invocation) -> Any:
         """Send a request object, and wait for the response object of its id."""
-        async with self._pool.lend() as connection:
+        async with self._pool.lend(invocation) as connection:
             reply = await connection.call(invocation)
         if reply.fault is None:
             return reply.value
@@ -73,20 +79,24 @@ class JSONRPCOverTCP:
     async def _connect(self) -> "_Connection":
         frames = FRAMINGS[self._options.framing](self._limits.max_reply)
         address = host_and_port(self._options.url)
-        return await open_stream(lambda: _Connection(self._codec, frames), address, self._options, self._tls)
+        return await open_stream(
+            lambda: _Connection(self._codec, frames, self._options), address, self._options, self._tls
+        )
 
 
 class _Connection(StreamConnection):
     """A connection, and the calls on it that wait for their answers."""
 
-    def __init__(self, codec: JSONRPC, frames: Frames) -> None:
+    def __init__(self, codec: JSONRPC, frames: Frames, options: TCPOptions) -> None:
         super().__init__()
         self._codec = codec
         self._frames = frames
+        self._options = options
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._last_id = 0
         self._heard = 0
         self._retired = False
+        self._has_warned = False
 
     async def call(self, invocation: Invocation) -> Reply:
         """Send one call, and wait for its reply."""
@@ -115,28 +125,47 @@ class _Connection(StreamConnection):
         return not self._retired and super().usable()
 
     def data_received(self, data: bytes) -> None:
-        """Give answers to their calls (called by the event loop)."""
+        """Give responses to their calls (called by the event loop)."""
         self._heard += 1
         try:
             for message in self._frames.feed(data):
                 self._receive(message)
         except FrameTooLongError:
-            self._fail(BadUpstream("its answer has more bytes than are taken"))
+            self._fail(BadUpstream("the response has more bytes than limits.max_reply"))
         except FramingError:
-            self._fail(BadUpstream("it does not frame its answers as configured"))
+            self._fail(BadUpstream("the response is not framed as configured"))
         except Fault as fault:
             self._fail(fault)
 
+    def connection_lost(self, error: Exception | None) -> None:
+        """Take a last response that lacks its newline, and fail the other calls (called by the event loop)."""
+        if error is None and self._error is None:
+            with suppress(Fault):  # it was cut off
+                for message in self._frames.end():
+                    self._receive(message)
+        super().connection_lost(error)
+
     def _receive(self, message: bytes) -> None:
-        answer = self._codec.decode_answer(message)
+        answer = self._codec.decode_answer(message, lenient=self._options.lenient)
         if answer is None:
             return
         answered, reply = answer
         if answered is None and reply.fault is not None:  # nobody knows whose it is
             raise told(reply.fault) if isinstance(reply.fault, ForeignFault) else reply.fault
-        waiting = self._waiting.get(answered) if type(answered) is int else None
+        if type(answered) is not int or not 0 < answered <= self._last_id:
+            self._receive_unknown()
+            return
+        waiting = self._waiting.get(answered)
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)
+
+    def _receive_unknown(self) -> None:
+        """Judge a response with an id that was never sent."""
+        if len(self._waiting) == 1:
+            raise BadUpstream("the response has an id that was never sent")
+        if not self._has_warned:
+            log.warning("upstream at %s: a response has an id that was never sent", self._options.url)
+        self._has_warned = True
 
     def _pending(self) -> Iterable[asyncio.Future[Any]]:
         return self._waiting.values()

@@ -94,7 +94,7 @@ class ProtobufGeneric:
         """Send a frame, and wait for the one that answers it."""
         method = self._methods[invocation.method]
         request = self._values.build(method.request, neutral(invocation.params)).SerializeToString()
-        async with self._pool.lend() as connection:
+        async with self._pool.lend(invocation) as connection:
             if method.answer is None:
                 return await connection.send(invocation, method.index, request)
             index, kind = method.answer

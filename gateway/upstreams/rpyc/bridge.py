@@ -62,7 +62,7 @@ class RPyC:
         _check(invocation.params)
         args = tuple(invocation.params) if isinstance(invocation.params, list) else ()
         kwargs = tuple(invocation.params.items()) if isinstance(invocation.params, dict) else ()
-        async with self._pool.lend() as connection:
+        async with self._pool.lend(invocation) as connection:
             outcome = await self._outcome(connection, invocation, args, kwargs)
         if isinstance(outcome, Fault):
             raise outcome

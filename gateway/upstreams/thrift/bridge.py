@@ -57,8 +57,8 @@ APPLICATION_EXCEPTIONS: dict[int, type[Fault]] = {
 }
 _SAID: dict[type[Fault], str] = {
     Fault: FAILED,
-    MethodNotFound: "the service behind it has no such method",
-    BadUpstream: "the service behind it has not understood the call",
+    MethodNotFound: "the upstream has no such method",
+    BadUpstream: "the upstream did not understand the call",
 }
 
 
@@ -114,7 +114,7 @@ class Thrift:
         async def read(source: Source) -> _Reply:
             return await _reply(self._reader(source), method, number, self._limits.max_depth)
 
-        async with self._pool.lend() as connection:
+        async with self._pool.lend(invocation) as connection:
             try:
                 reply = await connection.call(message, invocation, None if method.oneway else read)
             except Misread as error:

@@ -1,58 +1,107 @@
-"""HTTP/1.1 towards upstreams: a body in a POST, the body of the answer, or what stands in FAILURES.
+"""HTTP/1.1 to upstreams: a body in a POST, the body of the response, or an exception of FAILURES.
 
     wire = HTTP(options, "text/xml", limits.max_reply)
-    charset, body = await wire.post(data, invocation)
+    response = await wire.post(data, invocation)       charset and body; gzip and deflate are unpacked
+    raise response.meant(fault)                        the body is not a response of the protocol
 
-One request at a time on each connection of a pool, answers parsed by httptools. No cookies, no redirects, no
-compression, no proxy of the environment: what is called is what is configured. An answer's status is no answer of the
-protocol: a body is read with 200 and with the statuses of an error, for several servers send their faults with those;
-the codec tells whether it is one.
+One request at a time on each connection of a pool, responses parsed by httptools. No cookies, no redirects, no proxy
+of the environment: what is called is what is configured. Several servers send their faults with the status of an
+error, so bodies are read with any status but a redirect's. Only where a body is not a response of the protocol, the
+status says what has happened.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 from urllib.parse import SplitResult, quote, urlsplit
 
 import httptools
 from msgspec import Meta, Struct, field
 
-from gateway.model.faults import BadUpstream
+from gateway.model.faults import BadUpstream, Denied, GatewayFault, Overloaded, RequestTooLarge, Unavailable
 from gateway.upstreams import Failures, Invocation
 from gateway.upstreams.faults import garbled
 from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, TLSOptions, client_context, open_stream
 from gateway.upstreams.transport.pool import Pool
+from gateway.wire.content_coding import CorruptBodyError, is_known, unpack
 from gateway.wire.http_grammar import TOKEN, charset
 
-_MOST_HEAD = 65536  # bytes of an answer's head, or of anything else that is no body
+_MOST_HEAD = 65536  # bytes of a response's head, or of anything else that is not a body
 _KEPT = 4.0  # seconds that an idle connection is kept; many a server closes it after 5
 _SAFE = "/%:@!$&'()*+,;=~"  # in a path, beside letters and digits (RFC 3986, section 3.3); what is quoted stays so
 _FRAMING = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
 _OF_EACH_CALL = frozenset({"x-request-id", "x-request-timeout"})
+_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_SHOWN = 40  # characters of a header that a fault quotes
+_BY_STATUS: dict[int, type[GatewayFault]] = {
+    401: Denied,
+    403: Denied,
+    429: Overloaded,
+    502: Unavailable,
+    503: Unavailable,
+    504: Unavailable,
+}
+_OF_A_PROXY = frozenset({502, 503, 504})  # which may not have passed the request on, or may have given up waiting
 
 
 class HTTPOptions(TLSOptions, frozen=True, kw_only=True):
-    """What an upstream over HTTP can have beside the common options."""
+    """The options of an upstream over HTTP, beside the common ones."""
 
     headers: Annotated[
         dict[str, Annotated[str, Meta(pattern=r"^[^\r\n\0]*$", description="a header's value, on one line")]],
         Meta(description="Headers of each request, like Authorization."),
     ] = field(default_factory=dict)
+    connections: Annotated[
+        int, Meta(ge=1, le=10_000, description="Connections at once, at most; each has one call at a time.")
+    ] = 32
 
     def __post_init__(self) -> None:
         """Check the URL, and the names of the headers."""
         super().__post_init__()
         for name in self.headers:
             if not TOKEN.fullmatch(name):
-                raise ValueError(f"{name!r} in headers is no name of a header")
+                raise ValueError(f"{name!r} in headers is not the name of a header")
             if name.lower() in _FRAMING:
-                raise ValueError(f"{name} in headers is not to be chosen: it says how the gateway frames its requests")
+                raise ValueError(f"{name} in headers cannot be chosen: the gateway sets it")
+
+
+class StatusError(Exception):
+    """The HTTP status is all that a response says; the path is for operators, for it may hold a key."""
+
+    def __init__(self, status: int, path: str, retry_after: int | None) -> None:
+        super().__init__(f"HTTP status {status} for {path}")
+        self.status = status
+        self.retry_after = retry_after
+
+
+def _told(error: StatusError) -> GatewayFault:
+    """Tell what a status means (RFC 9110, section 15; 429: RFC 6585)."""
+    data = {"http_status": error.status}
+    if error.retry_after is not None:
+        data["retry_after"] = error.retry_after
+    return _BY_STATUS.get(error.status, BadUpstream)(f"the upstream responded with HTTP status {error.status}", **data)
+
+
+class Response(Struct, frozen=True, kw_only=True):
+    """A response, and what its status says if it is not 200."""
+
+    charset: str | None
+    body: bytes
+    error: StatusError | None
+
+    def meant(self, fault: BadUpstream) -> Exception:
+        """Return what to raise for a body that is not a response of the protocol: the status has the reason."""
+        return self.error or fault
 
 
 FAILURES: Failures = {
     **STREAM_FAILURES,
+    StatusError: _told,
     httptools.HttpParserError: garbled,
     httptools.HttpParserUpgrade: garbled,
 }
@@ -67,18 +116,19 @@ class HTTP:
         self._tls = client_context(options)
         url = urlsplit(options.url.partition("+")[2])
         self._address = url.hostname or "", url.port or (443 if self._tls else 80)
+        self._path = url.path or "/"
         self._head = _head(url, options.headers, content_type)
         self._pool = Pool(self._connect, options.connections)
 
-    async def post(self, data: bytes, invocation: Invocation) -> tuple[str | None, bytes]:
-        """Send a body, and return the charset and the body of the answer.
+    async def post(self, data: bytes, invocation: Invocation) -> Response:
+        """Send a body, and return the response to it.
 
         Raises:
-            BadUpstream: the answer is a redirect, compressed, or too long.
+            BadUpstream: the response is too long, damaged, or in an unknown coding.
             Exception: one of FAILURES.
 
         """
-        async with self._pool.lend() as connection:
+        async with self._pool.lend(invocation) as connection:
             head = b"%bX-Request-ID: %b\r\nX-Request-Timeout: %.3f\r\nContent-Length: %d\r\n\r\n" % (
                 self._head,
                 invocation.request_id.encode(),
@@ -86,12 +136,22 @@ class HTTP:
                 len(data),
             )
             answer = await connection.exchange(head + data, invocation)
-        if 300 <= answer.status < 400 or answer.coding not in ("", "identity"):
-            raise BadUpstream(f"it answers with the HTTP status {answer.status}, or compressed")
-        body = b"".join(answer.body)
-        if answer.status != 200 and not body.strip():
-            raise BadUpstream(f"it answers with the HTTP status {answer.status} and nothing else")
-        return answer.charset, body
+        if answer.status in _OF_A_PROXY:
+            invocation.sent = "maybe"
+        error = None if answer.status == 200 else StatusError(answer.status, self._path, answer.retry_after)
+        if error is not None and 300 <= answer.status < 400:
+            raise error
+        return Response(charset=answer.charset, body=self._unpacked(answer), error=error)
+
+    def _unpacked(self, answer: "_Answer") -> bytes:
+        if not is_known(answer.coding):
+            raise BadUpstream(f"the response has an unknown Content-Encoding: {answer.coding[:_SHOWN]!r}")
+        try:
+            return unpack(b"".join(answer.body), answer.coding, self._most)
+        except CorruptBodyError:
+            raise BadUpstream(f"the response is damaged: it is not {answer.coding}") from None
+        except RequestTooLarge:
+            raise BadUpstream(f"the response has more than {self._most} bytes after unpacking") from None
 
     async def close(self) -> None:
         """Close all connections."""
@@ -107,6 +167,7 @@ class _Answer(Struct):
     status: int = 0
     charset: str | None = None
     coding: str = ""
+    retry_after: int | None = None
     length: int | None = None
     is_chunked: bool = False
     size: int = 0
@@ -161,14 +222,14 @@ class _Connection(StreamConnection):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(_cause(error))
         if self._unbodied > _MOST_HEAD:
-            self._fail(BadUpstream(f"its answer has more than {_MOST_HEAD} bytes of headers"))
+            self._fail(BadUpstream(f"the response has more than {_MOST_HEAD} bytes of headers"))
 
     def on_message_begin(self) -> None:
-        """Begin an answer, if one is expected (called by the parser)."""
+        """Begin a response, if one is expected (called by the parser)."""
         self._is_placed = self._waiting is not None
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Note what the answer's body is like; a trailer says nothing of it (called by the parser)."""
+        """Note what the body is like; a trailer says nothing of it (called by the parser)."""
         if not self._in_head:
             return
         said = value.decode("latin-1").lower()
@@ -177,6 +238,8 @@ class _Connection(StreamConnection):
                 self._answer.charset = charset(said)
             case b"content-encoding":
                 self._answer.coding = said.strip()
+            case b"retry-after":
+                self._answer.retry_after = _seconds(value.decode("latin-1").strip())
             case b"content-length":
                 self._answer.length = int(said)
             case b"transfer-encoding":
@@ -216,7 +279,7 @@ class _Connection(StreamConnection):
         super().connection_lost(error)
 
     def _too_long(self) -> BadUpstream:
-        return BadUpstream(f"its answer has more than {self._most} bytes")
+        return BadUpstream(f"the response has more than {self._most} bytes")
 
     def _hand_over(self, answer: _Answer) -> None:
         if self._waiting is not None and not self._waiting.done():
@@ -227,8 +290,20 @@ class _Connection(StreamConnection):
         return () if self._waiting is None else (self._waiting,)
 
 
+def _seconds(said: str) -> int | None:
+    """Read a Retry-After header (RFC 9110, section 10.2.3): seconds, or a date."""
+    if _SECONDS.fullmatch(said):
+        return int(said)
+    try:
+        at = parsedate_to_datetime(said)
+    except ValueError:
+        return None
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    return max(0, round((at - datetime.now(UTC)).total_seconds()))
+
+
 def _cause(error: Exception) -> Exception:
-    """Return what one of our methods has raised inside of the parser, which wraps it."""
+    """Return what one of our methods raised inside of the parser, which wraps it."""
     inside = error.__context__
     return inside if isinstance(inside, BadUpstream) else error
 

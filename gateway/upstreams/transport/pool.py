@@ -2,12 +2,13 @@
 
     pool = Pool(connect, size=4)                one call at a time on each connection
     pool = Pool(connect, size=4, share=256)     up to 256 at a time, for protocols whose answers carry an id
-    async with pool.lend() as connection: ...
+    async with pool.lend(invocation) as connection: ...
 
-A connection is lent again only if it is ``usable``: open, and in its place, which means that no byte waits in it that
-a later call could take for its answer. Whatever leaves the block as an exception (a deadline and a caller who has hung
-up come as CancelledError) closes a connection that is not shared; so what is no failure of the connection, as an
-upstream's own fault, is to be raised behind the block. Waiting for a connection is part of the call, and ends with it.
+A connection is lent again only if it is ``usable``: open, with no byte in it that a later
+call could take for its response. Whatever leaves the block as an exception (a deadline and a caller who has hung
+up come as CancelledError) closes a connection that is not shared; so what is not a failure of the connection,
+like an upstream's own fault, must be raised after the block. Waiting for a connection is part of the call, and ends
+with it.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Generic, Protocol, TypeVar
+
+from gateway.upstreams import Invocation
 
 
 class Connection(Protocol):
@@ -41,7 +44,7 @@ class _Held(Generic[C]):
 class Pool(Generic[C]):
     """At most ``size`` connections, each for ``share`` calls at a time.
 
-    ``connect`` makes one within its own time limit, and raises whatever stands in the bridge's table of failures.
+    ``connect`` makes one within its own time limit, and raises what is in the adapter's table of failures.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[C]], size: int, share: int = 1) -> None:
@@ -56,14 +59,14 @@ class Pool(Generic[C]):
         return len(self._held)
 
     @asynccontextmanager
-    async def lend(self) -> AsyncIterator[C]:
-        """Lend a connection, and wait for one if need be.
+    async def lend(self, invocation: Invocation | None = None) -> AsyncIterator[C]:
+        """Lend a connection for an invocation, and wait for one where others have them all.
 
         Raises:
             Exception: what ``connect`` raises.
 
         """
-        held = await self._take()
+        held = await self._take(invocation)
         assert held.connection is not None  # noqa: S101 - _take has seen it
         try:
             yield held.connection
@@ -81,20 +84,24 @@ class Pool(Generic[C]):
                 held.connection.close()
         self._held = [held for held in self._held if held.calls]
 
-    async def _take(self) -> _Held[C]:
-        held = await self._wait() if self._turns or not self._has_room() else self._found()
+    async def _take(self, invocation: Invocation | None) -> _Held[C]:
+        held = await self._wait(invocation) if self._turns or not self._has_room() else self._found()
         if held.connection is None:
             await self._fill(held)
         return held
 
-    async def _wait(self) -> _Held[C]:
+    async def _wait(self, invocation: Invocation | None) -> _Held[C]:
         """Wait behind those who wait already."""
         turn = asyncio.Event()
+        if invocation is not None:
+            invocation.waits = True
         self._turns.append(turn)
         try:
             while self._turns[0] is not turn or not self._has_room():
                 turn.clear()
                 await turn.wait()
+            if invocation is not None:
+                invocation.waits = False
             return self._found()
         finally:
             self._turns.remove(turn)

@@ -1,4 +1,4 @@
-"""The bridge to XML-RPC servers.
+"""XML-RPC servers.
 
 Names come from system.listMethods, which SimpleXMLRPCServer has after ``register_introspection_functions()``; XML-RPC
 tells no names of parameters, so arguments are by position, unless the configuration names them.
@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from gateway.codecs.xmlrpc import XMLRPC
-from gateway.model.faults import ForeignFault, MethodNotFound
+from gateway.model.faults import BadUpstream, ForeignFault, MethodNotFound
 from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, Signature
 from gateway.upstreams.faults import told
@@ -18,10 +18,17 @@ from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions
 
 
 class XMLRPCOptions(HTTPOptions, frozen=True, kw_only=True):
-    """What the other server understands beyond the specification."""
+    """What the other server reads and writes beyond the specification."""
 
-    nil: Annotated[bool, Meta(description="It reads <nil/>; otherwise None is no argument.")] = True
-    i8: Annotated[bool, Meta(description="It reads <i8>; otherwise ints beyond 32 bits are no arguments.")] = True
+    nil: Annotated[bool, Meta(description="It reads <nil/>; otherwise None is refused as an argument.")] = True
+    lenient: Annotated[
+        bool,
+        Meta(
+            description="Of its results, empty and zero dates and nan and inf are read as None, and the last of members"
+            " with the same name counts; otherwise such a result is a fault."
+        ),
+    ] = False
+    i8: Annotated[bool, Meta(description="It reads <i8>; otherwise ints beyond 32 bits are refused.")] = True
 
 
 class XMLRPCOverHTTP:
@@ -35,6 +42,7 @@ class XMLRPCOverHTTP:
         self._codec = XMLRPC(
             max_depth=limits.max_depth, max_batch=1, none="nil" if options.nil else "fault", i8=options.i8, nan=False
         )
+        self._lenient = options.lenient
         self._wire = HTTP(options, "text/xml", limits.max_reply)
 
     def known(self) -> list[Signature] | None:
@@ -52,11 +60,13 @@ class XMLRPCOverHTTP:
     async def call(self, invocation: Invocation) -> Any:
         """Post a methodCall, and read the methodResponse."""
         body = self._codec.encode_call(invocation.method, invocation.params)
-        charset, answer = await self._wire.post(body, invocation)
-        _, reply = self._codec.decode_answer(answer, charset)
-        if reply.fault is None:
-            return reply.value
-        raise told(reply.fault) if isinstance(reply.fault, ForeignFault) else reply.fault
+        response = await self._wire.post(body, invocation)
+        _, reply = self._codec.decode_answer(response.body, response.charset, lenient=self._lenient)
+        if isinstance(reply.fault, BadUpstream):
+            raise response.meant(reply.fault)
+        if isinstance(reply.fault, ForeignFault):
+            raise told(reply.fault)
+        return reply.value
 
     async def close(self) -> None:
         """Close all connections."""

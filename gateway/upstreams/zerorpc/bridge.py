@@ -78,7 +78,7 @@ class ZeroRPC:
     async def _ask(self, invocation: Invocation) -> Any:
         assert isinstance(invocation.params, list)  # noqa: S101 - as ``takes`` says
         args = checked(invocation.params)
-        async with self._pool.lend() as connection:
+        async with self._pool.lend(invocation) as connection:
             return await connection.call(invocation, args)
 
     async def _connect(self) -> Connection:

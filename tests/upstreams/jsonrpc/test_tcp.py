@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import Logged
 from tests.upstreams.kinds import KINDS
 from tests.upstreams.running import bridged, until
@@ -143,3 +145,49 @@ def test_what_waits_to_be_written_is_never_written_when_its_caller_has_gone(tmp_
         until(lambda: peers[0].closed)
         assert len(peers[0].calls) <= sum(sent == "maybe" for _, sent in faults)
         assert up.call("echo", "abc") == 3
+
+
+def test_a_last_response_without_its_newline_is_taken(tmp_path: Path) -> None:
+    def receive(peer: Peer, call: dict[str, Any]) -> None:
+        peer.connection.sendall(json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": 7}).encode())
+        peer.connection.shutdown(socket.SHUT_WR)
+
+    with server(receive) as (port, _), bridged(TCP, port, tmp_path) as up:
+        assert up.call("echo", 1) == 7
+
+
+def test_a_last_response_that_is_cut_off_is_none(tmp_path: Path, logged: Logged) -> None:
+    def receive(peer: Peer, _: dict[str, Any]) -> None:
+        peer.connection.sendall(b'{"jsonrpc": "2.0", "id": 1, "resu')
+        peer.connection.shutdown(socket.SHUT_WR)
+
+    with server(receive) as (port, _), bridged(TCP, port, tmp_path) as up:
+        assert up.fault("echo", 1) == (-32002, "maybe")
+    assert logged.take("is down: EOFError")
+
+
+@pytest.mark.parametrize("call_id", ["1", 99, 0, 1.0])
+def test_an_id_that_was_never_sent_fails_the_only_call_at_once(call_id: Any, tmp_path: Path, logged: Logged) -> None:
+    def receive(peer: Peer, _: dict[str, Any]) -> None:
+        peer.say({"jsonrpc": "2.0", "id": call_id, "result": 7})
+
+    with server(receive) as (port, _), bridged(TCP, port, tmp_path) as up:
+        assert up.fault("echo", 1) == (-32004, "maybe")
+    assert logged.take("upstream up: Bad upstream: the response has an id that was never sent")
+
+
+def test_an_id_that_was_never_sent_is_logged_where_several_calls_wait(tmp_path: Path, logged: Logged) -> None:
+    def receive(peer: Peer, _: dict[str, Any]) -> None:
+        if len(peer.calls) == 2:
+            for number in range(3):
+                peer.say({"jsonrpc": "2.0", "id": f"x{number}", "result": 7})
+            for call in peer.calls:
+                peer.answer(call, call["params"])
+
+    with (
+        server(receive) as (port, _),
+        bridged(TCP, port, tmp_path, "connections = 1") as up,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        assert list(pool.map(lambda number: up.call("echo", number), range(2))) == [[0], [1]]
+    assert len(logged.take("a response has an id that was never sent")) == 1

@@ -1,13 +1,17 @@
 """HTTP towards upstreams: what is sent, what is taken for an answer, TLS, and connections that are out of place."""
 
 import contextlib
+import gzip
 import re
 import socket
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +23,11 @@ from msgspec.structs import replace
 from gateway.config import ConfigError
 from gateway.upstreams.transport.http import FAILURES
 from tests.conftest import Logged
+from tests.scraping import scrape
 from tests.upstreams.kinds import KINDS, Kind, http
 from tests.upstreams.running import bridged, until
 
-XML, JSON = KINDS[:2]
+XML, JSON = (replace(kind, options="") for kind in KINDS[:2])
 NAMED = "methods = ['add', 'echo']"
 Answer = Callable[[bytes, socket.socket], None]
 
@@ -192,10 +197,10 @@ def test_half_an_answer_is_none(tmp_path: Path, logged: Logged) -> None:
 @pytest.mark.parametrize(
     ("headers", "problem"),
     [
-        ("{ 'Bad Name' = 'x' }", "'Bad Name' in headers is no name of a header"),
-        ("{ '' = 'x' }", "'' in headers is no name of a header"),
-        ("{ content-length = '5' }", "content-length in headers is not to be chosen"),
-        ("{ Transfer-Encoding = 'chunked' }", "Transfer-Encoding in headers is not to be chosen"),
+        ("{ 'Bad Name' = 'x' }", "'Bad Name' in headers is not the name of a header"),
+        ("{ '' = 'x' }", "'' in headers is not the name of a header"),
+        ("{ content-length = '5' }", "content-length in headers cannot be chosen"),
+        ("{ Transfer-Encoding = 'chunked' }", "Transfer-Encoding in headers cannot be chosen"),
     ],
 )
 def test_headers_that_cannot_be_sent_are_told_at_the_start(headers: str, problem: str, tmp_path: Path) -> None:
@@ -278,3 +283,157 @@ def test_a_server_that_closes_idle_connections_loses_no_idempotent_call(
         for _ in range(20):
             assert up.call("add", 1, 2) == 1
     logged.take("is down")  # where the call and the end of the connection have crossed
+
+
+HTML = b"<html><title>127.0.0.1 says no</title></html>"
+STATUSES: list[tuple[str, bytes, tuple[int, str | None], dict[str, Any]]] = [
+    ("401 Unauthorized", b"", (-32005, None), {"http_status": 401}),
+    ("403 Forbidden", b"", (-32005, None), {"http_status": 403}),
+    ("404 Not Found", b"", (-32004, "yes"), {"http_status": 404}),
+    ("405 Method Not Allowed", b"", (-32004, "yes"), {"http_status": 405}),
+    ("429 Too Many Requests", b"Retry-After: 7\r\n", (-32003, None), {"http_status": 429, "retry_after": 7}),
+    ("429 Too Many Requests", b"Retry-After: soon\r\n", (-32003, None), {"http_status": 429}),
+    ("500 Internal Server Error", b"", (-32004, "yes"), {"http_status": 500}),
+    ("502 Bad Gateway", b"", (-32002, "maybe"), {"http_status": 502}),
+    ("503 Service Unavailable", b"Retry-After: 7\r\n", (-32002, "maybe"), {"http_status": 503, "retry_after": 7}),
+    ("504 Gateway Timeout", b"", (-32002, "maybe"), {"http_status": 504}),
+    ("302 Found", b"Location: http://127.0.0.1:1/\r\n", (-32004, "yes"), {"http_status": 302}),
+    ("204 No Content", b"", (-32004, "yes"), {"http_status": 204}),
+]
+
+
+@pytest.mark.parametrize("kind", [XML, JSON], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(("status", "headers", "told", "data"), STATUSES, ids=[each[0] for each in STATUSES])
+def test_a_status_is_told_where_the_body_says_nothing(  # noqa: PLR0917
+    kind: Kind,
+    status: str,
+    headers: bytes,
+    told: tuple[int, str | None],
+    data: dict[str, Any],
+    tmp_path: Path,
+    logged: Logged,
+) -> None:
+    body = b"" if status.startswith("204") else HTML
+    said = http(body, status, headers)
+    named = replace(kind, url=kind.url.rstrip("/") + "?key=secret")
+    with (
+        server(lambda _, connection: connection.sendall(said)) as port,
+        bridged(named, port, tmp_path, NAMED) as up,
+    ):
+        error = up.answer("add", 1, 2)["error"]
+        assert (error["code"], error["data"].get("sent")) == told
+        assert {name: error["data"][name] for name in data} == data
+        assert error["data"].keys() - {"sent", "detail"} == data.keys()
+        path = "/RPC2" if kind is XML else "/"
+        assert up.bridge.status.error == f"HTTP status {status[:3]} for {path}"
+        assert f"HTTP status {status[:3]}" in error["message"]
+        assert up.bridge.status.state == ("down" if told[0] == -32002 else "up")
+    assert logged.take(f"HTTP status {status[:3]} for {path}")
+
+
+def test_a_date_tells_when_to_try_again(tmp_path: Path, logged: Logged) -> None:
+    when = [time.time() + 100, time.time() - 100]
+
+    def answer(_: bytes, connection: socket.socket) -> None:
+        header = f"Retry-After: {formatdate(when.pop(0), usegmt=True)}\r\n"
+        connection.sendall(http(HTML, "429 Too Many Requests", header.encode()))
+
+    with server(answer) as port, bridged(XML, port, tmp_path, NAMED) as up:
+        assert 90 <= up.answer("add")["error"]["data"]["retry_after"] <= 101
+        assert up.answer("add")["error"]["data"]["retry_after"] == 0
+    logged.take("HTTP status 429")
+
+
+@pytest.mark.parametrize(("status", "headers", "runs"), [(502, b"", 2), (503, b"", 2), (503, b"Retry-After: 1\r\n", 1)])
+def test_an_idempotent_call_is_sent_again_unless_the_upstream_says_when(
+    status: int, headers: bytes, runs: int, tmp_path: Path, logged: Logged
+) -> None:
+    requests: list[bytes] = []
+
+    def answer(request: bytes, connection: socket.socket) -> None:
+        requests.append(request)
+        connection.sendall(http(HTML, f"{status} No", headers))
+
+    more = f"{NAMED}\nidempotent = ['add']"
+    with server(answer) as port, bridged(XML, port, tmp_path, more) as up:
+        assert up.fault("add") == (-32002, "maybe")
+        assert len(requests) == runs
+        assert up.fault("echo") == (-32002, "maybe")
+        assert len(requests) == runs + 1
+    logged.take("is down")
+
+
+def test_upstreams_shows_the_status_of_the_one_attempt(tmp_path: Path, logged: Logged) -> None:
+    with (
+        server(lambda _, connection: connection.sendall(http(HTML, "404 Not Found"))) as port,
+        bridged(XML, port, tmp_path) as up,
+    ):
+        until(lambda: up.bridge.status.error)
+        assert (up.bridge.status.state, up.bridge.status.error) == ("down", "HTTP status 404 for /RPC2")
+    logged.take("is down: HTTP status 404 for /RPC2")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "GZip"])
+def test_compressed_responses_are_unpacked(coding: str, tmp_path: Path) -> None:
+    plain = said(7).partition(b"\r\n\r\n")[2]
+    packed = zlib.compress(plain) if coding == "deflate" else gzip.compress(plain)
+    answer = http(packed, headers=f"Content-Encoding: {coding}\r\n".encode())
+    with server(lambda _, connection: connection.sendall(answer)) as port, bridged(XML, port, tmp_path, NAMED) as up:
+        assert up.call("add", 1, 2) == 7
+
+
+@pytest.mark.parametrize(
+    ("body", "coding", "reason"),
+    [
+        (gzip.compress(b" " * 3_000_000, mtime=0), b"gzip", "has more than 1048576 bytes after unpacking"),
+        (gzip.compress(b"{}", mtime=0)[:-3], b"gzip", "the response is damaged: it is not gzip"),
+        (b"{}", b"br", "the response has an unknown Content-Encoding: 'br'"),
+    ],
+    ids=["bomb", "cut", "unknown"],
+)
+def test_what_cannot_be_unpacked_within_the_limit(
+    body: bytes, coding: bytes, reason: str, tmp_path: Path, logged: Logged
+) -> None:
+    answer = http(body, headers=b"Content-Encoding: %b\r\n" % coding)
+    settings = {"limits.max_reply": 2**20}
+    with (
+        server(lambda _, connection: connection.sendall(answer)) as port,
+        bridged(XML, port, tmp_path, NAMED, settings) as up,
+    ):
+        error = up.answer("add", 1, 2)["error"]
+        assert error["code"] == -32004
+        assert reason in error["message"]
+    assert logged.take(reason)
+
+
+def test_32_connections_are_the_default(tmp_path: Path) -> None:
+    for kind in (XML, JSON):
+        with bridged(kind, 1, tmp_path, NAMED) as up:
+            assert up.bridge.options.connections == 32
+
+
+def test_a_call_that_waited_in_vain_for_a_connection_says_so(tmp_path: Path, logged: Logged) -> None:
+    go = threading.Event()
+
+    def answer(request: bytes, connection: socket.socket) -> None:
+        go.wait(20)
+        connection.sendall(said(1))
+
+    more = f"{NAMED}\nconnections = 1\ntimeout = {{ add = 0.3 }}"
+    with (
+        server(answer) as port,
+        bridged(XML, port, tmp_path, more, {"metrics.bind": "127.0.0.1:0"}) as up,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        running = pool.submit(up.call, "echo", 1)
+        until(lambda: up.bridge.running == 1)
+        for _ in range(3):
+            error = up.answer("add", 1, 2)["error"]
+            assert (error["code"], error["data"]["sent"]) == (-32001, "no")
+            assert "no connection to the upstream became free in time" in error["message"]
+        go.set()
+        assert running.result(20) == 1
+        scraped = scrape(up.server.metrics)
+        assert scraped.of("gateway_upstream_no_connection_total", upstream="up") == 3
+        assert up.bridge.status.error == "no connection to the upstream became free in time"
+    assert len(logged.take("no connection became free in time: all 1 are in use (calls: 1)")) == 1
