@@ -2,13 +2,16 @@
 
 import collections
 import decimal
+import enum
 import os
 import sys
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any, NamedTuple
 
+import msgspec
 import rpyc  # type: ignore[import-untyped]
 from rpyc.utils.authenticators import SSLAuthenticator  # type: ignore[import-untyped]
 from rpyc.utils.server import ThreadedServer  # type: ignore[import-untyped]
@@ -21,6 +24,80 @@ def copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: copied(value[name]) for name in value}
     return [copied(item) for item in value] if isinstance(value, list) else value
+
+
+class Color(enum.Enum):
+    RED = 1
+    DARK = ("a>b", None)
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Name(enum.StrEnum):
+    ADA = "Ada"
+
+
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+@dataclass
+class Order:
+    number: int
+    text: str = ""
+    things: list[Any] = field(default_factory=list)
+    pair: Any = None
+
+    @property
+    def total(self) -> int:
+        return 5
+
+
+@dataclass
+class Quiet:
+    number: int
+
+    def __repr__(self) -> str:
+        return f"<an order of {self.number}>"
+
+
+@dataclass
+class Broken:
+    number: int
+
+    def __repr__(self) -> str:
+        raise RuntimeError("secret")
+
+
+class Point(msgspec.Struct):
+    x: int
+    inner: Any = None
+
+
+class Row(list[Any]):
+    pass
+
+
+class Table(dict[str, Any]):
+    pass
+
+
+class Crowd(set[int]):
+    pass
+
+
+def order_in_itself() -> Order:
+    order = Order(1)
+    order.things.append(order)
+    return order
 
 
 class Service(rpyc.Service):  # type: ignore[misc]
@@ -50,6 +127,10 @@ class Service(rpyc.Service):  # type: ignore[misc]
         return "secret"
 
     def exposed_make(self, kind: str, size: int = 3) -> Any:
+        @dataclass
+        class Local:
+            raw: bytes
+
         loop: list[Any] = []
         loop.append(loop)
         made: dict[str, Any] = {
@@ -80,6 +161,52 @@ class Service(rpyc.Service):  # type: ignore[misc]
             "counter": lambda: collections.Counter("aa"),
             "span": lambda: timedelta(days=-1, seconds=0, milliseconds=500),
             "second": lambda: timedelta(seconds=1),
+            "pair": lambda: Pair(1, [Color.RED]),
+            "color": lambda: [Color.RED, Color.DARK, Level.HIGH, Name.ADA, Access.READ | Access.WRITE],
+            "order": lambda: Order(1, 'it\'s "x"', [Color.DARK], Pair(1.5, None)),
+            "rich": lambda: [Order(number) for number in range(size)],
+            "local": lambda: Local(b"\0\xff"),
+            "things": lambda: Order(
+                1,
+                things=[
+                    decimal.Decimal("1.50"),
+                    uuid.UUID(int=5),
+                    date(2026, 1, 2),
+                    timedelta(days=-1, milliseconds=500),
+                    {1},
+                    frozenset({2}),
+                    set(),
+                    collections.OrderedDict(a=1),
+                    collections.OrderedDict(),
+                    collections.defaultdict(list, {"b": [None, True, -2, 1e300]}),
+                    collections.Counter("aa"),
+                    collections.deque([1], maxlen=3),
+                    bytearray(b"x"),
+                    (1,),
+                    (),
+                    {},
+                ],
+            ),
+            "times": lambda: Order(
+                1,
+                things=[
+                    datetime(2026, 1, 2, 3, 4, 5, 6),
+                    datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+                    datetime(2026, 1, 2, 3, 4, tzinfo=timezone(timedelta(hours=-1))),
+                ],
+            ),
+            "struct": lambda: Point(x=1),
+            "many": lambda: Order(1, things=[0] * size),
+            "row": lambda: Row([1, [2]]),
+            "table": lambda: Table(a=[1]),
+            "crowd": lambda: Crowd({1}),
+            "quiet": lambda: Quiet(1),
+            "broken": lambda: Broken(1),
+            "holder": lambda: Order(1, things=[object()]),
+            "zone": lambda: Order(1, things=[UTC]),
+            "itself": order_in_itself,
+            "nest": lambda: Order(1, things=eval("[" * 90 + "]" * 90)),  # noqa: S307
+            "heavy": lambda: {f"k{number}": "x" * 30_000 for number in range(size)},
             "key": lambda: [{"a": {1: 2}}],
             "object": lambda: [1, (2, {"o": object()})],
             "complex": lambda: 1j,

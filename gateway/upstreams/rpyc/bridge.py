@@ -72,6 +72,7 @@ class RPyC:
         """Return a result, or the fault that the service has answered with."""
         box, plain = connection.lent.box, Plain(connection, self._limits.max_depth, self._options.items)
         name = invocation.method
+        connection.begin()
         try:
             boxed = await connection.request(
                 CALLATTR,

@@ -4,8 +4,8 @@
     connection.forget(references)                       references that are not needed any more
 
 A server works on the requests of a connection one after the other, so a connection has one call at a time; several
-requests may belong to it. What comes is a frame (its length, whether it is compressed, a line feed at its end) of at
-most ``most`` bytes, also when it is unpacked.
+requests may belong to it. What comes is a frame (its length, whether it is compressed, a line feed at its end). The
+replies to all requests of a call have at most ``most`` bytes together, also when they are unpacked.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class RemoteError(Exception):
 
 
 class Connection(StreamConnection):
-    """A connection; ``most`` bounds the bytes of an answer.
+    """A connection; ``most`` bounds the bytes of a result, and those of answers to the service that it has not read.
 
     Attributes:
         lent: what the service may read during the call that runs.
@@ -49,10 +49,26 @@ class Connection(StreamConnection):
         self.lent = Lent()
         self.root: Boxed = (VALUE, None)
         self._most = most
+        self._left = most
         self._held = bytearray()
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Boxed]] = {}
         self._forgotten: set[int] = set()
+
+    def begin(self) -> None:
+        """Begin a call, whose result may have as many bytes as any."""
+        self._left = self._most
+
+    def charge(self, size: int) -> None:
+        """Note that the result of the call has so many bytes more.
+
+        Raises:
+            BadUpstream: it has too many.
+
+        """
+        self._left -= size
+        if self._left < 0:
+            raise BadUpstream("the result has more bytes than limits.max_reply")
 
     async def request(self, handler: int, *args: Boxed, invocation: Invocation | None = None) -> Boxed:
         """Send a request, and wait for its reply.
@@ -139,9 +155,11 @@ class Connection(StreamConnection):
         kind, (number, body) = frame[0], loaded
         if kind == _REQUEST:
             self._answer(number, body)
-        elif kind not in (_REPLY, _EXCEPTION):
+            return
+        self.charge(len(frame))
+        if kind not in (_REPLY, _EXCEPTION):
             raise brine.BrineError("a message is neither a request nor a reply")
-        elif number in self._forgotten:
+        if number in self._forgotten:
             self._forgotten.discard(number)
         elif (waiting := self._waiting.pop(number, None)) is None:
             raise BadUpstream("the upstream replied to a request that was not sent")
@@ -153,6 +171,8 @@ class Connection(StreamConnection):
             waiting.set_exception(_remote_error(body))
 
     def _answer(self, number: int, body: Any) -> None:
+        if self._transport.get_write_buffer_size() > self._most:
+            raise BadUpstream("the upstream does not read the answers to its requests")
         handler, args = body if type(body) is tuple and len(body) == 2 else (None, None)
         if handler == CLOSE:
             raise BadUpstream("the upstream closed the connection") if self._waiting else EOFError

@@ -3,8 +3,9 @@
     await Plain(connection, depth, items).value(boxed)    NotPlainError says what is not, and where
 
 What is immutable has come whole. Of lists and dicts a reference has come, and they are read here, each in one request
-for its items and, for a dict, one for each value; then the reference is given back. A moment is read as text. Nothing
-else is asked of an object, and it is refused.
+for its items and, for a dict, one for each value; then the reference is given back. A datetime is read as text. Of an
+object of another class the names of its attributes are asked for, once for each class: a namedtuple, and a subclass of
+a list, set or dict, is read like these, a dataclass or Enum by its ``repr``. Everything else is refused.
 """
 
 import re
@@ -12,12 +13,15 @@ from datetime import datetime
 from typing import Any
 
 from gateway.model.values import EncodingError
-from gateway.upstreams.rpyc.connection import Connection
+from gateway.upstreams.rpyc import shown
+from gateway.upstreams.rpyc.connection import Connection, RemoteError
 from gateway.upstreams.rpyc.lent import (
     BUFFITER,
     CALLATTR,
+    DIR,
     LOCAL_REF,
     REMOTE_REF,
+    REPR,
     STR,
     TUPLE,
     VALUE,
@@ -42,6 +46,20 @@ _SPAN_TEXT = re.compile(r"(?:(-?\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d{6})?)")
 _LONGEST_NAME = 100  # characters of a class's name that are quoted
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _AT_ONCE = 200  # values of a dict that are asked for at once
+_ITEMS, _MEMBERS, _SHOWN = "items", "members", "shown"
+# How objects of a class are read, by attributes that it has; the first line that fits counts.
+_KINDS: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"__dataclass_fields__"}), _SHOWN),
+    (frozenset({"__attrs_attrs__"}), _SHOWN),
+    (frozenset({"__struct_fields__"}), _SHOWN),
+    (frozenset({"__pydantic_fields__"}), _SHOWN),
+    (frozenset({"_value2member_map_"}), _SHOWN),  # an Enum of ints or texts
+    (frozenset({"name", "value", "__module__"}), _SHOWN),  # another Enum; what is none is written otherwise
+    (frozenset({"_fields", "_asdict", "__iter__"}), _ITEMS),  # a namedtuple
+    (frozenset({"fromkeys", "popitem", "__getitem__"}), _MEMBERS),
+    (frozenset({"append", "extend", "__iter__"}), _ITEMS),
+    (frozenset({"isdisjoint", "issubset", "__iter__"}), _ITEMS),
+)
 
 
 class NotPlainError(EncodingError):
@@ -56,6 +74,8 @@ class Plain:
         self._depth = depth
         self._left = items
         self._references: list[IdPack] = []
+        self._kinds: dict[tuple[str, int], str | None] = {}
+        self._weights: dict[int, int] = {}
 
     async def value(self, boxed: Any) -> Any:
         """Read a result, and give its references back.
@@ -115,6 +135,9 @@ class Plain:
             value = None
         if type(value) not in (list, dict):
             raise NotPlainError("an object is not plain data")
+        if id(value) not in self._weights:
+            self._weights[id(value)] = _weight(value)
+        self._connection.charge(self._weights[id(value)])  # so that few bytes do not become many
         return value
 
     async def _object(self, reference: IdPack, depth: int) -> Any:
@@ -127,7 +150,32 @@ class Plain:
             return await self._bytes(reference)
         if name in _TEXTS or name in (_MOMENT, _SPAN):
             return _read_text(name, await self._connection.request(STR, (LOCAL_REF, reference)))
+        try:
+            kind = await self._kind(reference)
+            if kind == _SHOWN:
+                return self._shown(await self._connection.request(REPR, (LOCAL_REF, reference)), depth)
+        except (RemoteError, ValueError):
+            raise _no_data(name) from None
+        if kind == _ITEMS:
+            return await self._several(await self._items(reference), depth)
+        if kind == _MEMBERS:
+            return await self._members(reference, depth)
         raise _no_data(name)
+
+    async def _kind(self, reference: IdPack) -> str | None:
+        """Find out how objects of a class are read; None if they are not."""
+        key = reference[0], reference[1]
+        if key not in self._kinds:
+            label, names = await self._connection.request(DIR, (LOCAL_REF, reference))
+            known = frozenset(names) if label == VALUE and type(names) is tuple else frozenset()
+            self._kinds[key] = next((kind for attributes, kind in _KINDS if attributes <= known), None)
+        return self._kinds[key]
+
+    def _shown(self, boxed: Boxed, depth: int) -> Any:
+        label, text = boxed
+        if label != VALUE or type(text) is not str:
+            raise NotPlainError("the response is not RPyC")
+        return shown.read(text, depth, self._count)
 
     async def _bytes(self, reference: IdPack) -> bytes:
         items = [content for _, content in await self._items(reference)]
@@ -178,6 +226,15 @@ class Plain:
             return await self._value(boxed, depth - 1)
         except NotPlainError as error:
             raise error.inside(step) from None
+
+
+def _weight(value: Any) -> int:
+    """Return how many bytes a value has at least."""
+    if type(value) is list:
+        return 2 + sum(map(_weight, value))
+    if type(value) is dict:
+        return 2 + sum(len(name) + _weight(member) for name, member in value.items())
+    return len(value) if type(value) in (str, bytes) else 1
 
 
 def _is_reference(content: Any) -> bool:
