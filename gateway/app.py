@@ -1,7 +1,7 @@
-"""The wiring: the one file that knows every part of a gateway.
+"""The composition root: the one file that knows every part of a gateway.
 
-build(config, registry) -> Gateway    codecs, layers, dispatcher, service: everything but sockets and processes
-endpoint(registry) -> Endpoint                the same, for a host that a program brings with it, like a Flask app
+build(config, registry) -> Gateway    codecs, layers, dispatcher, endpoint: everything but sockets and processes
+endpoint(registry) -> Endpoint        the same, for a host that a program brings with it, like a Flask app
 """
 
 import asyncio
@@ -14,20 +14,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from gateway.codecs import CODECS, Codec
 from gateway.codecs.jsonrpc import JSONRPC
-from gateway.codecs.xmlrpc import XMLRPC
 from gateway.config import Config, ConfigError
 from gateway.config.beside import load_for_program
 from gateway.config.described import described
 from gateway.core.access import AccessPolicy
-from gateway.core.dispatch import dispatcher, invoke
+from gateway.core.dispatch import dispatcher, invoke, invoke_inline
 from gateway.core.layers import ConcurrencyLimiter, charged, deadline, limited, permitted
 from gateway.core.rates import Buckets, RateLimits
 from gateway.core.threads import ThreadPool
-from gateway.endpoints.exchange import Desk, Observers
-from gateway.endpoints.rpc import RPCService, rate_limited
+from gateway.endpoints.rpc import Observers, RPCEndpoint, rate_limited
 from gateway.methods import RESERVED, Method, RegistrationError, Registry
 from gateway.methods.introspection import add_introspection, describe
 from gateway.methods.loading import load_registry
@@ -48,19 +47,19 @@ class Gateway(Struct, frozen=True, kw_only=True):
 
     config: Config
     registry: Registry
-    service: RPCService
+    rpc: RPCEndpoint
     pool: ThreadPool
-    places: Mapping[str, list[ConcurrencyLimiter]]
+    limiters: Mapping[str, list[ConcurrencyLimiter]]
     metrics: Metrics | None
-    bridges: tuple[UpstreamService, ...]
+    upstreams: tuple[UpstreamService, ...]
 
     def offered(self) -> list[tuple[str, Method]]:
-        """Return the methods that are served, with their names, without those that speak of them."""
+        """Return the methods that are served, with their names, without those of introspection."""
         return [(name, found) for name, found in self.registry.methods() if not name.startswith(RESERVED)]
 
     def describe(self) -> dict[str, Any]:
         """Return the OpenRPC document of what is served."""
-        return describe(self.registry.methods("jsonrpc"), *_identity())
+        return describe(self.registry.methods(JSONRPC.name), *_identity())
 
 
 def build(
@@ -77,7 +76,8 @@ def build(
     without it, or without ``metrics.bind``, nothing is counted.
 
     Raises:
-        ConfigError: an upstream cannot be served as it is configured; it lists all of them.
+        ConfigError: an upstream cannot be served as it is configured, and it lists all of them; or a method is for a
+            protocol that there is not.
         OSError: the metrics' directory cannot be written to.
 
     """
@@ -86,83 +86,117 @@ def build(
     served.mount(registry)
     title, number = _identity()
     policy = AccessPolicy(config.access)
-    nil = config.xmlrpc.none == "nil"
-    add_introspection(served, title=title, version=number, nil=nil, permits=policy.permits)
-    bridges = _bridges(config, served)
+    codecs = _codecs(config)
+    add_introspection(
+        served,
+        title=title,
+        version=number,
+        capabilities={name: said for codec in codecs for name, said in codec.capabilities.items()},
+        batch_methods={codec.name: codec.batch_method for codec in codecs if codec.batch_method},
+        permits=policy.permits,
+    )
+    upstreams = _upstreams(config, served)
+    _check_protocols(served)
     pool = ThreadPool()
-    places = {
+    limiters = {
         "thread": [ConcurrencyLimiter(limits.threads, limits.waiting)],
         "async": [ConcurrencyLimiter(limits.calls, limits.waiting)],
         "method": list[ConcurrencyLimiter](),
     }
 
-    codecs = (
-        XMLRPC(max_depth=limits.max_depth, max_batch=limits.max_batch, none=config.xmlrpc.none, i8=config.xmlrpc.i8),
-        JSONRPC(max_depth=limits.max_depth, max_batch=limits.max_batch),
-    )
-    handler = dispatcher(served, _composer(limits, pool, places), limits.timeout, partial(_absent, bridges))
+    handler = dispatcher(served, _composer(limits, pool, limiters), limits.timeout, partial(_absent, upstreams))
     rates = RateLimits(limits, buckets or Buckets())
     if config.access.rules:
         handler = permitted(handler, policy.permits, served.names_of)
     if limits.client_rate or limits.key_rate:
         handler = charged(handler, rates.charge, rate_limited)
-    metrics = make_metrics(served.get, number) if make_metrics is not None and config.metrics.bind else None
-    desk = Desk(codecs=codecs, handler=handler, limits=limits, observers=_watchers(metrics))
-    service = RPCService(desk, config.server.paths, policy, rates)
+    metrics = None
+    if make_metrics is not None and config.metrics.bind:
+        metrics = make_metrics(served.get, tuple(CODECS), number)
+    rpc = RPCEndpoint(
+        codecs=codecs,
+        handler=handler,
+        limits=limits,
+        observers=_observers(metrics),
+        paths=config.server.paths,
+        policy=policy,
+        rates=rates,
+    )
     return Gateway(
         config=config,
         registry=served,
-        service=service,
+        rpc=rpc,
         pool=pool,
-        places=places,
+        limiters=limiters,
         metrics=metrics,
-        bridges=bridges,
+        upstreams=upstreams,
     )
 
 
+def _codecs(config: Config) -> tuple[Codec, ...]:
+    """Make the codecs. A protocol that has a section in the configuration is made with what stands there, too."""
+    limits = config.limits
+    sections = {"xmlrpc": config.xmlrpc}
+    return tuple(
+        codec(max_depth=limits.max_depth, max_batch=limits.max_batch, **_fields(sections.get(name)))
+        for name, codec in CODECS.items()
+    )
+
+
+def _fields(section: Struct | None) -> dict[str, Any]:
+    return {} if section is None else structs.asdict(section)
+
+
+def _check_protocols(served: Registry) -> None:
+    for _, found in served.methods():
+        for name in sorted(found.options.protocols or ()):
+            if name not in CODECS:
+                known = " and ".join(CODECS)
+                raise ConfigError([f"{found.place}: protocols: there is no {name!r}; the protocols are {known}"])
+
+
 def _composer(
-    limits: Limits, pool: ThreadPool, places: Mapping[str, list[ConcurrencyLimiter]]
+    limits: Limits, pool: ThreadPool, limiters: Mapping[str, list[ConcurrencyLimiter]]
 ) -> Callable[[Method], CallHandler]:
     """Return what puts the layers around a method."""
 
     def compose(method: Method) -> CallHandler:
-        handler = invoke(method, pool)
         if method.run == "inline":
-            return handler  # it has returned before anything could be limited
-        handler = limited(handler, places[method.run][0], limits.retry_after)
+            return invoke_inline(method)  # it has returned before anything could be limited
+        handler = limited(invoke(method, pool), limiters[method.run][0], limits.retry_after)
         if method.options.concurrency is not None:
-            places["method"].append(ConcurrencyLimiter(method.options.concurrency, limits.waiting))
-            handler = limited(handler, places["method"][-1], limits.retry_after)
+            limiters["method"].append(ConcurrencyLimiter(method.options.concurrency, limits.waiting))
+            handler = limited(handler, limiters["method"][-1], limits.retry_after)
         return deadline(handler)
 
     return compose
 
 
-def _absent(bridges: Iterable[UpstreamService], name: str) -> Method | Fault | None:
+def _absent(upstreams: Iterable[UpstreamService], name: str) -> Method | Fault | None:
     """Return what passes a name on to an upstream, or the fault for one that may turn out to be its method."""
-    passing = next((found for bridge in bridges if (found := bridge.passing(name)) is not None), None)
-    return passing or next((fault for bridge in bridges if (fault := bridge.absent(name)) is not None), None)
+    passing = next((found for upstream in upstreams if (found := upstream.passing(name)) is not None), None)
+    return passing or next((fault for upstream in upstreams if (fault := upstream.absent(name)) is not None), None)
 
 
-def _bridges(config: Config, served: Registry) -> tuple[UpstreamService, ...]:
-    """Make the bridges, and add the methods that they know already; nothing is connected before the loop runs."""
-    bridges: list[UpstreamService] = []
+def _upstreams(config: Config, served: Registry) -> tuple[UpstreamService, ...]:
+    """Make the upstreams, and add the methods that they know already; nothing is connected before the loop runs."""
+    upstreams: list[UpstreamService] = []
     problems: list[str] = []
     for name, options in config.upstreams.items():
         try:
-            bridges.append(UpstreamService(name, options, config.limits))
-            bridges[-1].add_known(served)
+            upstreams.append(UpstreamService(name, options, config.limits))
+            upstreams[-1].add_known(served)
         except (UpstreamConfigError, RegistrationError) as error:
             problems.append(f"upstreams.{name}: {error}")
     if problems:
         raise ConfigError(problems, config)
-    return tuple(bridges)
+    return tuple(upstreams)
 
 
 async def survey(gateway: Gateway) -> None:
-    """Ask each upstream once for its methods; afterwards the bridges' ``status`` says what they are worth."""
-    await asyncio.gather(*(bridge.survey(gateway.registry) for bridge in gateway.bridges))
-    await asyncio.gather(*(bridge.close() for bridge in gateway.bridges))
+    """Ask each upstream once for its methods; afterwards its ``status`` says whether it is up, and why not."""
+    await asyncio.gather(*(upstream.survey(gateway.registry) for upstream in gateway.upstreams))
+    await asyncio.gather(*(upstream.close() for upstream in gateway.upstreams))
 
 
 def levels(gateway: Gateway, requests: int, connections: int) -> Levels:
@@ -173,15 +207,15 @@ def levels(gateway: Gateway, requests: int, connections: int) -> Levels:
         ("threads_busy",): gateway.pool.busy,
         ("threads_overdue",): gateway.pool.overdue,
     }
-    for bridge in gateway.bridges:
-        levels["upstream_no_connection", bridge.name] = bridge.status.take_no_connection()
-    for kind, places in gateway.places.items():
-        levels["calls_running", kind] = sum(place.running for place in places)
-        levels["calls_waiting", kind] = sum(place.waiting for place in places)
+    for upstream in gateway.upstreams:
+        levels["upstream_no_connection", upstream.name] = upstream.status.take_no_connection()
+    for kind, limiters in gateway.limiters.items():
+        levels["calls_running", kind] = sum(limiter.running for limiter in limiters)
+        levels["calls_waiting", kind] = sum(limiter.waiting for limiter in limiters)
     return levels
 
 
-def _watchers(metrics: Metrics | None) -> Observers:
+def _observers(metrics: Metrics | None) -> Observers:
     if metrics is None:
         return Observers(calls=(log.log_call,), refusals=(log.log_refusal,))
     return Observers(
@@ -205,7 +239,7 @@ def registry_of(config: Config, modules: Iterable[str]) -> Registry:
 
 
 def endpoint(*served: Registry | str, config: str | Path | Config | None = None) -> Endpoint:
-    """Make a door for a host that the program brings: ``blueprint`` in gateway/hosts/flask.py takes it.
+    """Make an endpoint for a host that the program brings: ``blueprint`` in gateway/hosts/flask.py takes it.
 
     Args:
         served: registries, and names of modules as ``gateway serve`` takes them; without any, ``server.modules``.
@@ -228,7 +262,7 @@ def endpoint(*served: Registry | str, config: str | Path | Config | None = None)
 
 
 def endpoint_of(config: Config, *registries: Registry) -> Endpoint:
-    """Make a door of a configuration and registries.
+    """Make an endpoint of a configuration and registries.
 
     Raises:
         ConfigError: the process cannot serve safely.
@@ -238,7 +272,7 @@ def endpoint_of(config: Config, *registries: Registry) -> Endpoint:
     check_hashes()
     buckets = Buckets()
 
-    def together() -> Gateway:
+    def assemble() -> Gateway:
         served = Registry()
         for registry in registries:
             served.mount(registry)
@@ -247,13 +281,13 @@ def endpoint_of(config: Config, *registries: Registry) -> Endpoint:
     discoveries: set[asyncio.Future[None]] = set()
 
     async def open_here() -> Admission:
-        gateway = together()
-        for discovery in await introduce(gateway.bridges, gateway.registry):
+        gateway = assemble()
+        for discovery in await introduce(gateway.upstreams, gateway.registry):
             discoveries.add(discovery)
             discovery.add_done_callback(discoveries.discard)
-        return gateway.service.admit
+        return gateway.rpc.admit
 
-    together()  # what is wrong is told now, and not to the first caller
+    assemble()  # what is wrong is reported now, and not to the first caller
     return Endpoint(open=open_here, limits=config.limits, paths=config.server.paths)
 
 

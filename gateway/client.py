@@ -17,13 +17,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.codecs.jsonrpc import JSONRPC
-from gateway.codecs.xmlrpc import XMLRPC
+from gateway.codecs import CODECS
 from gateway.model.calls import Params
 from gateway.model.faults import ForeignFault, InvalidParams
 from gateway.wire.http_grammar import charset
 
-PROTOCOLS: dict[str, type[JSONRPC | XMLRPC]] = {"jsonrpc": JSONRPC, "xmlrpc": XMLRPC}
 MOST = 2**30  # bytes of a response: the largest limits.max_reply that a gateway can have
 _DEPTH = 200  # levels of nesting: likewise, limits.max_depth
 _CALL_ID = 1
@@ -67,7 +65,7 @@ def call(server: Server, protocol: str, method: str, params: Params) -> Any:
 
     Args:
         server: see Server.
-        protocol: one of PROTOCOLS.
+        protocol: one of CODECS.
         method: the exact name.
         params: by position, or by name where the protocol has that.
 
@@ -76,7 +74,7 @@ def call(server: Server, protocol: str, method: str, params: Params) -> Any:
         CallError: it responds with something else, or not at all, or the arguments cannot be encoded.
 
     """
-    codec = PROTOCOLS[protocol](max_depth=_DEPTH, max_batch=1)
+    codec = CODECS[protocol](max_depth=_DEPTH, max_batch=1)
     url, authorization = _without_credentials(server)
     try:
         body = codec.encode_call(method, params, _CALL_ID)

@@ -37,7 +37,10 @@ TABLE: dict[str, set[str]] = {  # a folder or a module -> the folders that it ma
     "__main__": {"cli"},
     "": BELOW_APP | {"app", "process"},  # gateway/__init__.py
 }
-SHARED = {"upstreams": {"", "options", "faults", "names", "transport"}, "codecs": {""}}  # what all siblings may use
+SHARED = {  # what all siblings may use
+    "upstreams": {"", "options", "faults", "names", "transport"},
+    "codecs": {"contract"},
+}
 SIBLINGS = {("upstreams", "grpc"): {"protobuf"}}  # what one sibling may use of another
 ABOVE_SIBLINGS = {("upstreams", "frame")}  # what uses siblings only through the table of schemes
 WIRING = {"app", "process", "wsgi", "cli", "__main__"}

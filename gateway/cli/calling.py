@@ -10,6 +10,7 @@ import msgspec
 
 from gateway import client
 from gateway.cli.loading import fail
+from gateway.codecs import CODECS
 from gateway.model.faults import ForeignFault
 from gateway.wire.http_grammar import TOKEN
 
@@ -23,7 +24,7 @@ _FIELD = re.compile(r"[ -~\t]*")  # of a header (RFC 9110, 5.5), without what is
 @click.argument("arguments", nargs=-1, metavar="[ARG]...")
 @click.option(
     "--protocol",
-    type=click.Choice(list(client.PROTOCOLS)),
+    type=click.Choice(list(CODECS)),
     default="jsonrpc",
     show_default=True,
     help="The protocol; XML-RPC has no arguments by name.",

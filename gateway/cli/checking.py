@@ -26,7 +26,7 @@ def check(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
     are not connected to; "gateway upstreams" does that.
     """
     gateway, warnings = _checked(modules, file, settings)
-    told = f" and {counted(len(gateway.bridges), 'upstream')}" if gateway.bridges else ""
+    told = f" and {counted(len(gateway.upstreams), 'upstream')}" if gateway.upstreams else ""
     warned = f", {counted(warnings, 'warning')}" if warnings else ""
     click.echo(f"gateway: {described(gateway.config)}")
     click.echo(f"gateway: no errors{warned}: {counted(len(gateway.offered()), 'method')}{told}")

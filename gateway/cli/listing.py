@@ -42,10 +42,10 @@ def upstreams(modules: tuple[str, ...], file: Path | None, settings: tuple[str, 
     asyncio.run(app.survey(gateway))
     rows = [
         (bridge.name, bridge.address, bridge.status.state, str(bridge.status.methods), bridge.status.error)
-        for bridge in gateway.bridges
+        for bridge in gateway.upstreams
     ]
     _print_table([("NAME", "ADDRESS", "STATE", "METHODS", "LAST ERROR"), *rows])
-    if any(bridge.status.state != "up" for bridge in gateway.bridges):
+    if any(bridge.status.state != "up" for bridge in gateway.upstreams):
         sys.exit(1)
 
 

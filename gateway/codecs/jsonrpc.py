@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.codecs import Decoded, encoded
+from gateway.codecs.contract import Decoded, encoded
 from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
 from gateway.model.faults import (
     BadUpstream,
@@ -58,15 +58,20 @@ _FAULT_ROOM = 2**20  # for the data of a fault
 class JSONRPC:
     """The JSON-RPC 2.0 codec, with the limits that it keeps."""
 
-    protocol = "jsonrpc"
-    media_types = frozenset({"application/json", "application/json-rpc", "application/jsonrequest"})
+    name = "jsonrpc"
+    title = "JSON-RPC 2.0"
+    media_types: tuple[str, ...] = ("application/json", "application/json-rpc", "application/jsonrequest")
+    content_type = "application/json"
     charsets: frozenset[str] | None = frozenset({"utf-8", "utf8", "us-ascii"})
     first_bytes = b"{["
-    content_type = "application/json"
+    native: tuple[type, ...] = ()
+    batch_method = ""
+    written_as = "JSON"
 
     def __init__(self, *, max_depth: int, max_batch: int) -> None:
         self._max_depth = max_depth
         self._max_batch = max_batch
+        self.capabilities: dict[str, dict[str, str | int]] = {}
 
     def decode(self, body: bytes, charset: str | None) -> Decoded:
         """Read a request or a batch of them; anything else becomes an InvalidCall."""
@@ -113,14 +118,15 @@ class JSONRPC:
 
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
         """Write a response object."""
+        return encoded(self, entry, reply, room)
 
-        def write_value(value: Any) -> bytes:
-            return self._object(b"result", value, entry.id, room)
+    def write_value(self, value: Any, call_id: Id, room: int) -> bytes:
+        """Write the response object of a result."""
+        return self._object(b"result", value, call_id, room)
 
-        def write_fault(fault: Fault) -> bytes:
-            return self._object(b"error", _error(fault), entry.id, _FAULT_ROOM)
-
-        return encoded(reply, room, "JSON", write_value, write_fault)
+    def write_fault(self, fault: Fault, call_id: Id) -> bytes:
+        """Write the response object of a fault."""
+        return self._object(b"error", _error(fault), call_id, _FAULT_ROOM)
 
     def _object(self, name: bytes, value: Any, call_id: Any, room: int) -> bytes:
         said = msgspec.json.encode(self._say(value, 1, [room]))

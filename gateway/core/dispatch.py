@@ -3,8 +3,8 @@
     Call -> Reply(value)   what the method returned
          -> Reply(fault)   MethodNotFound, InvalidParams, the method's own Fault, or InternalError for all else
 
-This is the one place where an exception of a method becomes a fault. What nobody expected is told to the caller as
-"Internal error" with an error id; the traceback stands in the log under that id.
+This is the one place where an exception of a method becomes a fault. Of what nobody expected, the caller gets "Internal
+error" with an error id; the log has the traceback under that id.
 """
 
 import asyncio
@@ -13,18 +13,17 @@ import secrets
 import types
 import xmlrpc.client
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any
 
 from gateway.core.forks import end_child
 from gateway.core.threads import ThreadPool
 from gateway.methods import Method, Registry
-from gateway.model.calls import CURRENT, Call, CallHandler, Context, Reply
+from gateway.model.calls import CURRENT, Call, CallHandler, Context, Reply, WaitingHandler
 from gateway.model.faults import Fault, InternalError, MethodNotFound, detached
 from gateway.wire.http_grammar import PRINTABLE
 
 log = logging.getLogger("gateway.errors")
-
-_Run: TypeAlias = Callable[[Callable[..., Any], list[Any], dict[str, Any]], Awaitable[Any]]
 
 
 def dispatcher(
@@ -42,7 +41,7 @@ def dispatcher(
     """
     handlers: dict[int, tuple[Method, CallHandler]] = {}
 
-    async def dispatch(call: Call, context: Context) -> Reply:
+    def dispatch(call: Call, context: Context) -> Reply | Awaitable[Reply]:
         found = registry.get(call.method, context.protocol)
         if found is None:
             name = call.method
@@ -55,15 +54,15 @@ def dispatcher(
         if entry is None:
             entry = handlers[id(found)] = (found, compose(found))
         context.deadline = min(context.deadline, context.arrival + (found.options.timeout or timeout))
-        return await entry[1](call, context)
+        return entry[1](call, context)
 
     return dispatch
 
 
-def invoke(method: Method, pool: ThreadPool) -> CallHandler:
+def invoke(method: Method, pool: ThreadPool) -> WaitingHandler:
     """Make the innermost handler of a method: bind first, call second, and turn what is raised into a fault."""
-    run = _RUNS[method.run](pool)
     function, bind = method.function, method.bind
+    threads = pool if method.run == "thread" else None
 
     async def call_method(call: Call, context: Context) -> Reply:
         try:
@@ -72,7 +71,9 @@ def invoke(method: Method, pool: ThreadPool) -> CallHandler:
             return Reply(fault=_fault(error, context))
         token = CURRENT.set(context)
         try:
-            return Reply(value=await run(function, args, kwargs))
+            if threads is None:
+                return Reply(value=await _stepwise(function(*args, **kwargs)))
+            return Reply(value=await threads.run(partial(function, *args, **kwargs)))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -86,11 +87,25 @@ def invoke(method: Method, pool: ThreadPool) -> CallHandler:
     return call_method
 
 
-def _on_loop(_: ThreadPool) -> _Run:
-    async def run(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-        return await _stepwise(function(*args, **kwargs))
+def invoke_inline(method: Method) -> CallHandler:
+    """Make the handler of a method that never waits, which is a plain function like the method."""
+    function, bind = method.function, method.bind
 
-    return run
+    def call_method(call: Call, context: Context) -> Reply:
+        try:
+            args, kwargs = bind(call.params, context)
+        except BaseException as error:  # noqa: BLE001 - see invoke
+            return Reply(fault=_fault(error, context))
+        token = CURRENT.set(context)
+        try:
+            return Reply(value=function(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - see invoke
+            return Reply(fault=_fault(error, context))
+        finally:
+            CURRENT.reset(token)
+            end_child()
+
+    return call_method
 
 
 @types.coroutine
@@ -112,26 +127,6 @@ def _stepwise(awaitable: Awaitable[Any]) -> Generator[Any, Any, Any]:
             step, value = steps.throw, error
         else:
             step = steps.send
-
-
-def _in_thread(pool: ThreadPool) -> _Run:
-    async def run(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-        return await pool.run(lambda: function(*args, **kwargs))
-
-    return run
-
-
-def _inline(_: ThreadPool) -> _Run:
-    async def run(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-        try:
-            return function(*args, **kwargs)
-        finally:
-            end_child()
-
-    return run
-
-
-_RUNS: dict[str, Callable[[ThreadPool], _Run]] = {"async": _on_loop, "thread": _in_thread, "inline": _inline}
 
 
 def _fault(error: BaseException, context: Context) -> Fault:

@@ -3,18 +3,18 @@
     charged    each call of a batch but the first, which the endpoint has charged, is charged to its caller
     permitted  the caller may call methods of this name
     deadline   the caller has an answer when its time is up, whatever the method does
-    limited    so many run, so many wait, the next is told to come back
+    limited    so many run, so many wait, the next is refused
 
-The deadline is the outer one. It leaves what it gave up on to end by itself: an async method is cancelled, a thread
-cannot be; both keep their places until they have really ended.
+Of the last two, which are for methods that may wait, the deadline is the outer one. It does not wait for what it gave
+up on: an async method is cancelled, a thread cannot be; both keep their places until they have really ended.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from gateway.core.dispatch import crash
-from gateway.model.calls import Call, Caller, CallHandler, Context, Reply
+from gateway.model.calls import Call, Caller, CallHandler, Context, Reply, WaitingHandler
 from gateway.model.faults import DeadlineExceeded, Denied, Fault, Overloaded
 
 _TURNS = 10  # of the event loop; a cancelled gRPC call takes four
@@ -69,17 +69,17 @@ class ConcurrencyLimiter:
         self.running -= 1
 
 
-def limited(handler: CallHandler, places: ConcurrencyLimiter, retry_after: int) -> CallHandler:
+def limited(handler: WaitingHandler, limiter: ConcurrencyLimiter, retry_after: int) -> WaitingHandler:
     """Let a call run when it has a place; refuse it at once when even the waiting places are taken."""
 
     async def call_limited(call: Call, context: Context) -> Reply:
-        if places.full():
-            return Reply(fault=Overloaded("every place to run and to wait is taken", retry_after=retry_after))
-        await places.take()
+        if limiter.full():
+            return Reply(fault=Overloaded("all places to run and to wait are taken", retry_after=retry_after))
+        await limiter.take()
         try:
             return await handler(call, context)
         finally:
-            places.leave()
+            limiter.leave()
 
     return call_limited
 
@@ -90,9 +90,9 @@ def charged(handler: CallHandler, charge: Callable[[Caller], float], fault: Call
     ``charge`` returns 0, or the seconds after which a caller may call again; ``fault`` makes the answer of them.
     """
 
-    async def call_charged(call: Call, context: Context) -> Reply:
+    def call_charged(call: Call, context: Context) -> Reply | Awaitable[Reply]:
         wait = charge(context.caller) if context.position else 0.0
-        return Reply(fault=fault(wait)) if wait else await handler(call, context)
+        return Reply(fault=fault(wait)) if wait else handler(call, context)
 
     return call_charged
 
@@ -105,15 +105,15 @@ def permitted(
     ``names`` returns all names of the method that has a name; just this one, if there is no such method.
     """
 
-    async def call_permitted(call: Call, context: Context) -> Reply:
+    def call_permitted(call: Call, context: Context) -> Reply | Awaitable[Reply]:
         if not permits(names(call.method), context.caller):
             return Reply(fault=Denied())
-        return await handler(call, context)
+        return handler(call, context)
 
     return call_permitted
 
 
-def deadline(handler: CallHandler) -> CallHandler:
+def deadline(handler: WaitingHandler) -> WaitingHandler:
     """Answer DeadlineExceeded when the time is up that the context tells.
 
     The handler runs in a task of its own, so that neither a method that ignores its cancellation nor a thread can hold
@@ -124,7 +124,7 @@ def deadline(handler: CallHandler) -> CallHandler:
     async def call_within(call: Call, context: Context) -> Reply:
         if not context.time_left:
             return Reply(fault=_exceeded(context))
-        task = asyncio.ensure_future(handler(call, context))
+        task = asyncio.get_running_loop().create_task(handler(call, context))
         try:
             await _end_or_time(task, context.time_left)
             await _let_end(task)

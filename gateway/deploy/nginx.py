@@ -16,9 +16,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from gateway.codecs import Codec
-from gateway.codecs.jsonrpc import JSONRPC
-from gateway.codecs.xmlrpc import XMLRPC
+from gateway.codecs import CODECS, Codec
 from gateway.config import Config, ConfigError
 from gateway.config.nginx import NginxSection
 from gateway.model.calls import InvalidCall, Reply
@@ -39,7 +37,6 @@ _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa
 _SPARE = 512  # connections for listening sockets, and for those to the gateway that are idle
 _ROOM = 2**16  # bytes; more than any of the faults here has
 _BLOCK = re.compile(r"( *)@(\w+)")
-_PLAIN = {404: "Not found.\n", 405: "Calls are POSTed here: XML-RPC or JSON-RPC 2.0.\n"}
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")  # nginx makes all of these folders
 
 
@@ -152,18 +149,38 @@ def _process(nginx: NginxSection) -> dict[str, Any]:
 
 
 def _faults(limits: Limits) -> dict[str, Any]:
-    """Return the faults, in plain text and in both protocols."""
+    """Return the faults: in plain text, and in each protocol, whose media types have places of their own."""
     refusals = _refusals(limits)
-    xmlrpc = XMLRPC(max_depth=limits.max_depth, max_batch=limits.max_batch)
-    jsonrpc = JSONRPC(max_depth=limits.max_depth, max_batch=limits.max_batch)
+    titles = " or ".join(codec.title for codec in CODECS.values())
+    plain = {404: "Not found.\n", 405: f"Calls are POSTed here: {titles}.\n"}
+    maps: list[str] = []
+    locations: list[str] = []
+    for name, make in CODECS.items():
+        codec = make(max_depth=limits.max_depth, max_batch=limits.max_batch)
+        try:
+            rows = _rows({status: _document(codec, fault) for status, fault in refusals.items()})
+        except UnicodeDecodeError:
+            continue  # the faults of a binary protocol cannot be written here, so nginx answers in plain text
+        maps += [f"map $status $rpc_fault_{name} {{", *(f"    {row}" for row in rows), "}"]
+        for media_type in _prefixes(codec.media_types):
+            locations += [
+                f"location /_fault/{media_type} {{",
+                "    internal;",
+                f'    default_type "{codec.content_type}";',
+                f"    return 200 $rpc_fault_{name};",
+                "}",
+            ]
     return {
-        "faults": _rows(_PLAIN | {status: f"{fault.message}\n" for status, fault in refusals.items()}),
-        "xmlrpc_faults": _rows({status: _document(xmlrpc, fault) for status, fault in refusals.items()}),
-        "jsonrpc_faults": _rows({status: _document(jsonrpc, fault) for status, fault in refusals.items()}),
-        "xmlrpc": xmlrpc.content_type,
-        "jsonrpc": jsonrpc.content_type,
+        "faults": _rows(plain | {status: f"{fault.message}\n" for status, fault in refusals.items()}),
+        "protocol_faults": maps,
+        "protocol_locations": locations,
         "retry_after": limits.retry_after,
     }
+
+
+def _prefixes(media_types: tuple[str, ...]) -> list[str]:
+    """Leave out the media types that begin like another one, for a location is found by how a path begins."""
+    return [one for one in media_types if not any(one != other and one.startswith(other) for other in media_types)]
 
 
 def _timeouts(config: Config, longest: float) -> dict[str, str]:

@@ -1,100 +1,138 @@
-"""The door that all hosts share: it judges a request by its head alone, before a byte of its body is read.
+"""The endpoint that all hosts share, and the one way that a call takes through it.
 
-    admit(head) -> Exchange    let in; it answers the body (gateway/endpoints/exchange.py)
-                -> 200, 503        /healthz: the process runs; /readyz: it takes calls, and is not about to stop
-                -> 204             what a browser asks first, on behalf of a page whose Origin is allowed
-                -> 401, 403        the access policy lets nobody in like this (gateway/core/access.py)
-                -> 404, 405, 415   this is not where or how calls are made
-                -> 429             the caller has called too often
+    admit(head) -> HTTPResponse   /healthz, /readyz, or refused by its head (gateway/endpoints/heads.py), or 429: the
+                                  caller has called too often
+                -> Exchange       let in; ``Exchange.answer(body)`` is the response:
+                                  unpack -> decode -> call, one after the other -> encode -> HTTPResponse
+                                  200 with what the calls came to, faults included; 400 for a body that does not
+                                  unpack, 413 for one that unpacks to too much, 415 where even the body does not tell
+                                  the protocol
 
-Where the protocol is known, the body of a refusal is a fault of it.
+The XML-RPC specification asks for 200 whenever there is an answer, and clients throw away the body of anything else; so
+only what is refused before it is a call has another status. Where the protocol is known, the body of a refusal is a
+fault all the same.
 """
 
+import asyncio
 import math
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from itertools import count
-from typing import TypeAlias
 
-from gateway.codecs import Codec
-from gateway.core.access import AccessDenied, AccessPolicy
+from msgspec import Struct
+
+from gateway.codecs import Codec, Decoded
+from gateway.core.access import AccessPolicy
 from gateway.core.rates import RateLimits
-from gateway.endpoints.exchange import TYPES, Desk, Exchange, Headers, content_coding
-from gateway.model.faults import Denied, RateLimited
+from gateway.endpoints.heads import Headers, HeadJudge, Judged, Objection, content_types
+from gateway.model.calls import Answer, Batch, Call, CallHandler, Context, Entry, InvalidCall, Reply
+from gateway.model.faults import GatewayFault, InvalidRequest, ParseError, RateLimited, RequestTooLarge
 from gateway.model.http import HTTPRequest, HTTPResponse, Refusal
-from gateway.wire import content_coding as coding
-from gateway.wire.http_grammar import charset
+from gateway.model.limits import Limits
+from gateway.telemetry.log import log_unencodable
+from gateway.wire import content_coding
+from gateway.wire.http_grammar import PRINTABLE
 
-_UNSAID = frozenset({"", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"})
-_EXCHANGE_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
-_CHALLENGE = (("WWW-Authenticate", 'Bearer realm="rpc", Basic realm="rpc", charset="UTF-8"'),)
-_ALLOW = (("Allow", "POST"),)
-_PREFLIGHT = (  # the Fetch standard, 3.2.3
-    ("Access-Control-Allow-Methods", "POST"),
-    ("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-ID, X-Request-Timeout"),
-    ("Access-Control-Max-Age", "600"),
-)
-
-_Spoken: TypeAlias = tuple[Codec | None, str | None]
+_REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+_TIMEOUT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
+_NOSNIFF = ("X-Content-Type-Options", "nosniff")
+_HEALTH = ("/healthz", "/readyz")
+_TURN = 0.005  # seconds that the calls of a batch may hold the loop, before others have their turn
 
 
-class RPCService:
-    """Codecs and a handler, made into a door.
+class Observers(Struct, frozen=True, kw_only=True):
+    """Who is told what became of calls and requests: the log, the metrics.
 
-    Raises nothing: every request has a response.
+    Attributes:
+        calls: told of each call, after its answer has gone out: what was asked, by whom, the answer (None if the caller
+            has hung up), and how many seconds it took.
+        refusals: told of each request that was refused before it was a call.
+        traffic: told of each request that was answered: its protocol, and the bytes of its body and of its answer's.
+
+    """
+
+    calls: tuple[Callable[[Entry, Context, Answer | None, float], None], ...] = ()
+    refusals: tuple[Callable[[Refusal], None], ...] = ()
+    traffic: tuple[Callable[[str, int, int], None], ...] = ()
+
+
+class RPCEndpoint:
+    """Codecs and a handler, made into an endpoint. Raises nothing: every request has a response.
+
+    Arguments:
+        codecs: the protocols that are spoken.
+        handler: answers a call.
+        limits: what requests and answers are held to.
+        observers: who is told.
+        paths: where calls are POSTed to.
+        policy: who is let in.
+        rates: how often a caller may call.
 
     Attributes:
         closing: whether /readyz says that this process is about to stop.
 
     """
 
-    def __init__(self, desk: Desk, paths: Iterable[str], policy: AccessPolicy, rates: RateLimits) -> None:
+    def __init__(  # noqa: PLR0913 - all of them are named
+        self,
+        *,
+        codecs: tuple[Codec, ...],
+        handler: CallHandler,
+        limits: Limits,
+        observers: Observers,
+        paths: Iterable[str],
+        policy: AccessPolicy,
+        rates: RateLimits,
+    ) -> None:
         self.closing = False
-        self._desk = desk
-        self._by_type = {media_type: codec for codec in desk.codecs for media_type in codec.media_types}
-        self._paths = frozenset(paths)
-        self._policy = policy
+        self.codecs = codecs
+        self.handler = handler
+        self.limits = limits
+        self.observers = observers
+        paths = tuple(paths)
+        self._judge = HeadJudge(codecs, paths, policy).judge
+        self._health = frozenset(_HEALTH) - frozenset(paths)
         self._rates = rates
-        self._request_ids: Callable[[], int] = count(1).__next__
+        self._next: Callable[[], int] = count(1).__next__
         self._process = secrets.token_hex(3)
-        self._spoken = lru_cache(maxsize=256)(self._read_content_type)
 
-    def admit(self, head: HTTPRequest) -> HTTPResponse | Exchange:
-        """Judge a request by its head alone."""
-        asked = self._judge(head)
-        return asked if isinstance(asked, HTTPResponse) else self._too_often(asked) or asked
+    def admit(self, head: HTTPRequest) -> "HTTPResponse | Exchange":
+        """Judge a request by its head alone, and charge its first call to its caller."""
+        path = head.target.partition("?")[0]
+        if path in self._health and head.method in ("GET", "HEAD"):
+            return self.health(path)
+        judged = self._judge(head)
+        if type(judged) is Judged:
+            wait = self._rates.charge(judged.caller)
+            if not wait:
+                return Exchange(endpoint=self, head=head, judged=judged, request_id=self._request_id(head))
+            judged = _too_often(judged, rate_limited(wait))
+        elif isinstance(judged, HTTPResponse):
+            return judged
+        assert isinstance(judged, Objection)  # noqa: S101 - what is neither of the other two
+        return self._object(judged, self._request_id(head))
 
-    def admit_message(self, head: HTTPRequest) -> HTTPResponse | Exchange:
+    def admit_message(self, head: HTTPRequest) -> "HTTPResponse | Exchange":
         """Judge a message that came without HTTP, by the head that it would have.
 
         A caller that calls too often is told so in the answer, where the call's id is: nothing else says on a shared
         connection whose answer it is.
         """
-        asked = self._judge(head)
-        if isinstance(asked, Exchange) and (wait := self._rates.charge(asked.caller)):
-            asked.refusal = rate_limited(wait)
-        return asked
-
-    def _judge(self, head: HTTPRequest) -> HTTPResponse | Exchange:
-        path = head.target.partition("?")[0]
-        if path in ("/healthz", "/readyz") and path not in self._paths and head.method in ("GET", "HEAD"):
-            return self.health(path)
-        codec, declared = self._spoken(head.headers.get("Content-Type", ""))
-        caller = self._policy.judge(head)
-        if isinstance(caller, AccessDenied):
-            return self._turn_away(head, caller, codec)
-        conversation = Exchange(
-            desk=self._desk,
+        judged = self._judge(head)
+        if isinstance(judged, Objection):
+            return self._object(judged, self._request_id(head))
+        if isinstance(judged, HTTPResponse):
+            return judged
+        wait = self._rates.charge(judged.caller)
+        return Exchange(
+            endpoint=self,
             head=head,
-            caller=caller,
-            codec=codec,
-            charset=declared,
+            judged=judged,
             request_id=self._request_id(head),
-            headers=_shared_with(head),
+            refusal=rate_limited(wait) if wait else None,
         )
-        return self._misplaced(conversation, path) or conversation
 
     def health(self, path: str) -> HTTPResponse:
         """Answer /healthz: the process runs; or /readyz: it takes calls, and is not about to stop."""
@@ -102,58 +140,169 @@ class RPCService:
         headers = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
         return HTTPResponse(status=503 if closing else 200, headers=headers, body=b"closing\n" if closing else b"ok\n")
 
-    def _misplaced(self, asked: Exchange, path: str) -> HTTPResponse | None:
-        """Refuse what is not where or how calls are made."""
-        head, codec = asked.head, asked.codec
-        if path not in self._paths:
-            text = f"Not found. Calls are POSTed to {', '.join(sorted(self._paths))}."
-            return self._desk.refuse(asked.refused("path", 404, text), text)
-        if head.method == "OPTIONS" and asked.headers and "Access-Control-Request-Method" in head.headers:
-            return HTTPResponse(status=204, headers=(*asked.headers, *_PREFLIGHT))
-        if head.method != "POST":
-            text = "Calls are POSTed here: XML-RPC or JSON-RPC 2.0."
-            return self._desk.refuse(asked.refused("verb", 405, text), text, _ALLOW)
-        content_type = head.headers.get("Content-Type", "")
-        if codec is None and (_media_type(content_type) not in _UNSAID or "Origin" in head.headers):
-            text = f"The Content-Type is {TYPES}."
-        elif codec is not None and codec.charsets is not None and asked.charset not in (None, *codec.charsets):
-            text = f"The charset is {' or '.join(sorted(codec.charsets))}."
-        elif not coding.is_known(content_coding(head.headers)):
-            text = "The Content-Encoding is gzip or deflate."
-            accepted = (("Accept-Encoding", "gzip, deflate"),)
-            return self._desk.refuse(asked.refused("coding", 415, text), text, accepted)
+    def refuse(
+        self, refusal: Refusal, answer: GatewayFault | str, codec: Codec | None = None, headers: Headers = ()
+    ) -> HTTPResponse:
+        """Refuse a request: with a fault where the protocol is known, in plain text otherwise."""
+        for observe in self.observers.refusals:
+            observe(refusal)
+        if codec is None or isinstance(answer, str):
+            text = answer if isinstance(answer, str) else answer.message
+            content_type, body = "text/plain; charset=utf-8", f"{text}\n".encode()
         else:
-            return None
-        return self._desk.refuse(asked.refused("type", 415, text), text)
+            fault = codec.encode(InvalidCall(fault=answer), Reply(fault=answer), self.limits.max_reply)
+            content_type, body = codec.content_type, codec.single(fault)
+        head = (("Content-Type", content_type), _NOSNIFF, ("X-Request-ID", refusal.request_id))
+        return HTTPResponse(status=refusal.status, headers=(*head, *headers), body=body)
 
-    def _too_often(self, asked: Exchange) -> HTTPResponse | None:
-        """Charge the request's first call; those that follow it in a batch are charged when their turn comes."""
-        wait = self._rates.charge(asked.caller)
-        if not wait:
-            return None
-        fault = rate_limited(wait)
-        retry_after = (("Retry-After", str(fault.data["retry_after"])),)
-        refused = asked.refused("rate", fault.status, fault.message)
-        return self._desk.refuse_call(refused, fault, asked.codec, retry_after)
+    def told_by(self, body: bytes) -> Codec | None:
+        """Tell the protocol by the first byte of the body."""
+        first = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+        return next((codec for codec in self.codecs if first and first in codec.first_bytes), None)
 
-    def _turn_away(self, head: HTTPRequest, stranger: AccessDenied, codec: Codec | None) -> HTTPResponse:
-        refused = Refusal(
-            kind="access",
-            status=stranger.status,
-            reason=stranger.reason,
-            client=head.peer,
-            request_id=self._request_id(head),
+    def observe(self, entry: Entry, context: Context, answer: Answer | None, seconds: float) -> None:
+        """Tell all observers of a call."""
+        for observe in self.observers.calls:
+            observe(entry, context, answer, seconds)
+
+    def _object(self, objection: Objection, request_id: str) -> HTTPResponse:
+        refusal = Refusal(
+            kind=objection.kind,
+            status=objection.status,
+            reason=objection.reason,
+            client=objection.client,
+            request_id=request_id,
         )
-        return self._desk.refuse_call(refused, Denied(), codec, _CHALLENGE if stranger.status == 401 else ())
-
-    def _read_content_type(self, content_type: str) -> _Spoken:
-        return self._by_type.get(_media_type(content_type)), charset(_once(content_type))
+        return self.refuse(refusal, objection.answer, objection.codec, objection.headers)
 
     def _request_id(self, head: HTTPRequest) -> str:
         given = head.headers.get("X-Request-ID")
-        if given is not None and _EXCHANGE_ID.fullmatch(given):
+        if given is not None and _REQUEST_ID.fullmatch(given):
             return given
-        return f"{self._process}-{self._request_ids():x}"
+        return f"{self._process}-{self._next():x}"
+
+
+class Exchange(Struct, kw_only=True):
+    """One request that was let in, and what its calls have in common.
+
+    With a ``refusal``, that is the answer to each of them.
+    """
+
+    endpoint: RPCEndpoint
+    head: HTTPRequest
+    judged: Judged
+    request_id: str
+    refusal: GatewayFault | None = None
+    arrival: float = 0.0
+    deadline: float = math.inf
+
+    async def answer(self, body: bytes) -> HTTPResponse:
+        """Answer the request, now that its body is here. Raises nothing."""
+        self.arrival = time.monotonic()
+        endpoint, judged = self.endpoint, self.judged
+        try:
+            unpacked = content_coding.unpack(body, judged.coding, endpoint.limits.max_body)
+        except content_coding.CorruptBodyError as error:
+            fault = ParseError(f"the body does not unpack: {error}")
+            return self._refuse("coding", 400, fault, fault.message)
+        except RequestTooLarge:
+            return self.too_large()
+        codec = judged.codec or endpoint.told_by(unpacked)
+        if codec is None:
+            types = content_types(endpoint.codecs)
+            text = f"The body does not tell the protocol, so the Content-Type must: {types}."
+            return self._refuse("type", 415, text, text)
+        decoded = self._within_wish(codec.decode(unpacked, judged.charset))
+        if isinstance(decoded, Batch):
+            document, answers = await self._answer_batch(codec, decoded)
+        else:
+            answers = [await self._answer(codec, decoded, None, endpoint.limits.max_reply)]
+            document = b"" if _is_notification(decoded) else codec.single(answers[0])
+        for observe in endpoint.observers.traffic:
+            observe(codec.name, len(body), len(document))
+        return self._respond(codec, document, _summary(decoded, answers) if judged.caller.is_proxied else ())
+
+    def too_large(self) -> HTTPResponse:
+        """Refuse the request, because its body has, or would have, more bytes than are read."""
+        fault = RequestTooLarge(f"at most {self.endpoint.limits.max_body} bytes")
+        return self._refuse("size", fault.status, fault, fault.message)
+
+    def unreadable(self, status: int, reason: str) -> HTTPResponse:
+        """Refuse the request, because its body did not come as its head says, or cannot be read by this host."""
+        return self._refuse("framing", status, InvalidRequest(reason), reason)
+
+    def _refuse(self, kind: str, status: int, answer: GatewayFault | str, reason: str) -> HTTPResponse:
+        client = self.judged.caller.client
+        refusal = Refusal(kind=kind, status=status, reason=reason, client=client, request_id=self.request_id)
+        return self.endpoint.refuse(refusal, answer, self.judged.codec)
+
+    def _within_wish(self, decoded: Decoded) -> Decoded:
+        """Set the deadline to what the caller asks for, if it does."""
+        wish = self.head.headers.get("X-Request-Timeout")
+        if wish is None:
+            return decoded
+        if not _TIMEOUT.fullmatch(wish) or not float(wish):
+            return InvalidCall(fault=InvalidRequest("X-Request-Timeout must be a number of seconds above 0, like 2.5"))
+        self.deadline = self.arrival + float(wish)
+        return decoded
+
+    async def _answer_batch(self, codec: Codec, batch: Batch) -> tuple[bytes, list[Answer]]:
+        """Answer the calls of a batch one after the other; together they have the room of one answer."""
+        room = self.endpoint.limits.max_reply
+        answers, sent = [], []
+        since = time.monotonic()
+        for position, entry in enumerate(batch.entries):
+            if time.monotonic() - since > _TURN:
+                await asyncio.sleep(0)
+                since = time.monotonic()
+            answer = await self._answer(codec, entry, position, room)
+            answers.append(answer)
+            if not _is_notification(entry):
+                sent.append(answer)
+                room -= len(answer.wire)
+        return codec.batch(sent), answers
+
+    async def _answer(self, codec: Codec, entry: Entry, position: int | None, room: int) -> Answer:
+        """Answer one entry, and have it observed, whatever becomes of it: after the answer, which need not wait."""
+        context = Context(
+            protocol=codec.name,
+            native=codec.native,
+            method=entry.method if type(entry) is Call else "",
+            caller=self.judged.caller,
+            headers=self.head.headers,
+            request_id=self.request_id,
+            position=position,
+            arrival=self.arrival,
+            deadline=self.deadline,
+        )
+        start = time.monotonic()
+        answer = None
+        try:
+            if isinstance(entry, InvalidCall):
+                reply = Reply(fault=entry.fault)
+            elif self.refusal is not None:
+                reply = Reply(fault=self.refusal)
+            else:
+                replied = self.endpoint.handler(entry, context)
+                reply = replied if isinstance(replied, Reply) else await replied
+            answer = codec.encode(entry, reply, room)
+            if answer.fault is not None and answer.fault is not reply.fault:
+                log_unencodable(context, answer.fault)
+        finally:
+            seconds = time.monotonic() - start
+            asyncio.get_running_loop().call_soon(self.endpoint.observe, entry, context, answer, seconds)
+        return answer
+
+    def _respond(self, codec: Codec, body: bytes, extra: Headers) -> HTTPResponse:
+        head = (("Content-Type", codec.content_type), _NOSNIFF, ("X-Request-ID", self.request_id))
+        headers = (*head, *self.judged.headers, *extra)
+        accepted = self.head.headers.get("Accept-Encoding")
+        if accepted and len(body) > self.endpoint.limits.compress_above:
+            coding = content_coding.chosen(accepted)
+            if coding:
+                packed = content_coding.pack(body, coding)
+                return HTTPResponse(headers=(*headers, ("Content-Encoding", coding)), body=packed)
+        return HTTPResponse(headers=headers, body=body)
 
 
 def rate_limited(wait: float) -> RateLimited:
@@ -161,17 +310,28 @@ def rate_limited(wait: float) -> RateLimited:
     return RateLimited("too many calls", retry_after=math.ceil(wait))
 
 
-def _shared_with(head: HTTPRequest) -> Headers:
-    """Let the page of an Origin that the policy has let in read the response."""
-    origin = head.headers.get("Origin")
-    return () if origin is None else (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
+def _too_often(judged: Judged, fault: RateLimited) -> Objection:
+    return Objection(
+        kind="rate",
+        status=fault.status,
+        reason=fault.message,
+        client=judged.caller.client,
+        answer=fault,
+        codec=judged.codec,
+        headers=(("Retry-After", str(fault.data["retry_after"])),),
+    )
 
 
-def _once(content_type: str) -> str:
-    """Take a header that was repeated with one value as if it were there once."""
-    values = {value.strip() for value in content_type.split(",")}
-    return values.pop() if len(values) == 1 else content_type
+def _summary(decoded: Decoded, answers: list[Answer]) -> Headers:
+    """Tell a trusted proxy what it cannot read in the body, for its own log; it keeps these headers from the client."""
+    entries = decoded.entries if isinstance(decoded, Batch) else [decoded]
+    named = next((entry.method for entry in entries if isinstance(entry, Call)), "")
+    headers = [("X-RPC-Method", named)] if PRINTABLE.fullmatch(named) else []
+    if isinstance(decoded, Batch):
+        headers.append(("X-RPC-Batch", str(len(entries))))
+    fault = next((answer.fault for answer in answers if answer.fault is not None), None)
+    return (*headers, *([] if fault is None else [("X-RPC-Fault", str(fault.code))]))
 
 
-def _media_type(content_type: str) -> str:
-    return _once(content_type).partition(";")[0].strip().lower()
+def _is_notification(entry: Entry) -> bool:
+    return isinstance(entry, Call) and entry.notification

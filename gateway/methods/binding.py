@@ -2,7 +2,6 @@
 
 import typing
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -14,7 +13,6 @@ from gateway.methods.shapes import Shape, UnknownField
 from gateway.model.calls import Context, Params
 from gateway.model.faults import InvalidParams
 
-_NATIVE: dict[str, tuple[type, ...]] = {"xmlrpc": (bytes, datetime), "jsonrpc": ()}
 _NO_SHAPE = Shape()
 
 
@@ -75,7 +73,7 @@ class Method(Struct, frozen=True, kw_only=True):
             InvalidParams: they do not fit; the detail begins with the place, ``params[0].price``.
 
         """
-        native = _NATIVE[context.protocol]
+        native = context.native
         if type(params) is list:
             args, kwargs = self._bind_list(params, native), {}
         else:

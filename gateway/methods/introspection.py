@@ -1,9 +1,9 @@
 """What a server says of itself: the system.* methods of XML-RPC, and OpenRPC's rpc.discover.
 
-They are methods like any others, made over a registry and added to it, and both protocols offer them, but for
-system.multicall, which in JSON-RPC is a batch. The conventions: xmlrpc-c's and phpxmlrpc's introspection (a signature
-that is unknown is the string "undef"), and the OpenRPC specification 1.3, which takes its schemas from JSON Schema
-draft 7.
+They are methods like any others, made over a registry and added to it, and all protocols offer them, but for
+system.multicall, which is for those that have no batches of their own. The conventions: the introspection of xmlrpc-c
+and phpxmlrpc (a signature that is unknown is the string "undef"), and the OpenRPC specification 1.3, which takes its
+schemas from JSON Schema draft 7.
 """
 
 import typing
@@ -27,7 +27,7 @@ from gateway.model.faults import MethodNotFound
 _Permits: TypeAlias = Callable[[Iterable[str], Caller], bool]
 
 _UNKNOWN = "undef"
-_XMLRPC_TYPES: dict[Any, str] = {
+_TYPE_NAMES: dict[Any, str] = {
     int: "int",
     float: "double",
     bool: "boolean",
@@ -42,32 +42,27 @@ _XMLRPC_TYPES: dict[Any, str] = {
     UUID: "string",
     NoneType: "nil",
 }
-_CAPABILITIES: dict[str, dict[str, str | int]] = {
-    "xmlrpc": {"specUrl": "http://xmlrpc.com/spec", "specVersion": 1},
-    "faults_interop": {
-        "specUrl": "http://xmlrpc-epi.sourceforge.net/specs/rfc.fault_codes.php",
-        "specVersion": 20010516,
-    },
-    "introspection": {
-        "specUrl": "http://xmlrpc-c.sourceforge.net/introspection.html",
-        "specVersion": 1,
-    },
-    "system.multicall": {
-        "specUrl": "https://mirrors.talideon.com/articles/multicall.html",
-        "specVersion": 1,
-    },
-    "nil": {
-        "specUrl": "https://web.archive.org/web/20050911054235/http://ontosys.com/xml-rpc/extensions.php",
-        "specVersion": 1,
-    },
-}
 
 
-def add_introspection(registry: Registry, *, title: str, version: str, nil: bool, permits: _Permits) -> None:
+def add_introspection(  # noqa: PLR0913 - all of them are named
+    registry: Registry,
+    *,
+    title: str,
+    version: str,
+    capabilities: Mapping[str, Mapping[str, str | int]],
+    batch_methods: Mapping[str, str],
+    permits: _Permits,
+) -> None:
     """Add the methods that describe this registry, themselves included.
 
-    ``title`` and ``version`` name the deployment in the OpenRPC document; ``nil`` says whether the extension is spoken.
-    ``permits`` says whether a caller may call the method that has these names; what it may not call is not shown.
+    Arguments:
+        registry: what is described.
+        title: names the deployment in the OpenRPC document.
+        version: likewise.
+        capabilities: what system.getCapabilities returns.
+        batch_methods: the methods that a protocol's codec makes batches of, like system.multicall, by protocol.
+        permits: says whether a caller may call the method that has these names; what it may not call is not shown.
+
     """
 
     def list_methods(context: Context, ignored: str = "") -> list[str]:
@@ -92,7 +87,7 @@ def add_introspection(registry: Registry, *, title: str, version: str, nil: bool
 
     def get_capabilities() -> dict[str, dict[str, str | int]]:
         """Return the specifications that are spoken, each with its address and version."""
-        return {name: said for name, said in _CAPABILITIES.items() if name != "nil" or nil}
+        return {name: dict(said) for name, said in capabilities.items()}
 
     def multicall(calls: list[dict[str, Any]]) -> list[Any]:
         """Call several methods at once: structs of methodName and params in, results in arrays of one or faults out."""
@@ -102,7 +97,7 @@ def add_introspection(registry: Registry, *, title: str, version: str, nil: bool
         """Return the OpenRPC document of what this caller can call."""
         return describe(_shown(registry, context, permits), title, version)
 
-    both = (
+    everywhere = (
         ("system.listMethods", list_methods),
         ("system.methodHelp", method_help),
         ("system.methodSignature", method_signature),
@@ -110,10 +105,11 @@ def add_introspection(registry: Registry, *, title: str, version: str, nil: bool
         ("system.getCapabilities", get_capabilities),
         ("rpc.discover", discover),
     )
-    for name, function in both:
+    for name, function in everywhere:
         registry.add(make_method(function, MethodOptions(name=name, run="inline")), reserved=True)
-    xml_only = MethodOptions(name="system.multicall", run="inline", protocols=frozenset({"xmlrpc"}))
-    registry.add(make_method(multicall, xml_only), reserved=True)
+    for protocol, name in batch_methods.items():
+        options = MethodOptions(name=name, run="inline", protocols=frozenset({protocol}))
+        registry.add(make_method(multicall, options), reserved=True)
 
 
 def _find(registry: Registry, name: str, context: Context, permits: _Permits) -> Method | None:
@@ -146,7 +142,7 @@ def _deprecation(method: Method) -> str:
 
 def _signatures(method: Method) -> Iterator[list[str]]:
     """Make a signature for each number of arguments that can be given; none where a hint is missing or too wide."""
-    types = [_xmlrpc_type(hint) for hint in (method.result, *(param.hint for param in method.positional))]
+    types = [_type_name(hint) for hint in (method.result, *(param.hint for param in method.positional))]
     by_name_only = any(param.required and not param.positional for param in method.params)
     if None in types or method.rest is not None or by_name_only:
         return
@@ -155,24 +151,24 @@ def _signatures(method: Method) -> Iterator[list[str]]:
         yield [str(name) for name in types[: given + 1]]
 
 
-def _xmlrpc_type(hint: Any) -> str | None:
-    """Return the name that XML-RPC has for what a hint describes; None where it has no single one."""
+def _type_name(hint: Any) -> str | None:
+    """Return the name that the convention has for what a hint describes; None where it has no single one."""
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
-        return _xmlrpc_type(typing.get_args(hint)[0])
+        return _type_name(typing.get_args(hint)[0])
     if origin is typing.Literal:
-        return _common({_xmlrpc_type(type(value)) for value in typing.get_args(hint)} - {"nil"})
+        return _common({_type_name(type(value)) for value in typing.get_args(hint)} - {"nil"})
     if origin in (typing.Union, UnionType):
-        return _common({_xmlrpc_type(part) for part in typing.get_args(hint)} - {"nil"})
+        return _common({_type_name(part) for part in typing.get_args(hint)} - {"nil"})
     if isinstance(hint, typing.NewType):
-        return _xmlrpc_type(hint.__supertype__)
+        return _type_name(hint.__supertype__)
     kind = origin or hint
-    if kind in _XMLRPC_TYPES:
-        return _XMLRPC_TYPES[kind]
+    if kind in _TYPE_NAMES:
+        return _TYPE_NAMES[kind]
     if not isinstance(kind, type):
         return None
     if issubclass(kind, Enum):
-        return _common({_xmlrpc_type(type(member.value)) for member in kind})
+        return _common({_type_name(type(member.value)) for member in kind})
     if issubclass(kind, Struct):
         return "array" if kind.__struct_config__.array_like else "struct"
     if issubclass(kind, Mapping) or is_dataclass(kind):

@@ -13,10 +13,8 @@ from msgspec import Struct
 from gateway.methods.places import place_of, readable, written
 
 Run: TypeAlias = Literal["async", "thread", "inline"]
-Protocols: TypeAlias = frozenset[str]
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
-BOTH: Protocols = frozenset({"xmlrpc", "jsonrpc"})
 MARK = "__gateway_options__"
 
 
@@ -35,7 +33,7 @@ class MethodOptions(Struct, frozen=True, kw_only=True):
         run: ``"async"`` on the event loop, ``"thread"`` in the pool, ``"inline"`` on the loop without waiting;
             without one ``async def`` is ``"async"`` and ``def`` is ``"thread"``.
         deprecated: True, or what to use instead.
-        protocols: where it can be called.
+        protocols: the names of the protocols in which it can be called; without any in all of them.
 
     """
 
@@ -45,7 +43,11 @@ class MethodOptions(Struct, frozen=True, kw_only=True):
     concurrency: int | None = None
     run: Run | None = None
     deprecated: bool | str = False
-    protocols: Protocols = BOTH
+    protocols: frozenset[str] | None = None
+
+    def is_for(self, protocol: str) -> bool:
+        """Tell whether the method can be called in a protocol."""
+        return self.protocols is None or protocol in self.protocols
 
 
 @typing.overload
@@ -59,7 +61,7 @@ def method(
     concurrency: int | None = None,
     run: Run | None = None,
     deprecated: bool | str = False,
-    protocols: tuple[str, ...] = ("xmlrpc", "jsonrpc"),
+    protocols: tuple[str, ...] | None = None,
 ) -> Callable[[AnyFunction], AnyFunction]: ...
 def method(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Mark a function to be served. It stays the plain function that it is.
@@ -103,7 +105,7 @@ def read_options(function: Callable[..., Any], given: dict[str, Any]) -> MethodO
         or (options.timeout is not None and not 0 < options.timeout < inf and "timeout is a number of seconds above 0")
         or (options.concurrency is not None and options.concurrency < 1 and "concurrency is at least 1")
         or (options.run == "inline" and options.concurrency and "an inline method has no concurrency: it does not wait")
-        or ((not options.protocols or options.protocols - BOTH) and "protocols are xmlrpc and jsonrpc")
+        or (options.protocols == frozenset() and "protocols names one at least")
     )
     if problem:
         raise RegistrationError(f"{place_of(function)}: {problem}")

@@ -43,7 +43,7 @@ class Registry:
     def get(self, name: str, protocol: str) -> Method | None:
         """Return the method that has exactly this name and is offered on this protocol."""
         found = self._methods.get(name)
-        return found if found is not None and protocol in found.options.protocols else None
+        return found if found is not None and found.options.is_for(protocol) else None
 
     def names_of(self, name: str) -> list[str]:
         """Return all names of the method that has this one; just this one, if there is no such method."""
@@ -53,7 +53,7 @@ class Registry:
     def methods(self, protocol: str | None = None) -> Iterator[tuple[str, Method]]:
         """Iterate over names and methods; with a protocol only over what it can call."""
         for name, found in self._methods.items():
-            if protocol is None or protocol in found.options.protocols:
+            if protocol is None or found.options.is_for(protocol):
                 yield name, found
 
     @typing.overload

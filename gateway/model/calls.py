@@ -1,11 +1,11 @@
-"""What travels between the codecs and the methods: calls in, replies out.
+"""What the codecs and the methods exchange: calls in, replies out.
 
 A codec turns a body into a Call, a Batch of them, or, where the text is no call, into an InvalidCall that carries the
-fault to answer with. A CallHandler turns a Call into a Reply. An Answer is a reply as it stands on the wire.
+fault to answer with. A CallHandler turns a Call into a Reply. An Answer is a reply in the bytes of a protocol.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -30,7 +30,7 @@ class Call(Struct, frozen=True, kw_only=True):
 
 
 class InvalidCall(Struct, frozen=True, kw_only=True):
-    """Something in the place of a call that is none, and the fault that says why."""
+    """Something that is not a call in the place of one, and the fault that says why."""
 
     fault: Fault
     id: Id = None
@@ -53,7 +53,7 @@ class Reply(Struct, frozen=True, kw_only=True):
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """A reply as it stands on the wire, and the fault that it says, if it says one."""
+    """A reply in the bytes of a protocol, and the fault that it says, if it says one."""
 
     wire: bytes
     fault: Fault | None = None
@@ -80,7 +80,7 @@ class Context(Struct, kw_only=True):
     """What a method may know of its call: who calls, how, and how long the caller will wait.
 
     Attributes:
-        protocol: ``"xmlrpc"`` or ``"jsonrpc"``.
+        protocol: the name of the caller's protocol, like ``"xmlrpc"``.
         method: the name that was called; where it passes by a pattern of an upstream's ``methods``, that pattern.
         caller: who calls.
         headers: the request's HTTP headers; names in any case.
@@ -89,6 +89,7 @@ class Context(Struct, kw_only=True):
         arrival: when the request was complete, in seconds of ``time.monotonic()``.
         deadline: when the caller stops waiting, on the same clock.
         called: the name that was called where ``method`` is a pattern.
+        native: the types beside those of JSON that the protocol has, like bytes; other protocols send them as texts.
 
     """
 
@@ -101,6 +102,7 @@ class Context(Struct, kw_only=True):
     arrival: float
     deadline: float
     called: str = ""
+    native: tuple[type, ...] = ()
 
     @property
     def client(self) -> str:
@@ -118,7 +120,11 @@ class Context(Struct, kw_only=True):
         return max(0.0, self.deadline - time.monotonic())
 
 
-CallHandler: TypeAlias = Callable[[Call, Context], Awaitable[Reply]]
+CallHandler: TypeAlias = Callable[[Call, Context], Reply | Awaitable[Reply]]
+"""Answers a call: at once where nothing has to be waited for, and with what is awaited otherwise."""
+
+WaitingHandler: TypeAlias = Callable[[Call, Context], Coroutine[Any, Any, Reply]]
+"""Answers a call for which something may have to be waited for."""
 
 CURRENT: ContextVar[Context] = ContextVar("gateway.context")
 

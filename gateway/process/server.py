@@ -113,9 +113,9 @@ async def _run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[by
         found = address(peer)
         return found is not None and any(found in network for network in proxies)
 
-    host = TornadoHost(gateway.service.admit, limits, is_proxy)
-    tcp = TCPHost(gateway.service.admit_message, limits, server.paths[0], is_proxy)
-    discoveries = await introduce(gateway.bridges, gateway.registry)
+    host = TornadoHost(gateway.rpc.admit, limits, is_proxy)
+    tcp = TCPHost(gateway.rpc.admit_message, limits, server.paths[0], is_proxy)
+    discoveries = await introduce(gateway.upstreams, gateway.registry)
     host.serve(listeners.calls, listeners.tls)
     tcp.serve(listeners.tcp, FRAMINGS[server.tcp_framing])
 
@@ -125,7 +125,7 @@ async def _run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[by
     async with _monitored(gateway, measure, listeners.metrics) as monitors:
         order = await ending
         if order == STOP and server.grace:
-            gateway.service.closing = True
+            gateway.rpc.closing = True
             _log.info("stopping; seconds until nobody is let in: %g", server.grace)
             await asyncio.sleep(server.grace)
         hosts = [host, tcp, *monitors]
@@ -140,7 +140,7 @@ async def _run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[by
         discovery.cancel()
     gateway.pool.abandon()
     await _end_tasks()
-    await asyncio.gather(*(bridge.close() for bridge in gateway.bridges))
+    await asyncio.gather(*(upstream.close() for upstream in gateway.upstreams))
 
 
 async def _drain(hosts: list[Any], end: float, *, idle_too: bool) -> None:
@@ -163,7 +163,7 @@ async def _monitored(
     from gateway.hosts.tornado import TornadoHost  # noqa: PLC0415 - likewise
 
     names = (gateway.config.metrics.bind.rpartition(":")[0], *gateway.config.access.hosts)
-    admit = monitoring.admission(gateway.metrics, measure, gateway.service.health, names)
+    admit = monitoring.admission(gateway.metrics, measure, gateway.rpc.health, names)
     scraped = TornadoHost(admit, gateway.config.limits)
     scraped.serve(sockets)
     sampling = asyncio.create_task(monitoring.sample(gateway.metrics, measure))

@@ -1,6 +1,6 @@
 """What Prometheus reads: what became of calls, how long they took, and how much is going on.
 
-    Metrics.call, refusal, traffic    observers of exchanges (gateway/endpoints/exchange.py), which count
+    Metrics.call, refusal, traffic    observers of exchanges (gateway/endpoints/rpc.py), which count
     Metrics.update(levels)            once a second, and before the next: writes down what they have counted, and levels
     Metrics.expose(accept)            -> a Content-Type, and the text: of all workers, whichever of them is asked
     forget(directory, slot)           for the supervisor: the levels of a worker vanish when it has ended
@@ -50,7 +50,6 @@ _NONE = "-"  # the label of a method that is not registered, and of a fault that
 _FOLDED = "application"
 _CODES = 20  # of methods' own fault codes, in a slot; each is a series for each method that it comes from
 _OWN_CODES = frozenset(str(entry.code) for entry in CATALOGUE.values())
-_PROTOCOLS = ("jsonrpc", "xmlrpc")
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
 _OPENMETRICS = "application/openmetrics-text"
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client takes it from the environment alone
@@ -120,6 +119,7 @@ class Metrics:
 
     Arguments:
         known: tells whether a name is registered, given the name and the protocol.
+        protocols: the names of those that are spoken.
         version: of the gateway.
         directory: where all workers keep their numbers; None for one that is alone, and keeps them in memory.
         slot: the worker's own number in the directory, which no other living process has.
@@ -129,7 +129,12 @@ class Metrics:
     """
 
     def __init__(
-        self, known: Callable[[str, str], object], version: str, directory: Path | None = None, slot: int = 0
+        self,
+        known: Callable[[str, str], object],
+        protocols: Iterable[str],
+        version: str,
+        directory: Path | None = None,
+        slot: int = 0,
     ) -> None:
         import prometheus_client  # noqa: PLC0415 - not before the fork, and not where nobody watches
         from prometheus_client import exposition, metrics_core, multiprocess, values  # noqa: PLC0415 - likewise
@@ -162,7 +167,7 @@ class Metrics:
         self._usual: dict[tuple[str, str, _Outcome], _Tally] = {}
         self._volumes: defaultdict[str, _Volume] = defaultdict(_Volume)
         self._one("worker_starts").inc()
-        for protocol in _PROTOCOLS:  # so that every file is open from now on, and calls take no more descriptors
+        for protocol in protocols:  # so that every file is open from now on, and calls take no more descriptors
             self._one("call_duration_seconds", _NONE, protocol)
         self.update(
             {

@@ -128,7 +128,7 @@ anything: st.SearchStrategy[Any] = st.recursive(
 @given(value=anything, room=st.integers(-1, 200) | st.just(ROOM))
 def test_whatever_a_method_returns_is_answered(codec: Codec, value: Any, room: int) -> None:
     answer = codec.encode(CALL, Reply(value=value), room)
-    assert_well_formed(codec.protocol, codec.single(answer))
+    assert_well_formed(codec.name, codec.single(answer))
     assert (answer.fault is None and len(answer.wire) <= room) or isinstance(answer.fault, Fault)
 
 
@@ -184,7 +184,7 @@ def assert_well_formed(kind: str, document: bytes) -> None:
 def test_any_bytes_are_a_call_or_a_fault_of_the_catalogue(
     codec: Codec, charset: str | None, data: st.DataObject
 ) -> None:
-    decoded = codec.decode(data.draw(bodies(codec.protocol)), charset)
+    decoded = codec.decode(data.draw(bodies(codec.name)), charset)
     for entry in decoded.entries if isinstance(decoded, Batch) else [decoded]:
         if isinstance(entry, InvalidCall):
             assert entry.fault.code in CODES
@@ -192,8 +192,8 @@ def test_any_bytes_are_a_call_or_a_fault_of_the_catalogue(
         else:
             reply = Reply(value=entry.params)
         answer = codec.encode(entry, reply, ROOM)
-        assert_well_formed(codec.protocol, codec.single(answer))
-        assert_well_formed(codec.protocol, codec.batch([answer, answer]))
+        assert_well_formed(codec.name, codec.single(answer))
+        assert_well_formed(codec.name, codec.batch([answer, answer]))
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def test_head_is_answered_without_a_body(path: str, server: Server) -> None:
 
 
 def test_one_that_is_about_to_stop_is_well_but_not_ready_and_still_serves(server: Server) -> None:
-    server.gateway.service.closing = True
+    server.gateway.rpc.closing = True
     assert get(server.port, "/healthz").status == 200
     response = get(server.port, "/readyz")
     assert (response.status, response.body) == (503, b"closing\n")

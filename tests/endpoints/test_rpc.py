@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import threading
+import time
 import xmlrpc.client
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from gateway import (
     Unavailable,
     current_context,
 )
+from gateway.model.calls import CURRENT
 from tests.conftest import Logged
 from tests.raw_http import Response, Wire, post, request
 from tests.serving import Server, eventually, serving
@@ -38,6 +40,41 @@ class Crashing:
 
     def __post_init__(self) -> None:
         raise KeyError("hunter2")
+
+
+seen: list[object] = []
+
+
+@dataclass
+class Looking:
+    """Notes, when it is made of an argument, which call is said to run."""
+
+    number: int
+
+    def __post_init__(self) -> None:
+        seen.append(CURRENT.get(None))
+
+
+@registry.register(run="inline")
+def look(it: Looking) -> int:
+    return it.number
+
+
+@registry.register
+async def look_async(it: Looking) -> int:
+    return it.number
+
+
+@registry.register(run="inline")
+def spin(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+@registry.register(run="inline")
+def blow_up(size: int) -> str:
+    return "x" * size
 
 
 @registry.register
@@ -344,7 +381,7 @@ def test_time_left_is_what_the_caller_asked_for(server: Server) -> None:
 def test_a_wish_that_is_no_time_is_refused(wish: str, server: Server) -> None:
     error = call(server, "add", 1, 2, headers={"X-Request-Timeout": wish})["error"]
     assert error["code"] == -32600
-    assert error["data"]["detail"].startswith("X-Request-Timeout is a number of seconds above 0")
+    assert error["data"]["detail"].startswith("X-Request-Timeout must be a number of seconds above 0")
 
 
 def test_a_client_that_hangs_up_cancels_its_async_call(server: Server) -> None:
@@ -422,7 +459,7 @@ def test_whatever_a_method_raises_is_answered_and_keeps_no_place(method: str, se
     logged.take(f"in {method} (request")  # GeneratorExit that was awaited is seen twice, in the method and at its task
     assert call(server, "add", 2, 3)["result"] == 5
     assert server.gateway.pool.busy == server.gateway.pool.overdue == 0
-    assert [place.running for places in server.gateway.places.values() for place in places if place.running] == []
+    assert [place.running for places in server.gateway.limiters.values() for place in places if place.running] == []
 
 
 def test_a_type_that_crashes_while_it_is_made_is_an_internal_error(server: Server, logged: Logged) -> None:
@@ -527,3 +564,51 @@ def test_a_batch_shares_one_deadline(server: Server) -> None:
 def test_a_function_stays_the_plain_function_that_it_is() -> None:
     assert add(2, 3) == 5
     assert functools.partial(add, 1)(1) == 2
+
+
+@pytest.mark.parametrize("method", ["look", "look_async"])
+def test_no_call_is_current_after_its_end(method: str, server: Server) -> None:
+    seen.clear()
+    body = msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": [{"number": 3}], "id": 1})
+    with Wire(server.port) as wire:
+        for _ in range(3):
+            wire.send(request("/api", {"Content-Type": "application/json"}, body))
+            response = wire.read()
+            assert response is not None
+            assert msgspec.json.decode(response.body)["result"] == 3
+    assert seen == [None, None, None]
+
+
+@pytest.mark.parametrize("protocol", ["jsonrpc", "xmlrpc"])
+def test_the_answers_of_a_batch_share_the_room_of_one(protocol: str, logged: Logged) -> None:
+    size, room = 30_000, 100_000
+    with serving(registry, {"limits.max_reply": room}) as small:
+        if protocol == "jsonrpc":
+            calls = [{"jsonrpc": "2.0", "method": "blow_up", "params": [size], "id": i} for i in range(50)]
+            response = post(small.port, msgspec.json.encode(calls))
+            codes = [answer.get("error", {}).get("code") for answer in msgspec.json.decode(response.body)]
+        else:
+            calls = [{"methodName": "blow_up", "params": [size]} for _ in range(50)]
+            body = xmlrpc.client.dumps((calls,), "system.multicall").encode()
+            response = post(small.port, body, "text/xml")
+            loaded: Any = xmlrpc.client.loads(response.body)
+            ((answers,), _) = loaded
+            codes = [None if isinstance(answer, list) else answer["faultCode"] for answer in answers]
+    assert codes == [None] * 3 + [-32007] * 47
+    assert len(logged.take("Response too large in blow_up")) == 47
+    assert len(response.body) < room + 50 * 400  # the faults are told all the same
+
+
+def test_between_the_calls_of_a_batch_it_is_the_turn_of_others(server: Server) -> None:
+    """Of two requests, the one that came later and takes no time is answered before a batch that takes long."""
+    calls = [{"jsonrpc": "2.0", "method": "spin", "params": [0.01], "id": i} for i in range(100)]
+    with Wire(server.port) as long, Wire(server.port) as short:
+        long.send(request("/api", {"Content-Type": "application/json"}, msgspec.json.encode(calls)))
+        time.sleep(0.1)
+        short.send(request("/healthz", {}, b"", "GET"))
+        assert short.read() is not None
+        long.socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            long.socket.recv(1)
+        long.socket.settimeout(30)
+        assert long.read() is not None

@@ -299,7 +299,7 @@ def test_other_types_become_neutral_ones(value: Any, neutral: Any) -> None:
 
 
 @pytest.mark.parametrize(("value", "detail"), HOSTILE, ids=[str(number) for number in range(len(HOSTILE))])
-@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.protocol)
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 def test_a_hostile_result_is_a_fault_that_names_its_place(codec: XMLRPC | JSONRPC, value: Any, detail: str) -> None:
     fault, _ = encoded(codec, value)
     assert isinstance(fault, InternalError)
@@ -307,7 +307,7 @@ def test_a_hostile_result_is_a_fault_that_names_its_place(codec: XMLRPC | JSONRP
 
 
 @pytest.mark.parametrize(("kind", "step"), [(list, "[0]"), (dict, ".x"), (Point, ".x[0]"), (Row, ".someName")])
-@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.protocol)
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 def test_what_contains_itself_is_said_to_do_so(codec: XMLRPC | JSONRPC, kind: type, step: str) -> None:
     fault, _ = encoded(codec, itself(kind))
     assert isinstance(fault, InternalError)

@@ -609,7 +609,7 @@ def test_what_a_killed_worker_has_counted_stays_and_what_went_on_in_it_vanishes(
 def test_a_slot_that_is_taken_over_unasked_has_nothing_of_its_last_worker_but_counts(shelf: Path) -> None:
     before = (
         "import pathlib, sys, gateway.telemetry.metrics as m\n"
-        "m.Metrics(str, '0.0.1', pathlib.Path(sys.argv[1]), 1).update({('connections',): 5})"
+        "m.Metrics(str, ('xmlrpc',), '0.0.1', pathlib.Path(sys.argv[1]), 1).update({('connections',): 5})"
     )
     subprocess.run([sys.executable, "-c", before, str(shelf)], cwd=ROOT, check=True, timeout=30)
     with worker(shelf, 0) as first:
@@ -713,7 +713,7 @@ def test_metrics_of_methods_and_of_the_gateway_do_not_mix(shelf: Path, tmp_path:
 
 
 def test_a_directory_that_is_not_there_costs_the_numbers_and_nothing_else(tmp_path: Path, logged: Any) -> None:
-    metrics = Metrics(registry.get, "1", tmp_path / "nowhere", 0)
+    metrics = Metrics(registry.get, ("xmlrpc",), "1", tmp_path / "nowhere", 0)
     assert logged.take("nowhere: no such file or directory; this worker serves without them")
     metrics.update({})
     assert b"gateway_metrics_torn_files 0" in metrics.expose("")[1]

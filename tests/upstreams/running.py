@@ -187,7 +187,7 @@ class Bridged:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        (self.bridge,) = server.gateway.bridges
+        (self.bridge,) = server.gateway.upstreams
 
     def answer(self, method: str, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Call over JSON-RPC, and return the response object."""

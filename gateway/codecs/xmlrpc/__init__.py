@@ -16,9 +16,10 @@ text.py turns bytes into text, document.py text into a call, scalars.py has the 
 the codec itself, multicalls, and answers.
 """
 
+from datetime import datetime
 from typing import Any
 
-from gateway.codecs import Decoded, encoded
+from gateway.codecs.contract import Decoded, encoded
 from gateway.codecs.xmlrpc.document import read_answer, read_call
 from gateway.codecs.xmlrpc.scalars import WRITERS
 from gateway.codecs.xmlrpc.text import escaped, escaped_legibly, read_text
@@ -46,6 +47,26 @@ _SLOT = b"<value><array><data>%b</data></array></value>"
 
 _NONE = {"nil": "<value><nil/></value>", "empty": "<value><string></string></value>", "fault": None}
 
+_CAPABILITIES: dict[str, dict[str, str | int]] = {
+    "xmlrpc": {"specUrl": "http://xmlrpc.com/spec", "specVersion": 1},
+    "faults_interop": {
+        "specUrl": "http://xmlrpc-epi.sourceforge.net/specs/rfc.fault_codes.php",
+        "specVersion": 20010516,
+    },
+    "introspection": {
+        "specUrl": "http://xmlrpc-c.sourceforge.net/introspection.html",
+        "specVersion": 1,
+    },
+    "system.multicall": {
+        "specUrl": "https://mirrors.talideon.com/articles/multicall.html",
+        "specVersion": 1,
+    },
+    "nil": {
+        "specUrl": "https://web.archive.org/web/20050911054235/http://ontosys.com/xml-rpc/extensions.php",
+        "specVersion": 1,
+    },
+}
+
 
 class XMLRPC:
     """The XML-RPC codec, with the limits that it keeps.
@@ -55,11 +76,15 @@ class XMLRPC:
     are not finite.
     """
 
-    protocol = "xmlrpc"
-    media_types = frozenset({"text/xml", "application/xml"})
+    name = "xmlrpc"
+    title = "XML-RPC"
+    media_types: tuple[str, ...] = ("text/xml", "application/xml")
+    content_type = "text/xml; charset=utf-8"
     charsets: frozenset[str] | None = None
     first_bytes = b"<"
-    content_type = "text/xml; charset=utf-8"
+    native: tuple[type, ...] = (bytes, datetime)
+    batch_method = "system.multicall"
+    written_as = "XML-RPC"
 
     def __init__(self, *, max_depth: int, max_batch: int, none: str = "nil", i8: bool = True, nan: bool = True) -> None:
         self._max_depth = max_depth
@@ -67,6 +92,7 @@ class XMLRPC:
         self._none = _NONE[none]
         self._i8 = i8
         self._nan = nan
+        self.capabilities = {said: _CAPABILITIES[said] for said in _CAPABILITIES if said != "nil" or none == "nil"}
 
     def decode(self, body: bytes, charset: str | None) -> Decoded:
         """Read a methodCall; a system.multicall becomes a Batch, anything that is not a call an InvalidCall."""
@@ -74,7 +100,7 @@ class XMLRPC:
             method, params = read_call(read_text(body, charset), self._max_depth)
         except GatewayFault as fault:
             return InvalidCall(fault=detached(fault))
-        if method == "system.multicall":
+        if method == self.batch_method:
             return self._multicall(params)
         return Call(method=method, params=params)
 
@@ -87,13 +113,24 @@ class XMLRPC:
 
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
         """Write the value of a result, or the struct of a fault."""
+        return encoded(self, entry, reply, room)
 
-        def write_value(value: Any) -> bytes:
-            parts: list[str] = []
-            self._say(value, parts, 0, room)
-            return "".join(parts).encode()
+    def write_value(self, value: Any, _: Id, room: int) -> bytes:
+        """Write the value of a result."""
+        parts: list[str] = []
+        self._say(value, parts, 0, room)
+        return "".join(parts).encode()
 
-        return encoded(reply, room, "XML-RPC", write_value, _fault_value)
+    def write_fault(self, fault: Fault, _: Id) -> bytes:
+        """Write the struct of a fault: faultCode, faultString and nothing else, for clients break on a third member."""
+        text = fault.message
+        if isinstance(fault, GatewayFault) and fault.data:
+            text += f" [{', '.join(f'{name}={value}' for name, value in fault.data.items())}]"
+        text = escaped_legibly(text)
+        return (
+            f"<value><struct><member><name>faultCode</name><value><int>{fault.code:d}</int></value></member>"
+            f"<member><name>faultString</name><value><string>{text}</string></value></member></struct></value>"
+        ).encode()
 
     def single(self, answer: Answer) -> bytes:
         """Make the methodResponse of a call."""
@@ -196,18 +233,6 @@ def _check_room(parts: int, room: int) -> None:
     """Give up what holds the same values many times over, before it is written out: no part has less than 9 bytes."""
     if 9 * parts > room:
         raise ResponseTooLarge("the response exceeds the limit")
-
-
-def _fault_value(fault: Fault) -> bytes:
-    """Write the struct of a fault: faultCode, faultString and nothing else, for clients break on a third member."""
-    text = fault.message
-    if isinstance(fault, GatewayFault) and fault.data:
-        text += f" [{', '.join(f'{name}={value}' for name, value in fault.data.items())}]"
-    text = escaped_legibly(text)
-    return (
-        f"<value><struct><member><name>faultCode</name><value><int>{fault.code:d}</int></value></member>"
-        f"<member><name>faultString</name><value><string>{text}</string></value></member></struct></value>"
-    ).encode()
 
 
 def _multicall_entry(entry: Any) -> Entry:

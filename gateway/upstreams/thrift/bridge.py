@@ -132,7 +132,7 @@ class Thrift:
         writer = self._writer()
         writer.message(ONEWAY if method.oneway else CALL, self._prefix + method.name, number)
         try:
-            encode(method.args, invocation.params, writer, textual=current_context().protocol == "jsonrpc")
+            encode(method.args, invocation.params, writer, textual=bytes not in current_context().native)
         except EncodingError as error:
             raise InvalidParams(f"params{error.place}: {error.reason}") from None
         return bytes(writer.data)

@@ -1,0 +1,115 @@
+"""The contract of a codec: bytes to calls, replies to bytes. No socket, no clock, no log."""
+
+from typing import Any, Protocol, TypeAlias
+
+from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
+from gateway.model.faults import Fault, ResponseTooLarge, detached
+from gateway.model.values import encoding_error
+
+Decoded: TypeAlias = Call | InvalidCall | Batch
+
+
+class Codec(Protocol):
+    """A protocol, with the limits that it keeps.
+
+    Arguments:
+        max_depth: levels of nesting, both ways.
+        max_batch: calls in one batch.
+
+    Attributes:
+        name: what contexts, the log, metrics and the option ``protocols`` of a method call it, like ``"xmlrpc"``.
+        title: what people call it, like ``"XML-RPC"``.
+        media_types: the Content-Types, in lower case and without parameters, that mean this protocol.
+        content_type: the Content-Type of an answer; its media type is the usual one of requests, too.
+        charsets: the values of a charset parameter that are taken; None where the codec itself decides.
+        first_bytes: what a body begins with whose sender did not say what it is.
+        native: the types that values have on the wire beside those of JSON. Texts are taken for types that are missing.
+        batch_method: the method whose call is decoded into a Batch; empty where batches are no calls.
+        capabilities: what system.getCapabilities says of the protocol, by name: the address and version of a
+            specification.
+
+    """
+
+    name: str
+    title: str
+    media_types: tuple[str, ...]
+    content_type: str
+    charsets: frozenset[str] | None
+    first_bytes: bytes
+    native: tuple[type, ...]
+    batch_method: str
+    capabilities: dict[str, dict[str, str | int]]
+
+    def __init__(self, *, max_depth: int, max_batch: int) -> None: ...
+
+    def decode(self, body: bytes, charset: str | None) -> Decoded:
+        """Read a whole body; what is not a call becomes an InvalidCall. ``charset`` is of the Content-Type. No errors.
+
+        ``charset`` is in lower case.
+        """
+
+    def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
+        """Write one reply, as a part of a document, in at most ``room`` bytes; without errors, see ``encoded``."""
+
+    def single(self, answer: Answer) -> bytes:
+        """Make the document that answers a single call."""
+
+    def batch(self, answers: list[Answer]) -> bytes:
+        """Make the document that answers a batch."""
+
+    def encode_call(self, method: str, params: Params, call_id: Id, /) -> bytes:
+        """Write a call for another server.
+
+        Raises:
+            InvalidParams: an argument cannot be encoded; the detail names its place.
+
+        """
+
+    def decode_answer(self, body: bytes, charset: str | None, /) -> tuple[Id, Reply] | None:
+        """Read another server's answer: the id of the call, where the protocol has one, and what became of it.
+
+        A fault in it is a ForeignFault, anything else that is not an answer a BadUpstream, and a call is None.
+        """
+
+
+class ReplyWriter(Protocol):
+    """What ``encoded`` asks of a codec. ``written_as`` names the format, in "cannot be encoded as JSON"."""
+
+    written_as: str
+
+    def write_value(self, value: Any, call_id: Id, room: int) -> bytes:
+        """Write a result.
+
+        Raises:
+            ResponseTooLarge: it has more than ``room`` bytes.
+            Exception: it cannot be encoded.
+
+        """
+
+    def write_fault(self, fault: Fault, call_id: Id) -> bytes:
+        """Write a fault.
+
+        Raises:
+            Exception: its data cannot be encoded.
+
+        """
+
+
+def encoded(writer: ReplyWriter, entry: Entry, reply: Reply, room: int) -> Answer:
+    """Write a reply: its value, if it can be encoded in the bytes that are left, and a fault otherwise."""
+    fault = reply.fault
+    if fault is None:
+        try:
+            wire = writer.write_value(reply.value, entry.id, room)
+            if len(wire) <= room:
+                return Answer(wire=wire)
+            fault = ResponseTooLarge(f"the response has {len(wire)} bytes, and {max(room, 0)} are left")
+        except ResponseTooLarge as too_large:
+            fault = detached(too_large)
+        except Exception as error:  # noqa: BLE001 - code of the result itself may run here
+            fault = encoding_error(error).fault(writer.written_as)
+    try:
+        return Answer(wire=writer.write_fault(fault, entry.id), fault=fault)
+    except Exception as error:  # noqa: BLE001 - likewise, of the fault's data
+        fault = encoding_error(error).fault(writer.written_as, "error")
+        return Answer(wire=writer.write_fault(fault, entry.id), fault=fault)

@@ -1,0 +1,152 @@
+"""What the head of a request alone decides, before a byte of its body is read.
+
+    judge(head) -> Judged         let in: who calls, and in which protocol
+                -> Objection      401, 403: the access policy lets nobody in like this (gateway/core/access.py)
+                                  404, 405, 415: this is not where or how calls are made
+                -> HTTPResponse   204: what a browser asks first, on behalf of a page whose Origin is allowed
+
+A judgement holds nothing but what follows from the head, so equal heads have equal judgements.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from gateway.codecs import Codec
+from gateway.core.access import AccessDenied, AccessPolicy
+from gateway.model.calls import Caller
+from gateway.model.faults import Denied, GatewayFault
+from gateway.model.http import HTTPRequest, HTTPResponse
+from gateway.wire import content_coding
+from gateway.wire.http_grammar import charset
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+_UNDECLARED = frozenset({"", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"})
+_CHALLENGE = (("WWW-Authenticate", 'Bearer realm="rpc", Basic realm="rpc", charset="UTF-8"'),)
+_PREFLIGHT = (  # the Fetch standard, 3.2.3
+    ("Access-Control-Allow-Methods", "POST"),
+    ("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-ID, X-Request-Timeout"),
+    ("Access-Control-Max-Age", "600"),
+)
+
+
+class Judged(Struct, frozen=True, kw_only=True):
+    """What the head of an admitted request says.
+
+    Attributes:
+        caller: who calls.
+        codec: the protocol that the Content-Type names; None where the body has to tell it.
+        charset: the parameter of the Content-Type, in lower case; None without one.
+        coding: the Content-Encoding of the body, in lower case; empty without one.
+        headers: what lets the page of an allowed Origin read the response.
+
+    """
+
+    caller: Caller
+    codec: Codec | None
+    charset: str | None
+    coding: str
+    headers: Headers
+
+
+class Objection(Struct, frozen=True, kw_only=True):
+    """Why a request is refused by its head, and what its sender is told.
+
+    Attributes:
+        kind: see Refusal.
+        status: the HTTP status.
+        reason: for the log.
+        client: the client's address, or the peer's where the client is not known.
+        answer: a fault, or a plain text.
+        codec: the protocol in which a fault is written; None for plain text.
+        headers: further headers of the response.
+
+    """
+
+    kind: str
+    status: int
+    reason: str
+    client: str
+    answer: GatewayFault | str
+    codec: Codec | None = None
+    headers: Headers = ()
+
+
+class HeadJudge:
+    """Judges heads: by the access policy first, then by path, verb and media type."""
+
+    def __init__(self, codecs: tuple[Codec, ...], paths: Iterable[str], policy: AccessPolicy) -> None:
+        self._paths = frozenset(paths)
+        self._policy = policy
+        self._by_type = {media_type: codec for codec in codecs for media_type in codec.media_types}
+        self._protocols = " or ".join(codec.title for codec in codecs)
+        self._types = content_types(codecs)
+        self._read_type = lru_cache(maxsize=256)(self._read_content_type)
+
+    def judge(self, head: HTTPRequest) -> Judged | Objection | HTTPResponse:
+        """Judge a head."""
+        media_type, codec, declared = self._read_type(head.headers.get("Content-Type", ""))
+        caller = self._policy.judge(head)
+        if isinstance(caller, AccessDenied):
+            return _denied(head, caller, codec)
+        origin = head.headers.get("Origin")
+        path = head.target.partition("?")[0]
+        if path not in self._paths:
+            text = f"Not found. Calls are POSTed to {', '.join(sorted(self._paths))}."
+            return Objection(kind="path", status=404, reason=text, client=caller.client, answer=text)
+        if head.method == "OPTIONS" and origin is not None and "Access-Control-Request-Method" in head.headers:
+            return HTTPResponse(status=204, headers=(*_shared_with(origin), *_PREFLIGHT))
+        if head.method != "POST":
+            text = f"Calls are POSTed here: {self._protocols}."
+            allow = (("Allow", "POST"),)
+            return Objection(kind="verb", status=405, reason=text, client=caller.client, answer=text, headers=allow)
+        if codec is None:
+            text = f"The Content-Type must be {self._types}."
+            is_wrong = origin is not None or media_type not in _UNDECLARED
+        else:
+            text = f"The charset must be {' or '.join(sorted(codec.charsets or ()))}."
+            is_wrong = codec.charsets is not None and declared is not None and declared not in codec.charsets
+        if is_wrong:
+            return Objection(kind="type", status=415, reason=text, client=caller.client, answer=text)
+        coding = _content_coding(head.headers)
+        if not content_coding.is_known(coding):
+            text = "The Content-Encoding must be gzip or deflate."
+            accept = (("Accept-Encoding", "gzip, deflate"),)
+            return Objection(kind="coding", status=415, reason=text, client=caller.client, answer=text, headers=accept)
+        headers = () if origin is None else _shared_with(origin)
+        return Judged(caller=caller, codec=codec, charset=declared, coding=coding, headers=headers)
+
+    def _read_content_type(self, content_type: str) -> tuple[str, Codec | None, str | None]:
+        """Read a Content-Type: its media type, the codec of it, and its charset."""
+        values = {value.strip() for value in content_type.split(",")}
+        once = values.pop() if len(values) == 1 else content_type  # a header that was repeated with one value
+        media_type = once.partition(";")[0].strip().lower()
+        return media_type, self._by_type.get(media_type), charset(once)
+
+
+def content_types(codecs: Iterable[Codec]) -> str:
+    """Say which Content-Type each protocol has."""
+    return " or ".join(f"{codec.content_type.partition(';')[0]} for {codec.title}" for codec in codecs)
+
+
+def _denied(head: HTTPRequest, denied: AccessDenied, codec: Codec | None) -> Objection:
+    return Objection(
+        kind="access",
+        status=denied.status,
+        reason=denied.reason,
+        client=head.peer,
+        answer=Denied(),
+        codec=codec,
+        headers=_CHALLENGE if denied.status == 401 else (),
+    )
+
+
+def _shared_with(origin: str) -> Headers:
+    return (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
+
+
+def _content_coding(headers: Mapping[str, str]) -> str:
+    return headers.get("Content-Encoding", "").strip().lower()
