@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +37,7 @@ from gateway.model.limits import Limits
 from gateway.telemetry import log
 from gateway.telemetry.metrics import Levels, Metrics
 from gateway.upstreams import UpstreamConfigError
-from gateway.upstreams.frame import UpstreamService, introduce
+from gateway.upstreams.frame import Claims, UpstreamService, introduce
 
 _log = logging.getLogger("gateway")
 
@@ -181,10 +181,11 @@ def _absent(upstreams: Iterable[UpstreamService], name: str) -> Method | Fault |
 def _upstreams(config: Config, served: Registry) -> tuple[UpstreamService, ...]:
     """Make the upstreams, and add the methods that they know already; nothing is connected before the loop runs."""
     upstreams: list[UpstreamService] = []
+    claims: Claims = {}
     problems: list[str] = []
     for name, options in config.upstreams.items():
         try:
-            upstreams.append(UpstreamService(name, options, config.limits))
+            upstreams.append(UpstreamService(name, options, config.limits, claims, len(upstreams)))
             upstreams[-1].add_known(served)
         except (UpstreamConfigError, RegistrationError) as error:
             problems.append(f"upstreams.{name}: {error}")
@@ -193,10 +194,10 @@ def _upstreams(config: Config, served: Registry) -> tuple[UpstreamService, ...]:
     return tuple(upstreams)
 
 
-async def survey(gateway: Gateway) -> None:
-    """Ask each upstream once for its methods; afterwards its ``status`` says whether it is up, and why not."""
-    await asyncio.gather(*(upstream.survey(gateway.registry) for upstream in gateway.upstreams))
-    await asyncio.gather(*(upstream.close() for upstream in gateway.upstreams))
+async def survey(upstreams: Collection[UpstreamService], registry: Registry) -> None:
+    """Ask upstreams once for their methods, and add these; each ``status`` says then whether it is up, and why not."""
+    await asyncio.gather(*(upstream.survey(registry) for upstream in upstreams))
+    await asyncio.gather(*(upstream.close() for upstream in upstreams))
 
 
 def levels(gateway: Gateway, requests: int, connections: int) -> Levels:

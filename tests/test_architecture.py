@@ -42,7 +42,10 @@ SHARED = {  # what all siblings may use
     "codecs": {"contract"},
 }
 SIBLINGS = {("upstreams", "grpc"): {"protobuf"}}  # what one sibling may use of another
-ABOVE_SIBLINGS = {("upstreams", "frame")}  # what uses siblings only through the table of schemes
+ABOVE_SIBLINGS = {
+    ("upstreams", "frame"),
+    ("upstreams", "calling"),
+}  # what uses siblings only through the table of schemes
 WIRING = {"app", "process", "wsgi", "cli", "__main__"}
 THIRD_PARTIES = {
     "tornado": {"hosts"},

@@ -31,6 +31,7 @@ CHECKS: dict[str, Level] = {
     "origin-never-matches": "error",
     "port-twice": "error",
     "hint-never-fits": "error",
+    "option-without-method": "error",
     "rule-without-condition": "warning",
     "rule-never-reached": "warning",
     "certificate-never-shown": "warning",
@@ -97,6 +98,11 @@ def _may_be_discovered(pattern: str, gateway: Gateway) -> bool:
         if is_near and (bridge.absent(name) is not None or bridge.passing(name) is not None):
             return True
     return False
+
+
+def _options_without_method(gateway: Gateway) -> Iterator[str]:
+    for upstream in gateway.upstreams:
+        yield from (f"upstreams.{upstream.name}.{problem}" for problem in upstream.unmatched)
 
 
 def _rules_without_condition(gateway: Gateway) -> Iterator[str]:
@@ -207,6 +213,7 @@ _LOOKS: dict[str, Callable[[Gateway], Iterator[str]]] = {
     "host-never-matches": _hosts_that_never_match,
     "origin-never-matches": _origins_that_never_match,
     "port-twice": _ports_twice,
+    "option-without-method": _options_without_method,
     "rule-without-condition": _rules_without_condition,
     "rule-never-reached": _rules_never_reached,
     "certificate-never-shown": _certificates_never_shown,

@@ -21,9 +21,15 @@ from gateway.telemetry import log
 def methods(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
     """List the methods that would be served, with their parameters.
 
-    Methods of upstreams are listed only where the configuration names them; "gateway upstreams" counts the others.
+    Upstreams whose methods are not known from the configuration are asked for them.
     """
     gateway = load_gateway(modules, file, settings)
+    log.configure("error", gateway.config.log.format)
+    unknown = [upstream for upstream in gateway.upstreams if not upstream.is_described]
+    asyncio.run(app.survey(unknown, gateway.registry))
+    for upstream in unknown:
+        if upstream.status.error:
+            click.echo(f"gateway: upstream {upstream.name}: {upstream.status.error}", err=True)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(gateway.describe()), indent=2).decode())
         return
@@ -32,24 +38,32 @@ def methods(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ..
 
 @click.command(epilog=MODULE_HELP)
 @configured
-def upstreams(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="List the methods of each upstream, too.")
+def upstreams(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], verbose: bool) -> None:
     """Connect to each upstream, and show its state.
 
     Each upstream is asked once for its methods. The exit code is 1 if one of them is not up.
     """
     gateway = load_gateway(modules, file, settings)
     log.configure("error", gateway.config.log.format)  # the table has what is wrong
-    asyncio.run(app.survey(gateway))
+    asyncio.run(app.survey(gateway.upstreams, gateway.registry))
     rows = [
-        (bridge.name, bridge.address, bridge.status.state, str(bridge.status.methods), bridge.status.error)
-        for bridge in gateway.upstreams
+        (upstream.name, upstream.address, upstream.status.state, str(upstream.status.methods), upstream.status.error)
+        for upstream in gateway.upstreams
     ]
     _print_table([("NAME", "ADDRESS", "STATE", "METHODS", "LAST ERROR"), *rows])
-    if any(bridge.status.state != "up" for bridge in gateway.upstreams):
+    for upstream in gateway.upstreams if verbose else ():
+        click.echo(f"\n{upstream.name}:")
+        _print_table(
+            [(f"  {n}", _parameters(found)) for n, found in gateway.offered() if found.place == upstream.place]
+        )
+    if any(upstream.status.state != "up" for upstream in gateway.upstreams):
         sys.exit(1)
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:
+    if not rows:
+        return
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         *columns, last = row

@@ -94,6 +94,23 @@ class Registry:
             self._methods[name] = added
         self._from_instance.difference_update(names)
 
+    def replace(self, added: Method) -> None:
+        """Put a method in the place of the one that has its name.
+
+        Raises:
+            RegistrationError: the name is private, reserved or unusable.
+
+        """
+        name = self._prefix + added.name
+        before = self._methods.pop(name, None)
+        try:
+            self._check(name, added, reserved=False)
+        except RegistrationError:
+            if before is not None:
+                self._methods[name] = before
+            raise
+        self._methods[name] = added
+
     def _check(self, name: str, added: Method, *, reserved: bool) -> None:
         if not name or not name.isprintable() or _UNUSABLE.search(name):
             raise RegistrationError(

@@ -1,83 +1,88 @@
-"""Upstreams in service: their methods in a registry, their calls with one way to fail.
+"""Upstreams in service: their methods in a registry.
 
-    UpstreamService(name, options, limits)   UpstreamConfigError: it cannot be made as it is configured
+    UpstreamService(name, options, limits, ...)   UpstreamConfigError: it cannot be made as it is configured
     service.add_known(registry)     the methods that the configuration or an IDL file names, before anything is reached
     service.discover(registry)      the others, as soon as the upstream can be asked: a coroutine that runs until then
     introduce(services, registry)   the same for all upstreams of a process that starts; it waits a second at most
     service.passing(name)           the method that passes on a name which fits a pattern of ``methods``
     service.absent(name)            Unavailable for a name that may turn out to be one of its methods
     service.survey(registry)        one attempt of it, for ``gateway upstreams``
-    service.status                  how the upstream is
+    service.status                  how the upstream is; calling.py has its calls
 
-What an adapter raises becomes the caller's fault here: a Fault as it is, an exception by the adapter's own table. A
-call that was certainly not sent is sent once more, and so is one that may have been, if its method is idempotent;
-nothing else ever is. ``data["sent"]`` of Unavailable, BadUpstream and DeadlineExceeded tells the caller how far it
-came. The reason is in the log: when the upstream goes down, and for responses that do not follow the protocol.
+Of upstreams that have a method of the same name, the one that is first in the file has it, whichever is reached first;
+methods of the gateway's own stay. A name that a pattern has passed on yields to a method that an upstream tells.
 """
 
 import asyncio
 import functools
 import random
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from gateway.methods import RESERVED, Method, MethodOptions, Param, RegistrationError, Registry, fitting
 from gateway.methods.shapes import Shape, shape_of
-from gateway.model.calls import Params, current_context
-from gateway.model.faults import (
-    BadUpstream,
-    DeadlineExceeded,
-    Fault,
-    GatewayFault,
-    MethodNotFound,
-    Overloaded,
-    Unavailable,
-    detached,
-)
+from gateway.model.calls import current_context
+from gateway.model.faults import Fault, MethodNotFound, Unavailable
 from gateway.model.limits import Limits
-from gateway.upstreams import Invocation, Options, Parameter, Signature, upstream_class
-from gateway.upstreams.arguments import arranged
+from gateway.upstreams import Options, Parameter, Signature, upstream_class
+from gateway.upstreams.calling import UpstreamCalls
 from gateway.upstreams.faults import MOST_SHOWN, is_answer, reason
-from gateway.upstreams.naming import Names, configured, fits, is_pattern, is_plain
+from gateway.upstreams.naming import Names, configured, is_pattern, is_plain, unmatched
 from gateway.upstreams.status import Status, log
 
 _DESCRIBE = 5.0  # seconds that an upstream has to tell its methods
 _INTRODUCTION = 1.0  # seconds that a process waits for them when it starts
 _FIRST_PAUSE = 0.2  # seconds between two attempts to ask it, twice as long each time
 _LAST_PAUSE = 5.0
-_MARGIN = 0.005  # seconds before the caller's deadline, so that it hears from here how far the call has come
 _MOST_LEARNED = 1000  # names that have been passed on so and count for themselves; more are counted by the pattern
-_TOLD_HOW_FAR = (Unavailable, BadUpstream, DeadlineExceeded)
+
+
+class _Claim(NamedTuple):
+    """Who has a name, and how it ranks: a lower rank takes the name over."""
+
+    rank: tuple[bool, int]  # whether a pattern has passed it on; the place of the upstream in the file
+    upstream: str
+    status: Status
+
+
+Claims: TypeAlias = dict[str, _Claim]
+"""The names that upstreams of one gateway have."""
 
 
 class UpstreamService:
     """One upstream in service.
 
+    ``claims`` is shared by the upstreams of a gateway, and ``order`` is the place of this one in the file.
+
     Attributes:
         status: see Status.
         asked: set when the upstream's methods are known, or it has been asked for them once, with whatever outcome.
-        running: calls that run, those that wait for a connection too.
+        is_described: whether its methods are known.
+        unmatched: what options say of methods that it does not have, as far as its methods are known.
 
     """
 
-    def __init__(self, name: str, options: Options, limits: Limits) -> None:
+    def __init__(
+        self, name: str, options: Options, limits: Limits, claims: Claims | None = None, order: int = 0
+    ) -> None:
         kind = upstream_class(options.url)
         self.name = name
         self.options = options
         self.status = Status(name, options.url)
         self.asked = asyncio.Event()
-        self.running = 0
-        self._retry_after = limits.retry_after
+        self.is_described = False
+        self.unmatched: list[str] = []
         self._takes = kind.takes
-        self._failures = kind.failures
         self._upstream = kind(options, limits)
+        self._calls = UpstreamCalls(name, self._upstream, options, limits, self.status)
+        self._claims = {} if claims is None else claims
+        self._order = order
         self._names = Names(name, options)
-        self._is_described = False
         self._patterns: list[tuple[str, Method]] = []
         self._learned = 0
         self._registry: Registry | None = None
@@ -86,6 +91,16 @@ class UpstreamService:
     def address(self) -> str:
         """The address of the upstream, as it is shown."""
         return self.options.url
+
+    @property
+    def place(self) -> str:
+        """Where its methods come from, as ``Method.place`` has it."""
+        return f"upstreams.{self.name} ({self.address})"
+
+    @property
+    def running(self) -> int:
+        """How many calls run, those that wait for a connection too."""
+        return self._calls.running
 
     def add_known(self, registry: Registry) -> None:
         """Add the methods that are known without asking.
@@ -97,14 +112,15 @@ class UpstreamService:
         self._registry = registry
         signatures = list(configured(self.options)) or self._upstream.known()
         if signatures is not None:
-            self._is_described = True
+            self.is_described = True
             for signature in signatures:
                 self._add(signature, registry)
+            self.unmatched = unmatched(self.options, [signature.name for signature in signatures])
 
     async def discover(self, registry: Registry) -> None:
         """Ask the upstream for its methods until it tells them, and add them. Nothing to do where they are known."""
         pause = _FIRST_PAUSE
-        while not self._is_described:
+        while not self.is_described:
             await self.survey(registry)
             self.asked.set()
             if self.status.state == "up":
@@ -116,10 +132,10 @@ class UpstreamService:
     async def survey(self, registry: Registry) -> None:
         """Ask the upstream once, and add what it tells unless its methods are known."""
         signatures, said = await self._ask()
-        if signatures is not None and not self._is_described:
+        if signatures is not None and not self.is_described:
             self._add_all(signatures, registry)
-        elif self.status.state == "up" and not self._is_described:
-            self._is_described = True
+        elif self.status.state == "up" and not self.is_described:
+            self.is_described = True
             self.status.complain(f"it does not tell its methods: name them in the configuration, methods = [...]{said}")
 
     async def _ask(self) -> tuple[list[Signature] | None, str]:
@@ -137,7 +153,7 @@ class UpstreamService:
                 return None, f"; it answers: {' '.join(fault.message.split())[:MOST_SHOWN]}"
             self.status.note_down(fault.message)
         except Exception as error:  # noqa: BLE001 - those in no table are logged
-            if self._translated(error) is None:
+            if self._calls.translated(error) is None:
                 log.exception("upstream %s: its adapter failed", self.name)
             self.status.note_down(f"no answer within {_DESCRIBE:g} s" if scope.expired() else reason(error))
         else:
@@ -154,7 +170,7 @@ class UpstreamService:
 
     def absent(self, name: str) -> Unavailable | None:
         """Return the fault for a name that nobody knows yet."""
-        if self._is_described or self._names.theirs(name) is None:
+        if self.is_described or self._names.theirs(name) is None:
             return None
         return Unavailable("the upstream has not been reached yet", sent="no")
 
@@ -162,13 +178,16 @@ class UpstreamService:
         """Close the connections."""
         await self._upstream.close()
 
-    def _add_all(self, signatures: Iterable[Signature], registry: Registry) -> None:
-        self._is_described = True
+    def _add_all(self, signatures: list[Signature], registry: Registry) -> None:
+        self.is_described = True
         for signature in signatures:
             try:
                 self._add(signature, registry)
             except RegistrationError as error:
                 self.status.complain(f"left out: {error}")
+        self.unmatched = unmatched(self.options, [signature.name for signature in signatures])
+        for problem in self.unmatched:
+            self.status.complain(problem)
         log.info("upstream %s: methods: %d", self.name, self.status.methods)
 
     def _add(self, signature: Signature, registry: Registry) -> None:
@@ -176,10 +195,29 @@ class UpstreamService:
             if signature.refused:
                 raise RegistrationError(f"{signature.name} {signature.refused}; leave it out with hide")
             made = self._method(signature)
-            registry.add(made)
+            self._claim(made, registry)
             self.status.methods += 1
             if is_pattern(signature.name):
                 self._patterns.append((signature.name, made))
+
+    def _claim(self, made: Method, registry: Registry, *, is_learned: bool = False) -> None:
+        """Add a method, or put it in the place of one of an upstream that is further down in the file.
+
+        Raises:
+            RegistrationError: the name is unusable, or something else has it that goes before.
+
+        """
+        claim, found = _Claim((is_learned, self._order), self.name, self.status), self._claims.get(made.name)
+        if found is None or found.rank < claim.rank:
+            registry.add(made)
+        else:
+            registry.replace(made)
+            if not found.rank[0]:
+                found.status.methods -= 1
+                self.status.complain(
+                    f"{made.name!r} was a method of upstreams.{found.upstream} until now; rename one of them"
+                )
+        self._claims[made.name] = claim
 
     def _method(self, signature: Signature) -> Method:
         """Make a method like any other of what the upstream tells."""
@@ -202,7 +240,7 @@ class UpstreamService:
             result=signature.result if bare is None else bare[1],
             context=None,
             options=MethodOptions(name=name, timeout=timeout),
-            place=f"upstreams.{self.name} ({self.address})",
+            place=self.place,
         )
 
     async def _pass(self, pattern: Signature, /, *args: Any, **kwargs: Any) -> Any:
@@ -220,91 +258,11 @@ class UpstreamService:
     def _learn(self, signature: Signature) -> None:
         if self._registry is not None and self._learned < _MOST_LEARNED and not is_pattern(signature.name):
             with suppress(RegistrationError):  # a call beside this one has added it
-                self._registry.add(self._method(signature))
+                self._claim(self._method(signature), self._registry, is_learned=True)
                 self._learned += 1
 
     async def _call(self, signature: Signature, /, *args: Any, **kwargs: Any) -> Any:
-        """Call the upstream with arguments that fit."""
-        params = arranged(signature, args, kwargs, self._takes)
-        if self.running >= self.options.calls:
-            raise Overloaded(
-                f"the upstream has {self.running} calls, and may have no more", retry_after=self._retry_after
-            )
-        self.running += 1
-        try:
-            value = await self._twice(signature, params)
-        finally:
-            self.running -= 1
-        return _unwrapped(signature, value) if self.options.bare else value
-
-    async def _twice(self, signature: Signature, params: Params) -> Any:
-        """Call once, and once more if that can do no harm."""
-        context = current_context()
-        idempotent = fits(signature.name, self.options.idempotent)
-        for last in (False, True):
-            invocation = Invocation(
-                method=signature.name,
-                params=params,
-                deadline=context.deadline - _MARGIN,
-                request_id=context.request_id,
-            )
-            try:
-                return await self._once(invocation)
-            except Unavailable as fault:
-                is_safe = invocation.sent == "no" or (invocation.sent == "maybe" and idempotent)
-                if last or not is_safe or "retry_after" in fault.data:
-                    raise
-        raise AssertionError  # the last attempt has returned or raised
-
-    async def _once(self, invocation: Invocation) -> Any:
-        """Call the upstream, and note how it is.
-
-        Raises:
-            Fault: what the caller is told.
-
-        """
-        try:
-            async with asyncio.timeout(invocation.time_left) as scope:
-                value = await self._upstream.call(invocation)
-        except Fault as fault:
-            raise self._judged(fault, fault.message, invocation) from None
-        except Exception as error:
-            late = self._late(invocation) if scope.expired() else None
-            told = late or self._translated(error)
-            if told is None:
-                raise
-            raise self._judged(told, late.detail if late else reason(detached(error)), invocation) from None
-        self.status.note_up()
-        return value
-
-    def _late(self, invocation: Invocation) -> DeadlineExceeded:
-        if invocation.waits:
-            self.status.note_no_connection(self.options.connections)
-            return DeadlineExceeded("no connection to the upstream became free in time")
-        if invocation.sent == "no":
-            return DeadlineExceeded("the request could not be sent to the upstream in time")
-        return DeadlineExceeded("no response from the upstream in time")
-
-    def _translated(self, error: Exception) -> Fault | None:
-        """Look an exception up in the adapter's table."""
-        found = next((kind for kind in type(error).__mro__ if kind in self._failures), None)
-        return None if found is None else self._failures[found](error)
-
-    def _judged(self, fault: Fault, why: str, invocation: Invocation) -> Fault:
-        """Note what a failure says of the upstream, and let the caller know how far the call has come."""
-        if isinstance(fault, Unavailable):
-            self.status.note_down(why)
-        elif invocation.sent == "yes":
-            self.status.note_up()
-        if not isinstance(fault, GatewayFault):
-            return fault
-        if isinstance(fault, BadUpstream) or ("http_status" in fault.data and not isinstance(fault, Unavailable)):
-            self.status.error = why
-            log.warning("upstream %s: %s (request %s)", self.name, why, invocation.request_id)
-        if not isinstance(fault, _TOLD_HOW_FAR):
-            return fault
-        self.status.error = why
-        return type(fault)(fault.detail, **{**fault.data, "sent": invocation.sent})
+        return await self._calls.call(signature, args, kwargs)
 
 
 async def introduce(services: Collection[UpstreamService], registry: Registry) -> list[asyncio.Task[None]]:
@@ -331,7 +289,3 @@ def _param(parameter: Parameter) -> Param:
         positional=True,
         named=True,
     )
-
-
-def _unwrapped(signature: Signature, value: Any) -> Any:
-    return value if signature.only is None else value.get(signature.only[0])

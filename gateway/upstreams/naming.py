@@ -6,10 +6,11 @@ names.theirs("up.eth_call")     "eth_call"; None where the prefix is another one
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 
 from gateway.upstreams import Options, Parameter, Signature
+from gateway.upstreams.options import HIDDEN, nearest
 
 _MOST = 200  # characters of a name that is passed on by a pattern
 _PLAIN = re.compile(r"[\w.:/$@+-]+", re.ASCII)
@@ -52,6 +53,25 @@ def configured(options: Options) -> Iterator[Signature]:
     for name, written in options.methods.items():
         params = (Parameter(name=param.rstrip("?"), required=not param.endswith("?")) for param in written)
         yield Signature(name=name, params=tuple(params))
+
+
+def unmatched(options: Options, names: Collection[str]) -> list[str]:
+    """Tell which entries of the options match none of the upstream's methods; nothing where these are patterns."""
+    if not names or any(map(is_pattern, names)):
+        return []
+    given = {
+        "expose": options.expose,
+        "hide": set(options.hide) - set(HIDDEN),
+        "rename": options.rename,
+        "timeout": options.timeout,
+        "idempotent": options.idempotent,
+    }
+    return [
+        f"{option}: {entry!r} matches none of its methods{nearest(entry, names)}"
+        for option, entries in given.items()
+        for entry in sorted(entries)
+        if not any(entry == name or (option != "rename" and fnmatchcase(name, entry)) for name in names)
+    ]
 
 
 def is_pattern(name: str) -> bool:

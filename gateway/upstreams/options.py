@@ -11,6 +11,9 @@ Patterns: TypeAlias = tuple[str, ...]
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[^\s<>&]+$", description="a name without blanks and < > &")]
 
 
+HIDDEN: Patterns = ("system.*", "rpc.*")
+
+
 class Options(Struct, frozen=True, kw_only=True):
     """The options that every upstream has.
 
@@ -25,7 +28,7 @@ class Options(Struct, frozen=True, kw_only=True):
         Meta(description="What its methods' names begin with here; without one the upstream's own name and a dot."),
     ] = None
     expose: Annotated[Patterns, Meta(description="Which methods are offered: patterns with * and ?.")] = ("*",)
-    hide: Annotated[Patterns, Meta(description="Which of those are not.")] = ("system.*", "rpc.*")
+    hide: Annotated[Patterns, Meta(description="Which of those are not.")] = HIDDEN
     rename: Annotated[dict[str, Name], Meta(description="Other names for some methods: theirs = ours.")] = {}
     methods: Annotated[
         dict[str, tuple[str, ...]] | tuple[str, ...],

@@ -49,6 +49,23 @@ SETTINGS: dict[tuple[str, ...], list[str]] = {
         FOREIGN,
         'upstreams.up.methods=["add*"]',
     ): ["error[rule-without-method]: access.rules[0]: 'up.b' matches no method"],
+    (
+        FOREIGN,
+        'upstreams.up.methods=["add", "get"]',
+        'upstreams.up.expose=["ad*", "ged"]',
+        'upstreams.up.hide=["system.*", "x?"]',
+        'upstreams.up.rename={"ad": "b", "get": "c"}',
+        'upstreams.up.timeout={"*": 5, "sub*": 5}',
+        "upstreams.up.idempotent=get,set",
+    ): [
+        "error[option-without-method]: upstreams.up.expose: 'ged' matches none of its methods; did you mean get?",
+        "error[option-without-method]: upstreams.up.hide: 'x?' matches none of its methods",
+        "error[option-without-method]: upstreams.up.rename: 'ad' matches none of its methods; did you mean add?",
+        "error[option-without-method]: upstreams.up.timeout: 'sub*' matches none of its methods",
+        "error[option-without-method]: upstreams.up.idempotent: 'set' matches none of its methods; did you mean get?",
+    ],
+    (FOREIGN, 'upstreams.up.methods=["eth_*"]', "upstreams.up.idempotent=get"): [],
+    (FOREIGN, "upstreams.up.idempotent=get"): [],
     (rules({"methods": ["stock.get", "add"]}, {"methods": ["*"], "networks": []}),): [
         "warning[rule-without-condition]: access.rules[0]: it has no networks, keys or certificates, so everybody who"
         " is let in may call stock.get, add"

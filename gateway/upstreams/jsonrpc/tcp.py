@@ -37,7 +37,8 @@ class TCPOptions(StreamOptions, frozen=True, kw_only=True):
     """How the messages are framed and read."""
 
     framing: Annotated[
-        Literal["newline", "netstring"], Meta(description="newline: one on each line; netstring: 5:hello,")
+        Literal["newline", "json", "netstring"],
+        Meta(description="newline: one on each line; json: texts one after the other; netstring: 5:hello,"),
     ] = "newline"
     lenient: Lenient = False
 

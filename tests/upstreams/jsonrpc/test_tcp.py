@@ -35,7 +35,7 @@ class Peer:
 
 
 @contextmanager
-def server(receive: Callable[[Peer, dict[str, Any]], None]) -> Iterator[tuple[int, list[Peer]]]:
+def server(receive: Callable[[Peer, dict[str, Any]], None], at: int = 0) -> Iterator[tuple[int, list[Peer]]]:
     """Give each call to ``receive``; yield the port, and the connections as they come."""
     peers: list[Peer] = []
 
@@ -52,7 +52,7 @@ def server(receive: Callable[[Peer, dict[str, Any]], None]) -> Iterator[tuple[in
                 peers.append(Peer(bound.accept()[0], len(peers)))
                 threading.Thread(target=serve, args=(peers[-1],), daemon=True).start()
 
-    with socket.create_server(("127.0.0.1", 0)) as bound:
+    with socket.create_server(("127.0.0.1", at)) as bound:
         threading.Thread(target=accept, args=(bound,), daemon=True).start()
         yield bound.getsockname()[1], peers
         bound.shutdown(socket.SHUT_RDWR)
