@@ -54,7 +54,6 @@ THIRD_PARTIES = {
     "click": {"cli"},
     "prometheus_client": {"telemetry"},
     "httptools": {"upstreams"},
-    "thriftpy2": {"upstreams"},
     "grpc": {"upstreams"},
     "google": {"upstreams"},
 }

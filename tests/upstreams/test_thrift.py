@@ -6,16 +6,21 @@ import signal
 import socket
 import struct
 import threading
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from xmlrpc.client import Fault, ServerProxy
 
 import pytest
 import thrift.Thrift  # type: ignore[import-untyped]
 import thriftpy2.thrift
 from msgspec.structs import replace
+from thrift.protocol.TBinaryProtocol import TBinaryProtocol  # type: ignore[import-untyped]
+from thrift.protocol.TCompactProtocol import TCompactProtocol  # type: ignore[import-untyped]
+from thrift.transport.TSocket import TServerSocket  # type: ignore[import-untyped]
+from thrift.transport.TTransport import TBufferedTransport, TTransportException  # type: ignore[import-untyped]
 
 from gateway import Registry
 from gateway.app import build
@@ -235,7 +240,7 @@ def test_calls_without_an_answer(tmp_path: Path, logged: Logged) -> None:
         finally:
             program.signal(signal.SIGCONT)
         assert -32001 in codes, "what nobody reads piles up here"
-        assert up.call("add", 1, 2) == 3
+        until(lambda: up.answer("add", 1, 2).get("result") == 3)  # it has megabytes to read before
     logged.take("is down")
 
 
@@ -336,6 +341,7 @@ def test_fields_of_a_newer_server_are_passed_over(tmp_path: Path) -> None:
         b"\x0d\x10\x09\x0b\x08\0\0\0\1\0\0\0\1a\0\0\0\1"
         b"\x0f\x10\x0a\x02\0\0\0\2\1\0"
         b"\x0e\x10\x0b\x03\0\0\0\1\7"
+        b"\x10\x10\x0c" + b"\x7f" * 16
     )
     body = result(12, newer + b"\x0b\0\7\0\0\0\2hi\0")
     with answering(lambda number: binary(b"echo", number=number, body=body), tmp_path) as up:
@@ -388,13 +394,13 @@ def test_what_callers_see_of_the_types(tmp_path: Path) -> None:
 
 
 WRONG: dict[str, str] = {
-    "service Other { void f() }": "the idl {file} has no service Programs",
-    "struct A { 1: i32 a }": "the idl {file} has no service Programs",
-    "": "the idl {file} ",
-    "service Programs { i32 f(1: Missing m) }": "the idl {file} is not understood: No type found: 'Missing'",
-    "service Programs { i32 f( }": "the idl {file} is not understood: Grammar error '}}' at line 1",
-    "service Programs { i32 f(1: i32 @) }": "the idl {file} is not understood: ",
-    'include "nowhere.thrift"\nservice Programs {}': "the idl {file} is not understood: ",
+    "service Other { void f() }": "the file {file} has no service Programs",
+    "struct A { 1: i32 a }": "the file {file} has no service Programs",
+    "": "the file {file} has no service Programs",
+    "service Programs { i32 f(1: Missing m) }": "{file}:1:29: there is no type 'Missing'",
+    "service Programs { i32 f( }": "{file}:1:27: expected a field, or ')', found '}}'",
+    "service Programs { i32 f(1: i32 @) }": "{file}:1:33: the character '@' is not allowed here",
+    'include "nowhere.thrift" service Programs extends nowhere.S {}': "{file}:1:9: the included file nowhere.thrift is",
 }
 
 
@@ -402,7 +408,7 @@ WRONG: dict[str, str] = {
 def test_an_idl_that_cannot_be_used_is_told_at_the_start(text: str, problem: str, tmp_path: Path) -> None:
     file = tmp_path / "wrong.thrift"
     file.write_text(text)
-    assert problem.format(file=file) in told(BUFFERED.options.replace(str(IDL), str(file)), tmp_path)
+    assert "upstreams.up: " + problem.format(file=file) in told(BUFFERED.options.replace(str(IDL), str(file)), tmp_path)
 
 
 def told(options: str, folder: Path) -> str:
@@ -417,22 +423,173 @@ def told(options: str, folder: Path) -> str:
 def test_options_that_cannot_be(tmp_path: Path) -> None:
     assert told("", tmp_path).endswith("upstreams.up.idl is missing: the .thrift file of the service")
     assert told("idl = '/nowhere/a.thrift'", tmp_path) == (
-        "upstreams.up: the idl /nowhere/a.thrift cannot be read: no such file or directory"
+        "upstreams.up: the file /nowhere/a.thrift cannot be read: no such file or directory"
     )
     assert told(f"idl = '{IDL}'", tmp_path) == (
-        f"upstreams.up: the idl {IDL} has several services: say which, service = one of Calculator, Programs"
+        f"upstreams.up: the file {IDL} has several services: name one, service = one of Calculator, Programs"
     )
     assert told(f"idl = '{IDL}'\nservice = 'Program'", tmp_path) == (
-        f"upstreams.up: the idl {IDL} has no service Program; did you mean Programs?"
+        f"upstreams.up: the file {IDL} has no service Program; did you mean Programs?"
     )
     assert told(f"idl = '{IDL}'\nservice = 'Programs'\nmethods = ['ad']", tmp_path) == (
-        f"upstreams.up: the idl {IDL} has no method ad; did you mean add?"
+        f"upstreams.up: the file {IDL} has no method ad; did you mean add?"
     )
     file = tmp_path / "one.thrift"
     file.write_text("service One { void f() }")
     assert told(f"idl = '{file}'\nmultiplexed = true", tmp_path) == (
         "upstreams.up: multiplexed needs the name of the service: service = ..."
     )
+
+
+LANGUAGE = f"idl = '{IDL.parent}/language.thrift'\nservice = 'Second'\nincludes = ['{IDL.parent}/included']"
+
+
+def test_comments_and_defaults_are_shown_to_callers(tmp_path: Path) -> None:
+    with bridged(replace(BUFFERED, options=LANGUAGE), 1, tmp_path) as up, ServerProxy(up.server.url) as server:
+        assert server.system.methodHelp("up.add") == (
+            "Adds two numbers.\n\n  Indented, as it is.\n\nRaises Trouble, Worse."
+        )
+        documents: Any = server.rpc.discover()
+    shown = {each["name"]: each for each in documents["methods"]}
+    assert shown["up.said"]["summary"] == "Says it in two lines."
+    assert shown["up.add"]["description"] == "Indented, as it is.\n\nRaises Trouble, Worse."
+    name, often = shown["up.said"]["params"]
+    assert (name["schema"]["description"], name["required"]) == ("The name of somebody.", True)
+    assert (often["schema"]["description"], often["required"]) == ("How often", False)
+    assert shown["up.add"]["params"][1]["schema"]["default"] == 3
+    assert shown["up.color"]["params"][0]["schema"]["default"] == "GREEN"
+    everything = shown["up.everything"]["params"][0]["schema"]
+    assert everything["properties"]["data"]["default"] == "Ynl0ZXM="
+    assert everything["properties"]["later"]["default"] == {"name": "x", "id": 9}
+
+
+def test_a_required_field_with_a_default_is_sent(tmp_path: Path) -> None:
+    """A service refuses a struct without a required field, whatever the default in its file."""
+    (tmp_path / "a.thrift").write_text(
+        "struct A { 1: required i32 x = 7; 2: i32 y = 8 } service S { void f(1: required A a = {}, 2: optional i32 b) }"
+    )
+    options = BUFFERED.options.replace(str(IDL), str(tmp_path / "a.thrift")).replace("'Programs'", "'S'")
+    with Echoing("binary") as service, bridged(replace(BUFFERED, options=options), service.port, tmp_path) as up:
+        assert up.call("f", {"y": 9}) is None
+        assert service.received.pop() == {1: {1: 7, 2: 9}}
+        assert up.call("f") is None
+        assert service.received.pop() == {}
+
+
+class Echoing:
+    """A service with Apache's protocols and no code from its compiler, which answers with its first argument."""
+
+    def __init__(self, protocol: str) -> None:
+        kind = TBinaryProtocol if protocol == "binary" else TCompactProtocol
+        self._protocol = kind
+        self._server = TServerSocket("127.0.0.1", 0)
+        self.received: list[dict[int, Any]] = []
+
+    def __enter__(self) -> Self:
+        self._server.listen()
+        self.port: int = self._server.handle.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._server.handle.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError, TTransportException):
+            while True:
+                threading.Thread(target=self._talk, args=(self._server.accept(),), daemon=True).start()
+
+    def _talk(self, connection: Any) -> None:
+        protocol = self._protocol(TBufferedTransport(connection))
+        with suppress(OSError, TTransportException), closing(connection):
+            while True:
+                name, _, number = protocol.readMessageBegin()
+                kinds: dict[int, int] = {}
+                fields = _struct(protocol, kinds)
+                protocol.readMessageEnd()
+                self.received.append(fields)
+                protocol.writeMessageBegin(name, 2, number)
+                protocol.writeStructBegin("result")
+                if name.startswith("echo"):
+                    protocol.writeFieldBegin("success", kinds[1], 0)
+                    _write(protocol, kinds[1], fields[1])
+                    protocol.writeFieldEnd()
+                protocol.writeFieldStop()
+                protocol.writeStructEnd()
+                protocol.writeMessageEnd()
+                protocol.trans.flush()
+
+
+def _struct(protocol: Any, kinds: dict[int, int]) -> dict[int, Any]:
+    fields: dict[int, Any] = {}
+    protocol.readStructBegin()
+    while True:
+        _, kind, number = protocol.readFieldBegin()
+        if kind == 0:
+            protocol.readStructEnd()
+            return fields
+        kinds[number] = kind
+        fields[number] = _read(protocol, kind)
+        protocol.readFieldEnd()
+
+
+def _read(protocol: Any, kind: int) -> Any:
+    if kind == 12:
+        return _struct(protocol, {})
+    if kind == 15:
+        item, length = protocol.readListBegin()
+        items = [_read(protocol, item) for _ in range(length)]
+        protocol.readListEnd()
+        return item, items
+    if kind == 13:
+        key, value, length = protocol.readMapBegin()
+        entries = {_read(protocol, key): _read(protocol, value) for _ in range(length)}
+        protocol.readMapEnd()
+        return key, value, entries
+    return protocol.readUuid() if kind == 16 else protocol.readI32()
+
+
+def _write(protocol: Any, kind: int, value: Any) -> None:
+    if kind == 15:
+        protocol.writeListBegin(value[0], len(value[1]))
+        for each in value[1]:
+            _write(protocol, value[0], each)
+        protocol.writeListEnd()
+    elif kind == 13:
+        protocol.writeMapBegin(*value[:2], len(value[2]))
+        for key, each in value[2].items():
+            _write(protocol, value[0], key)
+            _write(protocol, value[1], each)
+        protocol.writeMapEnd()
+    else:
+        protocol.writeUuid(value) if kind == 16 else protocol.writeI32(value)
+
+
+@pytest.mark.parametrize("protocol", ["binary", "compact"])
+def test_uuids_are_texts(protocol: str, tmp_path: Path) -> None:
+    (tmp_path / "a.thrift").write_text(
+        "service S { uuid echo(1: uuid a), list<uuid> echo_all(1: list<uuid> a)"
+        " map<uuid,i32> echo_map(1: map<uuid,i32> a) void take(1: uuid a = 'F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6') }"
+    )
+    options = f"idl = '{tmp_path}/a.thrift'\nprotocol = '{protocol}'"
+    one, two = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "00112233-4455-6677-8899-aabbccddeeff"
+    with Echoing(protocol) as service, bridged(replace(BUFFERED, options=options), service.port, tmp_path) as up:
+        assert up.call("echo", one.upper()) == one
+        assert service.received.pop() == {1: uuid.UUID(one)}
+        assert up.call("echo_all", [one, two]) == [one, two]
+        assert up.call("echo_map", {one: 1, two: 2}) == {one: 1, two: 2}
+        for wrong, reason in (
+            (one[1:], "params[0]: expected uuid, such as 123e4567-e89b-12d3-a456-426614174000"),
+            (f"{{{one}}}", "params[0]: expected uuid, such as 123e4567-e89b-12d3-a456-426614174000"),
+        ):
+            assert up.answer("echo", wrong)["error"]["data"]["detail"] == reason
+        assert up.answer("echo_all", [5])["error"]["data"]["detail"] == "params[0][0]: expected str, got int"
+        with ServerProxy(up.server.url) as server:
+            documents: Any = server.rpc.discover()
+        (take,) = (each for each in documents["methods"] if each["name"] == "up.take")
+        assert take["params"][0]["schema"] == {"type": "string", "format": "uuid", "default": one}
 
 
 def test_files_of_one_name_do_not_take_each_others_includes(tmp_path: Path) -> None:

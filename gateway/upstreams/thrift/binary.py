@@ -5,7 +5,7 @@ Only the strict form is spoken, the one that has its version in front; every ser
 
 import struct
 
-from gateway.upstreams.thrift.idl import BOOL, DOUBLE, I8, I16, I32, I64
+from gateway.upstreams.thrift.types import BOOL, DOUBLE, I8, I16, I32, I64
 from gateway.upstreams.thrift.wire import STOP, Misread, Source
 
 _VERSION = 0x80010000
@@ -55,6 +55,10 @@ class BinaryWriter:
     def blob(self, value: bytes) -> None:
         """Write bytes behind their number."""
         self.integer(I32, len(value))
+        self.data += value
+
+    def uuid(self, value: bytes) -> None:
+        """Write the 16 bytes of a uuid."""
         self.data += value
 
     def sequence(self, code: int, length: int) -> None:
@@ -108,6 +112,10 @@ class BinaryReader:
     async def blob(self) -> bytes:
         """Read bytes behind their number."""
         return await self._take(await self.integer(I32))
+
+    async def uuid(self) -> bytes:
+        """Read the 16 bytes of a uuid."""
+        return await self._take(16)
 
     async def sequence(self) -> tuple[int, int]:
         """Read the beginning of a list or set."""

@@ -22,7 +22,8 @@ from gateway.upstreams.thrift.connection import Connection
 from gateway.upstreams.thrift.decoding import decode
 from gateway.upstreams.thrift.encoding import encode
 from gateway.upstreams.thrift.hints import signature
-from gateway.upstreams.thrift.idl import I32, STRING, Field, Record, Scalar, ThriftMethod, load
+from gateway.upstreams.thrift.idl import load
+from gateway.upstreams.thrift.types import SCALARS, Field, Record, ThriftMethod
 from gateway.upstreams.thrift.wire import CALL, EXCEPTION, ONEWAY, REPLY, Misread, Reader, Source, Writer
 from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
 from gateway.upstreams.transport.pool import Pool
@@ -36,8 +37,8 @@ _PROTOCOLS: dict[str, tuple[type[Writer], type[Reader]]] = {
 _APPLICATION_EXCEPTION = Record(
     word="TApplicationException",
     fields={
-        1: Field("message", Scalar(STRING, "string"), required=False, default=False),
-        2: Field("type", Scalar(I32, "i32"), required=False, default=False),
+        1: Field("message", SCALARS["string"]),
+        2: Field("type", SCALARS["i32"]),
     },
 )
 _UNKNOWN, _MISSING_RESULT = 0, 5
@@ -66,7 +67,10 @@ class ThriftOptions(StreamOptions, frozen=True, kw_only=True):
     """What a service is, and how it is spoken to."""
 
     idl: Annotated[str, Meta(description="The .thrift file of the service.")]
-    service: Annotated[str, Meta(description="The service in it; needed where it has several.")] = ""
+    includes: Annotated[
+        tuple[str, ...], Meta(description="Folders of included files that are not beside the file that includes them.")
+    ] = ()
+    service: Annotated[str, Meta(description="The service in the file; needed if it has several.")] = ""
     protocol: Annotated[Literal["binary", "compact"], Meta(description="How values are written.")] = "binary"
     transport: Annotated[
         Literal["buffered", "framed"], Meta(description="framed: each message has its length in front.")
@@ -84,7 +88,7 @@ class Thrift:
     def __init__(self, options: ThriftOptions, limits: Limits) -> None:
         self._options = options
         self._limits = limits
-        self._methods = load(options.idl, options.service)
+        self._methods = load(options.idl, options.service, options.includes)
         self._writer, self._reader = _PROTOCOLS[options.protocol]
         self._prefix = f"{options.service}:" if options.multiplexed else ""
         self._numbers = itertools.cycle(range(1, 2**31))
@@ -94,7 +98,7 @@ class Thrift:
             raise UpstreamConfigError("multiplexed needs the name of the service: service = ...")
         for name in options.methods:
             if name not in self._methods:
-                raise UpstreamConfigError(f"the idl {options.idl} has no method {name}{nearest(name, self._methods)}")
+                raise UpstreamConfigError(f"the file {options.idl} has no method {name}{nearest(name, self._methods)}")
 
     def known(self) -> list[Signature] | None:
         """Return all methods of the service."""

@@ -2,12 +2,25 @@
 
 import struct
 
-from gateway.upstreams.thrift.idl import BITS, BOOL, DOUBLE, I8, I16, I32, I64, LIST, MAP, SET, STRING, STRUCT
+from gateway.upstreams.thrift.types import BITS, BOOL, DOUBLE, I8, I16, I32, I64, LIST, MAP, SET, STRING, STRUCT, UUID
 from gateway.upstreams.thrift.wire import STOP, Misread, Source
 
 _PROTOCOL, _VERSION = 0x82, 1
 _TRUE, _FALSE = 1, 2
-_TO_COMPACT = {BOOL: 1, I8: 3, I16: 4, I32: 5, I64: 6, DOUBLE: 7, STRING: 8, LIST: 9, SET: 10, MAP: 11, STRUCT: 12}
+_TO_COMPACT = {
+    BOOL: 1,
+    I8: 3,
+    I16: 4,
+    I32: 5,
+    I64: 6,
+    DOUBLE: 7,
+    STRING: 8,
+    LIST: 9,
+    SET: 10,
+    MAP: 11,
+    STRUCT: 12,
+    UUID: 13,
+}
 _FROM_COMPACT = {code: kind for kind, code in _TO_COMPACT.items()} | {_FALSE: BOOL, STOP: STOP}
 _DOUBLE = struct.Struct("<d")
 _LONGEST_VARINT = 10  # bytes of 64 bits, 7 in each
@@ -55,6 +68,10 @@ class CompactWriter:
     def blob(self, value: bytes) -> None:
         """Write bytes behind their number."""
         self._varint(len(value))
+        self.data += value
+
+    def uuid(self, value: bytes) -> None:
+        """Write the 16 bytes of a uuid."""
         self.data += value
 
     def sequence(self, code: int, length: int) -> None:
@@ -130,6 +147,10 @@ class CompactReader:
     async def blob(self) -> bytes:
         """Read bytes behind their number."""
         return await self._take(await self._varint())
+
+    async def uuid(self) -> bytes:
+        """Read the 16 bytes of a uuid."""
+        return await self._take(16)
 
     async def sequence(self) -> tuple[int, int]:
         """Read the beginning of a list or set."""

@@ -5,10 +5,11 @@
 Fields that the file does not know are passed over, as Thrift wants it; encoding.py says what the values are.
 """
 
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateway.upstreams.thrift.idl import (
+from gateway.upstreams.thrift.types import (
     BINARY,
     BITS,
     BOOL,
@@ -18,6 +19,7 @@ from gateway.upstreams.thrift.idl import (
     SET,
     STRING,
     STRUCT,
+    UUID,
     Enum,
     Mapping,
     Record,
@@ -25,6 +27,7 @@ from gateway.upstreams.thrift.idl import (
     Sequence,
     Type,
     is_named,
+    name_of,
 )
 from gateway.upstreams.thrift.wire import STOP, Misread, Reader
 
@@ -48,6 +51,8 @@ async def _decode_scalar(kind: Scalar, reader: Reader, _: int) -> Any:
         return await reader.truth()
     if kind.code == DOUBLE:
         return await reader.double()
+    if kind.code == UUID:
+        return str(uuid.UUID(bytes=await reader.uuid()))
     data = await reader.blob()
     if kind is BINARY:
         return data
@@ -77,7 +82,7 @@ async def _decode_mapping(kind: Mapping, reader: Reader, depth: int) -> Any:
         pairs.append([key, await _at(f"[{index}]", kind.value, reader, depth - 1)])
     if not is_named(kind.key):
         return pairs
-    named = {_name(key): value for key, value in pairs}
+    named = {name_of(key): value for key, value in pairs}
     if len(named) != len(pairs):
         raise Misread("a map has a key twice")
     return named
@@ -87,10 +92,6 @@ def _counted(length: int) -> range:
     if length < 0:
         raise Misread("a list, set or map has fewer than no items")
     return range(length)
-
-
-def _name(key: Any) -> str:
-    return str(key).lower() if type(key) is bool else str(key)
 
 
 async def _decode_record(kind: Record, reader: Reader, depth: int) -> dict[str, Any]:
@@ -133,6 +134,8 @@ async def _skip(code: int, reader: Reader, depth: int, *, truth: bool | None = N
         await reader.double()
     elif code == STRING:
         await reader.blob()
+    elif code == UUID:
+        await reader.uuid()
     else:
         await _skip_compound(code, reader, depth)
 

@@ -9,18 +9,21 @@ a dict, and any other is a list of [key, value]. bytes of a caller who has none 
 
 import base64
 import binascii
+import re
+import uuid
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from gateway.model.calls import Params
 from gateway.model.values import EncodingError
-from gateway.upstreams.thrift.idl import (
+from gateway.upstreams.thrift.types import (
     BINARY,
     BITS,
     BOOL,
     DOUBLE,
     SET,
     STRING,
+    UUID,
     Enum,
     Mapping,
     Record,
@@ -32,6 +35,7 @@ from gateway.upstreams.thrift.idl import (
 from gateway.upstreams.thrift.wire import Writer
 
 _TRUTHS = {"true": True, "false": False}
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _MOST_QUOTED = 40  # characters of a name of the caller's
 
 
@@ -70,9 +74,11 @@ class _Encoder:
         for number, field in kind.fields.items():
             item = value.get(field.name)
             if item is None:
-                if field.required:
+                if not field.required:
+                    continue
+                if field.default is ...:
                     raise EncodingError("missing").inside(f".{field.name}")
-                continue
+                item = field.default  # a service refuses a struct without it
             if field.type.code == BOOL and type(item) is bool:
                 self._writer.bool_field(number, last, value=item)
             else:
@@ -97,6 +103,8 @@ class _Encoder:
             self._writer.double(_exact(kind, value))
         elif kind is BINARY:
             self._writer.blob(_bytes(kind, value, textual=self._textual))
+        elif kind.code == UUID:
+            self._writer.uuid(_uuid(kind, value))
         else:
             self._writer.blob(_text(kind, value))
 
@@ -215,13 +223,21 @@ def _text(kind: Type, value: Any) -> bytes:
         raise EncodingError("expected string, and half a character stands in this one") from None
 
 
+def _uuid(kind: Type, value: Any) -> bytes:
+    if type(value) is not str:
+        _refuse(kind, value)
+    if not _UUID.fullmatch(value):
+        raise EncodingError("expected uuid, such as 123e4567-e89b-12d3-a456-426614174000")
+    return uuid.UUID(value).bytes
+
+
 def _key(kind: Type, name: str) -> Any:
     """Turn a name into a key; what is none stays a name, and is refused as one."""
     if isinstance(kind, Enum):
         return _int(name) if name not in kind.numbers else name
     if kind.code == BOOL:
         return _TRUTHS.get(name, name)
-    return name if kind.code == STRING else _int(name)
+    return name if kind.code in (STRING, UUID) else _int(name)
 
 
 def _int(name: str) -> Any:

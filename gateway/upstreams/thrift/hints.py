@@ -10,21 +10,39 @@ import msgspec
 from msgspec import Meta
 
 from gateway.upstreams import Parameter, Signature
-from gateway.upstreams.thrift.idl import BITS, Enum, Mapping, Record, Scalar, Sequence, ThriftMethod, Type, is_named
+from gateway.upstreams.thrift.types import (
+    BITS,
+    Enum,
+    Field,
+    Mapping,
+    Record,
+    Scalar,
+    Sequence,
+    ThriftMethod,
+    Type,
+    is_named,
+)
 
 _HINTS: dict[str, Any] = {"bool": bool, "double": int | float, "string": str, "binary": bytes}
+_HINTS["uuid"] = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
 
 
 def signature(method: ThriftMethod) -> Signature:
     """Describe a method."""
     params = (
-        Parameter(name=field.name, hint=hint(field.type), required=field.required)
+        Parameter(name=field.name, hint=_told(field), required=field.required, default=field.default)
         for field in method.args.fields.values()
     )
     result = hint(method.reply.fields[0].type) if 0 in method.reply.fields else NoneType
     thrown = [field.type.word for number, field in method.reply.fields.items() if number]
-    said = f"Raises {', '.join(thrown)}." if thrown else ""
-    return Signature(name=method.name, params=tuple(params), result=result, doc=said)
+    raises = [f"Raises {', '.join(thrown)}."] if thrown else []
+    doc = "\n\n".join([method.doc, *raises] if method.doc else raises)
+    return Signature(name=method.name, params=tuple(params), result=result, doc=doc)
+
+
+def _told(field: Field) -> Any:
+    """Return the type hint of an argument, with its comment."""
+    return Annotated[hint(field.type), Meta(description=field.doc)] if field.doc else hint(field.type)
 
 
 def hint(kind: Type) -> Any:
@@ -43,14 +61,22 @@ def hint(kind: Type) -> Any:
 
 def _schema(kind: Record) -> dict[str, Any]:
     """Describe a struct with its fields; those of the structs inside of it are left out, for it may hold itself."""
-    fields = {field.name: field.type for field in kind.fields.values()}
     schema: dict[str, Any] = {
         "title": kind.word,
-        "properties": {name: _shallow(inner) for name, inner in fields.items()},
+        "properties": {field.name: _property(field) for field in kind.fields.values()},
         "additionalProperties": False,
     }
-    required = [field.name for field in kind.fields.values() if field.required]
-    return schema | ({"required": required} if required else {})
+    required = [field.name for field in kind.fields.values() if field.required and field.default is ...]
+    return schema | ({"description": kind.doc} if kind.doc else {}) | ({"required": required} if required else {})
+
+
+def _property(field: Field) -> dict[str, Any]:
+    schema = _shallow(field.type)
+    if field.doc:
+        schema["description"] = field.doc
+    if field.default is not ...:
+        schema["default"] = msgspec.json.decode(msgspec.json.encode(field.default))  # bytes as base64
+    return schema
 
 
 def _shallow(kind: Type) -> dict[str, Any]:

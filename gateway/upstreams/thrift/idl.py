@@ -1,214 +1,107 @@
-"""What a .thrift file says of a service: its methods, and the types of what goes in and comes out.
+"""What a .thrift file says of a service: its methods, and the types of their arguments and results.
 
-    load(file, service)   the methods by name, inherited ones too; UpstreamConfigError says what is wrong
+    load(file, service, includes)   the methods by name, inherited ones too; UpstreamConfigError says what is wrong
 
-thriftpy2 parses the file; nothing else of it is used. It forgets two things that the language can say: whether a field
-without ``required`` has the word ``optional``, and comments.
+lexing.py, parsing.py and linking.py do the reading; this file opens the files.
 """
 
-import itertools
 from pathlib import Path
-from types import ModuleType
-from typing import Any, TypeAlias
-
-from msgspec import Struct, structs
-from thriftpy2.parser import load as parse
-from thriftpy2.parser.exc import ThriftParserError
-from thriftpy2.thrift import TType
 
 from gateway.upstreams import UpstreamConfigError
 from gateway.upstreams.options import nearest
+from gateway.upstreams.thrift.lexing import IdlError, Token
+from gateway.upstreams.thrift.linking import Linker, functions
+from gateway.upstreams.thrift.parsing import parse
+from gateway.upstreams.thrift.scopes import Program
+from gateway.upstreams.thrift.types import ThriftMethod
 
-BOOL, I8, DOUBLE, I16, I32, I64, STRING, STRUCT, MAP, SET, LIST = 2, 3, 4, 6, 8, 10, 11, 12, 13, 14, 15
-BITS = {I8: 8, I16: 16, I32: 32, I64: 64}
-
-_loads = itertools.count(1)
-
-
-class Scalar(Struct, frozen=True):
-    """bool, i8 to i64, double, string or binary; the last two have one code on the wire."""
-
-    code: int
-    word: str
+_MOST_BYTES = 4 << 20  # of a file and its includes together; the largest that are known have a tenth
+_MOST_INCLUDES = 50  # inside each other
 
 
-class Enum(Struct, frozen=True):
-    """An enum, on the wire an i32."""
-
-    word: str
-    numbers: dict[str, int]
-    names: dict[int, str]
-    code: int = I32
-
-
-class Sequence(Struct, frozen=True):
-    """A list, or a set, whose members come but once."""
-
-    code: int
-    item: "Type"
-
-    @property
-    def word(self) -> str:
-        """The type as the language writes it."""
-        return f"{'list' if self.code == LIST else 'set'}<{self.item.word}>"
-
-
-class Mapping(Struct, frozen=True):
-    """A map."""
-
-    key: "Type"
-    value: "Type"
-    code: int = MAP
-
-    @property
-    def word(self) -> str:
-        """The type as the language writes it."""
-        return f"map<{self.key.word},{self.value.word}>"
-
-
-class Record(Struct, eq=False):
-    """A struct, union or exception; ``fields`` are filled in after it is made, for it may hold itself."""
-
-    word: str
-    union: bool = False
-    fields: dict[int, "Field"] = {}
-    code: int = STRUCT
-
-
-Type: TypeAlias = Scalar | Enum | Sequence | Mapping | Record
-
-
-class Field(Struct, frozen=True):
-    """A field of a record; ``default`` tells whether the file has one."""
-
-    name: str
-    type: Type
-    required: bool
-    default: bool
-
-
-class ThriftMethod(Struct, frozen=True):
-    """A method.
-
-    Attributes:
-        args: the record of its arguments.
-        reply: the record of what comes back: the field 0 is the result, unless that is void, and the others are the
-            declared exceptions; one of them is set, or none.
-        oneway: there is no reply.
-
-    """
-
-    name: str
-    args: Record
-    reply: Record
-    oneway: bool
-
-
-SCALARS = {
-    TType.BOOL: Scalar(BOOL, "bool"),
-    TType.BYTE: Scalar(I8, "i8"),
-    TType.DOUBLE: Scalar(DOUBLE, "double"),
-    TType.I16: Scalar(I16, "i16"),
-    TType.I32: Scalar(I32, "i32"),
-    TType.I64: Scalar(I64, "i64"),
-    TType.STRING: Scalar(STRING, "string"),
-    TType.BINARY: Scalar(STRING, "binary"),
-}
-BINARY = SCALARS[TType.BINARY]
-
-
-def is_named(key: Type) -> bool:
-    """Tell whether keys of this type can be the names of a dict."""
-    return isinstance(key, Enum) or (isinstance(key, Scalar) and key.code != DOUBLE and key is not BINARY)
-
-
-def load(file: str, service: str) -> dict[str, ThriftMethod]:
+def load(file: str, service: str, includes: tuple[str, ...] = ()) -> dict[str, ThriftMethod]:
     """Read a service from a .thrift file.
 
-    ``service`` may be empty where the file has just one.
+    ``service`` may be empty if the file has only one. ``includes`` are folders for included files that are not in the
+    folder of the file that includes them.
 
     Raises:
         UpstreamConfigError: the file cannot be read or understood, or has no such service.
 
     """
-    module = _parsed(file)
-    services = {each.__name__: each for each in _meta(module, "services")}
+    program = _Files(includes).program(Path(file), None)
+    services = program.document.services
     if not service and len(services) > 1:
         raise UpstreamConfigError(
-            f"the idl {file} has several services: say which, service = one of {', '.join(services)}"
+            f"the file {file} has several services: name one, service = one of {', '.join(services)}"
         )
     name = service or next(iter(services), "at all")
     if name not in services:
-        raise UpstreamConfigError(f"the idl {file} has no service {name}{nearest(name, services)}")
-    reading = _Reading(file, _unions(module))
-    return {each: reading.method(services[name], each) for each in services[name].thrift_services}
+        raise UpstreamConfigError(f"the file {file} has no service {name}{nearest(name, services)}")
+    linker = Linker()
+    found = functions(program, services[name])
+    return {each: linker.method(*function) for each, function in found.items()}
 
 
-def _parsed(file: str) -> ModuleType:
-    """Parse a file; a name of its own for each time keeps thriftpy2 from giving another file's includes for its own."""
-    path = Path(file)
-    try:
-        path.read_bytes()
-        return parse(str(path), module_name=f"upstream{next(_loads)}.{path.stem}_thrift")
-    except OSError as error:
-        raise UpstreamConfigError(
-            f"the idl {error.filename or file} cannot be read: {str(error.strerror).lower()}"
-        ) from None
-    except ThriftParserError as error:
-        raise UpstreamConfigError(f"the idl {file} is not understood: {error}") from None
-    except Exception as error:  # noqa: BLE001 - its parser fails with whatever the text leads it to
-        raise UpstreamConfigError(f"the idl {file} is not understood: {type(error).__name__}: {error}") from None
+class _Files:
+    """The files that are read for one service, each once."""
 
+    def __init__(self, folders: tuple[str, ...]) -> None:
+        self._folders = [Path(folder) for folder in folders]
+        self._left = _MOST_BYTES
+        self._read: dict[Path, Program] = {}
+        self._open: list[Path] = []
 
-def _meta(module: ModuleType, key: str) -> list[Any]:
-    return list(getattr(module, "__thrift_meta__", {}).get(key, ()))
+    def program(self, path: Path, include: Token | None) -> Program:
+        """Read a file and what it includes; ``include`` is where another file asks for it."""
+        place = path.resolve()
+        if place in self._open and include is not None:
+            chain = " > ".join(each.name for each in (*self._open[self._open.index(place) :], place))
+            raise include.error(f"the includes go in a circle, {chain}: move what they share to another file")
+        if len(self._open) == _MOST_INCLUDES and include is not None:
+            raise include.error(f"includes are nested too deeply: at most {_MOST_INCLUDES} levels are read")
+        if place not in self._read:
+            self._open.append(place)
+            self._read[place] = self._parsed(path)
+            self._open.pop()
+        return self._read[place]
 
-
-def _unions(module: ModuleType) -> set[Any]:
-    return set(_meta(module, "unions")).union(*(_unions(each) for each in _meta(module, "includes")))
-
-
-class _Reading:
-    """The way from thriftpy2's classes to types; each class becomes one record, which may hold itself."""
-
-    def __init__(self, file: str, unions: set[Any]) -> None:
-        self._file = file
-        self._unions = unions
-        self._records: dict[Any, Record] = {}
-
-    def method(self, service: Any, name: str) -> ThriftMethod:
-        """Read a method."""
-        result = getattr(service, f"{name}_result")
-        args = self._record(getattr(service, f"{name}_args"))
-        for number, field in args.fields.items():
-            args.fields[number] = structs.replace(field, required=not field.default)  # None would break a server
-        return ThriftMethod(name=name, args=args, reply=self._record(result), oneway=result.oneway)
-
-    def _record(self, kind: Any) -> Record:
-        if kind not in self._records:
-            record = self._records[kind] = Record(word=kind.__name__, union=kind in self._unions)
-            defaults = dict(kind.default_spec)
-            record.fields = {
-                number: Field(
-                    spec[1],
-                    self._type(spec[0] if len(spec) == 3 else spec[:3:2]),
-                    spec[-1],
-                    defaults[spec[1]] is not None,
+    def _parsed(self, path: Path) -> Program:
+        document = parse(str(path), self._text(path))
+        included: dict[str, list[Program]] = {}
+        missing: dict[str, IdlError] = {}
+        for include in document.includes:
+            name = include.value.rpartition("/")[2].removesuffix(".thrift")
+            found = self._found(path, include)
+            if found is None:
+                folders = ", ".join(str(folder) for folder in self._near(path))
+                missing[name] = include.error(
+                    f'the included file {include.value} is not in {folders}: name its folder, includes = ["..."]'
                 )
-                for number, spec in kind.thrift_spec.items()
-            }
-        return self._records[kind]
+            else:
+                included.setdefault(name, []).append(self.program(found, include))
+        return Program(document, included, missing)
 
-    def _type(self, spec: Any) -> Type:
-        code, inner = spec if isinstance(spec, tuple) else (spec, None)
-        if code == TType.STRUCT:
-            return self._record(inner)
-        if code == TType.I32 and inner is not None:
-            return Enum(word=inner.__name__, numbers=inner._NAMES_TO_VALUES, names=inner._VALUES_TO_NAMES)  # noqa: SLF001 - so the library names what it offers
-        if code in (TType.LIST, TType.SET):
-            return Sequence(code, self._type(inner))
-        if code == TType.MAP:
-            return Mapping(self._type(inner[0]), self._type(inner[1]))
-        if code in SCALARS:
-            return SCALARS[code]
-        raise UpstreamConfigError(f"the idl {self._file} is not understood: define each type before it is used")
+    def _text(self, path: Path) -> str:
+        try:
+            with path.open("rb") as file:
+                data = file.read(self._left + 1)
+        except OSError as error:
+            raise UpstreamConfigError(f"the file {path} cannot be read: {str(error.strerror).lower()}") from None
+        self._left -= len(data)
+        if self._left < 0:
+            raise UpstreamConfigError(f"{path}: the .thrift files have more than {_MOST_BYTES >> 20} MiB together")
+        return data.decode("utf-8-sig", "replace")
+
+    def _near(self, path: Path) -> list[Path]:
+        return [path.parent, *self._folders]
+
+    def _found(self, path: Path, include: Token) -> Path | None:
+        return next((each for folder in self._near(path) if _is_file(each := folder / include.value)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False

@@ -57,6 +57,9 @@ class Writer(Protocol):
     def blob(self, value: bytes) -> None:
         """Write bytes, or a string's."""
 
+    def uuid(self, value: bytes) -> None:
+        """Write the 16 bytes of a uuid."""
+
     def sequence(self, code: int, length: int) -> None:
         """Begin a list or set."""
 
@@ -86,6 +89,9 @@ class Reader(Protocol):
 
     async def blob(self) -> bytes:
         """Read bytes, or a string's."""
+
+    async def uuid(self) -> bytes:
+        """Read the 16 bytes of a uuid."""
 
     async def sequence(self) -> tuple[int, int]:
         """Read the code of the items of a list or set, and how many there are."""
