@@ -195,6 +195,11 @@ def test_comments(methods: dict[str, ThriftMethod]) -> None:
     assert record(where).doc == "A place."
 
 
+def test_a_row_of_stars_is_not_a_comment() -> None:
+    read = read_text("service S {\n/** Real. */\n/***/ void f()\n/* ----\n * Boxed.\n * ---- */\nvoid g()\n}")
+    assert [method.doc for method in read.values()] == ["Real.", "Boxed."]
+
+
 def test_comments_and_defaults_are_part_of_the_signature(methods: dict[str, ThriftMethod]) -> None:
     said: Signature = signature(methods["said"])
     assert said.doc == "Says it\nin two lines."
@@ -282,6 +287,7 @@ WRONG: dict[str, str] = {
     "service S { } service S { }": "1:23: the service S is defined twice: rename or remove one",
     "service S { 5 }": "1:13: expected the type of a method, or '}', found '5'",
     "service S extends { }": "1:19: expected the name of a service, found '{'",
+    "x" * 41: f"1:1: expected a definition such as struct or service, found '{'x' * 40}'",
     "servise S { }": "1:1: expected a definition such as struct or service, found 'servise'",
     "}": "1:1: expected a definition such as struct or service, found '}'",
     "include nowhere": "1:9: expected the name of a file in quotes, found 'nowhere'",

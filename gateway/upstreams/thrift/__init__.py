@@ -1,7 +1,9 @@
 """The bridge to Thrift services.
 
 bridge.py      the bridge: calls out, replies in, faults
-idl.py         a .thrift file -> methods and types
+idl.py         a .thrift file -> methods and types, by lexing.py, parsing.py (into syntax.py) and linking.py (with scopes.py
+               and constants.py)
+types.py       the types
 hints.py       types -> what callers see of them
 encoding.py    neutral values -> a protocol, by types; decoding.py the other way
 wire.py        what the protocols have in common; binary.py and compact.py are the two

@@ -1,6 +1,6 @@
 """Thrift's binary protocol (thrift-binary-protocol.md of Apache Thrift).
 
-Only the strict form is spoken, the one that has its version in front; every server of the last ten years answers in it.
+Only the strict form is used, whose messages begin with the version; all servers of the last ten years answer in it.
 """
 
 import struct
@@ -16,13 +16,13 @@ _FIELD = struct.Struct(">bh")
 
 
 class BinaryWriter:
-    """The binary protocol, outward."""
+    """Writes the binary protocol."""
 
     def __init__(self) -> None:
         self.data = bytearray()
 
     def message(self, kind: int, name: str, number: int) -> None:
-        """Begin a message, strictly."""
+        """Begin a message in the strict form."""
         self.data += struct.pack(">I", _VERSION | kind)
         self.blob(name.encode())
         self.integer(I32, number)
@@ -53,7 +53,7 @@ class BinaryWriter:
         self.data += _FORMS[DOUBLE].pack(value)
 
     def blob(self, value: bytes) -> None:
-        """Write bytes behind their number."""
+        """Write bytes after their number."""
         self.integer(I32, len(value))
         self.data += value
 
@@ -73,7 +73,7 @@ class BinaryWriter:
 
 
 class BinaryReader:
-    """The binary protocol, inward."""
+    """Reads the binary protocol."""
 
     def __init__(self, source: Source) -> None:
         self._take = source.take
@@ -82,7 +82,7 @@ class BinaryReader:
         """Read the beginning of a message."""
         (version,) = struct.unpack(">I", await self._take(4))
         if version & 0xFFFFFF00 != _VERSION:
-            raise Misread("its answer does not begin as the binary protocol does")
+            raise Misread("the response is not in the binary protocol")
         name = (await self.blob()).decode("utf-8", "replace")
         return version & 0xFF, name, await self.integer(I32)
 
@@ -110,7 +110,7 @@ class BinaryReader:
         return value
 
     async def blob(self) -> bytes:
-        """Read bytes behind their number."""
+        """Read bytes after their number."""
         return await self._take(await self.integer(I32))
 
     async def uuid(self) -> bytes:

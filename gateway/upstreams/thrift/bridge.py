@@ -1,7 +1,7 @@
-"""The bridge to Thrift services: a .thrift file says what they have, so nothing is generated.
+"""The bridge to Thrift services: their methods come from a .thrift file, and no code is generated.
 
-One call at a time on each connection, for replies come in order; the number and name of a reply are compared with the
-call's all the same. A connection is lent again only after a whole reply, and closed if anything comes in between.
+One call at a time on each connection, because replies come in order; the number and name of a reply are compared with
+those of the call all the same. A connection is lent again only after a whole reply, and closed if anything interferes.
 """
 
 import itertools
@@ -42,7 +42,7 @@ _APPLICATION_EXCEPTION = Record(
     },
 )
 _UNKNOWN, _MISSING_RESULT = 0, 5
-# The types of Thrift's own exception, by which a server says that it has not done a call; others mean that it failed.
+# The types of Thrift's own exception, by which a server says that it did not run a call; others mean that it failed.
 APPLICATION_EXCEPTIONS: dict[int, type[Fault]] = {
     _UNKNOWN: Fault,
     1: MethodNotFound,  # UNKNOWN_METHOD
@@ -64,7 +64,7 @@ _SAID: dict[type[Fault], str] = {
 
 
 class ThriftOptions(StreamOptions, frozen=True, kw_only=True):
-    """What a service is, and how it is spoken to."""
+    """The service, and the form of its messages."""
 
     idl: Annotated[str, Meta(description="The .thrift file of the service.")]
     includes: Annotated[
@@ -73,9 +73,11 @@ class ThriftOptions(StreamOptions, frozen=True, kw_only=True):
     service: Annotated[str, Meta(description="The service in the file; needed if it has several.")] = ""
     protocol: Annotated[Literal["binary", "compact"], Meta(description="How values are written.")] = "binary"
     transport: Annotated[
-        Literal["buffered", "framed"], Meta(description="framed: each message has its length in front.")
+        Literal["buffered", "framed"], Meta(description="framed: each message begins with its length.")
     ] = "buffered"
-    multiplexed: Annotated[bool, Meta(description="The server has several services, and expects their names.")] = False
+    multiplexed: Annotated[
+        bool, Meta(description="The server has several services and expects a name in each call.")
+    ] = False
 
 
 class Thrift:
@@ -105,12 +107,12 @@ class Thrift:
         return [signature(method) for method in self._methods.values()]
 
     async def describe(self, deadline: float) -> list[Signature] | None:
-        """Make a connection, for there is nothing that every service can be asked."""
+        """Make a connection; there is no method that every service has."""
         async with self._pool.lend():
             return self.known()
 
     async def call(self, invocation: Invocation) -> Any:
-        """Send a message, and wait for the reply of its number."""
+        """Send a message, and wait for the reply with its number."""
         method = self._methods[invocation.method]
         number = next(self._numbers)
         message = self._message(method, number, invocation)
@@ -122,7 +124,7 @@ class Thrift:
             try:
                 reply = await connection.call(message, invocation, None if method.oneway else read)
             except Misread as error:
-                raise BadUpstream(f"its answer{error.place}: {error.reason}" if error.place else error.reason) from None
+                raise BadUpstream(f"response{error.place}: {error.reason}" if error.place else error.reason) from None
         value, fault = reply or (None, None)
         if fault is not None:
             raise fault
@@ -153,16 +155,16 @@ async def _reply(reader: Reader, method: ThriftMethod, number: int, depth: int) 
     """Read a reply: a value, or a fault.
 
     Raises:
-        Misread: it is no reply to this call.
+        Misread: it is not a reply to this call.
 
     """
     kind, name, answered = await reader.message()
     if answered != number or name.rpartition(":")[2] != method.name:
-        raise Misread("it answers another call")
+        raise Misread("the response is for another call")
     if kind == EXCEPTION:
         return _application_exception(await decode(_APPLICATION_EXCEPTION, reader, depth))
     if kind != REPLY:
-        raise Misread("it answers with a call")
+        raise Misread("the message is not a response")
     fields = await decode(method.reply, reader, depth + 1)
     for field_number, field in method.reply.fields.items():
         if field.name in fields:
@@ -172,7 +174,7 @@ async def _reply(reader: Reader, method: ThriftMethod, number: int, depth: int) 
 
 
 def _application_exception(said: dict[str, Any]) -> _Reply:
-    """Turn Thrift's own exception into a fault; only a service's own words go on, not those of its library."""
+    """Turn Thrift's own exception into a fault; the text of a service is passed on, that of its library is not."""
     kind = said.get("type", _UNKNOWN)
     if kind == _MISSING_RESULT:
         return None, None

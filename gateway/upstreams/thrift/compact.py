@@ -27,7 +27,7 @@ _LONGEST_VARINT = 10  # bytes of 64 bits, 7 in each
 
 
 class CompactWriter:
-    """The compact protocol, outward."""
+    """Writes the compact protocol."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -66,7 +66,7 @@ class CompactWriter:
         self.data += _DOUBLE.pack(value)
 
     def blob(self, value: bytes) -> None:
-        """Write bytes behind their number."""
+        """Write bytes after their number."""
         self._varint(len(value))
         self.data += value
 
@@ -101,7 +101,7 @@ class CompactWriter:
 
 
 class CompactReader:
-    """The compact protocol, inward."""
+    """Reads the compact protocol."""
 
     def __init__(self, source: Source) -> None:
         self._take = source.take
@@ -110,12 +110,12 @@ class CompactReader:
         """Read the beginning of a message."""
         begin, kind = await self._take(2)
         if begin != _PROTOCOL or kind & 0x1F != _VERSION:
-            raise Misread("its answer does not begin as the compact protocol does")
+            raise Misread("the response is not in the compact protocol")
         number = await self._varint()
         return kind >> 5, (await self.blob()).decode("utf-8", "replace"), number
 
     async def field(self, last: int) -> tuple[int, int, bool | None]:
-        """Read the beginning of a field, which has the value of a bool."""
+        """Read the beginning of a field, which contains the value of a bool."""
         byte = (await self._take(1))[0]
         code, step = byte & 0x0F, byte >> 4
         if code == STOP:
@@ -145,7 +145,7 @@ class CompactReader:
         return value
 
     async def blob(self) -> bytes:
-        """Read bytes behind their number."""
+        """Read bytes after their number."""
         return await self._take(await self._varint())
 
     async def uuid(self) -> bytes:
@@ -177,5 +177,5 @@ class CompactReader:
 
 def _type_of(code: int) -> int:
     if code not in _FROM_COMPACT:
-        raise Misread("a value has a type that the compact protocol does not know")
+        raise Misread("a value has an unknown type")
     return _FROM_COMPACT[code]

@@ -1,9 +1,9 @@
-"""A connection to a Thrift service: a message out, its reply in, one call after the other.
+"""A connection to a Thrift service: one message out and its reply in, then the next.
 
     reply = await connection.call(message, invocation, read)
 
-``read`` takes the reply from the connection, which is a Source, piece by piece, as the pieces come: without frames
-nothing else tells where a reply ends. Whatever is not as it should be raises, and the connection is to be closed then.
+``read`` takes the reply from the connection, which is a Source, piece by piece as the pieces arrive: without frames
+nothing else tells where a reply ends. Every error is raised, and the connection must be closed then.
 """
 
 import asyncio
@@ -39,11 +39,11 @@ class Connection(StreamConnection):
     async def call(
         self, message: bytes, invocation: Invocation, read: Callable[[Source], Awaitable[T]] | None
     ) -> T | None:
-        """Send a message and read its reply; without ``read`` there is none to come.
+        """Send a message and read its reply; without ``read`` no reply is expected.
 
         Raises:
-            Misread, BadUpstream: the reply is none, or too long.
-            OSError, EOFError: the connection has broken.
+            Misread, BadUpstream: the reply is invalid, or too long.
+            OSError, EOFError: the connection is broken.
 
         """
         if not self.usable():
@@ -61,7 +61,7 @@ class Connection(StreamConnection):
         return reply
 
     async def _written(self) -> None:
-        """Wait until the message is on its way, when nothing else tells that it has come."""
+        """Wait until the message is sent, when no reply will tell that it has arrived."""
         await self._writable.wait()
         if self._error is not None:
             raise self._error
@@ -72,18 +72,18 @@ class Connection(StreamConnection):
         if self._framed:
             (length,) = _LENGTH.unpack(await self.take(_LENGTH.size))
             if not 0 <= length <= self._most:
-                raise Misread(f"its frame has {length} bytes, and from 0 to {self._most} are taken")
+                raise Misread(f"the response has a frame of {length} bytes; limits.max_reply is {self._most}")
             self._end = self._at + length
         reply = await read(self)
         if self._end not in (None, self._at):
-            raise Misread("its frame goes on behind the reply")
+            raise Misread("the frame has more bytes after the response")
         return reply
 
     async def take(self, count: int) -> bytes:
         """Take the next bytes of the reply."""
         end = self._at + count
         if not 0 <= count <= self._most or (self._end is not None and end > self._end):
-            raise Misread(f"a value of {count} bytes does not fit where it stands")
+            raise Misread(f"a value of {count} bytes does not fit into the response")
         self._taken += 1
         if self._taken % _PIECES == 0:
             await asyncio.sleep(0)
@@ -97,16 +97,16 @@ class Connection(StreamConnection):
         return data
 
     def usable(self) -> bool:
-        """Tell whether the next call can have it: it is open, and nothing of the last reply is left."""
+        """Tell whether the next call may use it: it is open, and nothing of the last reply is left."""
         return super().usable() and self._at == len(self._held)
 
     def data_received(self, data: bytes) -> None:
-        """Hold what comes, within bounds (called by the event loop)."""
+        """Keep what arrives, within bounds (called by the event loop)."""
         self._held += data
         if not self._calling:
             self._transport.abort()
         elif len(self._held) > self._most + _LENGTH.size:
-            self._fail(BadUpstream("its answer has more bytes than are taken"))
+            self._fail(BadUpstream("the response has more bytes than limits.max_reply"))
         self._wake()
 
     def _wake(self) -> None:

@@ -1,8 +1,8 @@
 """Thrift -> neutral values, by the types of the .thrift file.
 
-    await decode(type, reader, depth)    Misread names the place of what is not as the file says
+    await decode(type, reader, depth)    Misread names the place that does not fit the file
 
-Fields that the file does not know are passed over, as Thrift wants it; encoding.py says what the values are.
+Fields that the file does not define are skipped, as Thrift requires; encoding.py describes the values.
 """
 
 import uuid
@@ -36,11 +36,11 @@ async def decode(kind: Type, reader: Reader, depth: int) -> Any:
     """Read a value of at most ``depth`` levels.
 
     Raises:
-        Misread: it is not what its type says.
+        Misread: it does not fit its type.
 
     """
     if depth < 0:
-        raise Misread("it is nested too deeply")
+        raise Misread("nested too deeply")
     return await _DECODERS[type(kind)](kind, reader, depth)
 
 
@@ -59,7 +59,7 @@ async def _decode_scalar(kind: Scalar, reader: Reader, _: int) -> Any:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise Misread("a string is not UTF-8; the type of bytes is binary") from None
+        raise Misread("the string is not UTF-8; bytes need the type binary") from None
 
 
 async def _decode_enum(kind: Enum, reader: Reader, _: int) -> Any:
@@ -84,13 +84,13 @@ async def _decode_mapping(kind: Mapping, reader: Reader, depth: int) -> Any:
         return pairs
     named = {name_of(key): value for key, value in pairs}
     if len(named) != len(pairs):
-        raise Misread("a map has a key twice")
+        raise Misread("the map has a key twice")
     return named
 
 
 def _counted(length: int) -> range:
     if length < 0:
-        raise Misread("a list, set or map has fewer than no items")
+        raise Misread("the number of items is negative")
     return range(length)
 
 
@@ -112,7 +112,7 @@ async def _decode_record(kind: Record, reader: Reader, depth: int) -> dict[str, 
 
 def _expect(as_said: bool, step: str = "") -> None:  # noqa: FBT001 - what is expected
     if not as_said:
-        raise Misread("its type is not that of the idl").inside(step)
+        raise Misread("the type is not that of the .thrift file").inside(step)
 
 
 async def _at(step: str, kind: Type, reader: Reader, depth: int) -> Any:
@@ -123,9 +123,9 @@ async def _at(step: str, kind: Type, reader: Reader, depth: int) -> Any:
 
 
 async def _skip(code: int, reader: Reader, depth: int, *, truth: bool | None = None) -> None:
-    """Read what nobody knows; ``truth`` is a bool that has been read."""
+    """Read a value and drop it; ``truth`` is a bool that has been read."""
     if depth < 0:
-        raise Misread("it is nested too deeply")
+        raise Misread("nested too deeply")
     if code in BITS:
         await reader.integer(code)
     elif code == BOOL:
@@ -156,7 +156,7 @@ async def _skip_compound(code: int, reader: Reader, depth: int) -> None:
         for _ in _counted(length):
             await _skip(item, reader, depth - 1)
     else:
-        raise Misread("a field has a type that Thrift does not know")
+        raise Misread("a field has an unknown type")
 
 
 _DECODERS: dict[type, Callable[[Any, Reader, int], Awaitable[Any]]] = {

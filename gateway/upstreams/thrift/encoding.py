@@ -2,9 +2,10 @@
 
     encode(record, params, writer, textual)   a method's arguments; EncodingError names the place of what does not fit
 
-An enum is its name, or its number where the file has no name for it; a struct, union or exception is a dict without the
-fields that are not set; a set is a list whose members come but once. A map whose keys are text, ints, bools or enums is
-a dict, and any other is a list of [key, value]. bytes of a caller who has none (``textual``) are base64.
+An enum is its name, or its number if the file has no name for it; a struct, union or exception is a dict without the
+fields that are not set; a uuid is a text; a set is a list of unique members. A map whose keys are text, ints, bools,
+uuids or enums is a dict, and any other is a list of [key, value]. If the caller's protocol has no bytes (``textual``),
+they are base64.
 """
 
 import base64
@@ -58,14 +59,14 @@ def encode(args: Record, params: Params, writer: Writer, *, textual: bool) -> No
 
 
 class _Encoder:
-    """Values to one writer; whether bytes come as base64."""
+    """Writes values to one writer; bytes may have to come as base64."""
 
     def __init__(self, writer: Writer, *, textual: bool) -> None:
         self._writer = writer
         self._textual = textual
 
     def fields(self, kind: Record, value: dict[str, Any], steps: dict[str, str]) -> None:
-        """Write the fields that are given; ``steps`` says how their places are called, if not by their names."""
+        """Write the fields that are given; ``steps`` has the places of those that are not given by name."""
         known = set(_names(kind))
         for name in value:
             if name not in known:
@@ -140,10 +141,10 @@ class _Encoder:
             self._inside(step, kind.value, item)
 
     def _once(self, step: str, start: int, seen: set[bytes]) -> None:
-        """Refuse what has been written before: a set or map would have it once, and lose the other."""
+        """Refuse what was written before: the service would keep one of the two and lose the other."""
         written = bytes(self._writer.data[start:])
         if written in seen:
-            raise EncodingError("it is here twice").inside(step)
+            raise EncodingError("given twice").inside(step)
         seen.add(written)
 
     def record(self, kind: Record, value: Any) -> None:
@@ -199,7 +200,7 @@ def _exact(kind: Scalar, value: Any) -> float:
     if type(value) is not int:
         _refuse(kind, value)
     if abs(value) > 2**1023 or int(float(value)) != value:
-        raise EncodingError("expected double, and this int is none exactly")
+        raise EncodingError("expected double: it cannot represent this int exactly")
     return float(value)
 
 
@@ -211,7 +212,7 @@ def _bytes(kind: Type, value: Any, *, textual: bool) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        raise EncodingError("expected binary, as base64") from None
+        raise EncodingError("expected binary as base64") from None
 
 
 def _text(kind: Type, value: Any) -> bytes:
@@ -220,7 +221,7 @@ def _text(kind: Type, value: Any) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError:
-        raise EncodingError("expected string, and half a character stands in this one") from None
+        raise EncodingError("the text has a lone surrogate") from None
 
 
 def _uuid(kind: Type, value: Any) -> bytes:
@@ -232,7 +233,7 @@ def _uuid(kind: Type, value: Any) -> bytes:
 
 
 def _key(kind: Type, name: str) -> Any:
-    """Turn a name into a key; what is none stays a name, and is refused as one."""
+    """Turn a name into a key; what cannot be a key stays a name, and is refused later."""
     if isinstance(kind, Enum):
         return _int(name) if name not in kind.numbers else name
     if kind.code == BOOL:

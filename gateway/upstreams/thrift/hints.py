@@ -1,4 +1,4 @@
-"""What callers see of Thrift's types: signatures with type hints, by which arguments are checked first.
+"""What callers see of Thrift's types: signatures with type hints, which arguments are checked against first.
 
 signature(method)    the parameters in order, and the result
 """
@@ -46,7 +46,7 @@ def _told(field: Field) -> Any:
 
 
 def hint(kind: Type) -> Any:
-    """Return the type hint of a type; what is inside of a struct is checked when it is written."""
+    """Return the type hint of a type; the fields of a struct are checked when they are written."""
     if isinstance(kind, Scalar):
         bound = 1 << BITS.get(kind.code, 64) - 1
         return _HINTS.get(kind.word) or Annotated[int, Meta(ge=-bound, le=bound - 1)]
@@ -60,7 +60,7 @@ def hint(kind: Type) -> Any:
 
 
 def _schema(kind: Record) -> dict[str, Any]:
-    """Describe a struct with its fields; those of the structs inside of it are left out, for it may hold itself."""
+    """Describe a struct with its fields; those of the structs inside it are left out, because it may contain itself."""
     schema: dict[str, Any] = {
         "title": kind.word,
         "properties": {field.name: _property(field) for field in kind.fields.values()},

@@ -1,7 +1,7 @@
-"""What Thrift's protocols have in common: primitives out and in, without any knowledge of types.
+"""What Thrift's protocols have in common: primitives are written and read, without any knowledge of types.
 
-A reader takes from a Source, which gives exactly as many bytes as are asked for, when they are here. What cannot be
-bytes of its protocol raises Misread.
+A reader takes bytes from a Source, which returns exactly as many as are requested, when they have arrived. Bytes that
+are not of its protocol raise Misread.
 """
 
 from typing import Protocol
@@ -13,23 +13,23 @@ STOP = 0
 
 
 class Misread(EncodingError):
-    """What has come is not the protocol, or not what the .thrift file says: why, and where in the answer."""
+    """The response is not in the protocol, or does not fit the .thrift file: why, and where in it."""
 
 
 class Source(Protocol):
-    """Where an answer comes from."""
+    """Where a response comes from."""
 
     async def take(self, count: int) -> bytes:
         """Take the next bytes.
 
         Raises:
-            Misread: there are not to be as many.
+            Misread: the response cannot have so many.
 
         """
 
 
 class Writer(Protocol):
-    """A protocol, outward; ``last`` is the number of the field before, 0 for the first one of a struct."""
+    """Writes a protocol; ``last`` is the number of the field before, 0 for the first one of a struct."""
 
     data: bytearray
 
@@ -68,7 +68,7 @@ class Writer(Protocol):
 
 
 class Reader(Protocol):
-    """A protocol, inward."""
+    """Reads a protocol."""
 
     def __init__(self, source: Source) -> None: ...
 
@@ -76,7 +76,7 @@ class Reader(Protocol):
         """Read the kind, name and number of a message."""
 
     async def field(self, last: int) -> tuple[int, int, bool | None]:
-        """Read the code and number of a field, and its value where it stands in there; the code STOP ends a struct."""
+        """Read the code and number of a field, and the value if it is in there; the code STOP ends a struct."""
 
     async def truth(self) -> bool:
         """Read a bool outside of a field's beginning."""
