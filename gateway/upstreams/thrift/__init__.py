@@ -1,8 +1,10 @@
 """The bridge to Thrift services.
 
 bridge.py      the bridge: calls out, replies in, faults
-idl.py         a .thrift file -> methods and types, by lexing.py, parsing.py (into syntax.py) and linking.py (with scopes.py
-               and constants.py)
+idl.py         a .thrift file -> methods and types
+lexing.py      text -> tokens
+parsing.py     tokens -> nodes, which are in syntax.py
+linking.py     nodes -> types, with scopes.py for names and constants.py for defaults
 types.py       the types
 hints.py       types -> what callers see of them
 encoding.py    neutral values -> a protocol, by types; decoding.py the other way

@@ -81,9 +81,8 @@ class _Parser:
         return self._tokens[self._at]
 
     def _next(self) -> Token:
-        token = self._tokens[self._at]
-        self._at += token.kind != "end"
-        return token
+        self._at += 1
+        return self._tokens[self._at - 1]
 
     def _taken(self, text: str) -> bool:
         """Take a symbol or word if it is the next token."""
