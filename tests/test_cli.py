@@ -392,14 +392,14 @@ def test_check_tells_everything_wrong_at_once(project: Path) -> None:
     without_marks = re.sub(r"\n *[~^][ ~^]*$", "", checked.err, flags=re.MULTILINE)  # each Python has its own
     problems = re.split(r"^gateway: ", without_marks, flags=re.MULTILINE)[1:]
     assert [problem.strip() for problem in problems] == [
-        "error[configuration]: conf/gateway.toml: there is no section [upstream]",
-        "error[configuration]: command line: 'nonsense' is no setting: write it as section.option=value",
+        "error[configuration]: conf/gateway.toml: there is no section [upstream]; did you mean [upstreams]?",
+        "error[configuration]: command line: 'nonsense' is not a setting: write it as section.option=value",
         "error[configuration]: conf/gateway.toml: there is no option limits.timout; did you mean limits.timeout?",
-        "error[configuration]: conf/gateway.toml: limits.max_depth: expected int <= 200, not 4000",
-        "error[configuration]: conf/gateway.toml: limits.threads: expected int, not 'many'",
+        "error[configuration]: conf/gateway.toml: limits.max_depth: expected an integer <= 200, not 4000",
+        "error[configuration]: conf/gateway.toml: limits.threads: expected an integer, not 'many'",
         "error[configuration]: environment variable GATEWAY_LOG_LEVEL: log.level: expected debug or info or warning"
         " or error, not 'loud'",
-        "error[configuration]: command line: limits.timeout: expected float > 0.0, not '-1'",
+        "error[configuration]: command line: limits.timeout: expected a number > 0, not '-1'",
         "error[methods]: handlers.broken: it cannot be imported:\n"
         "Traceback (most recent call last):\n"
         f'  File "{project}/handlers/broken.py", line 3, in <module>\n'

@@ -10,9 +10,7 @@ Each option is written once, as a field of a section below; its type and range a
 wrong, in all three places, is reported at once.
 """
 
-import json
 import re
-import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +19,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.config.access import KEY_PREFIX, Access
+from gateway.config.conversion import ConversionError, convert, missing
 from gateway.config.nginx import NginxSection
 from gateway.config.sources import Setting, find, nearest_option, read
 from gateway.model.limits import Limits
@@ -29,7 +28,7 @@ from gateway.upstreams.options import nearest
 
 _NO_SECTIONS = {"upstreams", "file"}
 _UPSTREAM = re.compile(r"upstreams\.([A-Za-z][A-Za-z0-9_-]*)\.([^.]+)")
-_JSON_LIST = re.compile(r"\[\s*[\"\]]")  # [::1]:8000 is none
+_SECRET = {"keys", "headers", "metadata"}  # options that may hold a key, even where none belongs
 _PORT = "(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
 
@@ -46,7 +45,7 @@ class ConfigError(Exception):
 
 
 class ServerSection(Struct, frozen=True, kw_only=True):
-    """Where the gateway is reached."""
+    """Where the gateway listens, and what it serves."""
 
     bind: Annotated[
         str,
@@ -61,41 +60,41 @@ class ServerSection(Struct, frozen=True, kw_only=True):
             Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._~%@:+=/-]*$", description="a path that begins with a slash")],
             ...,
         ],
-        Meta(min_length=1, description="The paths to POST to."),
+        Meta(min_length=1, description="The paths that calls are POSTed to."),
     ] = ("/api", "/RPC2", "/jsonrpc", "/")
     modules: Annotated[
-        tuple[str, ...], Meta(description="The modules whose methods are served; none where upstreams are all.")
+        tuple[str, ...], Meta(description="The modules whose methods are served; none to serve upstreams only.")
     ] = ("handlers",)
     tcp: Annotated[
         str,
         Meta(
             pattern=rf"^(?:(\[[0-9a-fA-F:.]+\]|[^:\s/]*):{_PORT})?$",
-            description="host:port, like 127.0.0.1:31415, or nothing; JSON-RPC over plain TCP is answered there.",
+            description="host:port, like 127.0.0.1:31415, or nothing; the address for JSON-RPC over plain TCP.",
         ),
     ] = ""
     tcp_framing: Annotated[
         Literal["json", "newline", "netstring"],
         Meta(
-            description="How messages are told apart there. json: each text ends with its last bracket, whatever is"
-            " between two of them; newline: one on each line; netstring: 5:hello,"
+            description="How messages on that address are separated. json: a text ends with its last bracket, whatever"
+            " is between two of them; newline: one on each line; netstring: 5:hello,"
         ),
     ] = "json"
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        Meta(description="Processes that serve; auto is one for each core. A method's memory is its process' own."),
+        Meta(description="Processes that serve; auto starts one for each core. Each has its own memory."),
     ] = 1
     grace: Annotated[
         float,
         Meta(
             ge=0,
             le=3600,
-            description="Seconds between SIGTERM, from which /readyz says no, and the end of accepting connections.",
+            description="Seconds from SIGTERM, when /readyz starts to return 503, to the end of accepting connections.",
         ),
     ] = 0.0
-    drain: Annotated[float, Meta(ge=0, le=3600, description="Seconds that running calls have when it stops.")] = 10.0
-    pid_file: Annotated[
-        str, Meta(description="Where its process id is written, for gateway reload; none if empty.")
-    ] = ""
+    drain: Annotated[
+        float, Meta(ge=0, le=3600, description="Seconds that running calls have to end when the gateway stops.")
+    ] = 10.0
+    pid_file: Annotated[str, Meta(description="The file with the process id, for gateway reload; none if empty.")] = ""
 
 
 class TLSSection(Struct, frozen=True, kw_only=True):
@@ -104,7 +103,7 @@ class TLSSection(Struct, frozen=True, kw_only=True):
     certificate: Annotated[str, Meta(description="A file with the certificate and its chain, in PEM.")] = ""
     key: Annotated[str, Meta(description="A file with the certificate's private key, in PEM.")] = ""
     client_ca: Annotated[
-        str, Meta(description="A file of authorities, in PEM; clients then need a certificate of one of them.")
+        str, Meta(description="A file of authorities, in PEM; clients then need a certificate from one of them.")
     ] = ""
 
 
@@ -115,28 +114,33 @@ class MetricsSection(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=rf"^(?:(\[[0-9a-fA-F:.]+\]|[^:\s/]*):{_PORT})?$",
-            description="host:port of /metrics, with port 0 for a free one; none if empty.",
+            description="host:port, like 127.0.0.1:9464, with port 0 for a free one; the address of /metrics,"
+            " none if empty.",
         ),
     ] = "127.0.0.1:0"
 
 
 class LogSection(Struct, frozen=True, kw_only=True):
-    """What is logged, to standard error."""
+    """The log, which is written to standard error."""
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="info has a line for each call.")
     ] = "info"
-    format: Annotated[Literal["text", "json"], Meta(description="text for people, json for machines.")] = "text"
+    format: Annotated[Literal["text", "json"], Meta(description="text for people, json for programs.")] = "text"
 
 
 class XMLRPCSection(Struct, frozen=True, kw_only=True):
-    """What XML-RPC answers may hold beyond the specification."""
+    """What XML-RPC responses may contain beyond the specification."""
 
     none: Annotated[
         Literal["nil", "empty", "fault"],
-        Meta(description="How None is written: as <nil/>, as an empty string, or not at all: the call is a fault."),
+        Meta(
+            description="How None is written: as <nil/>, as an empty string, or not at all: the call then has a fault."
+        ),
     ] = "nil"
-    i8: Annotated[bool, Meta(description="Ints beyond 32 bits are written as <i8>; otherwise they are a fault.")] = True
+    i8: Annotated[
+        bool, Meta(description="Whether integers beyond 32 bits are written as <i8>; otherwise the call has a fault.")
+    ] = True
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -220,24 +224,23 @@ def _built(found: Iterable[Setting], base: Config, problems: list[str]) -> Confi
 def _convert(setting: Setting, hint: Any, into: dict[str, Any], name: str, problems: list[str]) -> None:
     option, value, place = setting
     try:
-        # What comes as text is read as text; a number in gateway.toml is a number.
-        into[name] = msgspec.convert(
-            _spelled(value, hint), hint, strict=not isinstance(value, str), dec_hook=_converted
-        )
-    except (msgspec.ValidationError, UnicodeEncodeError, json.JSONDecodeError) as error:
-        text, _, inside = str(error).partition(" - at `$")
-        within = "" if isinstance(value, str) else inside.removesuffix("`").replace("[...]", "")
-        shown = "" if option == "access.keys" else f", not {value!r}"  # a key may stand where its hash belongs
-        problems.append(f"{place}: {option}{within}: expected {_expected(error, text, hint)}{shown}")
+        into[name] = convert(value, hint)
+    except ConversionError as error:
+        if name in _SECRET:
+            within = "" if KEY_PREFIX in error.within else error.within
+            problems.append(f"{place}: {option}{within}: {error.expected}")
+        else:
+            problems.append(f"{place}: {option}{error.within}: {error}")
 
 
 def _read_upstreams(tables: dict[str, dict[str, Setting]], problems: list[str]) -> dict[str, Options]:
-    """Check each table by the options of the bridge that its URL asks for; what is wrong is left out."""
+    """Check each table by the options of the protocol that its URL names; what is wrong is left out."""
     upstreams: dict[str, Options] = {}
     for name, table in tables.items():
         place = next(iter(table.values()))[2]
         if "url" not in table or not isinstance(table["url"][1], str):
-            problems.append(f'{place}: upstreams.{name}.url: expected url = "scheme://host:port"')
+            meant = "" if "url" in table else nearest("url", table, "it by {}")
+            problems.append(f'{place}: upstreams.{name}.url: expected url = "scheme://host:port"{meant}')
             continue
         try:
             kind = upstream_class(table["url"][1]).Options
@@ -248,9 +251,11 @@ def _read_upstreams(tables: dict[str, dict[str, Setting]], problems: list[str]) 
         hints = {field.name: field.type for field in fields}
         values: dict[str, Any] = {}
         before = len(problems)
-        for missing in [field for field in fields if field.required and field.name not in table]:
-            wanted = next(str(meta.description) for meta in _metas(missing.type)).rstrip(".")
-            problems.append(f"{place}: upstreams.{name}.{missing.name} is missing: {wanted.lower()}")
+        problems += [
+            f"{place}: upstreams.{name}.{field.name} is missing: {missing(field.type)}"
+            for field in fields
+            if field.required and field.name not in table
+        ]
         for option, setting in table.items():
             if option in hints:
                 _convert(setting, hints[option], values, option, problems)
@@ -262,11 +267,6 @@ def _read_upstreams(tables: dict[str, dict[str, Setting]], problems: list[str]) 
             except ValueError as error:
                 problems.append(f"{place}: upstreams.{name}: {error}")
     return upstreams
-
-
-def _converted(kind: type, value: Any) -> Any:
-    """Make what msgspec has no type for (its ``dec_hook``)."""
-    return kind(value)
 
 
 def _contradictions(config: Config) -> Iterator[str]:
@@ -281,40 +281,7 @@ def _contradictions(config: Config) -> Iterator[str]:
                 )
                 yield f"access.rules: {shown}"
     if bool(config.tls.certificate) != bool(config.tls.key):
-        missing, given = ("key", "certificate") if config.tls.certificate else ("certificate", "key")
-        yield f"tls.{missing}: it is needed with tls.{given}"
+        absent, given = ("key", "certificate") if config.tls.certificate else ("certificate", "key")
+        yield f"tls.{absent} is needed with tls.{given}"
     if config.tls.client_ca and not config.tls.certificate:
-        yield "tls.certificate: it is needed with tls.client_ca"
-
-
-def _spelled(value: Any, hint: Any) -> Any:
-    """Read a text where several values are meant: a,b,c or JSON for a list, JSON for tables."""
-    if not isinstance(value, str):
-        return value
-    if "dict[" in str(hint) or "Rule" in str(hint) or ("tuple[" in str(hint) and _JSON_LIST.match(value)):
-        return json.loads(value)
-    return [part.strip() for part in value.split(",") if part.strip()] if "tuple[" in str(hint) else value
-
-
-def _expected(error: Exception, text: str, hint: Any) -> str:
-    """Say what an option takes: in the words of its description where msgspec has only a pattern."""
-    if isinstance(error, (UnicodeEncodeError, json.JSONDecodeError)):
-        return "text in UTF-8" if isinstance(error, UnicodeEncodeError) else "JSON"
-    if text.startswith("Invalid enum value"):
-        return " or ".join(_choices(hint))
-    if "matching regex" in text:
-        return next(str(meta.description).partition(";")[0] for meta in _metas(hint) if repr(meta.pattern) in text)
-    if text.startswith("Object contains unknown field"):
-        return f"no {text.rpartition(' ')[2].strip('`')}"
-    return text.removeprefix("Expected ").partition(", got ")[0].replace("`", "").replace("object", "table")
-
-
-def _choices(hint: Any) -> Iterator[str]:
-    for part in typing.get_args(hint):
-        yield from typing.get_args(part) if typing.get_origin(part) is Literal else _choices(part)
-
-
-def _metas(hint: Any) -> Iterator[Meta]:
-    yield from getattr(hint, "__metadata__", ())
-    for part in typing.get_args(hint):
-        yield from _metas(part)
+        yield "tls.certificate is needed with tls.client_ca"

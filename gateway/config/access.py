@@ -1,4 +1,4 @@
-"""Who may call, in the words of the configuration: the section ``[access]``. gateway/core/access.py keeps to it."""
+"""Who may call: the section ``[access]`` of the configuration. gateway/core/access.py enforces it."""
 
 import fnmatch
 from typing import Annotated
@@ -14,8 +14,8 @@ KEY_PREFIX = "gw_"  # what each key that ``gateway key`` makes begins with
 class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who may call the methods whose names match one of the patterns (``*`` stands for any characters).
 
-    Of networks, keys and certificates each one that is given must hold, by any of its entries; an empty one holds for
-    nobody.
+    Each of networks, keys and certificates that is given must match the caller, by any of its entries; an empty list
+    matches nobody.
     """
 
     methods: Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -41,30 +41,31 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """Who may call. Empty lists let everybody in, but no web page."""
+    """Who may call. Empty lists let everybody in, except web pages."""
 
     trusted_proxies: Annotated[
-        tuple[Network, ...], Meta(description="Peers whose X-Forwarded-For is believed, like 127.0.0.1 for nginx here.")
+        tuple[Network, ...],
+        Meta(description="Peers whose X-Forwarded-For is trusted, like 127.0.0.1 for nginx on this machine."),
     ] = ()
     allow: Annotated[
         tuple[Network, ...], Meta(description="Networks that clients may call from, like 10.0.0.0/8; all if empty.")
     ] = ()
     hosts: Annotated[
-        tuple[str, ...], Meta(description="Names that clients may call it by, without ports; all if empty.")
+        tuple[str, ...], Meta(description="Host names that requests may be for, without ports; all if empty.")
     ] = ()
     origins: Annotated[
-        tuple[str, ...], Meta(description="Web sites whose pages may call, like https://app.example.")
+        tuple[str, ...], Meta(description="Origins of web pages that may call, like https://app.example.")
     ] = ()
     keys: Annotated[
         dict[
             Annotated[str, Meta(pattern=r"^[\w.-]{1,64}$", description="a name of letters, digits and ._-")],
-            Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$", description="what gateway key prints")],
+            Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$", description="the hash that gateway key prints")],
         ],
-        Meta(description="Names of API keys, and the hashes that gateway key prints."),
+        Meta(description="The names of API keys, with the hashes that gateway key prints."),
     ] = {}
-    anonymous: Annotated[bool, Meta(description="With keys, whether callers without one are let in all the same.")] = (
-        False
-    )
+    anonymous: Annotated[
+        bool, Meta(description="Whether callers without a key are let in although there are keys.")
+    ] = False
     rules: Annotated[
-        tuple[Rule, ...], Meta(description="Who may call which methods; the first rule that names a method decides.")
+        tuple[Rule, ...], Meta(description="Who may call which methods; the first rule that matches a method decides.")
     ] = ()

@@ -1,6 +1,6 @@
-"""What nginx is told beside what the gateway knows: the section ``[nginx]``. gateway/deploy/nginx.py writes it out.
+"""The options of nginx in front of the gateway: the section ``[nginx]``. gateway/deploy/nginx.py writes them out.
 
-Timeouts, sizes and networks that both enforce stand in ``[limits]`` and ``[access]``, once.
+Timeouts, sizes and networks that both enforce are in ``[limits]`` and ``[access]``, once.
 """
 
 from typing import Annotated, Literal
@@ -21,16 +21,17 @@ _ADDRESS = Annotated[
 
 
 class NginxSection(Struct, frozen=True, kw_only=True):
-    """The edge: nginx between the network and the gateway."""
+    """nginx between the network and the gateway."""
 
     listen: Annotated[
-        tuple[_ADDRESS, ...], Meta(min_length=1, description="Where it listens, for HTTPS; nowhere for plain HTTP.")
+        tuple[_ADDRESS, ...],
+        Meta(min_length=1, description="The addresses for HTTPS; nginx does not listen for plain HTTP."),
     ] = ("0.0.0.0:443", "[::]:443")
     server_name: Annotated[
         str,
         Meta(
             pattern=r"^[A-Za-z0-9.-]+$",
-            description="a host name; the Host of old clients that send none.",
+            description="a host name; the Host for old clients that send none.",
         ),
     ] = "localhost"
     certificate: Annotated[
@@ -41,20 +42,20 @@ class NginxSection(Struct, frozen=True, kw_only=True):
     ] = "/etc/ssl/private/callgate.key"
     tls_protocols: Annotated[
         tuple[Literal["TLSv1.2", "TLSv1.3"], ...],
-        Meta(min_length=1, description="Versions of TLS that are spoken; older ones are broken."),
+        Meta(min_length=1, description="The versions of TLS; older ones are insecure."),
     ] = ("TLSv1.2", "TLSv1.3")
     servers: Annotated[
-        tuple[_ADDRESS, ...], Meta(description="host:port of the gateways behind it; server.bind, here, if empty.")
+        tuple[_ADDRESS, ...], Meta(description="host:port of the gateways; if empty, server.bind on this machine.")
     ] = ()
     proxies: Annotated[
         tuple[Network, ...],
-        Meta(description="Balancers in front of it, whose X-Forwarded-For it believes; it is the edge if empty."),
+        Meta(description="Load balancers in front of nginx, whose X-Forwarded-For it trusts."),
     ] = ()
     buffer_bodies: Annotated[
         bool,
         Meta(
-            description="Whether a body is passed on when it is complete, as uWSGI needs it. It then has no time limit"
-            " as a whole, but only between two reads."
+            description="Whether a body is passed on only when it is complete, as uWSGI needs it. The time limit is"
+            " then one between two reads, and not one for the whole body."
         ),
     ] = False
     connect_timeout: Annotated[
@@ -62,20 +63,20 @@ class NginxSection(Struct, frozen=True, kw_only=True):
         Meta(
             gt=0,
             le=75,
-            description="Seconds to connect to a gateway; then another one is tried. It is near: five are two"
+            description="Seconds to connect to a gateway; then the next one is tried. Five are enough for two"
             " retransmissions.",
         ),
     ] = 5.0
     send_timeout: Annotated[
-        float, Meta(gt=0, le=86400, description="Seconds in which a gateway takes nothing of a request.")
+        float, Meta(gt=0, le=86400, description="Seconds without progress while a request is sent to a gateway.")
     ] = 10.0
     margin: Annotated[
         float,
         Meta(
             ge=1,
             le=3600,
-            description="Seconds that it waits for an answer beyond the longest timeout of a method, so that the caller"
-            " hears of it from the gateway.",
+            description="Seconds that nginx waits for a response beyond the longest timeout of a method, so that it is"
+            " the gateway that reports a timeout.",
         ),
     ] = 5.0
     rate: Annotated[
@@ -83,19 +84,19 @@ class NginxSection(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1_000_000,
-            description="Requests per second of one client; 0 for no limit. An office behind one address stays below"
+            description="Requests per second from one address; 0 for no limit. An office behind one address stays below"
             " 100.",
         ),
     ] = 100
     burst: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Requests that a client which has rested may make at once.")
+        int, Meta(ge=1, le=1_000_000, description="Requests that a client may make at once after a pause.")
     ] = 200
     connections: Annotated[
         int,
         Meta(
             ge=0,
             le=65535,
-            description="Requests of one client that run at once; 0 for no limit. A hundredth of all clients.",
+            description="Requests from one address that run at once; 0 for no limit. A hundredth of all clients.",
         ),
     ] = 100
     clients: Annotated[
@@ -103,7 +104,7 @@ class NginxSection(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=1_000_000,
-            description="Clients that are connected at once; beyond them, idle connections are closed. Each takes up to"
+            description="Clients that are connected at once; beyond that, idle connections are closed. Each takes up to"
             " two connections and a file.",
         ),
     ] = 10_000
@@ -111,19 +112,23 @@ class NginxSection(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"^[A-Za-z0-9_.-]*$",
-            description="a name; whom its workers run as when root starts it, and if empty nobody is named.",
+            description="a name; the user that the workers run as when root starts nginx, not written if empty.",
         ),
     ] = "www-data"
     access_log: Annotated[
-        str, Meta(pattern=_FILE, description='a path without ", $ and \\; a line for each request, none if empty.')
+        str,
+        Meta(
+            pattern=_FILE,
+            description='a path without ", $ and \\; the log with a line for each request, none if empty.',
+        ),
     ] = "/var/log/nginx/access.log"
     error_log: Annotated[
-        str, Meta(pattern=_FILE, description='a path without ", $ and \\; what goes wrong, stderr if empty.')
+        str, Meta(pattern=_FILE, description='a path without ", $ and \\; the log of errors, standard error if empty.')
     ] = "/var/log/nginx/error.log"
     folder: Annotated[
         str,
         Meta(
             pattern=_FILE,
-            description="a path without \", $ and \\; a folder for its process id and bodies, the system's if empty.",
+            description="a path without \", $ and \\; a folder for the process id and bodies, the system's if empty.",
         ),
     ] = ""

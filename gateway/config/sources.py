@@ -1,10 +1,10 @@
-"""Where options are found: gateway.toml, the environment, the command line.
+"""Where options come from: gateway.toml, the environment, the command line.
 
     found = find(file, environment, folders)
     settings = read(found, environment, words, options, problems)
 
-What an option takes is no matter here (gateway/config/__init__.py). What is no option at all, or is not written as one,
-is noted in ``problems``, a line each, with its place and the remedy.
+What an option takes is decided elsewhere (conversion.py). What is not an option at all, or is not written as one, is
+noted in ``problems``, a line each, with its place and the remedy.
 """
 
 import difflib
@@ -80,7 +80,7 @@ def _from_file(file: Path | None, place: str, options: Collection[str], problems
         problems.append(f"{place}: it cannot be read: {str(error.strerror).lower()}")
         return
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        problems.append(f"{place}: it is not TOML: {error}")
+        problems.append(f"{place}: invalid TOML: {error}")
         return
     yield from _from_document(document, place, options, problems)
 
@@ -88,7 +88,7 @@ def _from_file(file: Path | None, place: str, options: Collection[str], problems
 def _from_document(
     document: dict[str, Any], place: str, options: Collection[str], problems: list[str]
 ) -> Iterable[Setting]:
-    sections = {option.partition(".")[0] for option in options}
+    sections = {*(option.partition(".")[0] for option in options), "upstreams"}
     for section, table in document.items():
         if section == "upstreams":
             yield from _from_tables(table, place, problems)
@@ -100,7 +100,7 @@ def _from_document(
         elif isinstance(table, dict):
             problems.append(f"{place}: there is no section [{section}]{_near(section, sections)}")
         else:
-            problems.append(f"{place}: {section} stands in no section{nearest_option(section, options)}")
+            problems.append(f"{place}: {section} is not in a section{nearest_option(section, options)}")
 
 
 def _from_tables(tables: Any, place: str, problems: list[str]) -> Iterable[Setting]:
@@ -108,8 +108,8 @@ def _from_tables(tables: Any, place: str, problems: list[str]) -> Iterable[Setti
     for name, table in tables.items() if isinstance(tables, dict) else [("", None)]:
         if not isinstance(table, dict) or not _NAME.fullmatch(name):
             problems.append(
-                f"{place}: upstreams{name and f'.{name}'}: write a table [upstreams.NAME], its name in letters, digits,"
-                " _ and -"
+                f"{place}: upstreams{name and f'.{name}'}: write a table [upstreams.NAME], with a NAME of letters,"
+                " digits, _ and -"
             )
         elif not table:
             problems.append(f'{place}: upstreams.{name}.url: expected url = "scheme://host:port"')
@@ -136,15 +136,24 @@ def _from_settings(settings: Iterable[str], problems: list[str]) -> Iterable[Set
         if equals and option.strip():
             yield option.strip(), value.strip(), "command line"
         else:
-            problems.append(f"command line: {setting!r} is no setting: write it as section.option=value")
+            problems.append(f"command line: {setting!r} is not a setting: write it as section.option=value")
 
 
 def nearest_option(option: str, options: Collection[str]) -> str:
-    """Name the option that is meant, perhaps in another section."""
-    by_name = {known.partition(".")[2]: known for known in options}
-    close = [by_name[name] for name in difflib.get_close_matches(option.rpartition(".")[2], by_name, n=1)]
-    close = close or difflib.get_close_matches(option, options, n=1, cutoff=0.8)
-    return f"; did you mean {close[0]}?" if close else ""
+    """Name the option that is meant: one of the same section if possible, or else of another one."""
+    section, _, name = option.lower().rpartition(".")
+    if "upstreams" in difflib.get_close_matches(section.partition(".")[0] or name, ["upstreams"]):
+        return "; an option of an upstream is upstreams.NAME.option, which is set in the file or by --set"
+    own = [known.partition(".")[2] for known in options if known.startswith(f"{section}.")]
+    close = [each for each in own if len(name) > 2 and (each.startswith(name) or name.startswith(each))]
+    close = close or difflib.get_close_matches(name, own, n=1)
+    if close:
+        return f"; did you mean {section}.{close[0]}?"
+    by_name: dict[str, str] = {}
+    for known in options:
+        by_name.setdefault(known.partition(".")[2], known)
+    close = difflib.get_close_matches(name, by_name, n=1, cutoff=0.7)
+    return f"; did you mean {by_name[close[0]]}?" if close else ""
 
 
 def _near(word: str, known: Iterable[str]) -> str:

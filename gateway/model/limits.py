@@ -31,7 +31,7 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1024,
             le=1024 * _MIB,
-            description="Bytes of an answer. An answer is built in memory, so this bounds what one call can take.",
+            description="Bytes of a response. It is built in memory, so this bounds what one call can take.",
         ),
     ] = 16 * _MIB
     max_depth: Annotated[
@@ -39,7 +39,7 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             ge=4,
             le=200,
-            description="Levels of nesting, both ways. xmlrpc-c's limit; no known client sends more.",
+            description="Levels of nesting, in requests and responses. xmlrpc-c's limit; no known client sends more.",
         ),
     ] = 64
     max_batch: Annotated[
@@ -51,8 +51,8 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             gt=0,
             le=86400,
-            description="Seconds that a call has, unless its method says otherwise. Half of the 60 s after which"
-            " proxies give up, so that the caller hears it from here.",
+            description="Seconds that a call may take, unless its method has its own timeout. Half of the 60 s after"
+            " which proxies give up, so that it is the gateway that reports the timeout.",
         ),
     ] = 30.0
     threads: Annotated[
@@ -60,8 +60,8 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=32768,
-            description="Blocking methods that run at once. A thread that waits costs about 30 KiB and no processor"
-            " time, so 512 is some 15 MiB; what computes gains nothing from more threads than cores.",
+            description="Blocking methods that run at once. A waiting thread costs about 30 KiB and no processor time,"
+            " so 512 cost about 15 MiB. Methods that compute gain nothing from more threads than cores.",
         ),
     ] = 512
     calls: Annotated[
@@ -69,7 +69,7 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=1_000_000,
-            description="Async methods that run at once. A waiting one costs some 10 KiB, beside its connection.",
+            description="Async methods that run at once. A waiting one costs about 10 KiB, without its connection.",
         ),
     ] = 16384
     in_flight: Annotated[
@@ -77,8 +77,8 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=100_000,
-            description="Calls of one plain TCP connection that run at once; what comes then is left unread. As many as"
-            " a batch may have.",
+            description="Calls of one plain TCP connection that run at once; then nothing more is read from it. As many"
+            " as a batch may have.",
         ),
     ] = 100
     waiting: Annotated[
@@ -86,8 +86,8 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1_000_000,
-            description="Calls that wait for a running place; the next is told at once that the gateway is overloaded."
-            " Twice the threads: a queue longer than two rounds only makes every answer late.",
+            description="Calls that wait to run; the next one is refused at once as Overloaded. Twice the threads: a"
+            " queue longer than two rounds only makes every response late.",
         ),
     ] = 1024
     client_rate: Annotated[
@@ -95,27 +95,28 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1_000_000,
-            description="Calls per second of one client, over all workers; 0 for no limit. An IPv6 client is its /64.",
+            description="Calls per second from one client, over all workers; 0 for no limit. A client is an IPv4"
+            " address or an IPv6 /64.",
         ),
     ] = 0.0
     client_burst: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Calls that a client which has rested may make at once.")
+        int, Meta(ge=1, le=1_000_000, description="Calls that a client may make at once after a pause.")
     ] = 100
     key_rate: Annotated[
         float, Meta(ge=0, le=1_000_000, description="Calls per second with one API key; 0 for no limit.")
     ] = 0.0
     key_burst: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Calls that may be made at once with a key which has rested.")
+        int, Meta(ge=1, le=1_000_000, description="Calls that may be made at once with a key after a pause.")
     ] = 100
     retry_after: Annotated[
         int,
-        Meta(ge=1, le=3600, description="Seconds after which an overloaded caller is asked to come back."),
+        Meta(ge=1, le=3600, description="Seconds after which refused callers are asked to try again."),
     ] = 1
     compress_above: Annotated[
         int,
         Meta(
             ge=0,
-            description="Bytes from which an answer is compressed, if the caller asks for it. Below some 1 KiB the"
+            description="Bytes from which a response is compressed, if the caller asks for it. Below about 1 KiB the"
             " work costs more than the bytes.",
         ),
     ] = 1024
@@ -125,7 +126,7 @@ class Limits(Struct, frozen=True, kw_only=True):
             ge=1,
             le=65535,
             description="Connections that may wait to be accepted. With Python's usual 5, a burst of a hundred callers"
-            " meets SYN retransmissions of 1 s and more; the kernel cuts it at net.core.somaxconn.",
+            " causes SYN retransmissions of 1 s and more. The kernel limits it to net.core.somaxconn.",
         ),
     ] = 4096
     connections: Annotated[
@@ -133,8 +134,8 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=1_000_000,
-            description="Connections of one process; at one more, the one that has been idle for longest is closed. An"
-            " idle one costs some 5 KiB and a descriptor.",
+            description="Connections of one process; one more closes the one that has been idle for longest. An idle"
+            " connection costs about 5 KiB and a descriptor.",
         ),
     ] = 16384
     client_connections: Annotated[
@@ -143,8 +144,8 @@ class Limits(Struct, frozen=True, kw_only=True):
             ge=1,
             le=1_000_000,
             description="Connections of one client to one process; one more is closed. A client is an IPv4 address or"
-            " an IPv6 /64. access.trusted_proxies and 127.0.0.1 are not counted. A sixteenth of the connections: one"
-            " address cannot take them all, and an office behind one address has enough.",
+            " an IPv6 /64. access.trusted_proxies and 127.0.0.1 are not counted. A sixteenth of all connections, which"
+            " is enough for an office behind one address.",
         ),
     ] = 1024
     unread: Annotated[
@@ -152,8 +153,8 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             ge=_MIB,
             le=1024 * 1024 * _MIB,
-            description="Bytes of answers that the clients of one process have not read; above it, the slowest readers"
-            " are closed. Sixteen answers of max_reply.",
+            description="Bytes of responses that the clients of one process have not read; above it, the connections of"
+            " the slowest readers are closed. Sixteen responses of max_reply.",
         ),
     ] = 256 * _MIB
     idle_timeout: Annotated[
@@ -161,7 +162,7 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             gt=0,
             le=86400,
-            description="Seconds until the next request begins. nginx keeps 75.",
+            description="Seconds that a connection stays open without a request. nginx's default.",
         ),
     ] = 75.0
     head_timeout: Annotated[
@@ -169,8 +170,8 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             gt=0,
             le=86400,
-            description="Seconds from the first byte of a head to its last, and for a TLS handshake. Heads are sent in"
-            " one piece; ten seconds are three retransmissions.",
+            description="Seconds from the first byte of a request's head to its last, and for a TLS handshake. Heads"
+            " are sent in one piece; ten seconds are enough for three retransmissions.",
         ),
     ] = 10.0
     body_timeout: Annotated[
@@ -178,7 +179,7 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             gt=0,
             le=86400,
-            description="Seconds until a request's body is complete; nginx waits 60 between reads.",
+            description="Seconds until a request's body is complete. nginx waits 60 between two reads.",
         ),
     ] = 60.0
     write_timeout: Annotated[
@@ -186,7 +187,7 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             gt=0,
             le=86400,
-            description="Seconds in which a client takes nothing of its answer. nginx's send_timeout, likewise.",
+            description="Seconds without progress while a client reads its response. nginx's send_timeout.",
         ),
     ] = 60.0
     linger: Annotated[
@@ -195,6 +196,6 @@ class Limits(Struct, frozen=True, kw_only=True):
             gt=0,
             le=60,
             description="Seconds that a refused upload is still read and thrown away. Closing at once would reset the"
-            " connection, and the client would see that instead of the answer.",
+            " connection, and the client would not see the response.",
         ),
     ] = 2.0

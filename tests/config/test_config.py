@@ -80,46 +80,60 @@ IN_FILE = {
     "[server]\ntimeout = 5": "there is no option server.timeout; did you mean limits.timeout?",
     "[log]\ncolour = true": "there is no option log.colour",
     "[limit]\ntimeout = 5": "there is no section [limit]; did you mean [limits]?",
-    "[upstream]\nurl = 'x'": "there is no section [upstream]",
-    "timeout = 5": "timeout stands in no section; did you mean limits.timeout?",
+    "[upstream]\nurl = 'x'": "there is no section [upstream]; did you mean [upstreams]?",
+    "timeout = 5": "timeout is not in a section; did you mean limits.timeout?",
     "limits = 5": "limits is a section: write [limits] above its options",
     "[[limits]]\ntimeout = 5": "limits is a section: write [limits] above its options",
-    "[limits]\nmax_depth = 4000": "limits.max_depth: expected int <= 200, not 4000",
-    "[limits]\ntimeout = 0": "limits.timeout: expected float > 0.0, not 0",
-    "[limits]\ntimeout = nan": "limits.timeout: expected float > 0.0, not nan",
-    "[limits]\ntimeout = inf": "limits.timeout: expected float <= 86400.0, not inf",
-    "[limits]\nthreads = 'many'": "limits.threads: expected int, not 'many'",
-    "[limits]\nthreads = true": "limits.threads: expected int, not True",
-    "[limits]\nthreads = 1.5": "limits.threads: expected int, not 1.5",
-    "[limits]\ntimeout = 2026-01-01": "limits.timeout: expected float, not datetime.date(2026, 1, 1)",
-    "[xmlrpc]\ni8 = 1": "xmlrpc.i8: expected bool, not 1",
+    "[limits]\nmax_depth = 4000": "limits.max_depth: expected an integer <= 200, not 4000",
+    "[limits]\ntimeout = 0": "limits.timeout: expected a number > 0, not 0",
+    "[limits]\ntimeout = nan": "limits.timeout: expected a number > 0, not nan",
+    "[limits]\ntimeout = inf": "limits.timeout: expected a number <= 86400, not inf",
+    "[limits]\nthreads = 'many'": "limits.threads: expected an integer, not 'many'",
+    "[limits]\nthreads = true": "limits.threads: expected an integer, not true",
+    "[limits]\nthreads = 1.5": "limits.threads: expected an integer, not 1.5",
+    "[limits]\ntimeout = 2026-01-01": "limits.timeout: expected a number, not datetime.date(2026, 1, 1)",
+    "[xmlrpc]\ni8 = 1": "xmlrpc.i8: expected true or false, not 1",
     "[log]\nlevel = 'loud'": "log.level: expected debug or info or warning or error, not 'loud'",
-    "[log]\nformat = 3": "log.format: expected str, not 3",
-    "[server]\npaths = []": "server.paths: expected array of length >= 1, not []",
-    "[server]\npaths = ['/api', 'rpc']": (
-        "server.paths[1]: expected a path that begins with a slash, not ['/api', 'rpc']"
-    ),
+    "[log]\nformat = 3": "log.format: expected a string, not 3",
+    "[server]\npaths = []": "server.paths: expected a list with at least one entry, not []",
+    "[server]\npaths = ['/api', 'rpc']": ("server.paths[1]: expected a path that begins with a slash, not 'rpc'"),
     "[access]\nallow = ['10.0.0.1/8']": (
-        "access.allow[0]: expected a network like 10.0.0.0/8 or 2001:db8::/32, or an address, not ['10.0.0.1/8']"
+        "access.allow[0]: expected a network like 10.0.0.0/8 or 2001:db8::/32, or an address, not '10.0.0.1/8'"
     ),
-    "[access.keys]\nodoo = 'secret'": "access.keys: expected what gateway key prints",
-    "[[access.rules]]\nmethods = []": "access.rules[0].methods: expected array of length >= 1, not [{'methods': []}]",
+    "[access.keys]\nodoo = 'secret'": "access.keys.odoo: expected the hash that gateway key prints",
+    "[[access.rules]]\nmethods = []": "access.rules[0].methods: expected a list with at least one entry, not []",
     "[[access.rules]]\nmethods = ['a']\nnetwork = []": (
-        "access.rules[0]: expected no network, not [{'methods': ['a'], 'network': []}]"
+        "access.rules[0].network: there is no such option; did you mean networks?"
     ),
-    "[nginx]\nlisten = []": "nginx.listen: expected array of length >= 1, not []",
+    "[nginx]\nlisten = []": "nginx.listen: expected a list with at least one entry, not []",
     "[nginx]\nlisten = ['443']": (
-        "nginx.listen[0]: expected host:port, like 0.0.0.0:443 or [::]:443, with a port from 1 to 65535, not ['443']"
+        "nginx.listen[0]: expected host:port, like 0.0.0.0:443 or [::]:443, with a port from 1 to 65535, not '443'"
     ),
     "[nginx]\nservers = ['10.0.0.1:0']": (
         "nginx.servers[0]: expected host:port, like 0.0.0.0:443 or [::]:443, with a port from 1 to 65535,"
-        " not ['10.0.0.1:0']"
+        " not '10.0.0.1:0'"
     ),
     "[nginx]\nkey = 'a\"; b'": "nginx.key: expected a path without \", $ and \\, not 'a\"; b'",
     "[nginx]\nserver_name = 'a;b'": "nginx.server_name: expected a host name, not 'a;b'",
-    "[nginx]\ntls_protocols = ['TLSv1']": "nginx.tls_protocols[0]: expected TLSv1.2 or TLSv1.3, not ['TLSv1']",
-    "[server]\nworkers = 0": "server.workers: expected int >= 1, not 0",
-    "[server]\nbind = 8000": "server.bind: expected str, not 8000",
+    "[nginx]\ntls_protocols = ['TLSv1']": "nginx.tls_protocols[0]: expected TLSv1.2 or TLSv1.3, not 'TLSv1'",
+    "[server]\nworkers = 0": "server.workers: expected an integer >= 1, not 0",
+    "[server]\nbind = 8000": "server.bind: expected a string, not 8000",
+    "[server]\nworkers = 'many'": "server.workers: expected auto, or an integer, not 'many'",
+    "[server]\nbnd = ':1'": "there is no option server.bnd; did you mean server.bind?",
+    "[server]\nkey = 'a'": "there is no option server.key; did you mean tls.key?",
+    "[tls]\ncert = 'a'": "there is no option tls.cert; did you mean tls.certificate?",
+    "[metrics]\nport = 1": "there is no option metrics.port",
+    "bind = ':1'": "bind is not in a section; did you mean server.bind?",
+    "[access]\nkeys = ['a']": "access.keys: expected a table",
+    "[access.keys]\n'a b' = 'x'": "access.keys.a b: expected a name of letters, digits and ._-",
+    "[access]\nrules = { methods = ['a'] }": "access.rules: expected a list, not {'methods': ['a']}",
+    "[[access.rules]]\nmethods = 'a'": "access.rules[0].methods: expected a list, not 'a'",
+    "[[access.rules]]\nmethods = ['a']\nnetworks = ['10.0.0.0/8', 'x']": (
+        "access.rules[0].networks[1]: expected a network like 10.0.0.0/8 or 2001:db8::/32, or an address, not 'x'"
+    ),
+    "[upstreams.a]\nulr = 'grpc://a:1'": (
+        'upstreams.a.url: expected url = "scheme://host:port"; did you mean it by ulr?'
+    ),
 }
 NOT_TOML = {
     b"[limits]\ntimeout =\n": "line 2",
@@ -127,14 +141,14 @@ NOT_TOML = {
     b"[log]\nlevel = '\xff'\n": "byte 0xff",
 }
 IN_TEXT = {
-    ("limits.timeout", "abc"): "expected float, not 'abc'",
-    ("limits.timeout", ""): "expected float, not ''",
-    ("limits.timeout", "-1"): "expected float > 0.0, not '-1'",
-    ("limits.threads", "1_000"): "expected int, not '1_000'",
-    ("xmlrpc.i8", "maybe"): "expected bool, not 'maybe'",
+    ("limits.timeout", "abc"): "expected a number, not 'abc'",
+    ("limits.timeout", ""): "expected a number, not ''",
+    ("limits.timeout", "-1"): "expected a number > 0, not '-1'",
+    ("limits.threads", "1_000"): "expected an integer, not '1_000'",
+    ("xmlrpc.i8", "maybe"): "expected true or false, not 'maybe'",
     ("log.format", "JSON"): "expected text or json, not 'JSON'",
     ("log.level", "\udcff"): "expected text in UTF-8, not '\\udcff'",
-    ("server.paths", ""): "expected array of length >= 1, not ''",
+    ("server.paths", ""): "expected a list with at least one entry, not ''",
     ("server.paths", "/a b"): "expected a path that begins with a slash, not '/a b'",
 }
 AS_TEXT = {
@@ -150,6 +164,8 @@ UNKNOWN_VARIABLES = {
     "GATEWAY_TIMEOUT": "there is no option timeout; did you mean limits.timeout?",
     "GATEWAY_LIMIT_MAX_BODY": "there is no option limit.max_body; did you mean limits.max_body?",
     "GATEWAY_": "there is no option ",
+    "GATEWAY_UPSTREAMS_A_URL": "there is no option upstreams.a_url; an option of an upstream is upstreams.NAME.option,"
+    " which is set in the file or by --set",
 }
 NO_SETTINGS = ("limits.timeout", "=3", "", " = ")
 
@@ -240,7 +256,7 @@ def test_what_is_wrong_in_a_file(text: str, problem: str) -> None:
 @pytest.mark.parametrize(("text", "place"), NOT_TOML.items())
 def test_a_file_that_is_not_toml(text: bytes, place: str) -> None:
     (problem,) = problems(written(text), {}, ())
-    assert problem.startswith("gateway.toml: it is not TOML: ")
+    assert problem.startswith("gateway.toml: invalid TOML: ")
     assert place in problem
 
 
@@ -274,7 +290,7 @@ def test_variables_that_cgi_and_kubernetes_set_are_passed_over(name: str) -> Non
 
 @pytest.mark.parametrize("setting", NO_SETTINGS)
 def test_a_setting_without_a_name_or_a_value(setting: str) -> None:
-    problem = f"command line: {setting!r} is no setting: write it as section.option=value"
+    problem = f"command line: {setting!r} is not a setting: write it as section.option=value"
     assert problems(None, {}, [setting]) == [problem]
 
 
@@ -296,9 +312,9 @@ def test_everything_wrong_is_told_at_once_and_the_rest_is_kept() -> None:
     told = str(raised.value).splitlines()
     assert told == raised.value.problems
     assert sorted(told) == [
-        "command line: 'nonsense' is no setting: write it as section.option=value",
-        "command line: limits.waiting: expected int >= 0, not '-1'",
-        f"{file}: limits.threads: expected int >= 1, not 0",
+        "command line: 'nonsense' is not a setting: write it as section.option=value",
+        "command line: limits.waiting: expected an integer >= 0, not '-1'",
+        f"{file}: limits.threads: expected an integer >= 1, not 0",
         f"{file}: there is no option limits.timout; did you mean limits.timeout?",
         f"{file}: there is no section [serv]; did you mean [server]?",
         "environment variable GATEWAY_LOG_LEVEL: log.level: expected debug or info or warning or error, not 'loud'",
