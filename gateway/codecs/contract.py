@@ -22,10 +22,10 @@ class Codec(Protocol):
         media_types: the Content-Types, in lower case and without parameters, that mean this protocol.
         content_type: the Content-Type of an answer; its media type is the usual one of requests, too.
         charsets: the values of a charset parameter that are taken; None where the codec itself decides.
-        first_bytes: what a body begins with whose sender did not say what it is.
+        first_bytes: the first bytes of bodies of this protocol, for bodies without a Content-Type.
         native: the types that values have on the wire beside those of JSON. Texts are taken for types that are missing.
         batch_method: the method whose call is decoded into a Batch; empty where batches are no calls.
-        capabilities: what system.getCapabilities says of the protocol, by name: the address and version of a
+        capabilities: what system.getCapabilities returns for the protocol, by name: the address and version of a
             specification.
 
     """

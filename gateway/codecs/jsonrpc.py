@@ -4,17 +4,17 @@
           -> Batch               an array of them (section 6)
           -> InvalidCall            ParseError: not UTF-8, not JSON, or JSON that two readers could read differently
                                  (RFC 7493: duplicate names, numbers out of range, lone surrogates) or too deep;
-                                 InvalidRequest: JSON, but no request; its id is echoed where one can be told
+                                 InvalidRequest: JSON, but not a request; its id is echoed where it has one
     Reply -> a response object   (section 5), its members in a fixed order and no others
 
 and the other way round, as a client of other servers:
 
     method, params, id -> a request object; InvalidParams names the argument that cannot be encoded as JSON
     bytes -> id, Reply    a response object, as strictly read; BadUpstream for anything else
-          -> None         a request object: the server has something to say itself
+          -> None         a request object: the server calls by itself
 
-The messages of the five errors that the specification names are exactly its words; what is to be said beyond them
-stands in ``error.data``.
+The messages of the five errors that the specification names are exactly its words; what is known beyond them is in
+``error.data``.
 """
 
 import re
@@ -51,7 +51,7 @@ _SPECIFIED_CODES = frozenset({-32700, -32600, -32601, -32602, -32603})
 _MAX_INT = 10**4300  # Python itself reads and writes at most 4,300 digits (CVE-2020-10735)
 _MAX_BITS = _MAX_INT.bit_length() - 1  # what has no more is below it
 _MINUTE = timedelta(minutes=1)
-_UNBOUNDED = 2**62  # bytes; what a call says came in by a call, which was bounded
+_UNBOUNDED = 2**62  # bytes; the arguments of a call came by a call, which was bounded
 _FAULT_ROOM = 2**20  # for the data of a fault
 
 
@@ -137,7 +137,7 @@ class JSONRPC:
         return answer.wire
 
     def batch(self, answers: list[Answer]) -> bytes:
-        """Put the response objects into an array; nothing to say is no array (section 6)."""
+        """Put the response objects into an array; without any the answer is empty (section 6)."""
         return b"[%b]" % b",".join([answer.wire for answer in answers]) if answers else b""
 
     def encode_call(self, method: str, params: Params, call_id: Id = None) -> bytes:

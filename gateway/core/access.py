@@ -1,4 +1,4 @@
-"""Who is let in: the one place that decides it, for both hosts, from the head of a request.
+"""Who is let in: the one place that decides it, for all hosts, from the head of a request.
 
     policy.judge(head) -> Caller      the client's address, and its key if it has one
                        -> AccessDenied    the status, 401 or 403, and, for the log alone, the reason
@@ -36,7 +36,7 @@ _Client: TypeAlias = tuple[str | None, bool, bool]  # its address; whether a pro
 
 
 class AccessDenied(Struct, frozen=True):
-    """Somebody who is not let in. Nobody but the log is told why."""
+    """The refusal of a request by its sender. Only the log has the reason."""
 
     status: int
     reason: str
@@ -56,11 +56,11 @@ class AccessPolicy:
         self._forwarded = lru_cache(maxsize=4096)(self._find_forwarded)
 
     def judge(self, head: HTTPRequest) -> Caller | AccessDenied:
-        """Tell who sends a request, or why nobody is let in with it."""
+        """Return who sends a request, or why it is refused."""
         headers = head.headers
         client, is_proxied, is_allowed = self._locate(head.peer, headers)
         if client is None:
-            return AccessDenied(403, "the client's address is not to be told: X-Forwarded-For has no plain address")
+            return AccessDenied(403, "the client's address is not known: X-Forwarded-For does not hold a plain address")
         if not is_allowed:
             return AccessDenied(403, f"{client} is not in access.allow")
         if self._hosts and host_name(headers.get("Host", "")) not in self._hosts:
@@ -83,7 +83,7 @@ class AccessPolicy:
         return self._forwarded(forwarded) if len(forwarded) <= _LONGEST_KEPT else self._find_forwarded(forwarded)
 
     def permits(self, names: Iterable[str], caller: Caller) -> bool:
-        """Tell whether a caller may call a method that has these names, each of which has to be permitted."""
+        """Return whether a caller may call a method that has these names, each of which must be permitted."""
         for name in names:
             rule = next((rule for rule in self._access.rules if rule.concerns(name)), None)
             if rule is not None and not rule.permits(caller):
@@ -91,14 +91,14 @@ class AccessPolicy:
         return True
 
     def _find_client(self, peer: str) -> _Client:
-        """Say who a peer is. Its scope, as in fe80::1%eth0, is this machine's name for a network, and left out."""
+        """Find out who a peer is, without its scope, as in fe80::1%eth0, which is this machine's name for a network."""
         found = address(peer.partition("%")[0])
         if found is None:
             return None, False, False
         return str(found), self._is_trusted(found), self._is_allowed(found)
 
     def _find_forwarded(self, forwarded: str) -> _Client:
-        """Say for whom a trusted proxy sends a request: the last address that is not a trusted proxy's."""
+        """Find out for whom a trusted proxy sends a request: the last address that is not a trusted proxy's."""
         found = None
         for hop in reversed(forwarded.split(",")):
             found = address(hop.strip(" \t"))
@@ -116,7 +116,7 @@ class AccessPolicy:
         return any(peer in network for network in self._access.trusted_proxies)
 
     def _key(self, authorization: str) -> str | None:
-        """Return the name of the key that is shown; all of them are compared, so the time tells nothing."""
+        """Return the name of the key that is sent. All are compared, so the time does not depend on which it is."""
         user, shown = _credentials(authorization)
         digest = hashlib.sha256(shown).hexdigest()
         found = [name for name, stored in self._keys.items() if hmac.compare_digest(stored, digest)]

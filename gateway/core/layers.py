@@ -40,7 +40,7 @@ class ConcurrencyLimiter:
         return len(self._queue)
 
     def full(self) -> bool:
-        """Tell whether the next call would find neither a place to run nor one to wait."""
+        """Return whether the next call would find neither a place to run nor one to wait."""
         return self.running >= self._most_running and len(self._queue) >= self._most_waiting
 
     async def take(self) -> None:
@@ -114,7 +114,7 @@ def permitted(
 
 
 def deadline(handler: WaitingHandler) -> WaitingHandler:
-    """Answer DeadlineExceeded when the time is up that the context tells.
+    """Answer DeadlineExceeded when the deadline of the context has passed.
 
     The handler runs in a task of its own, so that neither a method that ignores its cancellation nor a thread can hold
     up the answer.

@@ -3,7 +3,7 @@
     charge(caller) -> 0.0        the call may be made, and has been charged
                    -> seconds    it may not; after so many seconds it may
 
-A bucket is the "generic cell rate algorithm" (ITU-T I.371): of each caller only one moment is kept, at which its bucket
+A bucket is the "generic cell rate algorithm" (ITU-T I.371): of each caller only one time is kept, at which its bucket
 would be full again. So a bucket is 16 bytes of a table that is mapped before the workers are forked: every worker sees
 what the others have charged, and a flood of addresses takes no memory. Nothing is locked, because a worker that is
 killed would never unlock it; two workers that charge the same caller in the same microsecond may count one call less.
@@ -52,7 +52,7 @@ class Buckets:
 
 
 class RateLimits:
-    """The rates and bursts of the limits, for clients and for keys; a rate of 0 is no limit."""
+    """The rates and bursts of the limits, for clients and for keys; a rate of 0 means no limit."""
 
     def __init__(self, limits: Limits, buckets: Buckets) -> None:
         self._limits = limits

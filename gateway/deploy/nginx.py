@@ -81,7 +81,7 @@ def render(config: Config, longest: float) -> str:
 
 
 def warnings(config: Config) -> Iterator[str]:
-    """Tell what would work, but not as it should, each with its remedy."""
+    """Report what would work, but not as it should, each with its remedy."""
     for server in _gateways(config):
         host = server.rpartition(":")[0].strip("[]")
         source = address("127.0.0.1" if host == "localhost" else host)
@@ -93,7 +93,7 @@ def warnings(config: Config) -> Iterator[str]:
         if not is_trusted:
             yield (
                 f"the gateway at {server} does not trust nginx: it takes all clients for one, and nginx's log does not"
-                f" say what they call; add {remedy} to access.trusted_proxies"
+                f" name the methods; add {remedy} to access.trusted_proxies"
             )
 
 
@@ -113,19 +113,19 @@ def _gateways(config: Config) -> tuple[str, ...]:
 
 
 def _refusals(limits: Limits) -> dict[int, GatewayFault]:
-    """Return what is told of each status that nginx itself answers with."""
+    """Return the fault for each status that nginx itself answers with."""
     wait = limits.retry_after
     return {
-        400: InvalidRequest("no well-formed HTTP/1 or HTTP/2 request over TLS"),
+        400: InvalidRequest("not a well-formed HTTP/1 or HTTP/2 request over TLS"),
         403: Denied(),
         413: RequestTooLarge(f"at most {limits.max_body} bytes"),
         414: RequestTooLarge(f"at most {limits.max_header} bytes of a head"),
         429: RateLimited("too many calls", retry_after=wait),
         431: RequestTooLarge(f"at most {limits.max_header} bytes of a head"),
         500: InternalError(),
-        502: Unavailable("no answer; whether the call was made is not known"),
-        503: Unavailable("come back later", retry_after=wait),
-        504: DeadlineExceeded("no answer in time; whether the call was made is not known"),
+        502: Unavailable("no response; whether the call was made is not known"),
+        503: Unavailable("try again later", retry_after=wait),
+        504: DeadlineExceeded("no response in time; whether the call was made is not known"),
     }
 
 

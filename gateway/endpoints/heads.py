@@ -38,7 +38,7 @@ class Judged(Struct, frozen=True, kw_only=True):
 
     Attributes:
         caller: who calls.
-        codec: the protocol that the Content-Type names; None where the body has to tell it.
+        codec: the protocol that the Content-Type names; None where it has to be recognized by the body.
         charset: the parameter of the Content-Type, in lower case; None without one.
         coding: the Content-Encoding of the body, in lower case; empty without one.
         headers: what lets the page of an allowed Origin read the response.
@@ -53,7 +53,7 @@ class Judged(Struct, frozen=True, kw_only=True):
 
 
 class Objection(Struct, frozen=True, kw_only=True):
-    """Why a request is refused by its head, and what its sender is told.
+    """Why a request is refused by its head, and what its sender gets.
 
     Attributes:
         kind: see Refusal.
@@ -128,7 +128,7 @@ class HeadJudge:
 
 
 def content_types(codecs: Iterable[Codec]) -> str:
-    """Say which Content-Type each protocol has."""
+    """Name the Content-Type of each protocol."""
     return " or ".join(f"{codec.content_type.partition(';')[0]} for {codec.title}" for codec in codecs)
 
 

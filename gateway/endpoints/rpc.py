@@ -5,7 +5,7 @@
                 -> Exchange       let in; ``Exchange.answer(body)`` is the response:
                                   unpack -> decode -> call, one after the other -> encode -> HTTPResponse
                                   200 with what the calls came to, faults included; 400 for a body that does not
-                                  unpack, 413 for one that unpacks to too much, 415 where even the body does not tell
+                                  unpack, 413 for one that unpacks to too much, 415 where even the body does not show
                                   the protocol
 
 The XML-RPC specification asks for 200 whenever there is an answer, and clients throw away the body of anything else; so
@@ -43,13 +43,13 @@ _TURN = 0.005  # seconds that the calls of a batch may hold the loop, before oth
 
 
 class Observers(Struct, frozen=True, kw_only=True):
-    """Who is told what became of calls and requests: the log, the metrics.
+    """The observers of calls and requests: the log, the metrics.
 
     Attributes:
-        calls: told of each call, after its answer has gone out: what was asked, by whom, the answer (None if the caller
-            has hung up), and how many seconds it took.
-        refusals: told of each request that was refused before it was a call.
-        traffic: told of each request that was answered: its protocol, and the bytes of its body and of its answer's.
+        calls: called for each call, after its answer was sent: with the call, its context, the answer (None if the
+            caller has hung up), and how many seconds it took.
+        refusals: called for each request that was refused before it was a call.
+        traffic: called for each answered request: with its protocol, and the bytes of its body and of its answer.
 
     """
 
@@ -65,7 +65,7 @@ class RPCEndpoint:
         codecs: the protocols that are spoken.
         handler: answers a call.
         limits: what requests and answers are held to.
-        observers: who is told.
+        observers: the observers of what is answered here.
         paths: where calls are POSTed to.
         policy: who is let in.
         rates: how often a caller may call.
@@ -117,8 +117,8 @@ class RPCEndpoint:
     def admit_message(self, head: HTTPRequest) -> "HTTPResponse | Exchange":
         """Judge a message that came without HTTP, by the head that it would have.
 
-        A caller that calls too often is told so in the answer, where the call's id is: nothing else says on a shared
-        connection whose answer it is.
+        A caller that calls too often gets the fault in an answer with the call's id: nothing else shows on a shared
+        connection which call it is for.
         """
         judged = self._judge(head)
         if isinstance(judged, Objection):
@@ -155,13 +155,13 @@ class RPCEndpoint:
         head = (("Content-Type", content_type), _NOSNIFF, ("X-Request-ID", refusal.request_id))
         return HTTPResponse(status=refusal.status, headers=(*head, *headers), body=body)
 
-    def told_by(self, body: bytes) -> Codec | None:
-        """Tell the protocol by the first byte of the body."""
+    def recognize(self, body: bytes) -> Codec | None:
+        """Recognize the protocol by the first byte of the body."""
         first = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
         return next((codec for codec in self.codecs if first and first in codec.first_bytes), None)
 
     def observe(self, entry: Entry, context: Context, answer: Answer | None, seconds: float) -> None:
-        """Tell all observers of a call."""
+        """Report a call to all observers."""
         for observe in self.observers.calls:
             observe(entry, context, answer, seconds)
 
@@ -207,10 +207,10 @@ class Exchange(Struct, kw_only=True):
             return self._refuse("coding", 400, fault, fault.message)
         except RequestTooLarge:
             return self.too_large()
-        codec = judged.codec or endpoint.told_by(unpacked)
+        codec = judged.codec or endpoint.recognize(unpacked)
         if codec is None:
             types = content_types(endpoint.codecs)
-            text = f"The body does not tell the protocol, so the Content-Type must: {types}."
+            text = f"The protocol is not known from the body, so a Content-Type is needed: {types}."
             return self._refuse("type", 415, text, text)
         decoded = self._within_wish(codec.decode(unpacked, judged.charset))
         if isinstance(decoded, Batch):
@@ -323,7 +323,7 @@ def _too_often(judged: Judged, fault: RateLimited) -> Objection:
 
 
 def _summary(decoded: Decoded, answers: list[Answer]) -> Headers:
-    """Tell a trusted proxy what it cannot read in the body, for its own log; it keeps these headers from the client."""
+    """Return what a trusted proxy cannot read in the body, for its own log; it keeps these headers from the client."""
     entries = decoded.entries if isinstance(decoded, Batch) else [decoded]
     named = next((entry.method for entry in entries if isinstance(entry, Call)), "")
     headers = [("X-RPC-Method", named)] if PRINTABLE.fullmatch(named) else []

@@ -1,6 +1,6 @@
 """What the codecs and the methods exchange: calls in, replies out.
 
-A codec turns a body into a Call, a Batch of them, or, where the text is no call, into an InvalidCall that carries the
+A codec turns a body into a Call, a Batch of them, or, where it is not a call, into an InvalidCall that carries the
 fault to answer with. A CallHandler turns a Call into a Reply. An Answer is a reply in the bytes of a protocol.
 """
 

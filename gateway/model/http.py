@@ -1,4 +1,4 @@
-"""The seam between hosts and the gateway: one HTTP request in, one HTTP response out.
+"""The interface between hosts and the gateway: one HTTP request in, one HTTP response out.
 
     host: head of a request -> HTTPRequest -> admit ->       HTTPResponse, which refuses it
                                                          -> Admitted: read the body, and await admitted.answer(body)
@@ -44,12 +44,12 @@ class HTTPResponse(Struct, frozen=True, kw_only=True):
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
-    """What is to be told of a request that was refused before it was a call.
+    """The record of a request that was refused before it was a call.
 
     Attributes:
         kind: access, rate, path, verb, type, coding, size or framing.
         status: the HTTP status.
-        reason: for the log alone; callers may be told less.
+        reason: for the log alone; the caller may get less.
         client: the client's address, or the peer's where the client is not known.
         request_id: the request's id.
 

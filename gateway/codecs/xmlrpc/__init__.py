@@ -40,7 +40,7 @@ _INT64 = range(-(2**63), 2**63)
 _PROLOG = b'<?xml version="1.0" encoding="utf-8"?>'
 _PARAMS = _PROLOG + b"<methodResponse><params><param>%b</param></params></methodResponse>"
 _CALL = _PROLOG + b"<methodCall><methodName>%b</methodName><params>%b</params></methodCall>"
-_UNBOUNDED = 2**62  # bytes; what a call says came in by a call, which was bounded
+_UNBOUNDED = 2**62  # bytes; the arguments of a call came by a call, which was bounded
 _FAULT = _PROLOG + b"<methodResponse><fault>%b</fault></methodResponse>"
 _SLOT = b"<value><array><data>%b</data></array></value>"
 

@@ -2,7 +2,7 @@
 
 expat reads the document in one piece, and its three events build the call from the inside out: at each end tag
 _READERS turns the text and the children of an element into its value. _CHILDREN says which element may stand in which.
-What is no XML raises ParseError, what is no call or no answer InvalidRequest.
+What is not XML raises ParseError, what is neither a call nor an answer InvalidRequest.
 """
 
 import re

@@ -21,7 +21,7 @@ from tests.edging import (
     result,
 )
 from tests.raw_http import Wire, request
-from tests.serving import eventually
+from tests.serving import children, eventually
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -168,8 +168,10 @@ def test_what_nginx_is_told_to_refuse_by_hand_after_a_reload(kind: str, tmp_path
         file = running.folder / "nginx.conf"
         added = "".join(f"location = /{status} {{ return {status}; }}\n" for status in (500, 503))
         file.write_text(file.read_text().replace("        location / {", added + "        location / {"))
+        before = children(running.nginx.pid)
         running.nginx.send_signal(signal.SIGHUP)
-        eventually(lambda: ask(running, request("/503", {}, b"")).status == 503, "nginx does not reload")
+        eventually(lambda: not before & children(running.nginx.pid), "nginx does not reload")
+        eventually(lambda: ask(running, request("/503", {}, b"")).status == 503, "the new workers do not answer")
         for status, code in ((503, -32002), (500, -32603)):
             check_refusal(ask(running, request(f"/{status}", {"Content-Type": kind}, b"")), status, code, kind)
 
