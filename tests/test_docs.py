@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/migrating.md")
+PAGES = ("README.md", "docs/migrating.md", "docs/methods.md")
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
 INSTALLED = re.compile(r"pip install +(?:(?:--constraint +\S+|--\S+) +)*('[^']+'|[^\s`]+)")
 NOT_TEXT = {".png", ".svg", ".pyc"}

@@ -6,46 +6,24 @@ from collections.abc import Iterable, Iterator
 from types import MethodType, ModuleType
 from typing import Any
 
-from msgspec import inspect as types
-
 from gateway.methods import MethodOptions, Registry, place_of
+from gateway.methods.hints import foreign
 from gateway.methods.options import MARK
 
 
 def hints_that_never_fit(registry: Registry) -> Iterator[str]:
-    """Find parameters whose type hint is a class that no caller's value can become."""
+    """Find parameters that can only be left out, because no value of a call can become what their type hint says."""
     told: set[tuple[str, str]] = set()
     for _, method in registry.methods():
         for param in (*method.params, method.rest, method.others):
-            foreign = None if param is None else _foreign(param.hint)
-            if param is None or foreign is None or (method.place, param.name) in told:
+            found = None if param is None else foreign(param.hint)
+            if param is None or param.check is not None or found is None or (method.place, param.name) in told:
                 continue
             told.add((method.place, param.name))
             yield (
-                f"{method.place}: no value of a call can become a {foreign.__qualname__}, the type of {param.name!r};"
-                " use a dataclass, or a type of docs/conformance.md"
+                f"{method.place}: {param.name!r} can only be left out: no value of a call can become an instance of"
+                f" {found[0].__qualname__}; use {found[1]}"
             )
-
-
-def _foreign(hint: Any) -> type | None:
-    """Return a class in a hint that msgspec cannot make of plain values; None if there is none."""
-    return next((info.cls for info in _inner(types.type_info(hint), set()) if isinstance(info, types.CustomType)), None)
-
-
-def _inner(info: Any, seen: set[int]) -> Iterator[Any]:
-    """Walk a description of a type, down to its leaves."""
-    if id(info) in seen:
-        return
-    seen.add(id(info))
-    if isinstance(info, types.Type):
-        yield info
-        for name in info.__struct_fields__:
-            yield from _inner(getattr(info, name), seen)
-    elif isinstance(info, types.Field):
-        yield from _inner(info.type, seen)
-    elif isinstance(info, tuple):
-        for each in info:
-            yield from _inner(each, seen)
 
 
 def registries_not_served(served: Registry, names: Iterable[str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from gateway.methods.models import Check
 from gateway.methods.options import MethodOptions, Run
 from gateway.methods.places import readable
 from gateway.methods.shapes import Shape, UnknownField
@@ -20,7 +21,7 @@ class Param(Struct, frozen=True, kw_only=True):
     """A parameter as the caller sees it: its name, its type hint (Any without one), and whether it must be given.
 
     ``fits`` are the types whose values are right as they are; converting them would only cost time. ``shape`` is what
-    the hint says beyond what msgspec checks.
+    the hint says beyond what msgspec checks. ``check`` checks a value in the place of msgspec, if it is there.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Param(Struct, frozen=True, kw_only=True):
     positional: bool
     named: bool
     shape: Shape = _NO_SHAPE
+    check: Check | None = None
 
 
 class Method(Struct, frozen=True, kw_only=True):
@@ -121,6 +123,8 @@ class Method(Struct, frozen=True, kw_only=True):
 def _converted(value: Any, param: Param, place: str, native: tuple[type, ...]) -> Any:
     """Convert and check one argument by its hint, strictly: "1" is not an int, True is not an int, 2.0 is one."""
     hint, shape = param.hint, param.shape
+    if param.check is not None:
+        return param.check(value, place, native)
     if hint is Any or hint is type(value):
         return value
     try:

@@ -20,7 +20,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from gateway.methods import Method, MethodOptions, Param, Registry, make_method
+from gateway.methods import Method, MethodOptions, Param, Registry, make_method, models
+from gateway.methods.hints import is_pydantics
 from gateway.model.calls import Caller, Context
 from gateway.model.faults import MethodNotFound
 
@@ -171,7 +172,7 @@ def _type_name(hint: Any) -> str | None:
         return _common({_type_name(type(member.value)) for member in kind})
     if issubclass(kind, Struct):
         return "array" if kind.__struct_config__.array_like else "struct"
-    if issubclass(kind, Mapping) or is_dataclass(kind):
+    if issubclass(kind, Mapping) or is_dataclass(kind) or hasattr(kind, "__pydantic_fields__"):
         return "struct"
     return "array" if issubclass(kind, Collection) else None
 
@@ -202,19 +203,26 @@ class _Schemas:
     def __init__(self) -> None:
         self.components: dict[str, Any] = {}
 
-    def of(self, hint: Any, number: int = 1) -> Any:
-        """Return a hint's schema; types of one name are numbered."""
+    def of(self, hint: Any, *, result: bool = False, number: int = 1) -> Any:
+        """Return a hint's schema, as a parameter's or a result's; types of one name are numbered."""
         suffix = f"-{number}" if number > 1 else ""
         template = f"#/components/schemas/{{name}}{suffix}"
         try:
-            (schema,), named = msgspec.json.schema_components([hint], ref_template=template)
-        except Exception:  # noqa: BLE001 - msgspec raises several kinds; a type that has no schema is any value
+            schema, named = _schema(hint, template, result=result)
+        except Exception:  # noqa: BLE001 - several kinds are raised; a type that has no schema is any value
             return {}
         components = {f"{name}{suffix}": _draft7(part) for name, part in named.items()}
         if any(self.components.get(name, part) != part for name, part in components.items()):
-            return self.of(hint, number + 1)
+            return self.of(hint, result=result, number=number + 1)
         self.components |= components
         return _draft7(schema)
+
+
+def _schema(hint: Any, template: str, *, result: bool) -> tuple[Any, dict[str, Any]]:
+    if is_pydantics(hint):
+        return models.schema(hint, template, result=result)
+    (schema,), named = msgspec.json.schema_components([hint], ref_template=template)
+    return schema, named
 
 
 def _draft7(schema: Any) -> Any:
@@ -238,7 +246,7 @@ def _method_object(name: str, method: Method, schemas: _Schemas) -> dict[str, An
     described: dict[str, Any] = {
         "name": name,
         "params": [_descriptor(param, schemas) for param in params],
-        "result": {"name": "result", "schema": schemas.of(method.result)},
+        "result": {"name": "result", "schema": schemas.of(method.result, result=True)},
         "paramStructure": structure,
     }
     if method.rest is not None and method.rest in params:

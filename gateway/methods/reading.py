@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from gateway.methods.binding import Method, Param
+from gateway.methods.hints import foreign, is_pydantics
+from gateway.methods.models import Check, checker
 from gateway.methods.options import MethodOptions, RegistrationError, Run, check_callable
 from gateway.methods.places import place_of, written
 from gateway.methods.shapes import Shape, shape_of
@@ -46,11 +48,11 @@ def make_method(function: Callable[..., Any], options: MethodOptions) -> Method:
         if _is_context(hint):
             context = _context(index, parameter, context, place)
         elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            rest = _param(parameter, hint)
+            rest = _param(parameter, hint, place)
         elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            others = _param(parameter, hint)
+            others = _param(parameter, hint, place)
         else:
-            params.append(_param(parameter, hint))
+            params.append(_param(parameter, hint, place))
     required = [param for param in params if param.required]
     if not (all(param.positional for param in required) or all(param.named for param in required)):
         raise RegistrationError(
@@ -97,17 +99,36 @@ def _hidden(function: Callable[..., Any], params: list[Param]) -> frozenset[str]
     return frozenset(names - {param.name for param in params if param.named})
 
 
-def _param(parameter: inspect.Parameter, hint: Any) -> Param:
+def _param(parameter: inspect.Parameter, hint: Any, place: str) -> Param:
+    required = parameter.default is inspect.Parameter.empty
+    try:
+        check = _check(hint, required=required)
+    except Exception as error:  # noqa: BLE001 - msgspec and pydantic raise several kinds, and RecursionError
+        said = str(error).strip().partition("\n")[0]
+        raise RegistrationError(f"{place}: the type hint of {parameter.name!r} cannot be checked: {said}") from None
     return Param(
         name=parameter.name,
         hint=hint,
         fits=fitting(hint),
-        shape=Shape() if hint is Any else shape_of(hint),
-        required=parameter.default is inspect.Parameter.empty,
-        default=None if parameter.default is inspect.Parameter.empty else parameter.default,
+        shape=Shape() if hint is Any or check is not None else shape_of(hint),
+        check=check,
+        required=required,
+        default=None if required else parameter.default,
         positional=parameter.kind in _POSITIONAL,
         named=parameter.kind is not inspect.Parameter.POSITIONAL_ONLY,
     )
+
+
+def _check(hint: Any, *, required: bool) -> Check | None:
+    """Prove that a hint can be checked, and return what checks it instead of msgspec."""
+    if is_pydantics(hint):
+        return checker(hint)
+    found = foreign(hint) if required else None
+    if found is not None:
+        kind, remedy = found
+        raise TypeError(f"no value of a call can become an instance of {kind.__qualname__}; use {remedy}")
+    msgspec.json.Decoder(hint)
+    return None
 
 
 def fitting(hint: Any) -> frozenset[type]:
@@ -119,22 +140,14 @@ def fitting(hint: Any) -> frozenset[type]:
 
 
 def _hints(function: Callable[..., Any], place: str) -> dict[str, Any]:
-    """Resolve the type hints, and prove that each can be checked."""
+    """Resolve the type hints."""
     source = written(function)
     if isinstance(source, type):
         return {}
     try:
-        hints = typing.get_type_hints(source, include_extras=True)
+        return typing.get_type_hints(source, include_extras=True)
     except Exception as error:  # noqa: BLE001 - a hint is any expression of the user's
         raise RegistrationError(f"{place}: its type hints cannot be read: {error}") from None
-    for name, hint in hints.items():
-        if name == "return" or _is_context(hint):
-            continue
-        try:
-            msgspec.json.Decoder(hint)
-        except Exception as error:  # noqa: BLE001 - msgspec raises several kinds, and RecursionError
-            raise RegistrationError(f"{place}: the type hint of {name!r} cannot be checked: {error}") from None
-    return hints
 
 
 def _run(function: Callable[..., Any], options: MethodOptions, place: str) -> Run:

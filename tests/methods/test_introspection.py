@@ -84,10 +84,6 @@ class Mixed(Enum):
     NUMBER = 1
 
 
-class Opaque:
-    """A class that no schema describes."""
-
-
 UserId = NewType("UserId", int)
 Person = make_dataclass("Person", [("name", str)])
 OtherPerson = make_dataclass("Person", [("number", int)])
@@ -124,7 +120,6 @@ HINTS: list[tuple[Any, str | None, Any, Any]] = [
     (Mapping[str, int], "struct", {"a": 1}, {"a": "1"}),
     (Any, None, "anything", None),
     (object, None, "anything", None),
-    (Opaque, None, "anything", None),
     (Optional[int], "int", None, "1"),  # noqa: UP045 - an old spelling is a spelling
     (int | None, "int", 1, "1"),
     (Union[int, float], "double", 1.5, "1"),  # noqa: UP007 - likewise
@@ -467,7 +462,7 @@ def test_a_schema_takes_what_the_method_takes_and_nothing_else(server: Server, p
     assert refused is None or not validator.is_valid(refused)
     calls = [{"jsonrpc": "2.0", "method": name, "params": [value], "id": 1} for value in (taken, refused)]
     answers = msgspec.json.decode(post(server.port, msgspec.json.encode(calls)).body)
-    assert "result" in answers[0] or HINTS[place][0] is Opaque
+    assert "result" in answers[0]
     assert refused is None or answers[1]["error"]["code"] == -32602
 
 
