@@ -5,13 +5,10 @@ Debts    bytes of answers that clients have not taken; above the budget, the slo
 """
 
 import ipaddress
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
-
-log = logging.getLogger("gateway")
 
 _LOCAL = frozenset({"127.0.0.1", "::1"})  # a proxy on this machine brings the connections of many clients
 _RESTED = 1.0  # seconds that a client has to take something before it counts as slow
@@ -28,35 +25,28 @@ class Crowd:
         self._most = most
         self._is_proxy = is_proxy
         self._counts: Counter[str] = Counter()
-        self._refused = 0
 
     def enter(self, peer: str) -> bool:
         """Count a connection; False where the client has too many already, and nothing is counted."""
-        if self._brings_many(peer):
+        if self.brings_many(peer):
             return True
         name = client_of(peer)
         if self._counts[name] >= self._most:
-            self._refused += 1
             return False
         self._counts[name] += 1
         return True
 
     def leave(self, peer: str) -> None:
-        """Count a connection no more."""
-        if self._brings_many(peer):
+        """Stop counting a connection."""
+        if self.brings_many(peer):
             return
         name = client_of(peer)
         self._counts[name] -= 1
         if not self._counts[name]:
             del self._counts[name]
 
-    def report(self) -> None:
-        """Log how many connections were closed since the last report, if any were."""
-        if self._refused:
-            log.warning("connections closed because their clients have too many: %d", self._refused)
-            self._refused = 0
-
-    def _brings_many(self, peer: str) -> bool:
+    def brings_many(self, peer: str) -> bool:
+        """Tell whether a peer brings the connections of many clients."""
         return peer in _LOCAL or self._is_proxy(peer)
 
 

@@ -1,7 +1,7 @@
 """A client's bytes: Tornado's streams, in the clear and in TLS.
 
-    Stream(socket)               ready at once
-    TLSStream(socket, context)   shakes hands first: wait_for_handshake()
+    Stream(socket, peer)               ready at once
+    TLSStream(socket, peer, context)   shakes hands first: wait_for_handshake()
 
 Whatever goes wrong with a client's connection closes it and is not logged: anybody may send anything. Raises
 nothing but what Tornado raises for a stream that is closed.
@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from tornado import iostream
+from tornado.http1connection import HTTP1ServerConnection
 
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 _REQUEST_LINE = re.compile(rb"[\r\n]*[!#$%&'*+.^_`|~0-9A-Za-z-]*(?: |$)")  # RFC 9112, 3
@@ -24,11 +25,26 @@ class Stream(iostream.IOStream):
     """A client's stream, which sends what it has at once, always.
 
     Tornado would switch that on and off again around each answer: two system calls, a twentieth of a short call.
+
+    Attributes:
+        peer: the address at its other end, without a port.
+        certificate: the common name of the client's certificate, if it has shown one.
+        server: what reads its requests, once its handshake is over.
+        requests: how many heads of requests have been read from it.
+
     """
 
-    def __init__(self, connection: socket.socket, ssl_options: ssl.SSLContext | None = None) -> None:
+    def __init__(self, connection: socket.socket, peer: str, ssl_options: ssl.SSLContext | None = None) -> None:
         super().__init__(connection, **({} if ssl_options is None else {"ssl_options": ssl_options}))
         super().set_nodelay(True)
+        self.peer = peer
+        self.certificate: str | None = None
+        self.server: HTTP1ServerConnection | None = None
+        self.requests = 0
+
+    def descriptor(self) -> int:
+        """Return the descriptor of its socket; -1 where it is closed."""
+        return -1 if self.closed() else self.socket.fileno()
 
     def set_nodelay(self, value: bool) -> None:  # noqa: FBT001 - Tornado's signature
         """Leave it on."""
@@ -46,10 +62,6 @@ class Stream(iostream.IOStream):
         if not self.closed():
             self.write(_BAD_REQUEST)
             self.close()
-
-    def has_unsent(self) -> bool:
-        """Tell whether the client has not taken all of its answer yet."""
-        return bool(self._write_buffer)
 
     def unsent(self) -> int:
         """Return how many bytes of answers the client has not taken yet."""
@@ -77,11 +89,11 @@ class TLSStream(Stream, iostream.SSLIOStream):
 
     """
 
-    def __init__(self, connection: socket.socket, context: ssl.SSLContext) -> None:
+    def __init__(self, connection: socket.socket, peer: str, context: ssl.SSLContext) -> None:
         wrapped = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         try:
             wrapped.getpeername()  # one that is gone would never be seen to be ready
-            super().__init__(wrapped, context)
+            super().__init__(wrapped, peer, context)
         except OSError:
             wrapped.close()
             raise

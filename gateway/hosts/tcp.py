@@ -6,13 +6,13 @@ The endpoint cannot tell it from HTTP, so methods, limits, faults, deadlines and
 connection run at the same time, and each answer goes out when it is ready; the id tells whose it is. What is too long
 is refused before it is held, and ends the connection, for nobody knows where the next message begins.
 
-A message that is not a JSON text ends the connection, too, and nothing behind it is run: a web page can have a browser
-POST to any port, and its body would be a line like any other. The request line of HTTP gets no answer at all.
+What is not a JSON text ends the connection, too, and nothing behind it is run: a web page can have a browser POST to
+any port, and its body would be a message like any other. The request line of HTTP gets no answer at all.
 
-A connection is judged when it is made, as the head of a request is, and that holds for its first message; each later
-one is judged anew. So rules by address and by method hold here, and rates; a key cannot be shown. A client that
-half-closes still gets its answers; one that is gone has its calls cancelled. At one more connection than there is room
-for, the one is closed that has waited for longest. When the host retires, each connection ends with its next answer.
+A connection is judged when it is made, as the head of a request is, and that holds for its first message. Each later
+one is judged again. So rules by address and by method hold here, and rates; a key cannot be shown. A client that
+half-closes still gets its answers; the calls of one that is gone are cancelled. When the host retires, each connection
+ends with its next answer.
 """
 
 import asyncio
@@ -22,15 +22,12 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
-from gateway.hosts.connections import SWEEP, capacity
+from gateway.hosts.connections import Connections
 from gateway.hosts.eager import start
-from gateway.hosts.fairness import Crowd, Debts
-from gateway.hosts.listening import Listener
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
 from gateway.wire.framing import Frames, FrameTooLongError, FramingError
@@ -40,9 +37,7 @@ log = logging.getLogger("gateway")
 _JSON = "application/json"
 _BOM = b"\xef\xbb\xbf"  # the codec passes over it as well
 _REQUEST_LINE = re.compile(rb"[A-Z]+(?: |\Z)")
-_NEVER = float("inf")
 _TURN = 32  # messages of one connection, after which it is the others' turn
-_TICK = 0.02  # seconds between two looks at what has not ended yet
 
 
 class _OneHeader(Mapping[str, str]):
@@ -66,110 +61,82 @@ _HEADERS = _OneHeader()
 class TCPHost:
     """A TCP server for one endpoint.
 
-    ``target`` is the path that the calls are as good as POSTed to.
+    Args:
+        admit: judges each message.
+        limits: what is kept to.
+        target: the path that the messages are as good as POSTed to.
+        framing: makes the frames of a connection from the most bytes of a message.
+        is_proxy: tells which peers bring the connections of many clients.
 
     Attributes:
-        clients: who is connected.
-        waiting: those of them that the host waits for, in the order in which they had their last answers.
+        connections: who is connected.
         calls: the calls whose answers take their time.
-        retired: whether each answer is the last one of its connection.
 
     """
 
     def __init__(
-        self, admit: Admission, limits: Limits, target: str, is_proxy: Callable[[str], bool] = lambda _: False
+        self,
+        admit: Admission,
+        limits: Limits,
+        target: str,
+        framing: Callable[[int], Frames],
+        is_proxy: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        self.debts = Debts(limits.unread)
-        self._crowd = Crowd(limits.client_connections, is_proxy)
-        self.clients: set[_Connection] = set()
-        self.waiting: dict[_Connection, None] = {}
+        self.connections: Connections[_Connection] = Connections(limits, is_proxy)
         self.calls: set[asyncio.Task[None]] = set()
-        self.retired = False
         self.admit = admit
         self.limits = limits
         self.target = target
-        self._capacity = capacity(limits.connections)
-        self._coming: set[asyncio.Task[None]] = set()
-        self._framing: Callable[[int], Frames]
-        self._listener: Listener
-        self._sweeper: asyncio.TimerHandle
-
-    def serve(self, sockets: Iterable[socket.socket], framing: Callable[[int], Frames]) -> None:
-        """Accept on sockets that are bound (gateway/hosts/listening.py), which are the host's own from now on.
-
-        ``framing`` makes the frames of a connection from the most bytes of a message.
-        """
         self._framing = framing
-        self._listener = Listener(sockets, self._has_room, self._take)
-        self._sweep()
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    def serve(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept on sockets that are bound (gateway/hosts/listening.py), which are the host's own from now on."""
+        self.connections.serve(sockets, self._connect)
 
     def retire(self) -> None:
-        """Accept nothing more. What is connected goes on, and each connection ends with its next answer."""
-        self.retired = True
-        self._listener.close()
+        """Accept nothing more. Each connection ends with its next answer."""
+        self.connections.retire()
 
     async def drain(self, seconds: float) -> None:
-        """Wait until all that was asked is answered and taken; for so long at most. Retire it first."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while any(client.is_owed_answers() for client in self.clients):  # noqa: ASYNC110 - they end in many ways
-                    await asyncio.sleep(_TICK)
+        """Wait until all messages are answered and the answers taken; for so long at most. Retire it first."""
+        await self.connections.drain(seconds)
 
     async def close(self) -> None:
         """Close the connections. Retire it first."""
-        self._sweeper.cancel()
-        for client in list(self.clients):
-            client.close()
+        self.connections.close()
 
-    def forget(self, client: "_Connection") -> None:
-        """Drop a connection that is closed."""
-        self.clients.discard(client)
-        self.waiting.pop(client, None)
-        self.debts.forget(client)
-        self._crowd.leave(client.peer)
-        self._listener.resume()
+    def connected(self) -> int:
+        """Count the connections."""
+        return len(self.connections)
 
-    def _has_room(self) -> bool:
-        return len(self.clients) + len(self._coming) < self._capacity or bool(self.waiting)
+    def running(self) -> int:
+        """Count the calls that run."""
+        return len(self.calls)
 
-    def _take(self, accepted: socket.socket, address: tuple[Any, ...]) -> None:
-        if not self._crowd.enter(address[0]):
-            accepted.close()
-            return
-        if len(self.clients) + len(self._coming) >= self._capacity:
-            oldest = next(iter(self.waiting))
-            del self.waiting[oldest]
-            oldest.close()
-        coming = asyncio.get_running_loop().create_task(self._connect(accepted, address[0]))
-        self._coming.add(coming)
-        coming.add_done_callback(self._coming.discard)
+    def _connect(self, accepted: socket.socket, peer: str) -> None:
+        accepted.setblocking(False)  # noqa: FBT003 - the standard library's
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = _Connection(self, self._framing(self.limits.max_body), peer)
+        self.connections.add(connection)
+        connecting = asyncio.get_running_loop().create_task(self._finish(accepted, connection))
+        self._connecting.add(connecting)
+        connecting.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, accepted: socket.socket, peer: str) -> None:
+    async def _finish(self, accepted: socket.socket, connection: "_Connection") -> None:
         try:
-            accepted.setblocking(False)  # noqa: FBT003 - the standard library's
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: _Connection(self, self._framing(self.limits.max_body), peer), accepted
-            )
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, accepted)
         except OSError:  # it is gone already
-            self._crowd.leave(peer)
+            self.connections.forget(connection)
             accepted.close()
-
-    def _sweep(self) -> None:
-        now = time.monotonic()
-        for client in list(self.clients):
-            if client.is_overdue(now):
-                client.close()
-        self._crowd.report()
-        self._listener.resume()
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
 
 class _Connection(asyncio.Protocol):
     """A client's connection.
 
-    It is closed if nothing happens for too long: idle, in the middle of a message, or with answers of which the client
-    takes nothing.
+    Attributes:
+        peer: the address at its other end.
+
     """
 
     def __init__(self, host: TCPHost, frames: Frames, peer: str) -> None:
@@ -181,20 +148,21 @@ class _Connection(asyncio.Protocol):
         self._received: deque[bytes] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._next: asyncio.Handle | None = None
-        self._due = _NEVER
-        self._begun = _NEVER
         self._written = 0
-        self._taken = -1
-        self._taken_at = 0.0
+        self._begun: float | None = None  # when the message was, of which only the beginning is here
         self._is_clogged = False
         self._ends = False
         self._lingers = False
+        self._is_made = False
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the client in, or not (called by the event loop)."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's has the same methods, but another class
-        self._host.clients.add(self)
+        self._is_made = True
+        if self not in self._host.connections:  # it was closed meanwhile
+            self._transport.abort()
+            return
         self._judged = self._host.admit(self._head)
         if isinstance(self._judged, HTTPResponse):
             self._end_with(self._judged)
@@ -204,8 +172,10 @@ class _Connection(asyncio.Protocol):
         """Take messages (called by the event loop)."""
         if self._ends:
             return
+        self._host.connections.note_progress(self, len(data))
+        before = len(self._received)
         try:
-            self._received += self._frames.feed(data)
+            self._received.extend(self._frames.feed(data))
         except FrameTooLongError:
             admitted = self._judge()
             self._end_with(admitted if isinstance(admitted, HTTPResponse) else admitted.too_large())
@@ -215,15 +185,15 @@ class _Connection(asyncio.Protocol):
             if self._lingers:
                 self._received.append(b"")  # what is not a frame is not JSON either, and is answered so
         if not self._frames.unfinished():
-            self._begun = _NEVER
-        elif self._begun == _NEVER:
+            self._begun = None
+        elif self._begun is None or len(self._received) > before:
             self._begun = time.monotonic()
         self._go_on()
 
     def eof_received(self) -> bool:
         """Answer what has been asked, and close then (called by the event loop)."""
         if not self._ends:
-            self._received += self._frames.end()
+            self._received.extend(self._frames.end())
         self._ends = True
         self._lingers = False
         self._go_on()
@@ -244,11 +214,18 @@ class _Connection(asyncio.Protocol):
         self._received.clear()
         for call in self._calls:
             call.cancel()
-        self._host.forget(self)
+        self._host.connections.forget(self)
 
     def close(self) -> None:
         """Close it at once."""
-        self._transport.abort()
+        if self._is_made:
+            self._transport.abort()
+        else:
+            self._host.connections.forget(self)
+
+    def descriptor(self) -> int:
+        """Return the descriptor of its socket; -1 where there is none yet, or no more."""
+        return self._transport.get_extra_info("socket").fileno() if self._is_made else -1
 
     def reset(self) -> None:
         """Close it at once, and throw away what is unsent."""
@@ -256,25 +233,11 @@ class _Connection(asyncio.Protocol):
 
     def unsent(self) -> int:
         """Return how many bytes of answers the client has not taken yet."""
-        return self._transport.get_write_buffer_size()
+        return self._transport.get_write_buffer_size() if self._is_made else 0
 
     def taken(self) -> int:
         """Return how many bytes of answers the client has taken so far."""
         return self._written - self.unsent()
-
-    def is_owed_answers(self) -> bool:
-        """Tell whether something that was asked has no answer yet, or one that the client has not taken."""
-        return bool(self._calls or self._received or self._transport.get_write_buffer_size())
-
-    def is_overdue(self, now: float) -> bool:
-        """Tell whether it is to be closed, at a moment of ``time.monotonic()``."""
-        unsent = self._transport.get_write_buffer_size()
-        if not unsent:
-            return self._due < now
-        taken = self._written - unsent
-        if taken != self._taken:
-            self._taken, self._taken_at = taken, now
-        return now - self._taken_at > self._host.limits.write_timeout
 
     def _judge(self) -> HTTPResponse | Admitted:
         """Judge a message; the first one was judged with the connection."""
@@ -285,7 +248,7 @@ class _Connection(asyncio.Protocol):
         framed = self._frames.frame(message)
         self._written += len(framed)
         self._transport.write(framed)
-        self._host.debts.wrote(self)
+        self._host.connections.note_written(self)
 
     def _go_on(self) -> None:
         """Begin a few of the calls that have come."""
@@ -329,10 +292,10 @@ class _Connection(asyncio.Protocol):
             return
         if response.body and not self._transport.is_closing():
             self._write(response.body)
-        self._ends = self._ends or self._host.retired
+        self._ends = self._ends or self._host.connections.retired
 
     def _end_with(self, refusal: HTTPResponse) -> None:
-        """Say why nothing more is taken; a refusal that is no JSON is for HTTP."""
+        """Tell why nothing more is taken; a refusal that is not JSON is for HTTP."""
         self._ends = self._lingers = True
         if dict(refusal.headers).get("Content-Type") == _JSON:
             self._write(refusal.body)
@@ -351,17 +314,15 @@ class _Connection(asyncio.Protocol):
             self._end()
 
     def _set_clock(self, *, busy: bool) -> None:
-        limits, now, waiting = self._host.limits, time.monotonic(), self._host.waiting
-        if busy or self._ends:
-            waiting.pop(self, None)
-            self._due = _NEVER if busy else min(self._due, now + limits.linger)
-        elif self._begun == _NEVER:
-            waiting.pop(self, None)
-            waiting[self] = None
-            self._due = now + limits.idle_timeout
+        connections = self._host.connections
+        if busy:
+            connections.note_busy(self)
+        elif self._ends:
+            connections.note_linger(self)
+        elif self._begun is None:
+            connections.note_idle(self)
         else:
-            waiting.setdefault(self)
-            self._due = self._begun + limits.body_timeout
+            connections.note_body(self, self._begun)
 
     def _end(self) -> None:
         """Close when all is written; after a refusal read a while longer, for closing would reset the connection."""

@@ -6,9 +6,9 @@ It plugs in below RequestHandler and HTTPServer, at HTTP1ServerConnection: no ro
 cookies, no timer for each head and each body. Where it differs from Tornado's own server:
 
 A request is judged by its head, so that one that is refused never sees ``100 Continue``. A body beyond the limit is
-answered with 413 instead of 400, and what still comes of it is read and thrown away for a moment, because closing at
-once would reset the connection under the answer. Clients that are slow, or too many, are ended by gateway/hosts/
-clients.py. A call that never waits is answered without a task, see gateway/hosts/eager.py.
+answered with 413 instead of 400, and what is still sent of it is read and thrown away for a while, because closing at
+once would reset the connection before the client has read the response. Clients that are slow, or too many, are closed
+by gateway/hosts/connections.py. A call that never waits is answered without a task, see gateway/hosts/eager.py.
 """
 
 import asyncio
@@ -18,19 +18,15 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
 
 from tornado import httputil
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 
-from gateway.hosts.connections import SWEEP, Client, Clients
+from gateway.hosts.connections import Connections
 from gateway.hosts.eager import start
-from gateway.hosts.fairness import Crowd, Debts
-from gateway.hosts.listening import Listener
 from gateway.hosts.streams import Stream, TLSStream
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
@@ -51,117 +47,98 @@ class TornadoHost(httputil.HTTPServerConnectionDelegate):
     """An HTTP server for one endpoint.
 
     Attributes:
-        clients: who is connected.
+        connections: who is connected.
         calls: the requests whose answers take their time.
         tls: how connections that are still to come are encrypted, None for not at all. It may be replaced at any time.
-        retired: whether each answer is the last one of its connection.
 
     """
 
-    def __init__(self, admit: Admission, limits: Limits, is_proxy: Callable[[str], bool] = lambda _: False) -> None:
-        self.clients = Clients(limits)
-        self.debts = Debts(limits.unread)
-        self._crowd = Crowd(limits.client_connections, is_proxy)
+    def __init__(
+        self,
+        admit: Admission,
+        limits: Limits,
+        is_proxy: Callable[[str], bool] = lambda _: False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.connections: Connections[Stream] = Connections(limits, is_proxy, self._look)
         self.calls: set[asyncio.Task[None]] = set()
-        self.tls: ssl.SSLContext | None = None
-        self.retired = False
+        self.tls = tls
         self.admit = admit
         self.limits = limits
         self._parameters = HTTP1ConnectionParameters(
             max_header_size=limits.max_header, max_body_size=limits.max_body + _MARGIN
         )
-        self._listener: Listener
-        self._sweeper: asyncio.TimerHandle
-        self._quiet = asyncio.Event()
 
-    def serve(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+    def serve(self, sockets: Iterable[socket.socket]) -> None:
         """Accept on sockets that are bound (gateway/hosts/listening.py), which are the host's own from now on."""
-        self.tls = tls
-        self._listener = Listener(sockets, self.clients.has_room, self._take)
-        self._sweep()
+        self.connections.serve(sockets, self._connect)
 
     def retire(self) -> None:
-        """Accept nothing more. What is connected goes on, and each connection ends with its next answer."""
-        self.retired = True
-        self._listener.close()
+        """Accept nothing more. Each connection ends with its next response."""
+        self.connections.retire()
 
     async def drain(self, seconds: float) -> None:
         """Wait until no request is being read, beyond its head, or answered; for so long at most. Retire it first."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self.clients.busy():
-                    self._quiet.clear()
-                    await self._quiet.wait()
+        await self.connections.drain(seconds)
 
     async def close(self) -> None:
         """Close the connections. Retire it first."""
-        self._sweeper.cancel()
-        for client in self.clients.all():
-            client.stream.close()
+        for client in self.connections.close():
             if client.server is not None:
                 await client.server.close()
+
+    def connected(self) -> int:
+        """Count the connections."""
+        return len(self.connections)
+
+    def running(self) -> int:
+        """Count the requests whose calls run."""
+        return len(self.calls)
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> "_RequestDelegate":
         """Make the delegate of a connection's next request (called by Tornado)."""
         assert isinstance(request_conn, HTTP1Connection)  # noqa: S101 - HTTP1ServerConnection has no other
         client = request_conn.context
-        assert isinstance(client, Client)  # noqa: S101 - _start says so
-        if client.stream.holds_garbage():
-            client.stream.refuse_garbage()
-        self.clients.await_head(client)
-        self._note_quiet()
+        assert isinstance(client, Stream)  # noqa: S101 - _start says so
+        if client.holds_garbage():
+            client.refuse_garbage()
+        self.connections.note_idle(client)
         return _RequestDelegate(self, client, request_conn)
 
     def on_close(self, server_conn: object) -> None:
         """Forget a connection (called by Tornado)."""
         assert isinstance(server_conn, HTTP1ServerConnection)  # noqa: S101 - _start makes no other
-        assert isinstance(server_conn.context, Client)  # noqa: S101 - _start says so
-        self._forget(server_conn.context)
+        assert isinstance(server_conn.context, Stream)  # noqa: S101 - _start says so
+        self.connections.forget(server_conn.context)
 
-    def _take(self, accepted: socket.socket, address: tuple[Any, ...]) -> None:
-        if not self._crowd.enter(address[0]):
-            accepted.close()
-            return
-        try:
-            stream = Stream(accepted) if self.tls is None else TLSStream(accepted, self.tls)
-        except OSError:  # it is gone already
-            self._crowd.leave(address[0])
-            accepted.close()
-            return
-        client = Client(stream, address[0])
-        self.clients.add(client)
-        if isinstance(stream, TLSStream):
-            stream.wait_for_handshake().add_done_callback(lambda _: self._shaken(client, stream))
+    def _connect(self, accepted: socket.socket, peer: str) -> None:
+        client = Stream(accepted, peer) if self.tls is None else TLSStream(accepted, peer, self.tls)
+        self.connections.add(client)
+        if isinstance(client, TLSStream):
+            client.wait_for_handshake().add_done_callback(lambda _: self._shaken(client))
         else:
             self._start(client)
 
-    def _shaken(self, client: Client, stream: TLSStream) -> None:
-        if stream.closed():
-            self._forget(client)
+    def _shaken(self, client: TLSStream) -> None:
+        if client.closed():
+            self.connections.forget(client)
         else:
-            client.certificate = stream.common_name()
+            client.certificate = client.common_name()
             self._start(client)
 
-    def _start(self, client: Client) -> None:
-        client.server = HTTP1ServerConnection(client.stream, self._parameters, client)
+    def _start(self, client: Stream) -> None:
+        client.server = HTTP1ServerConnection(client, self._parameters, client)
         client.server.start_serving(self)
 
-    def _forget(self, client: Client) -> None:
-        self.clients.forget(client)
-        self.debts.forget(client.stream)
-        self._crowd.leave(client.address)
-        self._listener.resume()
-        self._note_quiet()
-
-    def _note_quiet(self) -> None:
-        if self.retired and not self.clients.busy():
-            self._quiet.set()
-
-    def _sweep(self) -> None:
-        self.clients.sweep()
-        self._crowd.report()
-        self._listener.resume()
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+    def _look(self, client: Stream) -> None:
+        """Note what a client has begun, and end what cannot become a request."""
+        if not client.has_bytes():
+            return
+        if self.connections.is_idle(client):
+            # No look at what it is before the next one: now it may be the body of a head that was read just now.
+            self.connections.note_begun(client)
+        elif client.holds_garbage():
+            client.refuse_garbage()
 
 
 class _RequestDelegate(httputil.HTTPMessageDelegate):
@@ -181,7 +158,7 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
         "_version",
     )
 
-    def __init__(self, host: TornadoHost, client: Client, connection: HTTP1Connection) -> None:
+    def __init__(self, host: TornadoHost, client: Stream, connection: HTTP1Connection) -> None:
         self._host = host
         self._client = client
         self._connection = connection
@@ -207,7 +184,8 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
         absolute = _ABSOLUTE.fullmatch(target)
         if absolute is not None:
             target = _without_authority(absolute, headers)
-        self._host.clients.read_body(self._client)
+        self._client.requests += 1
+        self._host.connections.note_body(self._client)
         self._is_head = method == "HEAD"
         too_long = _declared_length(headers) > self._host.limits.max_body
         admitted = self._host.admit(
@@ -215,7 +193,7 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
                 method=method,
                 target=target,
                 headers=headers,
-                peer=self._client.address,
+                peer=self._client.peer,
                 certificate=self._client.certificate,
             )
         )
@@ -232,6 +210,7 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
 
     def data_received(self, chunk: bytes) -> None:
         self._size += len(chunk)
+        self._host.connections.note_progress(self._client, len(chunk))
         if self._size > self._host.limits.max_body:
             self._chunks.clear()
             if not self._sent:
@@ -241,10 +220,10 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
             self._chunks.append(chunk)
 
     def finish(self) -> None:
-        self._host.clients.answer(self._client)
+        self._host.connections.note_busy(self._client)
         if self._sent:
             self._connection.finish()
-            self._client.stream.close()
+            self._client.close()
         elif self._refusal is not None:
             self._respond(self._refusal)
         else:
@@ -267,10 +246,10 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
         self._respond(response)
 
     def _respond(self, response: HTTPResponse, *, close: bool = False) -> None:
-        close = close or self._host.retired or "close" in self._options
+        close = close or self._host.connections.retired or "close" in self._options
         written = self._write(response, close=close)
         if close and written is not None:  # Tornado closes only where the client's option stands alone
-            written.add_done_callback(lambda _: self._client.stream.close())
+            written.add_done_callback(lambda _: self._client.close())
         self._connection.finish()
 
     def _respond_and_linger(self, response: HTTPResponse) -> None:
@@ -278,7 +257,7 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
         self._write(response, close=True)
         self._sent = True
         self._connection.set_max_body_size(_UNBOUNDED)
-        self._host.clients.linger(self._client)
+        self._host.connections.note_linger(self._client)
 
     def _write(self, response: HTTPResponse, *, close: bool) -> "asyncio.Future[None] | None":
         """Write a response; what is returned is done when the client has taken all of it, None if it has already."""
@@ -292,15 +271,15 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
             f"Content-Length: {len(response.body)}\r\n{''.join(lines)}\r\n"
         ).encode("latin-1")
         data = head if self._is_head else head + response.body
-        stream = self._client.stream
+        stream = self._client
         if not close and not self._options and self._version == "HTTP/1.1" and len(data) <= _SHORT:
             if not stream.closed():
                 stream.write(data)  # mostly the kernel has room for it, so there is nothing to wait for
-            if not stream.has_unsent():
+            if not stream.unsent():
                 return None
             data = b""  # the wait for what is unsent is Tornado's: it reads no other request before
         written = self._connection.write(data)
-        self._host.debts.wrote(stream)
+        self._host.connections.note_written(self._client)
         return written
 
 

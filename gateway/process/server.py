@@ -15,7 +15,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 from xml.parsers import expat
 
 import msgspec
@@ -26,6 +25,7 @@ from gateway.config.beside import load_for_program
 from gateway.config.described import described
 from gateway.core.forks import closed_in_children
 from gateway.endpoints import metrics as monitoring
+from gateway.hosts import Host
 from gateway.hosts.loops import new_event_loop
 from gateway.methods import Registry
 from gateway.model.networks import address
@@ -113,14 +113,14 @@ async def _run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[by
         found = address(peer)
         return found is not None and any(found in network for network in proxies)
 
-    host = TornadoHost(gateway.rpc.admit, limits, is_proxy)
-    tcp = TCPHost(gateway.rpc.admit_message, limits, server.paths[0], is_proxy)
+    http = TornadoHost(gateway.rpc.admit, limits, is_proxy, listeners.tls)
+    tcp = TCPHost(gateway.rpc.admit_message, limits, server.paths[0], FRAMINGS[server.tcp_framing], is_proxy)
     discoveries = await introduce(gateway.upstreams, gateway.registry)
-    host.serve(listeners.calls, listeners.tls)
-    tcp.serve(listeners.tcp, FRAMINGS[server.tcp_framing])
+    http.serve(listeners.calls)
+    tcp.serve(listeners.tcp)
 
     def measure() -> Levels:
-        return levels(gateway, len(host.calls) + len(tcp.calls), len(host.clients) + len(tcp.clients))
+        return levels(gateway, http.running() + tcp.running(), http.connected() + tcp.connected())
 
     async with _monitored(gateway, measure, listeners.metrics) as monitors:
         order = await ending
@@ -128,11 +128,11 @@ async def _run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[by
             gateway.rpc.closing = True
             _log.info("stopping; seconds until nobody is let in: %g", server.grace)
             await asyncio.sleep(server.grace)
-        hosts = [host, tcp, *monitors]
-        for each in hosts:
-            each.retire()
-        if running := len(host.calls) + len(tcp.calls):
-            _log.info("stopping; calls that run: %d; seconds that they have: %g", running, server.drain)
+        hosts: list[Host] = [http, tcp, *monitors]
+        for host in hosts:
+            host.retire()
+        if calls := http.running() + tcp.running():
+            _log.info("stopping; calls that run: %d; seconds that they have: %g", calls, server.drain)
         end = time.monotonic() + server.drain
         # A proxy may be about to send a call on an idle connection.
         await _drain(hosts, end, idle_too=order == RETIRE or server.grace > 0)
@@ -143,11 +143,11 @@ async def _run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[by
     await asyncio.gather(*(upstream.close() for upstream in gateway.upstreams))
 
 
-async def _drain(hosts: list[Any], end: float, *, idle_too: bool) -> None:
+async def _drain(hosts: list[Host], end: float, *, idle_too: bool) -> None:
     """Close hosts that have retired, when their requests have ended, or at a moment of ``time.monotonic()``."""
     await asyncio.gather(*(host.drain(max(0.0, end - time.monotonic())) for host in hosts))
     if idle_too:
-        await _until(lambda: not any(len(host.clients) for host in hosts), end)
+        await _until(lambda: not any(host.connected() for host in hosts), end)
     for host in hosts:
         await host.close()
 
@@ -155,8 +155,8 @@ async def _drain(hosts: list[Any], end: float, *, idle_too: bool) -> None:
 @asynccontextmanager
 async def _monitored(
     gateway: Gateway, measure: Callable[[], Levels], sockets: tuple[socket.socket, ...]
-) -> AsyncIterator[list[Any]]:
-    """Serve the metrics, if there are any, and yield their host, which is to be retired and closed like the other."""
+) -> AsyncIterator[list[Host]]:
+    """Serve the metrics, if there are any, and yield their host, which is to be retired and closed like the others."""
     if gateway.metrics is None:
         yield []
         return

@@ -316,7 +316,7 @@ def test_a_host_that_retires_says_goodbye_with_each_next_answer() -> None:
         writer.write(request("/api", {}, b""))
         after = await reader.read()
         writer.close()
-        await eventually(lambda: not len(host.clients))
+        await eventually(lambda: not host.connected())
         await host.close()
         return before, after
 

@@ -404,9 +404,9 @@ def test_a_peer_that_is_not_admitted_hears_so_and_is_closed(refusal: HTTPRespons
         return refusal
 
     async def test() -> None:
-        host = TCPHost(admit, Limits(linger=1), "/api")
+        host = TCPHost(admit, Limits(linger=1), "/api", Lines)
         sockets = bind("127.0.0.1", 0, 10)
-        host.serve(sockets, Lines)
+        host.serve(sockets)
         reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
         writer.write(b'{"jsonrpc":"2.0","method":"add","id":1}\n')
         assert await asyncio.wait_for(reader.read(), 20) == seen

@@ -402,9 +402,9 @@ def seen_by_the_door(tls: TLSSection, client: ssl.SSLContext) -> list[str | None
         return HTTPResponse(body=b"seen")
 
     async def serve_one() -> None:
-        host = TornadoHost(admit, Limits())
+        host = TornadoHost(admit, Limits(), tls=load(tls))
         sockets = bind("127.0.0.1", 0, 8)
-        host.serve(sockets, load(tls))
+        host.serve(sockets)
         address, port = sockets[0].getsockname()
         reader, writer = await asyncio.open_connection(address, port, ssl=client, server_hostname="localhost")
         writer.write(request("/api", {"Connection": "close"}, b""))
@@ -422,9 +422,9 @@ def seen_by_the_door(tls: TLSSection, client: ssl.SSLContext) -> list[str | None
 
 def test_new_files_are_for_new_connections_and_old_ones_go_on(authority: Authority, tmp_path: Path) -> None:
     async def serve_two() -> tuple[str, str]:
-        host = TornadoHost(lambda _: HTTPResponse(body=b"seen"), Limits())
+        host = TornadoHost(lambda _: HTTPResponse(body=b"seen"), Limits(), tls=load(served(authority.issue("first"))))
         sockets = bind("127.0.0.1", 0, 8)
-        host.serve(sockets, load(served(authority.issue("first"))))
+        host.serve(sockets)
         port = sockets[0].getsockname()[1]
         first_reader, first_writer = await connect(port)
         host.tls = load(served(authority.issue("second")))
