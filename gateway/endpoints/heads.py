@@ -3,6 +3,7 @@
     judge(head) -> Judged         let in: who calls, and in which protocol
                 -> Objection      401, 403: the access policy lets nobody in like this (gateway/core/access.py)
                                   404, 405, 415: this is not where or how calls are made
+                                  431: it had more bytes than are read
                 -> HTTPResponse   204: what a browser asks first, on behalf of a page whose Origin is allowed
 
 A judgement holds nothing but what follows from the head, so equal heads have equal judgements.
@@ -17,7 +18,7 @@ from msgspec import Struct
 from gateway.codecs import Codec
 from gateway.core.access import AccessDenied, AccessPolicy
 from gateway.model.calls import Caller
-from gateway.model.faults import Denied, GatewayFault
+from gateway.model.faults import Denied, GatewayFault, RequestTooLarge
 from gateway.model.http import HTTPRequest, HTTPResponse
 from gateway.wire import content_coding
 from gateway.wire.http_grammar import charset
@@ -89,6 +90,8 @@ class HeadJudge:
     def judge(self, head: HTTPRequest) -> Judged | Objection | HTTPResponse:
         """Judge a head."""
         media_type, codec, declared = self._read_type(head.headers.get("Content-Type", ""))
+        if not head.is_whole:
+            return _too_large(head, codec)
         caller = self._policy.judge(head)
         if isinstance(caller, AccessDenied):
             return _denied(head, caller, codec)
@@ -130,6 +133,11 @@ class HeadJudge:
 def content_types(codecs: Iterable[Codec]) -> str:
     """Name the Content-Type of each protocol."""
     return " or ".join(f"{codec.content_type.partition(';')[0]} for {codec.title}" for codec in codecs)
+
+
+def _too_large(head: HTTPRequest, codec: Codec | None) -> Objection:
+    fault = RequestTooLarge("the head has more bytes than are read")
+    return Objection(kind="size", status=431, reason=fault.message, client=head.peer, answer=fault, codec=codec)
 
 
 def _denied(head: HTTPRequest, denied: AccessDenied, codec: Codec | None) -> Objection:

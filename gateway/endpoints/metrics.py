@@ -35,6 +35,15 @@ class _Scrape(Struct, frozen=True):
         content_type, text = await asyncio.to_thread(self.metrics.expose, self.accept)
         return HTTPResponse(headers=(("Content-Type", content_type), _UNCACHED), body=text)
 
+    @property
+    def client(self) -> str:
+        """Nobody's: who reads metrics is not counted."""
+        return ""
+
+    def too_many(self) -> HTTPResponse:
+        """Refuse it (nobody is counted, so it is never asked for)."""
+        return HTTPResponse(status=429)
+
     def too_large(self) -> HTTPResponse:
         return HTTPResponse(status=413, headers=(_PLAIN,), body=b"No body is read here.\n")
 

@@ -227,14 +227,27 @@ class Exchange(Struct, kw_only=True):
         fault = RequestTooLarge(f"at most {self.endpoint.limits.max_body} bytes")
         return self._refuse("size", fault.status, fault, fault.message)
 
+    @property
+    def client(self) -> str:
+        """Whose request it is: the address that a trusted proxy has named, or the peer's."""
+        return self.judged.caller.client
+
+    def too_many(self) -> HTTPResponse:
+        """Refuse the request, because its client has too many at once."""
+        wait = self.endpoint.limits.retry_after
+        fault = RateLimited("too many requests at once", retry_after=wait)
+        return self._refuse("rate", fault.status, fault, fault.message, (("Retry-After", str(wait)),))
+
     def unreadable(self, status: int, reason: str) -> HTTPResponse:
         """Refuse the request, because its body did not come as its head says, or cannot be read by this host."""
         return self._refuse("framing", status, InvalidRequest(reason), reason)
 
-    def _refuse(self, kind: str, status: int, answer: GatewayFault | str, reason: str) -> HTTPResponse:
+    def _refuse(
+        self, kind: str, status: int, answer: GatewayFault | str, reason: str, headers: Headers = ()
+    ) -> HTTPResponse:
         client = self.judged.caller.client
         refusal = Refusal(kind=kind, status=status, reason=reason, client=client, request_id=self.request_id)
-        return self.endpoint.refuse(refusal, answer, self.judged.codec)
+        return self.endpoint.refuse(refusal, answer, self.judged.codec, headers)
 
     def _within_wish(self, decoded: Decoded) -> Decoded:
         """Set the deadline to what the caller asks for, if it does."""

@@ -11,13 +11,14 @@ import re
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from tornado import iostream
 from tornado.http1connection import HTTP1ServerConnection
 
-_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 _REQUEST_LINE = re.compile(rb"[\r\n]*[!#$%&'*+.^_`|~0-9A-Za-z-]*(?: |$)")  # RFC 9112, 3
 
 
@@ -31,8 +32,13 @@ class Stream(iostream.IOStream):
         certificate: the common name of the client's certificate, if it has shown one.
         server: what reads its requests, once its handshake is over.
         requests: how many heads of requests have been read from it.
+        on_large_head: is called once with the stream and the beginning of a head that is too large. All bytes that
+            come after that are thrown away.
 
     """
+
+    # Tornado's attributes fill a dict whose keys are shared: with more, each stream would take a kilobyte more.
+    __slots__ = ("_is_refused", "certificate", "on_large_head", "peer", "requests", "server")
 
     def __init__(self, connection: socket.socket, peer: str, ssl_options: ssl.SSLContext | None = None) -> None:
         super().__init__(connection, **({} if ssl_options is None else {"ssl_options": ssl_options}))
@@ -41,6 +47,8 @@ class Stream(iostream.IOStream):
         self.certificate: str | None = None
         self.server: HTTP1ServerConnection | None = None
         self.requests = 0
+        self.on_large_head: Callable[[Stream, str], None] | None = None
+        self._is_refused = False
 
     def descriptor(self) -> int:
         """Return the descriptor of its socket; -1 where it is closed."""
@@ -60,7 +68,7 @@ class Stream(iostream.IOStream):
     def refuse_garbage(self) -> None:
         """Answer what cannot begin a request with 400, as the parser would, and close the connection."""
         if not self.closed():
-            self.write(_BAD_REQUEST)
+            self.write(BAD_REQUEST)
             self.close()
 
     def unsent(self) -> int:
@@ -76,6 +84,20 @@ class Stream(iostream.IOStream):
         if not self.closed():
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close()
+
+    def _find_read_pos(self) -> int | None:
+        try:
+            return None if self._is_refused else super()._find_read_pos()
+        except iostream.UnsatisfiableReadError:  # Tornado would close without an answer, and so reset the connection
+            if self.on_large_head is None:
+                raise
+            self._is_refused = True
+            self.on_large_head(self, self._read_buffer.decode("latin-1"))
+            return None
+        finally:
+            if self._is_refused:
+                self._read_buffer.clear()
+                self._read_buffer_size = 0
 
     def _is_connreset(self, exc: BaseException) -> bool:
         return isinstance(exc, OSError)  # Tornado warns of each error that is none of these

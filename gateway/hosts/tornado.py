@@ -13,13 +13,9 @@ by gateway/hosts/connections.py. A call that never waits is answered without a t
 
 import asyncio
 import logging
-import re
 import socket
 import ssl
-import time
 from collections.abc import Awaitable, Callable, Iterable
-from email.utils import formatdate
-from functools import lru_cache
 from http import HTTPStatus
 
 from tornado import httputil
@@ -27,7 +23,8 @@ from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, 
 
 from gateway.hosts.connections import Connections
 from gateway.hosts.eager import start
-from gateway.hosts.streams import Stream, TLSStream
+from gateway.hosts.heads import beginning_of, declared_length, response_head, takes_expectation, without_authority
+from gateway.hosts.streams import BAD_REQUEST, Stream, TLSStream
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
 from gateway.wire.http_grammar import HOST
@@ -35,10 +32,8 @@ from gateway.wire.http_grammar import HOST
 log = logging.getLogger("gateway")
 
 _MARGIN = 2**20  # bytes; Tornado's own limit, answered with a bare 400, strikes only where a chunk says it is huge
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UNBOUNDED = 2**62  # bytes; what is thrown away needs no limit but time
-_STATUS_LINES: dict[int, str] = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
-_ABSOLUTE = re.compile(r"https?://([^/?#]+)(.*)", re.ASCII | re.IGNORECASE)
-_LONGEST_LENGTH = 18  # digits; Tornado refuses what is longer, for it is beyond its own limit
 _TURN = 8  # requests of one connection, after which it is the others' turn; a client may send without waiting
 _SHORT = 2**15  # bytes of an answer for which Tornado's bookkeeping of writes costs more than the write itself
 
@@ -102,6 +97,7 @@ class TornadoHost(httputil.HTTPServerConnectionDelegate):
         assert isinstance(client, Stream)  # noqa: S101 - _start says so
         if client.holds_garbage():
             client.refuse_garbage()
+        client.on_large_head = self._refuse_head
         self.connections.note_idle(client)
         return _RequestDelegate(self, client, request_conn)
 
@@ -129,6 +125,18 @@ class TornadoHost(httputil.HTTPServerConnectionDelegate):
     def _start(self, client: Stream) -> None:
         client.server = HTTP1ServerConnection(client, self._parameters, client)
         client.server.start_serving(self)
+
+    def _refuse_head(self, client: Stream, beginning: str) -> None:
+        """Answer a head that is too large with 431, and read what is still sent of it for a while."""
+        self.connections.note_linger(client)
+        if client.holds_garbage():
+            client.write(BAD_REQUEST)
+            return
+        head = beginning_of(beginning, client.peer)
+        refused = self.admit(head)
+        if not isinstance(refused, HTTPResponse) or refused.status < HTTPStatus.BAD_REQUEST:
+            refused = HTTPResponse(status=HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        client.write(response_head(refused, ("close",)) + (b"" if head.method == "HEAD" else refused.body))
 
     def _look(self, client: Stream) -> None:
         """Note what a client has begun, and end what cannot become a request."""
@@ -181,32 +189,34 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
         host = headers.get("Host", "" if self._version == "HTTP/1.0" else ",")
         if not HOST.fullmatch(host):
             raise httputil.HTTPInputError("one Host header is needed")  # RFC 9112, 3.2; Tornado answers 400
-        absolute = _ABSOLUTE.fullmatch(target)
-        if absolute is not None:
-            target = _without_authority(absolute, headers)
+        target = without_authority(target, headers)
         self._client.requests += 1
         self._host.connections.note_body(self._client)
         self._is_head = method == "HEAD"
-        too_long = _declared_length(headers) > self._host.limits.max_body
-        admitted = self._host.admit(
-            HTTPRequest(
-                method=method,
-                target=target,
-                headers=headers,
-                peer=self._client.peer,
-                certificate=self._client.certificate,
-            )
-        )
-        if isinstance(admitted, HTTPResponse):
-            self._refusal = admitted
-        else:
-            self._admitted = admitted
-            self._refusal = admitted.too_large() if too_long else None
-        if self._refusal is not None and "Expect" in headers:
+        expects = takes_expectation(headers, self._version)
+        too_long = declared_length(headers) > self._host.limits.max_body
+        self._refusal = self._judge(method, target, headers, too_long=too_long)
+        if self._refusal is None:
+            if expects and not self._client.closed():
+                self._client.write(_CONTINUE)
+        elif expects:
             self._respond(self._refusal, close=True)
-        elif self._refusal is not None and too_long:
+        elif too_long:
             self._respond_and_linger(self._refusal)
         return None if self._client.requests % _TURN else asyncio.sleep(0)
+
+    def _judge(self, method: str, target: str, headers: httputil.HTTPHeaders, *, too_long: bool) -> HTTPResponse | None:
+        """Judge the request by its head; None where its body is read."""
+        client = self._client
+        admitted = self._host.admit(
+            HTTPRequest(method=method, target=target, headers=headers, peer=client.peer, certificate=client.certificate)
+        )
+        if isinstance(admitted, HTTPResponse):
+            return admitted
+        self._admitted = admitted
+        if too_long:
+            return admitted.too_large()
+        return None if self._host.connections.count(client, admitted.client) else admitted.too_many()
 
     def data_received(self, chunk: bytes) -> None:
         self._size += len(chunk)
@@ -261,15 +271,12 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
 
     def _write(self, response: HTTPResponse, *, close: bool) -> "asyncio.Future[None] | None":
         """Write a response; what is returned is done when the client has taken all of it, None if it has already."""
-        lines = [f"{name}: {value}\r\n" for name, value in response.headers]
+        options: tuple[str, ...] = ()
         if close:
-            lines.append("Connection: close\r\n")
+            options = ("close",)
         elif self._options == ["keep-alive"] and self._version == "HTTP/1.0":
-            lines.append("Connection: keep-alive\r\n")
-        head = (
-            f"{_STATUS_LINES[response.status]}Date: {_date(int(time.time()))}\r\n"
-            f"Content-Length: {len(response.body)}\r\n{''.join(lines)}\r\n"
-        ).encode("latin-1")
+            options = ("keep-alive",)
+        head = response_head(response, options)
         data = head if self._is_head else head + response.body
         stream = self._client
         if not close and not self._options and self._version == "HTTP/1.1" and len(data) <= _SHORT:
@@ -283,30 +290,5 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
         return written
 
 
-def _without_authority(target: re.Match[str], headers: httputil.HTTPHeaders) -> str:
-    """Return the rest of a target in absolute form; the host in it is the one that counts (RFC 9112, 3.2.2).
-
-    Raises:
-        HTTPInputError: it names no host, or more than that.
-
-    """
-    authority, rest = target.groups()
-    if not HOST.fullmatch(authority):
-        raise httputil.HTTPInputError("the target's host is none")
-    headers["Host"] = authority
-    return rest if rest.startswith("/") else f"/{rest}"
-
-
-def _declared_length(headers: httputil.HTTPHeaders) -> int:
-    """Return the Content-Length; 0 where there is none, or one that Tornado will refuse."""
-    length = headers.get("Content-Length", "0")
-    return int(length) if length.isascii() and length.isdigit() and len(length) <= _LONGEST_LENGTH else 0
-
-
 def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
-
-
-@lru_cache(maxsize=1)
-def _date(second: int) -> str:
-    return formatdate(second, usegmt=True)

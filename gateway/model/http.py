@@ -25,6 +25,8 @@ class HTTPRequest(Struct, frozen=True, kw_only=True):
         headers: names compare in any case; a name that comes twice has both values, joined by a comma.
         peer: the address at the other end of the connection, without a port.
         certificate: the common name of the client's certificate, where the host speaks TLS and has verified it.
+        is_whole: False where the head had more bytes than are read. Then the rest is what its beginning says, and the
+            request is refused with 431.
 
     """
 
@@ -33,6 +35,7 @@ class HTTPRequest(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str]
     peer: str
     certificate: str | None = None
+    is_whole: bool = True
 
 
 class HTTPResponse(Struct, frozen=True, kw_only=True):
@@ -65,11 +68,18 @@ class Refusal(Struct, frozen=True, kw_only=True):
 class Admitted(Protocol):
     """A request that was let in by its head."""
 
+    @property
+    def client(self) -> str:
+        """Whose request it is: the address that a trusted proxy has named, or the peer's."""
+
     async def answer(self, body: bytes) -> HTTPResponse:
         """Answer it, now that its body is here, still as it was sent (compressed, if it is). Raises nothing."""
 
     def too_large(self) -> HTTPResponse:
         """Refuse it, because its body has, or would have, more bytes than are read."""
+
+    def too_many(self) -> HTTPResponse:
+        """Refuse it, because its client has too many requests that are read or answered at this time."""
 
     def unreadable(self, status: int, reason: str) -> HTTPResponse:
         """Refuse it, because its body did not come as its head says, or cannot be read by this host."""

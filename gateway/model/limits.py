@@ -134,8 +134,9 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=1_000_000,
-            description="Connections of one process; one more closes the one that has been idle for longest. An idle"
-            " connection costs about 5 KiB and a descriptor.",
+            description="Connections of one process. At the limit, a new connection closes one that has been idle for a"
+            " while or whose body makes no progress. If there is none, it waits. An idle connection costs about 5 KiB"
+            " and a descriptor.",
         ),
     ] = 16384
     client_connections: Annotated[
@@ -144,8 +145,9 @@ class Limits(Struct, frozen=True, kw_only=True):
             ge=1,
             le=1_000_000,
             description="Connections of one client to one process; one more is closed. A client is an IPv4 address or"
-            " an IPv6 /64. access.trusted_proxies and 127.0.0.1 are not counted. A sixteenth of all connections, which"
-            " is enough for an office behind one address.",
+            " an IPv6 /64. 127.0.0.1 is not counted. Of access.trusted_proxies, requests are counted by the client that"
+            " they name, and one more is refused. A sixteenth of all connections, which is enough for an office behind"
+            " one address.",
         ),
     ] = 1024
     unread: Annotated[

@@ -462,6 +462,16 @@ def test_what_is_no_tls_ends_the_connection(sent: bytes, server: Server, authori
     assert b'"result":5' in call(server, authority.client()).body
 
 
+@pytest.mark.parametrize("sent", [b"\0", b"\x16\x03\x01\x02\x00\x01", b"\xff" * 20_000, b"\0\r\n\r\n"])
+def test_garbage_inside_of_tls_is_answered_with_400(sent: bytes, server: Server, authority: Authority) -> None:
+    with Wire(server.port, tls=authority.client()) as wire:
+        wire.send(sent)
+        response = wire.read()
+        assert response is not None
+        assert response.status == 400
+        assert wire.is_closed()
+
+
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
 def test_a_handshake_that_stalls_is_ended(sent: bytes, server: Server) -> None:
     with Wire(server.port) as wire:

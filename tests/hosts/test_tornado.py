@@ -1,6 +1,7 @@
 """The Tornado host: what it answers before there is a call, and how it treats connections."""
 
 import asyncio
+import logging
 import socket
 import struct
 import threading
@@ -15,7 +16,9 @@ from gateway.model.http import HTTPResponse
 from gateway.model.limits import Limits
 from tests.conftest import Logged
 from tests.raw_http import Wire, exchange, request
+from tests.scraping import scrape
 from tests.serving import Server, serving
+from tests.upstreams.running import until
 
 XML = {"Content-Type": "text/xml"}
 CALL = b"<methodCall><methodName>add</methodName><params><param><value><int>2</int></value></param><param><value><int>3</int></value></param></params></methodCall>"  # noqa: E501 - one line on the wire, too
@@ -192,6 +195,102 @@ def test_expect_gets_a_100_before_the_body(server: Server) -> None:
     assert FIVE in final.body
 
 
+@pytest.mark.parametrize("expects", ["100-continue", "100-Continue", " 100-CONTINUE "])
+def test_the_interim_response_reads_as_the_specification_has_it(expects: str, server: Server) -> None:
+    head = request("/api", {**XML, "Expect": expects}, CALL)[: -len(CALL)]
+    with Wire(server.port) as wire:
+        wire.send(head)
+        assert wire.socket.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        wire.send(CALL)
+        response = wire.read()
+    assert response is not None
+    assert FIVE in response.body
+
+
+@pytest.mark.parametrize(
+    ("version", "expects"), [(b"HTTP/1.0", b"100-continue"), (b"HTTP/1.1", b"200-ok"), (b"HTTP/1.1", b"")]
+)
+def test_other_expectations_and_those_of_http_1_0_are_ignored(version: bytes, expects: bytes, server: Server) -> None:
+    head = request("/api", XML, CALL)[: -len(CALL)].replace(
+        b"HTTP/1.1\r\n", version + b"\r\nExpect: " + expects + b"\r\n"
+    )
+    with Wire(server.port) as wire:
+        wire.send(head + CALL)
+        response = wire.read()
+    assert response is not None
+    assert response.status == 200
+    assert FIVE in response.body
+
+
+BOTH = pytest.mark.parametrize(
+    ("content_type", "part"),
+    [
+        ("text/xml", b"<int>-32006</int>"),
+        ("application/json", b'"code":-32006'),
+        ("", b"the head has more bytes than are read"),
+    ],
+)
+
+
+@BOTH
+@pytest.mark.parametrize("rest", [b"X: " + b"x" * 17_000, b"X: y\r\n" * 500_000, b"X: " + b"x" * 40_000 + b"\r\n\r\n"])
+def test_a_head_that_is_too_large_is_told_so_and_counted(
+    content_type: str, part: bytes, rest: bytes, server: Server
+) -> None:
+    before = scrape(server.metrics).of("gateway_refusals_total", kind="size", status="431")
+    with Wire(server.port) as wire:
+        wire.send(b"POST /api HTTP/1.1\r\nHost: a\r\n")
+        wire.send(f"Content-Type: {content_type}\r\nX-Request-ID: mine\r\n".encode() * bool(content_type) + rest)
+        response = wire.read()
+        assert response is not None
+        assert response.status == 431
+        assert response.headers["connection"] == "close"
+        assert response.headers["x-request-id"] == "mine" or not content_type
+        assert part in response.body
+        assert wire.is_closed()
+    until(lambda: scrape(server.metrics).of("gateway_refusals_total", kind="size", status="431") == before + 1)
+
+
+def test_a_head_that_is_too_large_is_a_line_of_the_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        exchange(server.port, b"POST /api HTTP/1.1\r\nX-Request-ID: mine\r\nX: " + b"x" * 17_000)
+        until(
+            lambda: [record for record in caplog.records if "431" in str(vars(record)) and "mine" in str(vars(record))]
+        )
+
+
+@pytest.mark.parametrize("line", [b"GET /" + b"x" * 17_000, b"x" * 17_000, b"HEAD / HTTP/1.1\r\nX: " + b"x" * 17_000])
+def test_a_request_line_that_is_too_large_is_told_so(line: bytes, server: Server) -> None:
+    response = exchange(server.port, line, head=line.startswith(b"HEAD"))
+    assert response.status == 431
+
+
+def test_garbage_that_is_larger_than_a_head_is_400(server: Server) -> None:
+    with Wire(server.port) as wire:
+        wire.send(b"\x80" * 200_000)
+        response = wire.read()
+        assert response is not None
+        assert response.status == 400
+        assert wire.is_closed()
+
+
+def test_an_endpoint_that_lets_a_large_head_in_is_not_asked_again() -> None:
+    async def serve_one() -> bytes:
+        host = TornadoHost(lambda _: HTTPResponse(body=b"in"), Limits(max_header=1024))
+        sockets = bind("127.0.0.1", 0, 1)
+        reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
+        host.serve(sockets)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 1000)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+        host.retire()
+        await host.close()
+        return answer
+
+    assert asyncio.run(serve_one()).startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [
@@ -364,8 +463,13 @@ def test_a_door_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
         async def answer(self, body: bytes) -> HTTPResponse:
             raise RuntimeError(f"a bug of ours: {body!r}")
 
+        client = "127.0.0.1"
+
         def too_large(self) -> HTTPResponse:
             return HTTPResponse(status=413)
+
+        def too_many(self) -> HTTPResponse:
+            return HTTPResponse(status=429)
 
         def unreadable(self, status: int, reason: str) -> HTTPResponse:
             return HTTPResponse(status=status, body=reason.encode())
