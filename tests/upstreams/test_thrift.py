@@ -476,6 +476,15 @@ def test_a_required_field_with_a_default_is_sent(tmp_path: Path) -> None:
         assert service.received.pop() == {}
 
 
+@pytest.mark.parametrize("protocol", ["binary", "compact"])
+def test_fields_without_numbers_on_the_wire(protocol: str, tmp_path: Path) -> None:
+    (tmp_path / "a.thrift").write_text("struct A { i32 x; 7: i32 y; i32 z } service S { void f(A a, i32 b) }")
+    options = f"idl = '{tmp_path}/a.thrift'\nprotocol = '{protocol}'"
+    with Echoing(protocol) as service, bridged(replace(BUFFERED, options=options), service.port, tmp_path) as up:
+        assert up.call("f", {"x": 1, "y": 2, "z": 3}, 4) is None
+        assert service.received.pop() == {-1: {-1: 1, 7: 2, -2: 3}, -2: 4}
+
+
 class Echoing:
     """A service with Apache's protocols and no code from its compiler, which answers with its first argument."""
 

@@ -200,6 +200,11 @@ def test_a_row_of_stars_is_not_a_comment() -> None:
     assert [method.doc for method in read.values()] == ["Real.", "Boxed."]
 
 
+def test_tags_are_a_paragraph_of_their_own() -> None:
+    read = read_text("service S {\n/** Adds.\n * @param a - one\n * @return both */\ni32 f(1: i32 a)\n}")
+    assert signature(read["f"]).doc == "Adds.\n\n@param a - one\n@return both"
+
+
 def test_comments_and_defaults_are_part_of_the_signature(methods: dict[str, ThriftMethod]) -> None:
     said: Signature = signature(methods["said"])
     assert said.doc == "Says it\nin two lines."

@@ -80,8 +80,6 @@ class Constants:
     def _scalar(self, _: Program, node: ValueNode, kind: Scalar) -> Any:
         token = node.token
         value: Any = _TRUTHS.get(token.text, token.value)
-        if node.items is not None or node.pairs is not None:
-            raise _misfit(token, kind)
         if kind.code == BOOL and type(value) is int:
             return value != 0
         if kind.code == DOUBLE and type(value) in (int, float):

@@ -3,6 +3,7 @@
 signature(method)    the parameters in order, and the result
 """
 
+import re
 from types import GenericAlias, NoneType
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from gateway.upstreams.thrift.types import (
     is_named,
 )
 
+_TAGS = re.compile(r"(?<!\n)\n(?=@)")  # @param and the like, which are not part of the summary
 _HINTS: dict[str, Any] = {"bool": bool, "double": int | float, "string": str, "binary": bytes}
 _HINTS["uuid"] = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
 
@@ -36,7 +38,8 @@ def signature(method: ThriftMethod) -> Signature:
     result = hint(method.reply.fields[0].type) if 0 in method.reply.fields else NoneType
     thrown = [field.type.word for number, field in method.reply.fields.items() if number]
     raises = [f"Raises {', '.join(thrown)}."] if thrown else []
-    doc = "\n\n".join([method.doc, *raises] if method.doc else raises)
+    said = _TAGS.sub("\n\n", method.doc, count=1)
+    doc = "\n\n".join([said, *raises] if said else raises)
     return Signature(name=method.name, params=tuple(params), result=result, doc=doc)
 
 
