@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import flask
 import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
@@ -206,3 +207,25 @@ def test_what_is_wrong_with_a_door_is_said_when_it_is_made(monkeypatch: pytest.M
     monkeypatch.setenv("GATEWAY_LIMITS_TIMEOUT", "soon")
     with pytest.raises(ConfigError, match="GATEWAY_LIMITS_TIMEOUT"):
         endpoint(registry)
+
+
+@pytest.mark.parametrize("run", ["thread", "async", "inline"])
+def test_a_method_sees_flask_s_request_and_what_hooks_have_put_there(run: str) -> None:
+    """docs/migrating.md says so."""
+    app, handler = Flask("shop"), Registry()
+
+    def seen() -> list[str]:
+        return [flask.g.user, flask.request.headers["X-Who"], flask.current_app.name]
+
+    async def seen_later() -> list[str]:
+        return seen()
+
+    if run == "async":
+        handler.register(seen_later, name="seen")
+    else:
+        handler.register(seen, run=run)
+    app.register_blueprint(blueprint(endpoint(handler)))
+    app.before_request(lambda: setattr(flask.g, "user", "ada"))
+    body = {"jsonrpc": "2.0", "method": "seen", "id": 1}
+    answer = app.test_client().post("/api", json=body, headers={"X-Who": "me"})
+    assert answer.get_json()["result"] == ["ada", "me", "shop"]
