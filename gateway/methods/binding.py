@@ -10,6 +10,7 @@ from msgspec import Struct
 from gateway.methods.models import Check
 from gateway.methods.options import MethodOptions, Run
 from gateway.methods.places import readable
+from gateway.methods.published import Published
 from gateway.methods.shapes import Shape, UnknownField
 from gateway.model.calls import Context, Params
 from gateway.model.faults import InvalidParams
@@ -48,6 +49,7 @@ class Method(Struct, frozen=True, kw_only=True):
         context: the place and name of the parameter that takes the Context, and no place where it goes by name only;
             None without it.
         place: where the function is written: ``file:line``.
+        published: what an upstream tells of it; None for the gateway's own functions.
 
     """
 
@@ -64,6 +66,7 @@ class Method(Struct, frozen=True, kw_only=True):
     context: tuple[int | None, str] | None
     options: MethodOptions
     place: str
+    published: Published | None = None
 
     def bind(self, params: Params, context: Context) -> tuple[list[Any], dict[str, Any]]:
         """Fit the caller's arguments to the function and convert them by its type hints.

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from gateway.methods import Method, MethodOptions, Param, Registry, make_method, models
 from gateway.methods.hints import is_pydantics
+from gateway.methods.published import Components
 from gateway.model.calls import Caller, Context
 from gateway.model.faults import MethodNotFound
 
@@ -143,6 +144,9 @@ def _deprecation(method: Method) -> str:
 
 def _signatures(method: Method) -> Iterator[list[str]]:
     """Make a signature for each number of arguments that can be given; none where a hint is missing or too wide."""
+    if method.published is not None and method.published.signatures:
+        yield from map(list, method.published.signatures)
+        return
     types = [_type_name(hint) for hint in (method.result, *(param.hint for param in method.positional))]
     by_name_only = any(param.required and not param.positional for param in method.params)
     if None in types or method.rest is not None or by_name_only:
@@ -186,14 +190,21 @@ def _common(names: set[str | None]) -> str | None:
 def describe(methods: Iterable[tuple[str, Method]], title: str, version: str) -> dict[str, Any]:
     """Make the OpenRPC document of methods and their names.
 
-    OpenRPC has no word for ``**kwargs``, which are left out, nor for ``*args``, which stand as the last parameter.
+    What an upstream tells in a document of its own is in it as it is. OpenRPC has no word for ``**kwargs``, which are
+    left out, nor for ``*args``, which stand as the last parameter.
     """
     schemas = _Schemas()
+    components = Components(schemas.components)
     return {
         "openrpc": "1.3.2",
         "info": {"title": title, "version": version},
-        "methods": [_method_object(name, found, schemas) for name, found in methods],
-        "components": {"schemas": schemas.components},
+        "methods": [
+            _method_object(name, found, schemas)
+            if found.published is None or found.published.openrpc is None
+            else components.method_object(name, found.published)
+            for name, found in methods
+        ],
+        "components": components.by_kind,
     }
 
 

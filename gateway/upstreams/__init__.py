@@ -72,6 +72,9 @@ class Signature(Struct, frozen=True, kw_only=True):
         only: the one field of the result's message and its type hint. The result of the call is a dict then, and the
             gateway returns that field bare unless the option ``bare`` is off. None where there is no such field.
         refused: why it cannot be served; the configuration has to hide it then.
+        openrpc: its OpenRPC method object, without its name, which is told to callers as it is; None to make one.
+        components: what the object may refer to, by kind and name.
+        signatures: its types as system.methodSignature tells them, the result first.
 
     """
 
@@ -81,6 +84,9 @@ class Signature(Struct, frozen=True, kw_only=True):
     doc: str = ""
     only: tuple[str, Any] | None = None
     refused: str = ""
+    openrpc: Mapping[str, Any] | None = None
+    components: Mapping[str, Mapping[str, Any]] = {}
+    signatures: tuple[tuple[str, ...], ...] = ()
 
 
 class Invocation(Struct, kw_only=True):

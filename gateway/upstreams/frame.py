@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from gateway.methods import RESERVED, Method, MethodOptions, Param, RegistrationError, Registry, fitting
+from gateway.methods.published import Published
 from gateway.methods.shapes import Shape, shape_of
 from gateway.model.calls import current_context
 from gateway.model.faults import Fault, MethodNotFound, Unavailable
@@ -241,6 +242,12 @@ class UpstreamService:
             context=None,
             options=MethodOptions(name=name, timeout=timeout),
             place=self.place,
+            published=Published(
+                source=self.name,
+                openrpc=signature.openrpc,
+                components=signature.components,
+                signatures=signature.signatures,
+            ),
         )
 
     async def _pass(self, pattern: Signature, /, *args: Any, **kwargs: Any) -> Any:

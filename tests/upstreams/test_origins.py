@@ -112,7 +112,7 @@ def test_a_gateway_behind_a_gateway_by_http_and_by_tcp(tmp_path: Path, logged: L
             assert described["tcp.add"]["params"] == described["http.add"]["params"]
             assert [(each["name"], each["schema"], each["required"]) for each in described["tcp.add"]["params"]] == [
                 ("a", {"type": "integer"}, True),
-                ("b", {"type": "integer"}, False),
+                ("b", {"type": "integer", "default": 5}, False),
             ]
             assert not {"http.system.listMethods", "tcp.rpc.discover"} & described.keys()
     assert len(logged.take("a secret")) == 2

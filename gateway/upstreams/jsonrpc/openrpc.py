@@ -1,14 +1,17 @@
 """What a JSON-RPC server tells of its methods: an OpenRPC document, or no more than their names.
 
-OpenRPC document -> Signatures, with the types that a JSON Schema says plainly; any value for all others
+OpenRPC document -> Signatures, with the types that a JSON Schema says plainly; any value for all others. The method
+                    objects themselves are told to callers as they are, where both protocols can encode them
 names            -> Signatures without parameters
 nothing of both  -> BadUpstream
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from types import GenericAlias, NoneType
 from typing import Annotated, Any, TypeAlias, Union
 
+import msgspec
 from msgspec import Meta
 
 from gateway.model.faults import BadUpstream, Fault, MethodNotFound
@@ -28,6 +31,12 @@ _TYPES: dict[Any, Any] = {
     "array": list[Any],
     "object": dict[str, Any],
 }
+
+
+_MOST_BYTES = 4 * 2**20  # of a document that is told to callers again; the largest known ones have half a megabyte
+_NOT_TOLD = frozenset({"name", "servers", "links"})
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_INT64 = range(-(2**63), 2**63)
 
 
 async def describe(call: Callable[[Invocation], Awaitable[Any]], deadline: float) -> list[Signature] | None:
@@ -58,13 +67,52 @@ def from_document(document: Any) -> list[Signature]:
     """Make signatures of an OpenRPC document."""
     methods = document.get("methods") if type(document) is dict else None
     if type(methods) is not list or len(methods) > MOST:
-        raise BadUpstream(f"its OpenRPC document has no methods, or more than {MOST}")
-    return [_signature(each) for each in methods if type(each) is dict and type(each.get("name")) is str]
+        raise BadUpstream(f"the OpenRPC document has no methods, or more than {MOST}")
+    components = _components(document)
+    return [_signature(each, components) for each in methods if type(each) is dict and type(each.get("name")) is str]
 
 
-def _signature(said: dict[str, Any]) -> Signature:
+_Components: TypeAlias = dict[str, dict[str, Any]]
+
+
+def _components(document: dict[str, Any]) -> _Components | None:
+    """Return the components of a document; None where it cannot be told to callers as it is."""
+    said = document.get("components", {})
+    is_plain = type(said) is dict and all(type(members) is dict for members in said.values())
+    is_small = len(msgspec.json.encode(document)) <= _MOST_BYTES
+    return said if is_plain and is_small and _is_told_as_it_is(said, said) else None
+
+
+def _published(said: dict[str, Any], components: _Components | None) -> dict[str, Any] | None:
+    """Return a method object as it is told to callers, without what is about the upstream's own address and names."""
+    if components is None or type(said.get("params")) is not list or type(said.get("result")) is not dict:
+        return None
+    kept = {name: value for name, value in said.items() if name not in _NOT_TOLD}
+    return kept if _is_told_as_it_is(kept, components) else None
+
+
+def _is_told_as_it_is(value: Any, components: _Components) -> bool:
+    """Tell whether both protocols can encode a value, and its references lead to components that are there."""
+    if type(value) is dict:
+        reference = value.get("$ref")
+        if type(reference) is str and reference.startswith("#") and not _is_known(reference, components):
+            return False
+        return all(_is_told_as_it_is(each, components) for pair in value.items() for each in pair)
+    if type(value) is list:
+        return all(_is_told_as_it_is(each, components) for each in value)
+    return not (type(value) is str and _NO_XML.search(value)) and not (type(value) is int and value not in _INT64)
+
+
+def _is_known(reference: str, components: _Components) -> bool:
+    parts = reference.split("/")
+    return parts[:2] == ["#", "components"] and len(parts) > 3 and parts[3] in components.get(parts[2], ())
+
+
+def _signature(said: dict[str, Any], components: _Components | None) -> Signature:
     result = said.get("result")
     return Signature(
+        openrpc=_published(said, components),
+        components=components or {},
         name=said["name"],
         params=_params(said),
         result=hint_of(result.get("schema")) if type(result) is dict else Any,

@@ -9,12 +9,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from gateway.codecs.xmlrpc import XMLRPC
-from gateway.model.faults import BadUpstream, ForeignFault, MethodNotFound
+from gateway.model.faults import BadUpstream, ForeignFault
 from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, Signature
 from gateway.upstreams.faults import told
-from gateway.upstreams.names import from_names
 from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions
+from gateway.upstreams.xmlrpc.introspection import describe
 
 
 class XMLRPCOptions(HTTPOptions, frozen=True, kw_only=True):
@@ -50,12 +50,12 @@ class XMLRPCOverHTTP:
         return None
 
     async def describe(self, deadline: float) -> list[Signature] | None:
-        """Ask for the names."""
-        invocation = Invocation(method="system.listMethods", params=[], deadline=deadline, request_id="describe")
-        try:
-            return from_names(await self.call(invocation))
-        except MethodNotFound:
-            return None
+        """Ask for names, signatures and texts."""
+        return await describe(
+            lambda method, params: self.call(
+                Invocation(method=method, params=params, deadline=deadline, request_id="describe")
+            )
+        )
 
     async def call(self, invocation: Invocation) -> Any:
         """Post a methodCall, and read the methodResponse."""
