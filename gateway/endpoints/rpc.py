@@ -287,6 +287,7 @@ class Exchange(Struct, kw_only=True):
             position=position,
             arrival=self.arrival,
             deadline=self.deadline,
+            connection=None if self.judged.caller.is_proxied else self.head.connection,
         )
         start = time.monotonic()
         answer = None

@@ -143,7 +143,7 @@ class _Connection(asyncio.Protocol):
         self.peer = peer
         self._host = host
         self._frames = frames
-        self._head = HTTPRequest(method="POST", target=host.target, headers=_HEADERS, peer=peer)
+        self._head = HTTPRequest(method="POST", target=host.target, headers=_HEADERS, peer=peer, connection=self)
         self._judged: HTTPResponse | Admitted | None = None
         self._received: deque[bytes] = deque()
         self._calls: set[asyncio.Task[None]] = set()

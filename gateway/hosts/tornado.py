@@ -209,7 +209,14 @@ class _RequestDelegate(httputil.HTTPMessageDelegate):
         """Judge the request by its head; None where its body is read."""
         client = self._client
         admitted = self._host.admit(
-            HTTPRequest(method=method, target=target, headers=headers, peer=client.peer, certificate=client.certificate)
+            HTTPRequest(
+                method=method,
+                target=target,
+                headers=headers,
+                peer=client.peer,
+                certificate=client.certificate,
+                connection=client,
+            )
         )
         if isinstance(admitted, HTTPResponse):
             return admitted

@@ -90,6 +90,8 @@ class Context(Struct, kw_only=True):
         deadline: when the caller stops waiting, on the same clock.
         called: the name that was called where ``method`` is a pattern.
         native: the types beside those of JSON that the protocol has, like bytes; other protocols send them as texts.
+        connection: something of which there is one for each connection of a client, for as long as that is open; None
+            where clients may share the connection, like that of a trusted proxy, or where it is not known.
 
     """
 
@@ -102,6 +104,7 @@ class Context(Struct, kw_only=True):
     arrival: float
     deadline: float
     called: str = ""
+    connection: object | None = None
     native: tuple[type, ...] = ()
 
     @property

@@ -27,6 +27,8 @@ class HTTPRequest(Struct, frozen=True, kw_only=True):
         certificate: the common name of the client's certificate, where the host speaks TLS and has verified it.
         is_whole: False where the head had more bytes than are read. Then the rest is what its beginning says, and the
             request is refused with 431.
+        connection: something of which there is one for each connection, for as long as that is open, and to which weak
+            references can be made; None where the host does not know.
 
     """
 
@@ -36,6 +38,7 @@ class HTTPRequest(Struct, frozen=True, kw_only=True):
     peer: str
     certificate: str | None = None
     is_whole: bool = True
+    connection: object | None = None
 
 
 class HTTPResponse(Struct, frozen=True, kw_only=True):

@@ -52,6 +52,11 @@ class Programs(generic.Programs):  # type: ignore[misc, name-defined]
     def echo(self, controller: Any, request: Any, done: Any) -> None:
         done(request)
 
+    def add_up(self, controller: Any, request: Any, done: Any) -> None:
+        """Return the sum of what has come over this connection."""
+        self.sum = getattr(self, "sum", 0) + request.value
+        done(generic.Whole(value=self.sum))
+
     def forget(self, controller: Any, request: Any, done: Any) -> None:
         with Path(request.path).open("a") as file:
             file.write("run\n")
@@ -93,7 +98,7 @@ class Peer(socketserver.StreamRequestHandler):
         channel = Channel(self.wfile, more)
         served = Game(game.ClientService_Stub(channel)) if self.kind == "game" else Programs()
         client = generic.Client_Stub(channel)
-        answers = [client.added, client.subtracted, client.paused, client.marked, client.echoed]
+        answers = [client.added, client.subtracted, client.paused, client.marked, client.echoed, None, client.added_up]
         while len(head := self.rfile.read(6)) == 6:
             length, index = struct.unpack("<IH", head)
             method = served.GetDescriptor().methods[index]

@@ -277,6 +277,7 @@ callbacks.subtract = 'subtracted'
 callbacks.pause = 'paused'
 callbacks.mark = 'marked'
 callbacks.echo = 'echoed'
+callbacks.add_up = 'added_up'
 oneway = ['forget']"""
 _OLD_PYTHON = str(Path(__file__).parents[2] / ".venv-protobuf" / "bin" / "python")  # make test builds it
 

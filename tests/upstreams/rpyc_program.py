@@ -260,6 +260,11 @@ class Service(rpyc.Service):  # type: ignore[misc]
         }
         return reach[how]()
 
+    def exposed_add_up(self, number: int) -> int:
+        """Return the sum of what has come over this connection."""
+        self._sum: int = getattr(self, "_sum", 0) + number
+        return self._sum
+
     def exposed_keep(self, data: Any) -> None:
         self._kept = data
 

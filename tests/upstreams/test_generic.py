@@ -265,5 +265,5 @@ def test_it_is_shown_with_its_methods(tmp_path: Path) -> None:
         ended = subprocess.run(
             [sys.executable, "-m", "gateway", "upstreams"], cwd=tmp_path, capture_output=True, text=True, check=False
         )
-    assert ended.stdout.splitlines()[1].split() == ["up", f"protobuf://127.0.0.1:{program.port}", "up", "6"]
+    assert ended.stdout.splitlines()[1].split() == ["up", f"protobuf://127.0.0.1:{program.port}", "up", "7"]
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -26,12 +26,12 @@ from gateway.upstreams.protobuf.types import Types, declaration, neutral
 from gateway.upstreams.protobuf.values import Values
 from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, open_stream
-from gateway.upstreams.transport.pool import Pool
+from gateway.upstreams.transport.sessions import Idle, Kept, Most, pooled
 from gateway.wire.framing import FrameTooLongError, FramingError
 
 
 class GenericOptions(ProtoOptions, frozen=True, kw_only=True):
-    """How the server answers."""
+    """How the server answers, and whose the connections are."""
 
     client_service: Annotated[
         str | None, Meta(description="The full name of the service whose methods the server calls to answer.")
@@ -43,6 +43,10 @@ class GenericOptions(ProtoOptions, frozen=True, kw_only=True):
     length_includes_itself: Annotated[
         bool, Meta(description="The length before a message counts its own four bytes, too.")
     ] = False
+
+    session: Kept = "shared"
+    sessions: Most = 100
+    session_idle: Idle = 600.0
 
     def __post_init__(self) -> None:
         """Check the URL, and what belongs together."""
@@ -73,7 +77,7 @@ class ProtobufGeneric:
         self._options = options
         self._limits = limits
         self._values = Values(limits.max_reply)
-        self._pool = Pool(self._connect, options.connections)
+        self._pool = pooled(options, self._connect)
         self._methods: dict[str, _Method] = {}
         self._passed: frozenset[int] = frozenset()
         try:

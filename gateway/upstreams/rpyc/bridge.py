@@ -16,7 +16,7 @@ from gateway.upstreams.rpyc.connection import Connection, RemoteError
 from gateway.upstreams.rpyc.lent import CALLATTR, GETROOT, INSPECT, LOCAL_REF, REMOTE_REF, VALUE
 from gateway.upstreams.rpyc.plain import NotPlainError, Plain
 from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
-from gateway.upstreams.transport.pool import Pool
+from gateway.upstreams.transport.sessions import Idle, Kept, Most, pooled
 
 _EXPOSED = "exposed_"
 _OF_EVERY_SERVICE = frozenset({"get_service_aliases", "get_service_name"})
@@ -24,11 +24,14 @@ _MOST_BITS = 14_000  # of an int; its decimal digits travel, and Python takes 43
 
 
 class RPyCOptions(StreamOptions, frozen=True, kw_only=True):
-    """How much of a result is taken."""
+    """How much of a result is taken, and whose the connections are."""
 
     items: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Items of a result, those of all lists and objects in it, at most.")
     ] = 10_000
+    session: Kept = "shared"
+    sessions: Most = 100
+    session_idle: Idle = 600.0
 
 
 class RPyC:
@@ -42,7 +45,7 @@ class RPyC:
         self._options = options
         self._limits = limits
         self._tls = client_context(options)
-        self._pool = Pool(self._connect, options.connections)
+        self._pool = pooled(options, self._connect)
 
     def known(self) -> list[Signature] | None:
         """Nothing is known without asking."""

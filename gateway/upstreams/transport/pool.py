@@ -12,6 +12,7 @@ with it.
 """
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -126,7 +127,7 @@ class Pool(Generic[C]):
 
     async def _fill(self, held: _Held[C]) -> None:
         try:
-            held.connection = await self._connect()
+            held.connection = await outside(self._connect)
         except BaseException:
             self._held.remove(held)
             raise
@@ -149,6 +150,21 @@ class Pool(Generic[C]):
             if held.connection is not None:
                 held.connection.close()
             self._held.remove(held)
+
+
+async def outside(connect: Callable[[], Awaitable[C]]) -> C:
+    """Connect outside of the call that needs it: a transport keeps the context variables of whoever has made it."""
+
+    async def connected() -> C:
+        return await connect()
+
+    making = asyncio.get_running_loop().create_task(connected(), context=contextvars.Context())
+    try:
+        return await making
+    except asyncio.CancelledError:
+        if making.done() and not making.cancelled() and making.exception() is None:
+            making.result().close()
+        raise
 
 
 def _is_usable(held: _Held[C]) -> bool:

@@ -10,6 +10,7 @@ sent takes no new ones.
 """
 
 import asyncio
+import contextvars
 import itertools
 import os
 from collections.abc import Callable, Iterable
@@ -100,7 +101,7 @@ class Connection(StreamConnection):
         invocation.sent = "maybe"
         self._send(event)
         if self._beat is None:
-            self._beat = asyncio.get_running_loop().call_later(self._heartbeat, self._beats)
+            self._beat = self._next_beat()
         try:
             value = await call.answer
         except RemoteError:
@@ -182,7 +183,11 @@ class Connection(StreamConnection):
             call.silent += 1
             self._send(events.pack(events.HEARTBEAT, [0], next(self._ids), call_id))
         again = self._waiting and not self._transport.is_closing()
-        self._beat = asyncio.get_running_loop().call_later(self._heartbeat, self._beats) if again else None
+        self._beat = self._next_beat() if again else None
+
+    def _next_beat(self) -> asyncio.TimerHandle:
+        """Set the clock, outside of the call that does it."""
+        return asyncio.get_running_loop().call_later(self._heartbeat, self._beats, context=contextvars.Context())
 
     def _send(self, event: bytes) -> None:
         self._transport.write(zmtp.message([b"", event]))

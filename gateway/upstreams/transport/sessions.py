@@ -1,0 +1,172 @@
+"""Connections to an upstream that keeps state for each of them: one for each caller, where the operator wants that.
+
+    pool = pooled(options, connect)                       Sessions, or a Pool that all callers share
+    async with pool.lend(invocation) as connection: ...
+
+A caller is an API key, or else a connection to the gateway. A connection that carries the requests of several clients,
+as a proxy's does, is nobody's: without a key such a call is refused. A session ends when it has been idle for a while,
+when there are too many, when its connection to the upstream breaks, and with the connection of its caller.
+"""
+
+import asyncio
+import contextvars
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+
+from msgspec import Meta
+
+from gateway.model.calls import current_context
+from gateway.model.faults import Denied, Overloaded
+from gateway.upstreams import Invocation
+from gateway.upstreams.transport.pool import Connection, Pool
+
+C = TypeVar("C", bound=Connection)
+
+Kept: TypeAlias = Annotated[
+    Literal["shared", "caller"],
+    Meta(
+        description="Whose the connections are: all callers share them, or each caller, by API key or else by"
+        " connection, has one of its own."
+    ),
+]
+Most: TypeAlias = Annotated[
+    int,
+    Meta(ge=1, le=10_000, description="Callers with a connection of their own; the one idle for longest is closed."),
+]
+Idle: TypeAlias = Annotated[
+    float, Meta(gt=0, le=86400, description="Seconds until the connection of an idle caller is closed.")
+]
+_RETRY_AFTER = 1  # seconds
+
+
+class SessionOptions(Protocol):
+    """What the options of an upstream with sessions have."""
+
+    @property
+    def session(self) -> Literal["shared", "caller"]:
+        """Whose the connections are."""
+
+    @property
+    def sessions(self) -> int:
+        """How many callers may have one."""
+
+    @property
+    def session_idle(self) -> float:
+        """Seconds until an idle one is closed."""
+
+    @property
+    def connections(self) -> int:
+        """How many there are where they are shared."""
+
+
+class _Session(Generic[C]):
+    """A caller's connection; ``calls`` have it, or wait for it."""
+
+    def __init__(self, caller: Any, connect: Callable[[], Awaitable[C]]) -> None:
+        self.caller = caller
+        self.pool: Pool[C] = Pool(connect, 1)
+        self.calls = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.pool.close()
+
+
+class Sessions(Generic[C]):
+    """At most ``most`` sessions, each with one call at a time."""
+
+    def __init__(self, connect: Callable[[], Awaitable[C]], most: int, idle: float) -> None:
+        self._connect = connect
+        self._most = most
+        self._idle = idle
+        self._held: dict[Any, _Session[C]] = {}  # in the order of their last calls
+        self._loop: asyncio.AbstractEventLoop
+
+    def __len__(self) -> int:
+        """Count the sessions."""
+        return len(self._held)
+
+    @asynccontextmanager
+    async def lend(self, invocation: Invocation | None = None) -> AsyncIterator[C]:
+        """Lend the caller's connection; without an invocation, one that is closed afterwards.
+
+        Raises:
+            Denied: nobody knows whose call it is.
+            Overloaded: all sessions have calls.
+            Exception: what ``connect`` raises.
+
+        """
+        if invocation is None:
+            connection = await self._connect()
+            try:
+                yield connection
+            finally:
+                connection.close()
+            return
+        session = self._begin(self._caller())
+        try:
+            async with session.pool.lend(invocation) as connection:
+                yield connection
+        finally:
+            self._rest(session)
+
+    def close(self) -> None:
+        """Close all connections; the calls that have them fail."""
+        for session in self._held.values():
+            session.close()
+        self._held = {}
+
+    def _caller(self) -> Any:
+        """Return what stands for the caller: the name of its key, or a weak reference to its connection."""
+        context = current_context()
+        if context.key is not None:
+            return context.key
+        if context.connection is None:
+            raise Denied("this upstream has a session for each caller: over a shared connection, call with an API key")
+        self._loop = asyncio.get_running_loop()
+        return weakref.ref(context.connection, self._gone)
+
+    def _begin(self, caller: Any) -> _Session[C]:
+        """Find the caller's session, or begin it in the place of the one that has been idle for longest."""
+        session = self._held.pop(caller, None)  # and put to the end again
+        if session is None and len(self._held) >= self._most:
+            idle = next((other for other, held in self._held.items() if not held.calls), None)
+            if idle is None:
+                raise Overloaded("all sessions of this upstream are in use", retry_after=_RETRY_AFTER)
+            self._held.pop(idle).close()
+        session = session or _Session(caller, self._connect)
+        self._held[session.caller] = session
+        session.calls += 1
+        if session.timer is not None:
+            session.timer.cancel()
+        return session
+
+    def _rest(self, session: _Session[C]) -> None:
+        """Begin to count the idle time, when the last call has ended."""
+        session.calls -= 1
+        if session.calls == 0 and self._held.get(session.caller) is session:
+            session.timer = asyncio.get_running_loop().call_later(
+                self._idle, self._end, session.caller, context=contextvars.Context()
+            )
+
+    def _gone(self, caller: Any) -> None:
+        """End the session of a connection that is no more; wherever it was collected as garbage."""
+        with suppress(RuntimeError):  # the loop has ended, too
+            self._loop.call_soon_threadsafe(self._end, caller)
+
+    def _end(self, caller: Any) -> None:
+        session = self._held.get(caller)
+        if session is not None and session.calls == 0:
+            del self._held[caller]
+            session.close()
+
+
+def pooled(options: SessionOptions, connect: Callable[[], Awaitable[C]]) -> Pool[C] | Sessions[C]:
+    """Make what lends the connections of an upstream, as its options say."""
+    if options.session == "caller":
+        return Sessions(connect, options.sessions, options.session_idle)
+    return Pool(connect, options.connections)

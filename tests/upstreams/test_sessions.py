@@ -1,0 +1,211 @@
+"""``session = "caller"``: what a stateful service keeps for a connection is seen by one caller, and by no other."""
+
+import base64
+import gc
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from msgspec.structs import replace
+
+from gateway import Registry
+from gateway.core.access import make_key
+from gateway.model.calls import Context
+from tests.serving import serving
+from tests.upstreams.kinds import KINDS, TYPED, Kind
+from tests.upstreams.running import Bridged, Program, bridged, until
+
+STATEFUL = [kind for kind in (*KINDS, *TYPED) if kind.name in ("rpyc", "protobuf", "protobuf callbacks")]
+RPYC = STATEFUL[0]
+CALLER = "session = 'caller'"
+
+
+@pytest.fixture(scope="module", params=STATEFUL, ids=lambda kind: kind.name)
+def stateful(request: pytest.FixtureRequest) -> Iterator[tuple[Kind, int]]:
+    with Program(request.param) as program:
+        yield request.param, program.port
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with Program(RPYC) as program:
+        yield program.port
+
+
+@contextmanager
+def served(
+    kind: Kind, port: int, folder: Path, more: str = CALLER, settings: dict[str, Any] | None = None
+) -> Iterator[Bridged]:
+    with bridged(kind, port, folder, more, settings) as up:
+        until(lambda: up.offers("add_up"))
+        yield up
+
+
+class Caller:
+    """A client with a connection of its own."""
+
+    def __init__(self, up: Bridged, headers: dict[str, str] | None = None) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", up.server.port)
+        self.headers = headers or {}
+
+    def answer(self, method: str, *params: Any) -> Any:
+        call = json.dumps({"jsonrpc": "2.0", "method": f"up.{method}", "params": params, "id": 1})
+        self.connection.request("POST", "/api", call, {"Content-Type": "application/json", **self.headers})
+        return json.loads(self.connection.getresponse().read())
+
+    def add_up(self, number: int) -> Any:
+        said = self.answer("add_up", number)
+        return said["result"] if "result" in said else said["error"]
+
+
+Clients: TypeAlias = Callable[..., Caller]
+
+
+@pytest.fixture
+def client() -> Iterator[Clients]:
+    """Return what makes clients, which are closed at the end."""
+    with ExitStack() as clients:
+
+        def make(up: Bridged, headers: dict[str, str] | None = None) -> Caller:
+            made = Caller(up, headers)
+            clients.callback(made.connection.close)
+            return made
+
+        yield make
+
+
+def sessions(up: Bridged) -> int:
+    """Count the sessions of an upstream; what is no more is collected first."""
+    gc.collect()
+    pool: Any = vars(vars(up.bridge)["_upstream"])["_pool"]
+    return len(pool)
+
+
+def test_each_connection_has_a_session_of_its_own(stateful: tuple[Kind, int], tmp_path: Path, client: Clients) -> None:
+    with served(*stateful, tmp_path) as up:
+        one, other = client(up), client(up)
+        assert [one.add_up(1), one.add_up(2), other.add_up(10), one.add_up(3), other.add_up(20)] == [1, 3, 10, 6, 30]
+
+
+def test_shared_connections_are_shared_by_callers(stateful: tuple[Kind, int], tmp_path: Path, client: Clients) -> None:
+    with served(*stateful, tmp_path, "connections = 1") as up:
+        assert [client(up).add_up(1), client(up).add_up(10)] == [1, 11]
+
+
+def with_key(name: str, key: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {base64.b64encode(f'{name}:{key}'.encode()).decode()}"}
+
+
+def test_a_key_has_one_session_over_all_its_connections(
+    stateful: tuple[Kind, int], tmp_path: Path, client: Clients
+) -> None:
+    keys = {name: make_key() for name in ("ada", "grace")}
+    stored = json.dumps({name: digest for name, (_, digest) in keys.items()})
+    settings = {"access.keys": stored, "access.trusted_proxies": "127.0.0.1"}
+    with served(*stateful, tmp_path, CALLER, settings) as up:
+        ada, grace = (with_key(name, keys[name][0]) for name in ("ada", "grace"))
+        assert [client(up, ada).add_up(1), client(up, grace).add_up(10), client(up, ada).add_up(2)] == [1, 10, 3]
+        proxied = {"X-Forwarded-For": "10.0.0.7"}
+        shared = client(up, ada | proxied)  # a proxy's connection, with requests of both
+        said = [shared.add_up(3)]
+        shared.headers = grace | proxied
+        assert [*said, shared.add_up(20)] == [6, 30]
+
+
+def test_a_connection_of_a_proxy_is_nobodys(port: int, tmp_path: Path, client: Clients) -> None:
+    with served(RPYC, port, tmp_path, CALLER, {"access.trusted_proxies": "127.0.0.1"}) as up:
+        error = client(up, {"X-Forwarded-For": "10.0.0.7"}).add_up(1)
+        assert (error["code"], "call with an API key" in error["message"]) == (-32005, True), error
+
+
+def test_connections_over_plain_tcp_have_sessions(port: int, tmp_path: Path) -> None:
+    file = tmp_path / "tcp.toml"
+    file.write_text(f"[upstreams.up]\nurl = 'rpyc://127.0.0.1:{port}'\n{CALLER}\nmethods = ['add_up']\n")
+    with serving(Registry(), {"server.tcp": "127.0.0.1:0"}, file) as server:
+        sums: list[int] = []
+        with (
+            closing(socket.create_connection(("127.0.0.1", server.tcp_port))) as one,
+            closing(socket.create_connection(("127.0.0.1", server.tcp_port))) as other,
+        ):
+            for connection, number in ((one, 1), (one, 2), (other, 10), (one, 3)):
+                call = {"jsonrpc": "2.0", "method": "up.add_up", "params": [number], "id": 1}
+                connection.sendall(json.dumps(call).encode() + b"\n")
+                sums.append(json.loads(connection.recv(65536))["result"])
+        assert sums == [1, 3, 10, 6]
+
+
+def test_the_session_that_was_idle_for_longest_makes_room(port: int, tmp_path: Path, client: Clients) -> None:
+    with served(RPYC, port, tmp_path, f"{CALLER}\nsessions = 2") as up:
+        first, second, third = client(up), client(up), client(up)
+        assert [first.add_up(1), second.add_up(10), first.add_up(2), third.add_up(100)] == [1, 10, 3, 100]
+        assert [first.add_up(3), second.add_up(20), sessions(up)] == [6, 20, 2]
+
+
+def test_there_are_no_more_sessions_than_may_be(port: int, tmp_path: Path, client: Clients) -> None:
+    with served(RPYC, port, tmp_path, f"{CALLER}\nsessions = 1") as up, ThreadPoolExecutor(1) as pool:
+        busy, other = client(up), client(up)
+        mark = tmp_path / "mark"
+        running = pool.submit(busy.answer, "mark", str(mark), 2)
+        until(mark.exists)
+        error = other.add_up(1)
+        assert (error["code"], error["data"]["retry_after"]) == (-32003, 1)
+        assert running.result()["result"] == 1
+        assert other.add_up(1) == 1
+
+
+def test_an_idle_session_ends(port: int, tmp_path: Path, client: Clients) -> None:
+    with served(RPYC, port, tmp_path, f"{CALLER}\nsession_idle = 0.2") as up:
+        caller = client(up)
+        assert caller.add_up(1) == 1
+        until(lambda: sessions(up) == 0)
+        assert caller.add_up(2) == 2
+
+
+def test_a_session_ends_with_the_connection_of_its_caller(port: int, tmp_path: Path, client: Clients) -> None:
+    before = threading.active_count()
+    with served(RPYC, port, tmp_path) as up:
+        caller, other = client(up), client(up)
+        assert [caller.add_up(1), other.add_up(1)] == [1, 1]
+        caller.connection.close()
+        until(lambda: sessions(up) == 1)
+        assert other.add_up(2) == 3
+    assert threading.active_count() <= before + 1
+
+
+def test_a_call_that_was_given_up_ends_its_session(port: int, tmp_path: Path, client: Clients) -> None:
+    with served(RPYC, port, tmp_path, f"{CALLER}\ntimeout = {{ pause = 0.3 }}") as up:
+        caller = client(up)
+        assert caller.add_up(1) == 1
+        assert caller.answer("pause", 2)["error"]["code"] == -32001
+        assert caller.add_up(2) == 2
+        assert sessions(up) == 1
+
+
+def test_what_has_no_sessions_does_not_take_the_option(tmp_path: Path) -> None:
+    kind = replace(next(kind for kind in KINDS if kind.name == "zerorpc"), options="")
+    with pytest.raises(Exception, match="session"), bridged(kind, 1, tmp_path, CALLER):
+        pass
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *TYPED], ids=lambda kind: kind.name)
+def test_no_connection_holds_the_call_that_it_was_made_for(kind: Kind, tmp_path: Path, client: Clients) -> None:
+    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
+        until(lambda: up.offers("add"))
+        caller = client(up, {"X-Mark": kind.name})
+        assert caller.answer("add", 1, 2)["result"] == 3
+        caller.connection.close()
+        until(lambda: not held(kind.name))
+
+
+def held(mark: str) -> list[Context]:
+    """Return the contexts of calls that are still there."""
+    gc.collect()
+    contexts = [each for each in gc.get_objects() if isinstance(each, Context)]
+    return [each for each in contexts if each.headers.get("X-Mark") == mark]
