@@ -104,7 +104,7 @@ class Method(Struct, frozen=True, kw_only=True):
         for param in self.params[min(given, len(takes)) :]:
             if param.required:
                 raise InvalidParams(
-                    f"params.{param.name}: missing{'' if param.positional else ', and given by name only'}"
+                    f"params.{param.name}: missing{'' if param.positional else ', and can only be given by name'}"
                 )
         return args
 
@@ -114,7 +114,7 @@ class Method(Struct, frozen=True, kw_only=True):
             if param.named and param.name in params:
                 kwargs[param.name] = _converted(params[param.name], param, f".{param.name}", native)
             elif param.required:
-                reason = "missing" if param.named else "it can be given by position only"
+                reason = "missing" if param.named else "it can only be given by position"
                 raise InvalidParams(f"params.{param.name}: {reason}")
         for name in [name for name in params if name not in kwargs]:
             if self.others is None or name in self.hidden:

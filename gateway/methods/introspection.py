@@ -7,7 +7,7 @@ schemas from JSON Schema draft 7.
 """
 
 import typing
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
@@ -29,6 +29,7 @@ from gateway.model.faults import MethodNotFound
 _Permits: TypeAlias = Callable[[Iterable[str], Caller], bool]
 
 _UNKNOWN = "undef"
+_MOST_DOCUMENTS = 16  # kept at once: callers differ by what they may call, and there are few kinds of them
 _TYPE_NAMES: dict[Any, str] = {
     int: "int",
     float: "double",
@@ -67,7 +68,7 @@ def add_introspection(  # noqa: PLR0913 - all of them are named
 
     """
 
-    def list_methods(context: Context, ignored: str = "") -> list[str]:
+    def list_methods(context: Context, ignored: Any = None) -> list[str]:
         """List the names of all methods that this caller can call on this protocol.
 
         An argument is ignored: Homematic's centrals and their clients send one.
@@ -97,7 +98,9 @@ def add_introspection(  # noqa: PLR0913 - all of them are named
 
     def discover(context: Context) -> dict[str, Any]:
         """Return the OpenRPC document of what this caller can call."""
-        return describe(_shown(registry, context, permits), title, version)
+        return documents.of(_shown(registry, context, permits))
+
+    documents = _Documents(title, version)
 
     everywhere = (
         ("system.listMethods", list_methods),
@@ -122,7 +125,7 @@ def _find(registry: Registry, name: str, context: Context, permits: _Permits) ->
 def _known(registry: Registry, name: str, context: Context, permits: _Permits) -> Method:
     found = _find(registry, name, context, permits)
     if found is None:
-        raise MethodNotFound("there is no method of the name that is asked about")
+        raise MethodNotFound("there is no method of this name")
     return found
 
 
@@ -143,17 +146,21 @@ def _deprecation(method: Method) -> str:
 
 
 def _signatures(method: Method) -> Iterator[list[str]]:
-    """Make a signature for each number of arguments that can be given; none where a hint is missing or too wide."""
+    """Make a signature for each number of arguments that can be given.
+
+    There are none where a hint is missing or too wide, unless it is that of a parameter that can be left out.
+    """
     if method.published is not None and method.published.signatures:
         yield from map(list, method.published.signatures)
         return
     types = [_type_name(hint) for hint in (method.result, *(param.hint for param in method.positional))]
+    required = 1 + sum(param.required for param in method.positional)
     by_name_only = any(param.required and not param.positional for param in method.params)
-    if None in types or method.rest is not None or by_name_only:
+    if None in types[:required] or method.rest is not None or by_name_only:
         return
-    required = sum(param.required for param in method.positional)
-    for given in range(required, len(method.positional) + 1):
-        yield [str(name) for name in types[: given + 1]]
+    known = types.index(None) if None in types else len(types)
+    for given in range(required, known + 1):
+        yield [str(name) for name in types[:given]]
 
 
 def _type_name(hint: Any) -> str | None:
@@ -206,6 +213,27 @@ def describe(methods: Iterable[tuple[str, Method]], title: str, version: str) ->
         ],
         "components": components.by_kind,
     }
+
+
+class _Documents:
+    """OpenRPC documents, kept by what they describe: describing a method takes far longer than finding it."""
+
+    def __init__(self, title: str, version: str) -> None:
+        self._identity = title, version
+        self._kept: OrderedDict[tuple[tuple[str, int], ...], tuple[list[tuple[str, Method]], dict[str, Any]]]
+        self._kept = OrderedDict()
+
+    def of(self, methods: list[tuple[str, Method]]) -> dict[str, Any]:
+        """Return the document of methods; nobody may change it.
+
+        A document holds its methods, so that none of them can have the identity of one that is gone.
+        """
+        key = tuple((name, id(found)) for name, found in methods)
+        kept = self._kept.pop(key, None) or (methods, describe(methods, *self._identity))
+        self._kept[key] = kept
+        if len(self._kept) > _MOST_DOCUMENTS:
+            self._kept.popitem(last=False)
+        return kept[1]
 
 
 class _Schemas:

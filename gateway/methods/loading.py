@@ -47,7 +47,7 @@ def load_registry(names: Iterable[str]) -> Registry:
     for name in dict.fromkeys(names):
         module_name, colon, attribute = name.partition(":")
         if not _NAME.fullmatch(name) or name.endswith(".py"):
-            problems.append(f"{name!r} is no module: write package, package.module or module:registry, not its path")
+            problems.append(f"{name!r} is not a module: write package, package.module or module:registry, not its path")
         elif colon:
             _mount(registry, module_name, attribute, problems)
         else:

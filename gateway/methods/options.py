@@ -1,11 +1,11 @@
-"""What can be said of a method beside its function, and the mark that says it."""
+"""The options of a method, and the mark that holds them."""
 
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
 
 import msgspec
 from msgspec import Struct
@@ -17,23 +17,26 @@ AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 MARK = "__gateway_options__"
 
+_TIMEOUT = "timeout must be a number of seconds above 0"
+_INLINE = "an inline method cannot have concurrency: it does not wait"
+
 
 class RegistrationError(Exception):
     """A function cannot be registered; the message says which, where, and what to do."""
 
 
 class MethodOptions(Struct, frozen=True, kw_only=True):
-    """What can be said of a method beside its function.
+    """The options of a method.
 
     Attributes:
-        name: the name that is called, dots and all; without one the function's own.
+        name: the name that callers use, which may have dots; the name of the function if it is None.
         aliases: further names.
-        timeout: seconds that a call has; without one ``limits.timeout``.
-        concurrency: how many calls run at once; without one only the gateway's own limits hold.
+        timeout: seconds that a call may take; ``limits.timeout`` if it is None.
+        concurrency: how many calls may run at once; only the gateway's own limits hold if it is None.
         run: ``"async"`` on the event loop, ``"thread"`` in the pool, ``"inline"`` on the loop without waiting;
-            without one ``async def`` is ``"async"`` and ``def`` is ``"thread"``.
+            if it is None, ``async def`` is ``"async"`` and ``def`` is ``"thread"``.
         deprecated: True, or what to use instead.
-        protocols: the names of the protocols in which it can be called; without any in all of them.
+        protocols: the names of the protocols in which it can be called; all of them if it is None.
 
     """
 
@@ -50,23 +53,26 @@ class MethodOptions(Struct, frozen=True, kw_only=True):
         return self.protocols is None or protocol in self.protocols
 
 
+class GivenOptions(TypedDict, total=False):
+    """The options as they are written for ``@method`` and ``Registry.register``: a type checker sees a misspelt one."""
+
+    name: str | None
+    aliases: Iterable[str]
+    timeout: float | None
+    concurrency: int | None
+    run: Run | None
+    deprecated: bool | str
+    protocols: Iterable[str] | None
+
+
 @typing.overload
 def method(function: AnyFunction, /) -> AnyFunction: ...
 @typing.overload
-def method(
-    *,
-    name: str | None = None,
-    aliases: tuple[str, ...] = (),
-    timeout: float | None = None,
-    concurrency: int | None = None,
-    run: Run | None = None,
-    deprecated: bool | str = False,
-    protocols: tuple[str, ...] | None = None,
-) -> Callable[[AnyFunction], AnyFunction]: ...
+def method(**options: Unpack[GivenOptions]) -> Callable[[AnyFunction], AnyFunction]: ...
 def method(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Mark a function to be served. It stays the plain function that it is.
 
-    With or without options; what they mean stands at MethodOptions. The name is the function's own unless given.
+    It can be written with options, which MethodOptions describes, or without.
 
     Raises:
         RegistrationError: an option is unknown or has a value that it cannot have.
@@ -82,14 +88,14 @@ def _marked(function: AnyFunction, *, options: dict[str, Any]) -> AnyFunction:
     try:
         setattr(function, MARK, read_options(function, options))
     except AttributeError:
-        raise RegistrationError(f"{place_of(function)}: it takes no mark; use Registry.register") from None
+        raise RegistrationError(f"{place_of(function)}: it cannot be marked; use Registry.register") from None
     return function
 
 
 def check_callable(function: Any) -> None:
-    """Refuse what is no function, above all a name in its place."""
+    """Refuse what is not a function, above all a name in its place."""
     if not callable(function):
-        raise RegistrationError(f"{function!r} is no function; a name is given as name=...")
+        raise RegistrationError(f"{function!r} is not a function; a name is given as name=...")
 
 
 def read_options(function: Callable[..., Any], given: dict[str, Any]) -> MethodOptions:
@@ -102,10 +108,10 @@ def read_options(function: Callable[..., Any], given: dict[str, Any]) -> MethodO
     unknown = given.keys() - set(MethodOptions.__struct_fields__)
     problem = (
         (unknown and f"there is no option {', '.join(sorted(unknown))}")
-        or (options.timeout is not None and not 0 < options.timeout < inf and "timeout is a number of seconds above 0")
-        or (options.concurrency is not None and options.concurrency < 1 and "concurrency is at least 1")
-        or (options.run == "inline" and options.concurrency and "an inline method has no concurrency: it does not wait")
-        or (options.protocols == frozenset() and "protocols names one at least")
+        or (options.timeout is not None and not 0 < options.timeout < inf and _TIMEOUT)
+        or (options.concurrency is not None and options.concurrency < 1 and "concurrency must be at least 1")
+        or (options.run == "inline" and options.concurrency and _INLINE)
+        or (options.protocols == frozenset() and "protocols must name at least one")
     )
     if problem:
         raise RegistrationError(f"{place_of(function)}: {problem}")

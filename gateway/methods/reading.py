@@ -86,7 +86,7 @@ def _context(
     index: int, parameter: inspect.Parameter, before: tuple[int | None, str] | None, place: str
 ) -> tuple[int | None, str]:
     if parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, *_VARIABLE):
-        raise RegistrationError(f"{place}: a Context is a parameter that can be given by name")
+        raise RegistrationError(f"{place}: a Context must be a parameter that can be given by name")
     if before is not None:
         raise RegistrationError(f"{place}: it takes the Context twice, as {before[1]} and as {parameter.name}")
     return (None if parameter.kind is inspect.Parameter.KEYWORD_ONLY else index), parameter.name

@@ -5,12 +5,12 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 
 from gateway.methods.binding import Method
-from gateway.methods.options import MARK, AnyFunction, MethodOptions, RegistrationError, read_options
+from gateway.methods.options import MARK, AnyFunction, GivenOptions, MethodOptions, RegistrationError, read_options
 from gateway.methods.places import place_of
 from gateway.methods.reading import make_method
 
@@ -57,13 +57,13 @@ class Registry:
                 yield name, found
 
     @typing.overload
-    def register(self, function: AnyFunction, /, **options: Any) -> AnyFunction: ...
+    def register(self, function: AnyFunction, /, **options: Unpack[GivenOptions]) -> AnyFunction: ...
     @typing.overload
-    def register(self, /, **options: Any) -> Callable[[AnyFunction], AnyFunction]: ...
+    def register(self, /, **options: Unpack[GivenOptions]) -> Callable[[AnyFunction], AnyFunction]: ...
     def register(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Register a function; as a decorator, with or without the options of ``@method``.
 
-        MethodOptions that are given here stand for all of those that the function is marked with.
+        Options that are given here replace all of those that the function is marked with.
 
         Returns:
             the function itself.
@@ -114,8 +114,8 @@ class Registry:
     def _check(self, name: str, added: Method, *, reserved: bool) -> None:
         if not name or not name.isprintable() or _UNUSABLE.search(name):
             raise RegistrationError(
-                f"{added.place}: {name!r} is no name: it is empty, or has blanks, control characters or one of < > &;"
-                " choose another with name=..."
+                f"{added.place}: {name!r} is not a name: it is empty, or has spaces, control characters or one of"
+                " < > &; choose another with name=..."
             )
         if any(part.startswith("_") for part in name.split(".")):
             raise RegistrationError(f"{added.place}: {name!r} is private: a name or a part of it begins with '_'")
@@ -153,7 +153,7 @@ class Registry:
         """
         if function is None:
             return functools.partial(self.register_function, name=name)
-        return self.register(function, **({"name": name} if name is not None else {}))
+        return self.register(function) if name is None else self.register(function, name=name)
 
     def register_instance(self, instance: object) -> None:
         """Register the public methods of an object as ``SimpleXMLRPCServer.register_instance`` does.
@@ -196,9 +196,7 @@ def _dispatched(instance: object, dispatch: Callable[..., Any]) -> Iterator[Meth
     list_methods = getattr(instance, "_listMethods", None)
     if list_methods is None:
         kind = type(instance).__qualname__
-        raise RegistrationError(
-            f"{kind} has _dispatch but no _listMethods: only exact names are served, and it tells none"
-        )
+        raise RegistrationError(f"{kind} has _dispatch but no _listMethods, which must return the names to serve")
     for name in list_methods():
         made = make_method(_bound_dispatch(dispatch, name), MethodOptions(name=name))
         yield msgspec.structs.replace(made, place=place_of(dispatch))

@@ -23,9 +23,11 @@ from msgspec import Meta, Struct
 
 from gateway import Context, MethodNotFound, Registry, app
 from gateway.config import load
+from gateway.methods import introspection
+from gateway.methods.introspection import describe
 from gateway.methods.loading import load_registry
 from tests import corpus_methods
-from tests.raw_http import post
+from tests.raw_http import exchange, post, request
 from tests.serving import Server, serving
 
 T = TypeVar("T")
@@ -162,6 +164,11 @@ registry = Registry()
 for place, (hint, *_) in enumerate(HINTS):
     registry.register(hinted(hint, None), name=f"hints.takes{place}")
     registry.register(hinted(int, hint), name=f"hints.gives{place}")
+
+
+@registry.register
+def tail(a: int, b: Any = None, c: int = 0) -> int:
+    return a
 
 
 @registry.register(aliases=("plus",))
@@ -344,7 +351,8 @@ def test_help_is_the_docstring_and_says_what_is_deprecated(call: Call, name: str
         ("by_name_if_needed", [["int", "int"]]),
         ("rest", "undef"),
         ("others", [["int", "int"]]),
-        ("system.listMethods", [["array"], ["array", "string"]]),
+        ("system.listMethods", [["array"]]),
+        ("tail", [["int", "int"]]),
         ("system.methodHelp", [["string", "string"]]),
         ("system.methodSignature", "undef"),
         ("system.methodExist", [["boolean", "string"]]),
@@ -532,3 +540,57 @@ def test_what_is_deprecated_says_so() -> None:
     assert METHODS["old"]["deprecated"] is METHODS["older"]["deprecated"] is True
     assert METHODS["old"]["description"] == "Deprecated."
     assert METHODS["older"]["description"] == "Deprecated: use add"
+
+
+def ask(server: Server, name: str, *params: Any) -> Any:
+    body = msgspec.json.encode({"jsonrpc": "2.0", "method": name, "params": params, "id": 1})
+    return msgspec.json.decode(post(server.port, body).body)["result"]
+
+
+@pytest.mark.parametrize("ignored", ["", "INT000123", 5, True, None, ["a"], {"a": 1}])
+def test_list_methods_ignores_an_argument_of_any_type(call: Call, ignored: Any) -> None:
+    assert call("system.listMethods", ignored) == call("system.listMethods")
+
+
+def test_a_document_is_made_once_and_again_when_the_methods_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    described: list[int] = []
+
+    def count(methods: Any, *identity: str) -> dict[str, Any]:
+        described.append(len(methods))
+        return describe(methods, *identity)
+
+    monkeypatch.setattr(introspection, "describe", count)
+    own = Registry()
+    own.register(lambda: None, name="one")
+    rules = {
+        "access.rules": '[{"methods": ["one"], "networks": ["192.0.2.1"]}]',
+        "access.trusted_proxies": '["127.0.0.1"]',
+    }
+    with serving(own, rules) as server:
+        batch = [{"jsonrpc": "2.0", "method": "rpc.discover", "id": index} for index in range(100)]
+        answers = msgspec.json.decode(post(server.port, msgspec.json.encode(batch)).body)
+        assert all(answer["result"] == answers[0]["result"] for answer in answers)
+        assert len(described) == 1
+        head = {"Content-Type": "application/json", "X-Forwarded-For": "192.0.2.1"}
+        allowed = exchange(server.port, request("/api", head, msgspec.json.encode(batch[0])))
+        shown = [method["name"] for method in msgspec.json.decode(allowed.body)["result"]["methods"]]
+        assert "one" in shown
+        assert "one" not in [method["name"] for method in ask(server, "rpc.discover")["methods"]]
+        assert len(described) == 2
+        server.gateway.registry.register(lambda: None, name="two")
+        assert "two" in [method["name"] for method in ask(server, "rpc.discover")["methods"]]
+        assert len(described) == 3
+
+
+def test_few_documents_are_kept() -> None:
+    documents = introspection._Documents("title", "1")
+    own = Registry()
+    for index in range(20):
+        own.register(lambda: None, name=f"method{index}")
+    methods = list(own.methods())
+    first = documents.of(methods[:1])
+    for number in range(2, 18):
+        documents.of(methods[:number])
+    assert documents.of(methods[:17]) is documents.of(methods[:17])
+    assert documents.of(methods[:1]) == first
+    assert documents.of(methods[:1]) is not first

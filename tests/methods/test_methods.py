@@ -157,14 +157,14 @@ def test_register_decorates_with_and_without_options() -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"timeout": 0}, "timeout is a number of seconds above 0"),
-        ({"timeout": -1.5}, "timeout is a number of seconds above 0"),
-        ({"timeout": math.inf}, "timeout is a number of seconds above 0"),
-        ({"timeout": math.nan}, "timeout is a number of seconds above 0"),
+        ({"timeout": 0}, "timeout must be a number of seconds above 0"),
+        ({"timeout": -1.5}, "timeout must be a number of seconds above 0"),
+        ({"timeout": math.inf}, "timeout must be a number of seconds above 0"),
+        ({"timeout": math.nan}, "timeout must be a number of seconds above 0"),
         ({"timeout": "5"}, "the option timeout: expected float | null, got str"),
         ({"timeout": True}, "the option timeout: expected float | null, got bool"),
-        ({"concurrency": 0}, "concurrency is at least 1"),
-        ({"concurrency": 2, "run": "inline"}, "an inline method has no concurrency: it does not wait"),
+        ({"concurrency": 0}, "concurrency must be at least 1"),
+        ({"concurrency": 2, "run": "inline"}, "an inline method cannot have concurrency: it does not wait"),
         ({"concurrency": 1.5}, "the option concurrency: expected int | null, got float"),
         ({"run": "process"}, "the option run: invalid enum value 'process'"),
         ({"run": "async"}, "a function written with def cannot run as 'async'"),
@@ -172,7 +172,7 @@ def test_register_decorates_with_and_without_options() -> None:
         ({"name": b"a"}, "the option name: expected str | null, got bytes"),
         ({"aliases": [5]}, "the option aliases[0]: expected str, got int"),
         ({"deprecated": 1}, "the option deprecated: expected bool | str, got int"),
-        ({"protocols": ()}, "protocols names one at least"),
+        ({"protocols": ()}, "protocols must name at least one"),
         ({"nmae": "a", "time_out": 1}, "there is no option nmae, time_out"),
     ],
 )
@@ -189,7 +189,7 @@ def test_a_mistaken_option_names_the_function_and_the_mistake(options: dict[str,
 
 
 @pytest.mark.parametrize("run", ["thread", "inline"])
-def test_an_async_function_runs_on_the_loop_and_nowhere_else(run: str) -> None:
+def test_an_async_function_runs_on_the_loop_and_nowhere_else(run: Literal["thread", "inline"]) -> None:
     with pytest.raises(RegistrationError, match=f"a function written with async def cannot run as '{run}'"):
         Registry().register(waits, run=run)
 
@@ -197,12 +197,12 @@ def test_an_async_function_runs_on_the_loop_and_nowhere_else(run: str) -> None:
 @pytest.mark.parametrize(
     ("unmarkable", "problem"),
     [
-        ("add", "'add' is no function; a name is given as name=..."),
-        (5, "5 is no function; a name is given as name=..."),
-        (len, "len: it takes no mark; use Registry.register"),
+        ("add", "'add' is not a function; a name is given as name=..."),
+        (5, "5 is not a function; a name is given as name=..."),
+        (len, "len: it cannot be marked; use Registry.register"),
         (
             Adder().add,
-            f"{HERE}{Adder.add.__code__.co_firstlineno} (Adder.add): it takes no mark; use Registry.register",
+            f"{HERE}{Adder.add.__code__.co_firstlineno} (Adder.add): it cannot be marked; use Registry.register",
         ),
     ],
 )
@@ -240,16 +240,16 @@ def test_a_module_serves_the_functions_that_it_defines_and_marks_each_once() -> 
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("", "'' is no name: it is empty, or has blanks, control characters or one of < > &"),
-        (" ", "' ' is no name"),
-        ("two words", "'two words' is no name"),
-        ("tab\t", r"'tab\t' is no name"),
-        ("line\n", r"'line\n' is no name"),
-        ("null\0", r"'null\x00' is no name"),
-        ("wide\u3000blank", r"'wide\u3000blank' is no name"),
-        ("lone\ud800", r"'lone\ud800' is no name"),
-        ("<b>", "'<b>' is no name"),
-        ("a&b", "'a&b' is no name"),
+        ("", "'' is not a name: it is empty, or has spaces, control characters or one of < > &"),
+        (" ", "' ' is not a name"),
+        ("two words", "'two words' is not a name"),
+        ("tab\t", r"'tab\t' is not a name"),
+        ("line\n", r"'line\n' is not a name"),
+        ("null\0", r"'null\x00' is not a name"),
+        ("wide\u3000blank", r"'wide\u3000blank' is not a name"),
+        ("lone\ud800", r"'lone\ud800' is not a name"),
+        ("<b>", "'<b>' is not a name"),
+        ("a&b", "'a&b' is not a name"),
         ("_private", "'_private' is private: a name or a part of it begins with '_'"),
         ("__class__", "'__class__' is private"),
         ("public._private", "'public._private' is private"),
@@ -292,7 +292,7 @@ def test_any_other_name_is_a_name(name: str) -> None:
 )
 def test_what_has_no_name_of_its_own_is_given_one(nameless: Any) -> None:
     registry = Registry()
-    with pytest.raises(RegistrationError, match=r"is no name: .*; choose another with name=\.\.\."):
+    with pytest.raises(RegistrationError, match=r"is not a name: .*; choose another with name=\.\.\."):
         registry.register(nameless)
     registry.register(nameless, name="named")
     assert list(registry) == ["named"]
@@ -303,14 +303,16 @@ def test_a_name_has_one_meaning_and_the_error_names_both_places() -> None:
     registry.register(first, name="a", aliases=("b",))
     places = [f"{HERE}{each.__code__.co_firstlineno} ({each.__name__})" for each in (first, second)]
     before = dict(registry.methods())
-    for options in ({"name": "a"}, {"name": "b"}, {"name": "c", "aliases": ("d", "b")}):
+    taken: list[Any] = [{"name": "a"}, {"name": "b"}, {"name": "c", "aliases": ("d", "b")}]
+    twice: list[Any] = [{"name": "c", "aliases": ("c",)}, {"name": "c", "aliases": ("d", "d")}]
+    for options in taken:
         name = "a" if options["name"] == "a" else "b"
         with pytest.raises(RegistrationError) as raised:
             registry.register(second, **options)
         assert (
             str(raised.value) == f"'{name}' is registered twice: by {places[0]} and by {places[1]}; rename one of them"
         )
-    for options in ({"name": "c", "aliases": ("c",)}, {"name": "c", "aliases": ("d", "d")}):
+    for options in twice:
         with pytest.raises(RegistrationError, match=f"{re.escape(places[1])}: it has the name '[cd]' twice"):
             registry.register(second, **options)
     assert dict(registry.methods()) == before
@@ -481,7 +483,7 @@ class Greedy(Dispatching):
     [
         (Account(), rf"'call_me' is registered twice: by {HERE}\d+ \(second\) and by {HERE}\d+ \(second\); rename"),
         (Unservable(), "its type hints cannot be read: name 'Nowhere' is not defined"),
-        (Unlisted(), "^Unlisted has _dispatch but no _listMethods: only exact names are served, and it tells none$"),
+        (Unlisted(), "^Unlisted has _dispatch but no _listMethods, which must return the names to serve$"),
         (Greedy(), rf"^{HERE}\d+ \(Dispatching\._dispatch\): '_private' is private"),
     ],
 )
@@ -510,16 +512,16 @@ def test_an_instance_with_dispatch_is_called_through_it_under_the_names_it_lists
 @pytest.mark.parametrize(
     ("function", "problem"),
     [
-        (5, "5 is no function; a name is given as name=..."),
-        (None, "None is no function; a name is given as name=..."),
-        ("first", "'first' is no function; a name is given as name=..."),
+        (5, "5 is not a function; a name is given as name=..."),
+        (None, "None is not a function; a name is given as name=..."),
+        ("first", "'first' is not a function; a name is given as name=..."),
         (classmethod(type), "<classmethod"),
         (max, "max: its parameters cannot be read: no signature found"),
         (unreadable, "(unreadable): its type hints cannot be read: name 'Nowhere' is not defined"),
         (uncheckable, "(uncheckable): the type hint of 'a' cannot be checked: Type unions may not contain"),
-        (context_by_position, "(context_by_position): a Context is a parameter that can be given by name"),
-        (contexts, "(contexts): a Context is a parameter that can be given by name"),
-        (named_contexts, "(named_contexts): a Context is a parameter that can be given by name"),
+        (context_by_position, "(context_by_position): a Context must be a parameter that can be given by name"),
+        (contexts, "(contexts): a Context must be a parameter that can be given by name"),
+        (named_contexts, "(named_contexts): a Context must be a parameter that can be given by name"),
         (two_contexts, "(two_contexts): it takes the Context twice, as one and as another"),
         (never_callable, "(never_callable): some parameters go by position only and some by name only; no call can"),
     ],
@@ -768,11 +770,11 @@ BINDINGS: list[tuple[str, list[Any] | dict[str, Any], Any]] = [
     ("both", {"a": 1, "": 3}, "params.: there is no such parameter"),
     ("positional", [1], [1, 2]),
     ("positional", [1, 3], [1, 3]),
-    ("positional", {"a": 1}, "params.a: it can be given by position only"),
+    ("positional", {"a": 1}, "params.a: it can only be given by position"),
     ("by_name", {"b": 5}, [1, 5, 3]),
     ("by_name", {"c": 6, "b": 5, "a": 4}, [4, 5, 6]),
-    ("by_name", [1], "params.b: missing, and given by name only"),
-    ("by_name", [], "params.b: missing, and given by name only"),
+    ("by_name", [1], "params.b: missing, and can only be given by name"),
+    ("by_name", [], "params.b: missing, and can only be given by name"),
     ("by_name", [1, 2], "params[1]: one too many, it takes 1 at most"),
     ("by_name_if_needed", [1], [1, 2]),
     ("by_name_if_needed", {"a": 1, "b": 5}, [1, 5]),
@@ -786,7 +788,7 @@ BINDINGS: list[tuple[str, list[Any] | dict[str, Any], Any]] = [
     ("everything", {"a": 1, "b": 5, "c": 6, "more": 7, "others": 8}, [1, [], 5, {"c": 6, "more": 7, "others": 8}]),
     ("everything", {"b": 5}, "params.a: missing"),
     ("others", [1, 3], [1, 3, {}]),
-    ("others", {"a": 1}, "params.a: it can be given by position only"),
+    ("others", {"a": 1}, "params.a: it can only be given by position"),
     ("others_too", {"b": 3, "c": 4, "named": 5}, [1, 3, {"c": 4, "named": 5}]),
     ("others_too", {"a": 3}, "params.a: there is no such parameter"),
     ("others_too", {"c": "4"}, "params.c: expected int, got str"),
@@ -805,7 +807,7 @@ BINDINGS: list[tuple[str, list[Any] | dict[str, Any], Any]] = [
     ("pow", [2, 3], 8),
     ("pow", {"base": 2, "exp": 3, "mod": 5}, 3),
     ("len", [[1, 2]], 2),
-    ("len", {"obj": []}, "params.obj: it can be given by position only"),
+    ("len", {"obj": []}, "params.obj: it can only be given by position"),
     ("lambda", ["any", None], ["any", None]),
     ("lambda", {"x": [1]}, [[1], 2]),
     ("adder", [1], 2),
