@@ -223,7 +223,7 @@ def test_a_method_sees_flask_s_request_and_what_hooks_have_put_there(run: str) -
     if run == "async":
         handler.register(seen_later, name="seen")
     else:
-        handler.register(seen, run=run)
+        handler.register(seen, run="inline" if run == "inline" else "thread")
     app.register_blueprint(blueprint(endpoint(handler)))
     app.before_request(lambda: setattr(flask.g, "user", "ada"))
     body = {"jsonrpc": "2.0", "method": "seen", "id": 1}
