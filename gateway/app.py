@@ -25,6 +25,7 @@ from gateway.core.access import AccessPolicy
 from gateway.core.dispatch import dispatcher, invoke, invoke_inline
 from gateway.core.layers import ConcurrencyLimiter, charged, deadline, limited, permitted
 from gateway.core.rates import Buckets, RateLimits
+from gateway.core.running import Running
 from gateway.core.threads import ThreadPool
 from gateway.endpoints.rpc import Observers, RPCEndpoint, rate_limited
 from gateway.methods import RESERVED, Method, RegistrationError, Registry
@@ -67,13 +68,14 @@ def build(
     registry: Registry,
     buckets: Buckets | None = None,
     make_metrics: Callable[..., Metrics] | None = None,
+    running: Running | None = None,
 ) -> Gateway:
     """Put a gateway together around the methods of a registry.
 
     The registry is taken over into one of the gateway's own, beside the introspection methods and the methods of the
     upstreams that are known before they are reached. ``buckets`` are what workers share to charge their callers; a
     gateway without others has its own. ``make_metrics`` is ``Metrics``, or a partial of it with a directory and a slot;
-    without it, or without ``metrics.bind``, nothing is counted.
+    without it, or without ``metrics.bind``, nothing is counted. ``running`` is where the calls that run are noted.
 
     Raises:
         ConfigError: an upstream cannot be served as it is configured, and it lists all of them; or a method is for a
@@ -104,7 +106,8 @@ def build(
         "method": list[ConcurrencyLimiter](),
     }
 
-    handler = dispatcher(served, _composer(limits, pool, limiters), limits.timeout, partial(_absent, upstreams))
+    compose = _composer(limits, pool, limiters, running or Running())
+    handler = dispatcher(served, compose, limits.timeout, partial(_absent, upstreams))
     rates = RateLimits(limits, buckets or Buckets())
     if config.access.rules:
         handler = permitted(handler, policy.permits, served.names_of)
@@ -156,14 +159,14 @@ def _check_protocols(served: Registry) -> None:
 
 
 def _composer(
-    limits: Limits, pool: ThreadPool, limiters: Mapping[str, list[ConcurrencyLimiter]]
+    limits: Limits, pool: ThreadPool, limiters: Mapping[str, list[ConcurrencyLimiter]], running: Running
 ) -> Callable[[Method], CallHandler]:
     """Return what puts the layers around a method."""
 
     def compose(method: Method) -> CallHandler:
         if method.run == "inline":
-            return invoke_inline(method)  # it has returned before anything could be limited
-        handler = limited(invoke(method, pool), limiters[method.run][0], limits.retry_after)
+            return invoke_inline(method, running)  # it has returned before anything could be limited
+        handler = limited(invoke(method, pool, running), limiters[method.run][0], limits.retry_after)
         if method.options.concurrency is not None:
             limiters["method"].append(ConcurrencyLimiter(method.options.concurrency, limits.waiting))
             handler = limited(handler, limiters["method"][-1], limits.retry_after)

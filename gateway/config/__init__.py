@@ -94,6 +94,15 @@ class ServerSection(Struct, frozen=True, kw_only=True):
     drain: Annotated[
         float, Meta(ge=0, le=3600, description="Seconds that running calls have to end when the gateway stops.")
     ] = 10.0
+    watchdog: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="Seconds after which a worker is killed and replaced if its event loop does not run, because a"
+            " method holds it or the process is stopped; 0 for never. Twice the default of limits.timeout.",
+        ),
+    ] = 60.0
     pid_file: Annotated[str, Meta(description="The file with the process id, for gateway reload; none if empty.")] = ""
 
 

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from gateway.core.forks import end_child
+from gateway.core.running import Running
 from gateway.core.threads import ThreadPool
 from gateway.methods import Method, Registry
 from gateway.model.calls import CURRENT, Call, CallHandler, Context, Reply, WaitingHandler
@@ -59,10 +60,11 @@ def dispatcher(
     return dispatch
 
 
-def invoke(method: Method, pool: ThreadPool) -> WaitingHandler:
+def invoke(method: Method, pool: ThreadPool, running: Running) -> WaitingHandler:
     """Make the innermost handler of a method: bind first, call second, and turn what is raised into a fault."""
     function, bind = method.function, method.bind
     threads = pool if method.run == "thread" else None
+    counts, place = running.counts, running.place(method.name)
 
     async def call_method(call: Call, context: Context) -> Reply:
         try:
@@ -70,6 +72,7 @@ def invoke(method: Method, pool: ThreadPool) -> WaitingHandler:
         except BaseException as error:  # noqa: BLE001 - InvalidParams, or whatever a type of the user's raises when made
             return Reply(fault=_fault(error, context))
         token = CURRENT.set(context)
+        counts[place] += 1
         try:
             if threads is None:
                 return Reply(value=await _stepwise(function(*args, **kwargs)))
@@ -82,14 +85,16 @@ def invoke(method: Method, pool: ThreadPool) -> WaitingHandler:
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt too are only the method's own
             return Reply(fault=_fault(error, context))
         finally:
+            counts[place] -= 1
             CURRENT.reset(token)
 
     return call_method
 
 
-def invoke_inline(method: Method) -> CallHandler:
+def invoke_inline(method: Method, running: Running) -> CallHandler:
     """Make the handler of a method that never waits, which is a plain function like the method."""
     function, bind = method.function, method.bind
+    counts, place = running.counts, running.place(method.name)
 
     def call_method(call: Call, context: Context) -> Reply:
         try:
@@ -97,11 +102,13 @@ def invoke_inline(method: Method) -> CallHandler:
         except BaseException as error:  # noqa: BLE001 - see invoke
             return Reply(fault=_fault(error, context))
         token = CURRENT.set(context)
+        counts[place] += 1
         try:
             return Reply(value=function(*args, **kwargs))
         except BaseException as error:  # noqa: BLE001 - see invoke
             return Reply(fault=_fault(error, context))
         finally:
+            counts[place] -= 1
             CURRENT.reset(token)
             end_child()
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from gateway.process.record import WorkerRecord
+
 START = b"g"
 STOP = b"s"
 RETIRE = b"r"
@@ -33,24 +35,39 @@ class Report(Struct, frozen=True, kw_only=True):
     problems: list[str] = []
 
 
+class Assignment(Struct, frozen=True, kw_only=True):
+    """What a worker is given when it is forked.
+
+    Attributes:
+        slot: the smallest number that no other living worker has.
+        link: its end of the socket pair, on which it sends its Report and is sent START and then STOP or RETIRE.
+        record: what it writes down for the supervisor.
+
+    """
+
+    slot: int
+    link: socket.socket
+    record: WorkerRecord
+
+
 class Generation(Struct, frozen=True, kw_only=True, eq=False):
     """Workers that are alike.
 
     Attributes:
         workers: how many.
-        work: what each of them does, given its slot (the smallest number that no living worker has) and its end of the
-            socket pair, on which it sends its Report and is sent START and then STOP or RETIRE; what it returns is its
-            exit code.
+        work: what each of them does; what it returns is its exit code.
         listeners: the sockets that it accepts from.
         grace: seconds from STOP to the end of accepting.
         drain: seconds that running calls have then.
+        watchdog: seconds after which a worker is killed whose event loop does not run; 0 for never.
         ended: told the slot of each worker that is gone.
 
     """
 
     workers: int
-    work: Callable[[int, socket.socket], int]
+    work: Callable[[Assignment], int]
     listeners: tuple[socket.socket, ...]
     grace: float
     drain: float
+    watchdog: float
     ended: Callable[[int], None]

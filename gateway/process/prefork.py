@@ -22,11 +22,12 @@ from gateway.core.rates import Buckets
 from gateway.hosts.loops import new_event_loop
 from gateway.methods.loading import LoadError
 from gateway.process import tls
-from gateway.process.control import RETIRE, START, STOP, ForcedShutdown, Generation, Report, StartupError
+from gateway.process.control import RETIRE, START, STOP, Assignment, ForcedShutdown, Generation, Report, StartupError
 from gateway.process.metrics_directory import MetricsDirectory
 from gateway.process.server import log_process, raise_descriptor_limit, run
 from gateway.process.sockets import Listeners, URLs, listen, urls_of
 from gateway.process.supervisor import supervise
+from gateway.process.watchdog import beat
 from gateway.telemetry import log
 from gateway.telemetry.metrics import Metrics, forget
 
@@ -98,10 +99,11 @@ class _Plans:
         directory = self._metrics.ensure()
         generation = Generation(
             workers=_count(config.server.workers),
-            work=lambda slot, link: self._work(config, listeners, directory, slot, link),
+            work=lambda assignment: self._work(config, listeners, directory, assignment),
             listeners=(*listeners.calls, *listeners.metrics, *listeners.tcp),
             grace=config.server.grace,
             drain=config.server.drain,
+            watchdog=config.server.watchdog,
             ended=lambda slot: None if directory is None else forget(directory, slot),
         )
         self._planned = before | {generation: (config, listeners)}
@@ -136,14 +138,15 @@ class _Plans:
         self._remove_pid()
         self._metrics.remove()
 
-    def _work(
-        self, config: Config, listeners: Listeners, directory: Path | None, slot: int, link: socket.socket
-    ) -> int:
+    def _work(self, config: Config, listeners: Listeners, directory: Path | None, assignment: Assignment) -> int:
         """Serve in a worker, and say over the link how it goes; returns the exit code."""
         log.configure(config.log.level, config.log.format)
+        link, record = assignment.link, assignment.record
+        record.enable()
         try:
             registry = registry_of(config, self._source.modules)
-            gateway = build(config, registry, self._buckets, partial(Metrics, directory=directory, slot=slot))
+            make_metrics = partial(Metrics, directory=directory, slot=assignment.slot)
+            gateway = build(config, registry, self._buckets, make_metrics, record.running)
         except (LoadError, ConfigError) as error:
             _report(link, Report(problems=error.problems))
             return 1
@@ -154,6 +157,8 @@ class _Plans:
         ending: asyncio.Future[bytes] = loop.create_future()
         loop.add_reader(link, _obey, link, loop, ending)
         loop.add_signal_handler(signal.SIGTERM, _end, ending, STOP)
+        if config.server.watchdog:
+            loop.call_soon(beat, loop, record, config.server.watchdog)
         try:
             loop.run_until_complete(run(gateway, listeners, ending))
         finally:

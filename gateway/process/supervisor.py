@@ -15,8 +15,9 @@ when the other is gone.
                        fails, it is ended again before it has served, the log says why, and nothing has changed
 
 The sockets are the supervisor's and shared by all, so connections that wait to be accepted outlive any worker. A worker
-that had served is replaced at once; only those that never start are tried again more and more slowly. Nothing that a
-worker does, and no lack of processes, ends the supervisor.
+that has served is replaced at once; only what ends again and again by itself is tried more and more slowly
+(gateway/process/worker.py). One that hangs is killed and replaced (gateway/process/watchdog.py). Nothing that a worker
+does, and no lack of processes, ends the supervisor.
 """
 
 import logging
@@ -29,38 +30,31 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-import msgspec
-from msgspec import Struct
-
-from gateway.process.control import RETIRE, START, STOP, ForcedShutdown, Generation, Report, StartupError
+from gateway.process.control import (
+    RETIRE,
+    START,
+    STOP,
+    Assignment,
+    ForcedShutdown,
+    Generation,
+    Report,
+    StartupError,
+)
+from gateway.process.record import WorkerRecord
 from gateway.process.systemd import notify
+from gateway.process.worker import Pace, UnreadableReportError, Worker
 
 _log = logging.getLogger("gateway")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-_LONGEST_PAUSE = 30.0  # seconds between two attempts to start a worker
 _FORK_PAUSE = 1.0  # seconds to wait where the system has no process left
-_LONGEST_REPORT = 1 << 20  # bytes
 _MERCY = 5.0  # seconds that a worker has beyond what is configured, before it is killed
-
-
-class _Worker(Struct, eq=False):
-    pid: int
-    slot: int
-    generation: Generation
-    link: socket.socket
-    received: bytes = b""
-    is_ready: bool = False
-    is_ending: bool = False
-    killed_at: float = float("inf")
 
 
 class _Forked(BaseException):
     """Leaves the supervisor's code in a worker, so that nothing of it is on the worker's stack."""
 
-    def __init__(self, generation: Generation, slot: int, link: socket.socket) -> None:
-        self.generation = generation
-        self.slot = slot
-        self.link = link
+    def __init__(self, generation: Generation, assignment: Assignment) -> None:
+        self.generation, self.assignment = generation, assignment
         super().__init__()
 
 
@@ -82,18 +76,18 @@ def supervise(plan: Callable[..., Generation], ready: Callable[[Generation, Repo
         worker = forked
     else:
         return
-    sys.exit(worker.generation.work(worker.slot, worker.link))
+    sys.exit(worker.generation.work(worker.assignment))
 
 
 class _Supervisor:
     def __init__(self, plan: Callable[..., Generation], ready: Callable[[Generation, Report], None]) -> None:
         self._plan = plan
         self._ready = ready
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Worker] = {}
         self._serving: Generation | None = None
         self._trial: Generation | None = None
-        self._due: list[tuple[float, Generation]] = []  # when to start a worker in the place of one that crashed
-        self._failures = 0  # to start, one after the other
+        self._due: list[tuple[float, int, Generation]] = []  # when to start a worker in which slot
+        self._pace = Pace()
         self._stop_listening_at = float("inf")
         self._is_stopping = False
         self._signals, self._wake = socket.socketpair()
@@ -121,8 +115,8 @@ class _Supervisor:
     def _pause(self) -> float | None:
         times = [
             self._stop_listening_at,
-            *(due for due, _ in self._due),
-            *(worker.killed_at for worker in self._workers.values()),
+            *(due for due, _, _ in self._due),
+            *(worker.due for worker in self._workers.values()),
         ]
         soonest = min(times)
         return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
@@ -132,14 +126,11 @@ class _Supervisor:
         if self._stop_listening_at <= now:
             self._stop_listening()
         for worker in self._workers.values():
-            if worker.killed_at <= now:
-                worker.killed_at = float("inf")
-                os.kill(worker.pid, signal.SIGKILL)
-                _log.warning("worker %d (process %d) did not end, and was killed", worker.slot, worker.pid)
-        due = [generation for when, generation in self._due if when <= now]
-        self._due = [(when, generation) for when, generation in self._due if when > now]
-        for generation in due:
-            self._fork(generation)
+            worker.look_after(now)
+        due = [entry for entry in self._due if entry[0] <= now]
+        self._due = [entry for entry in self._due if entry[0] > now]
+        for _, slot, generation in due:
+            self._fork(generation, slot)
 
     def _read_signals(self) -> None:
         for number in self._signals.recv(4096):
@@ -155,31 +146,34 @@ class _Supervisor:
     def _try(self, generation: Generation) -> None:
         self._trial = generation
         for _ in range(generation.workers):
-            self._fork(generation)
+            taken = {worker.slot for worker in self._workers.values()} | {slot for _, slot, _ in self._due}
+            self._fork(generation, next(slot for slot in range(len(taken) + 1) if slot not in taken))
 
-    def _fork(self, generation: Generation) -> None:
-        slots = {worker.slot for worker in self._workers.values()}
-        slot = next(number for number in range(len(slots) + 1) if number not in slots)
+    def _fork(self, generation: Generation, slot: int) -> None:
         links: tuple[socket.socket, ...] = ()
+        record = None
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             links = ours, theirs = socket.socketpair()
+            record = WorkerRecord()
             pid = os.fork()
         except OSError as error:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             _close(set(links))
-            self._due.append((time.monotonic() + _FORK_PAUSE, generation))
+            if record is not None:
+                record.close()
+            self._due.append((time.monotonic() + _FORK_PAUSE, slot, generation))
             reason = str(error.strerror).lower()
             _log.error("worker %d cannot be started: %s; another attempt in %g s", slot, reason, _FORK_PAUSE)
             return
         if pid == 0:
             self._leave(ours)
             _close(set() if self._serving is None else set(self._serving.listeners) - set(generation.listeners))
-            raise _Forked(generation, slot, theirs)
+            raise _Forked(generation, Assignment(slot=slot, link=theirs, record=record))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         theirs.close()
         ours.settimeout(0)
-        worker = _Worker(pid, slot, generation, ours)
+        worker = Worker(pid, slot, generation, ours, record)
         self._workers[pid] = worker
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._read(worker))
 
@@ -193,51 +187,42 @@ class _Supervisor:
         self._selector.close()
         for end in (ours, self._signals, self._wake, *(worker.link for worker in self._workers.values())):
             end.close()
+        for worker in self._workers.values():
+            worker.record.close()
 
-    def _read(self, worker: _Worker) -> None:
-        try:
-            data = worker.link.recv(65536)
-        except BlockingIOError:  # it has ended, and left children that hold its end
-            return
-        except ConnectionResetError:  # it has ended, and not read all that it was sent
-            data = b""
-        if not data:
+    def _read(self, worker: Worker) -> None:
+        if not worker.read():
             self._selector.unregister(worker.link)
-        if worker.is_ready:  # it has reported, so this is a method's
-            return
-        worker.received += data
-        line, end, rest = worker.received.partition(b"\n")
-        if not end and len(worker.received) <= _LONGEST_REPORT:
-            return
         try:
-            report, worker.received = msgspec.json.decode(line, type=Report), rest
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            os.kill(worker.pid, signal.SIGKILL)
-            _log.error("worker %d (process %d) sent an unreadable report, and was killed", worker.slot, worker.pid)
+            report = worker.report()
+        except UnreadableReportError:
+            worker.kill()
+            _log.error("%s sent an unreadable report, and was killed", worker)
         else:
-            self._hear(worker, report)
+            if report is not None:
+                self._hear(worker, report)
 
-    def _hear(self, worker: _Worker, report: Report) -> None:
+    def _hear(self, worker: Worker, report: Report) -> None:
         if report.problems:
             self._fail(worker, report.problems)
             return
         worker.is_ready = True
-        self._failures = 0
         generation = worker.generation
         if generation is not self._trial:
-            _send(worker, START)
+            worker.send(START)
         elif all(other.is_ready for other in self._of(generation)):
             self._promote(generation, report)
 
-    def _of(self, generation: Generation) -> list[_Worker]:
+    def _of(self, generation: Generation) -> list[Worker]:
         return [worker for worker in self._workers.values() if worker.generation is generation]
 
     def _promote(self, generation: Generation, report: Report) -> None:
         before, self._serving, self._trial = self._serving, generation, None
-        self._due = [entry for entry in self._due if entry[1] is generation]
+        self._due = [entry for entry in self._due if entry[2] is generation]
+        self._pace.forget()
         for worker in self._workers.values():
             if worker.generation is generation:
-                _send(worker, START)
+                worker.send(START)
             elif not worker.is_ending:
                 self._order(worker, RETIRE, worker.generation.drain)
         if before is not None:
@@ -246,7 +231,7 @@ class _Supervisor:
         notify("READY=1")
         self._ready(generation, report)
 
-    def _fail(self, worker: _Worker, problems: list[str]) -> None:
+    def _fail(self, worker: Worker, problems: list[str]) -> None:
         """Give a generation up that cannot start; a worker in the place of a crashed one is only tried again."""
         generation = worker.generation
         if generation is not self._trial:
@@ -284,10 +269,10 @@ class _Supervisor:
 
     def _give_up(self, generation: Generation) -> None:
         self._trial = None
-        self._due = [entry for entry in self._due if entry[1] is not generation]
+        self._due = [entry for entry in self._due if entry[2] is not generation]
         for worker in self._of(generation):
             worker.is_ending = True
-            os.kill(worker.pid, signal.SIGKILL)
+            worker.kill()
 
     def _stop(self) -> None:
         notify("STOPPING=1")
@@ -305,16 +290,16 @@ class _Supervisor:
         for generation in (self._serving, self._trial):
             _close(set() if generation is None else set(generation.listeners))
 
-    def _order(self, worker: _Worker, order: bytes, seconds: float) -> None:
+    def _order(self, worker: Worker, order: bytes, seconds: float) -> None:
         worker.is_ending = True
         worker.killed_at = time.monotonic() + seconds + _MERCY
-        _send(worker, order)
+        worker.send(order)
         if not worker.is_ready:  # it does not listen yet
             os.kill(worker.pid, signal.SIGTERM)
 
     def _end_at_once(self, number: int) -> NoReturn:
-        for pid in self._workers:
-            os.kill(pid, signal.SIGKILL)
+        for worker in self._workers.values():
+            worker.kill()
         raise ForcedShutdown(number)
 
     def _reap(self) -> None:
@@ -326,32 +311,25 @@ class _Supervisor:
                 worker.link.close()
                 worker.generation.ended(worker.slot)
                 self._bury(worker, os.waitstatus_to_exitcode(status))
+                worker.record.close()
 
-    def _read_last(self, worker: _Worker) -> None:
+    def _read_last(self, worker: Worker) -> None:
         """Hear what a worker has said before it ended."""
         if worker.link in self._selector.get_map():
             self._read(worker)
         if worker.link in self._selector.get_map():
             self._selector.unregister(worker.link)
 
-    def _bury(self, worker: _Worker, code: int) -> None:
+    def _bury(self, worker: Worker, code: int) -> None:
         if worker.is_ending or self._is_stopping:
             return
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        how = worker.end_of(code)
         if worker.generation is self._trial:
-            self._fail(worker, [f"a worker {how} while it started"])
+            self._fail(worker, [f"a worker {how} while it started{worker.stack()}"])
             return
-        self._failures = 0 if worker.is_ready else self._failures + 1
-        pause = min(_LONGEST_PAUSE, 0.1 * 2**self._failures) if self._failures else 0.0
-        self._due.append((time.monotonic() + pause, worker.generation))
-        _log.warning("worker %d (process %d) %s; another one starts in %g s", worker.slot, worker.pid, how, pause)
-
-
-def _send(worker: _Worker, order: bytes) -> None:
-    try:
-        worker.link.send(order)
-    except OSError:
-        _log.debug("worker %d ends already", worker.slot)
+        pause = self._pace.pause(worker)
+        self._due.append((time.monotonic() + pause, worker.slot, worker.generation))
+        _log.warning("%s %s; another one starts in %g s%s", worker, how, pause, worker.stack())
 
 
 def _tell_unchanged(problems: list[str]) -> None:

@@ -50,6 +50,18 @@ def process() -> int:
     return os.getpid()
 
 
+@method(run="inline")
+def crash() -> None:
+    os.kill(os.getpid(), 11)
+
+
+@method(run="inline")
+def spin(file: str) -> None:
+    Path(file).touch()
+    while True:
+        pass
+
+
 @method
 def block(seconds: float) -> int:
     time.sleep(seconds)
@@ -213,7 +225,7 @@ def test_a_crashed_worker_is_replaced_and_only_its_own_calls_fail(project: Path)
             victim = next(iter(before))
             os.kill(victim, signal.SIGKILL)
             eventually(lambda: len(processes(running) - before) == 1, "the worker is not replaced")
-            eventually(lambda: "was killed by signal 9; another one starts" in running.log, "it is not told")
+            eventually(lambda: "was killed by signal 9" in running.log, "it is not told")
             (project / "go").touch()
             answered = wire.read()
         answers = len(callers.answers)
@@ -410,13 +422,17 @@ def test_a_worker_that_dies_while_it_starts_ends_the_start(project: Path) -> Non
     assert ended.stderr == "gateway: a worker was killed by signal 9 while it started\n"
 
 
-def test_a_worker_that_had_served_is_replaced_at_once_however_often_it_crashes(project: Path) -> None:
+def test_a_worker_that_a_method_crashes_is_replaced_at_once_however_often(project: Path) -> None:
     with fleet(project, workers=1) as running:
         for crash in range(1, 5):
             (victim,) = processes(running)
             assert call(running.port, "process") == victim
-            os.kill(victim, signal.SIGSEGV)
+            with Wire(running.port) as wire:
+                wire.send(request("/api", {"Content-Type": "application/json"}, _json("crash")))
+                assert wire.read() is None
             eventually(partial(_has_started_at_once, running, crash), "it is not replaced")
+        assert running.log.count("was killed by signal 11 while it ran crash; another one starts in 0 s") == 4
+        assert running.log.count(" in crash\n") == 4, "the log does not show where"
 
 
 def _has_started_at_once(running: Fleet, times: int) -> bool:
@@ -432,6 +448,60 @@ def test_a_worker_that_never_starts_is_tried_again_more_and_more_slowly(project:
         assert re.findall(r"another one starts in (\S+) s", running.log)[:4] == ["0", "0.2", "0.4", "0.8"]
         write_handlers(project, version=3)
         assert call(running.port, "version") == 3
+
+
+ENDING = """
+import os
+import threading
+import time
+from pathlib import Path
+
+from gateway import method
+
+
+@method(run="inline")
+def process() -> int:
+    return os.getpid()
+
+
+def end() -> None:
+    while not Path("go").exists():
+        time.sleep(0.01)
+    Path("chosen").unlink()
+    os._exit(7)
+
+
+try:
+    Path("chosen").touch(exist_ok=False)
+except FileExistsError:
+    pass
+else:
+    threading.Thread(target=end, daemon=True).start()
+"""
+
+
+def test_a_worker_that_ends_by_itself_again_and_again_is_held_back_and_no_other_is(project: Path) -> None:
+    def paused() -> list[str]:
+        return re.findall(r"ended with exit code 7; another one starts in (\S+) s", running.log)
+
+    write_handlers(project, ENDING)
+    with fleet(project, workers=2) as running:
+        (project / "go").touch()
+        eventually(lambda: len(paused()) >= 4, "it is not tried again")
+        assert paused()[:4] == ["0", "0.2", "0.4", "0.8"]
+        os.kill(next(iter(processes(running))), signal.SIGKILL)
+        eventually(lambda: "was killed by signal 9; another one starts in 0 s" in running.log, "it is held back")
+        (project / "go").unlink()
+        eventually(lambda: len(processes(running)) == 2, "there are not two workers")
+
+
+def test_where_a_worker_crashes_while_it_starts_is_told(project: Path) -> None:
+    write_handlers(project, "import os\n\n\ndef load() -> None:\n    os.abort()\n\n\nload()")
+    command = [*SERVE, "--bind", "127.0.0.1:0"]
+    ended = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("gateway: a worker was killed by signal 6 while it started\n")
+    assert 'some.py", line 5 in load' in ended.stderr
 
 
 NOISY = """
