@@ -4,7 +4,10 @@
     gunicorn gateway.wsgi             any server that wants gateway.wsgi:application
 
 The configuration is conf/gateway.toml, or the file that GATEWAY_CONFIG names, and the environment. Of [server],
-bind, workers, grace and drain are not used here, nor are [tls] and [metrics]: they belong to the WSGI server.
+bind, tcp, workers, grace, drain and watchdog are not used here, nor are [tls] and [metrics]: they belong to the WSGI
+server. The log is the process's own: where the server or a module has given the root logger handlers, these get the
+gateway's lines; otherwise the logger "gateway" has its own, as [log] says.
+
 Whatever is wrong ends the server at its start, with a line for each problem.
 """
 
@@ -23,9 +26,10 @@ from gateway.telemetry import log
 
 def _open() -> Endpoint:
     config: Config = load(None, os.environ, ())
-    log.configure(config.log.level, config.log.format)
+    registry = load_registry(config.server.modules)  # first: the modules may configure the log
+    log.configure_own(config.log.level, config.log.format)
     logging.getLogger("gateway").info("%s", described(config))
-    return app.endpoint_of(config, load_registry(config.server.modules))
+    return app.endpoint_of(config, registry)
 
 
 try:

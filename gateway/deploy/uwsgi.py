@@ -1,6 +1,6 @@
 """The configuration of uWSGI, from the gateway's own: render(config, registry, environment) -> the text of uwsgi.ini.
 
-conf/uwsgi.ini is what comes of the defaults. Every number in it is one of the gateway's, or a sum of them.
+conf/uwsgi.ini is made from the defaults. Every number in it is one of the gateway's, or a sum of them.
 """
 
 import math
@@ -13,10 +13,10 @@ from gateway.methods import Registry
 _LARGEST_BUFFER = 65535  # bytes; uWSGI counts the variables of a request with 16 bits
 _ANNOUNCED = 64  # times limits.max_body; uWSGI hangs up on what announces more, and the gateway answers what does not
 _UWSGI = """\
-# uWSGI in front of gateway.wsgi, behind nginx. Made by "gateway uwsgi" of gateway.toml: change the numbers there, and
-# make it anew. Started as
+# uWSGI in front of gateway.wsgi, behind nginx. Made by "gateway uwsgi" from gateway.toml: change the numbers there, and
+# make it again. Started as
 #     {environment}uwsgi --ini conf/uwsgi.ini
-# it stops with SIGTERM, and takes configuration and methods anew with SIGHUP; running calls end, and callers who come
+# it stops with SIGTERM, and reads configuration and methods again with SIGHUP; running calls end, and callers who come
 # during a reload wait.
 
 [uwsgi]
@@ -43,7 +43,8 @@ py-call-osafterfork = true
 # limits.threads: a call holds one of them from its first byte until its answer is sent.
 threads = {threads}
 
-# limits.max_header. It closes the connection of a longer head.
+# limits.max_header. It closes the connection of a longer head, and of one with more than 116 headers beside Host and
+# those of the body.
 buffer-size = {buffer_size}
 
 # limits.max_body, for one chunk of a body in chunks; and {announced} times as much for a Content-Length. Up to there a
@@ -66,7 +67,7 @@ reload-mercy = {mercy}
 # The gateway has a line for each call in its own log.
 disable-logging = true
 
-# What SIGHUP starts anew: where uWSGI is the wheel pyuwsgi, the Python that has it.
+# What SIGHUP starts again: where uWSGI is the wheel pyuwsgi, the Python that has it.
 if-exists = .venv/bin/python
 binary-path = .venv/bin/python
 endif =
@@ -77,9 +78,9 @@ def render(config: Config, registry: Registry, environment: Mapping[str, str]) -
     """Write uwsgi.ini.
 
     Args:
-        config: of its numbers; what gateway.wsgi loads when uWSGI runs has to say the same.
-        registry: of its deadlines.
-        environment: variables that gateway.wsgi has to find for that. (uWSGI's option env comes too late for Python
+        config: its numbers; what gateway.wsgi loads when uWSGI runs must say the same.
+        registry: its deadlines.
+        environment: variables that gateway.wsgi must find for that. (uWSGI's option env comes too late for Python
             where uWSGI is a wheel.)
 
     """

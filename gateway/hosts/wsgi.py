@@ -3,24 +3,25 @@
     environ -> HTTPRequest -> admit -> the body -> answer -> HTTPResponse -> start_response
 
 The endpoint runs on one event loop in its own thread. A process starts that thread with its first request, so after it
-was forked. The server's thread reads, waits, and writes. A body is read only when its request was admitted; what is
-left of one is thrown away for a moment after the answer, because closing at once would reset the connection under it.
+was forked. The server's thread reads, waits, and writes. A body is read only when its request was admitted. The rest of
+a refused one is thrown away for a moment, because closing at once would reset the connection under the response; the
+event loop does that, so that no thread of the server waits for a client. Servers that do not show the connection
+(gunicorn, waitress) have ways of their own.
 
 A server hands a request over as it understood it. What can still be seen to be wrong is 400 here: folded lines, names
-that are no tokens, no Host or two, a Content-Length that is no number or stands beside a Transfer-Encoding. What cannot
-be told any more: whether a header was written with a dash or an underscore (a proxy in front has to drop the latter, as
-nginx does), and whether the client is still there, so a call that nobody waits for goes on.
+that are not tokens, no Host or two, a Content-Length that is not a number or stands beside a Transfer-Encoding. What
+cannot be seen any more: whether a header was written with a dash or an underscore (a proxy in front must drop the
+latter, as nginx does), and whether the client is still there, so a call that nobody waits for goes on.
 """
 
 import asyncio
-import contextlib
 import importlib
 import logging
 import math
 import os
 import re
+import socket
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
@@ -44,7 +45,7 @@ _PIECE = 2**16  # bytes that are read at once
 
 
 class _MalformedRequestError(Exception):
-    """The server has handed over what is no HTTP request."""
+    """The server has handed over what is not an HTTP request."""
 
 
 class WSGIHost:
@@ -80,8 +81,9 @@ class WSGIHost:
         except Exception:
             log.exception("the endpoint raised an exception, which is a bug")
             response = _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
-        sent = _send(response, environ, start_response)
-        return [sent] if body is None or not body.left else _linger(sent, body, self._endpoint.limits.linger)
+        if body is not None and body.left:
+            _linger(environ, self._endpoint.limits.linger)
+        return [_send(response, environ, start_response)]
 
     def _converse(self, head: HTTPRequest, body: "_Body") -> HTTPResponse:
         loop = _background()
@@ -95,7 +97,7 @@ class WSGIHost:
             return loop.run(_call(admitted.too_large))
         try:
             received = body.up_to(limit)
-        except OSError as error:  # what servers raise where a client has hung up, or is late, or sends no chunks
+        except Exception as error:  # noqa: BLE001 - each server has its own for a client that is late or sends nonsense
             received = None
             log.debug("a body could not be read: %s", error)
         if received is None:
@@ -125,9 +127,10 @@ class _Background:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop, and wait for what it returns or raises."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._started()).result()
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop()).result()
 
-    def _started(self) -> asyncio.AbstractEventLoop:
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop, which runs."""
         with self._lock:
             if self._loop is None:
                 self._loop = new_event_loop()
@@ -165,9 +168,9 @@ class _Headers(Mapping[str, str]):
 def _check(environ: Environ, headers: _Headers) -> None:
     """Raise _MalformedRequestError for a head that RFC 9112 has a server refuse, where it has not."""
     if not TOKEN.fullmatch(environ.get("REQUEST_METHOD", "")):
-        raise _MalformedRequestError("the method is no token")
+        raise _MalformedRequestError("the method is not a token")
     if not all(map(TOKEN.fullmatch, headers)):
-        raise _MalformedRequestError("the name of a header is no token")
+        raise _MalformedRequestError("the name of a header is not a token")
     if any(map(_BROKEN.search, headers.values())):
         raise _MalformedRequestError("a header has a line break in it")
     if not HOST.fullmatch(headers.get("Host", "" if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else ",")):
@@ -186,7 +189,7 @@ class _Body:
     def __init__(self, environ: Environ, headers: _Headers) -> None:
         coding, length = headers.get("Transfer-Encoding"), headers.get("Content-Length")
         if coding is not None and (length is not None or coding.strip(" \t").lower() != "chunked"):
-            raise _MalformedRequestError("the Transfer-Encoding is chunked, without a Content-Length")
+            raise _MalformedRequestError("the only Transfer-Encoding is chunked, and without a Content-Length")
         self.left = _number(length) if length is not None else math.inf
         self.read: Callable[[int], bytes] | None = environ["wsgi.input"].read
         if length is not None or environ.get("wsgi.input_terminated"):
@@ -202,7 +205,7 @@ class _Body:
         """Return the body, or more than ``limit`` bytes of it; None if it has ended before its Content-Length.
 
         Raises:
-            OSError: the server cannot read it.
+            Exception: the server cannot read it.
 
         """
         pieces, size = [], 0
@@ -214,17 +217,6 @@ class _Body:
             size += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def throw_away(self, seconds: float) -> None:
-        """Read what is left, but only for so long.
-
-        Raises:
-            OSError: the server cannot read it.
-
-        """
-        until = time.monotonic() + seconds
-        while self.left and time.monotonic() < until and self._next():
-            pass
-
     def _next(self) -> bytes:
         assert self.read is not None  # noqa: S101 - nothing is left of what cannot be read
         piece = self.read(int(min(self.left, _PIECE)))
@@ -235,7 +227,7 @@ class _Body:
 def _number(length: str) -> float:
     match = _LENGTH.fullmatch(length)
     if match is None:
-        raise _MalformedRequestError("the Content-Length is no number")
+        raise _MalformedRequestError("the Content-Length is not a number")
     return int(match[1])
 
 
@@ -251,7 +243,7 @@ def _plain(status: HTTPStatus, text: str) -> HTTPResponse:
 
 
 def _send(response: HTTPResponse, environ: Environ, start_response: StartResponse) -> bytes:
-    """Send a response's head, and return what is to be sent of its body. Connection is the server's to say."""
+    """Send a response's head, and return what is to be sent of its body. The server itself writes Connection."""
     status = HTTPStatus(response.status)
     headers = list(response.headers)
     if status is not HTTPStatus.NO_CONTENT:
@@ -262,10 +254,46 @@ def _send(response: HTTPResponse, environ: Environ, start_response: StartRespons
     return b"" if environ.get("REQUEST_METHOD") == "HEAD" else response.body
 
 
-def _linger(sent: bytes, body: _Body, seconds: float) -> Iterator[bytes]:
-    """Send an answer before the whole body was read, and throw away for a moment what still comes of it."""
+def _linger(environ: Environ, seconds: float) -> None:
+    """Have the rest of a body thrown away for a moment, so that the response to it is not reset with its connection.
+
+    The event loop reads it, from a copy of the descriptor that keeps the connection open when the server closes it.
+    """
+    connection = _connection(environ)
+    if connection is not None:
+        loop = _background().loop()
+        loop.call_soon_threadsafe(_drain, loop, connection, seconds)
+
+
+def _connection(environ: Environ) -> socket.socket | None:
+    """Return the connection of a request once more; None where the server does not show it, or cannot have it read."""
     try:
-        yield sent
-    finally:
-        with contextlib.suppress(OSError):  # the client has gone, which is what this waits for
-            body.throw_away(seconds)
+        if "uwsgi.version" in environ:
+            number = importlib.import_module("uwsgi").connection_fd()
+        else:
+            number = environ["wsgi.input"].fileno()
+        connection = socket.socket(fileno=os.dup(number))
+    except (AttributeError, OSError, ValueError):  # a body in memory, or in a file
+        return None
+    connection.settimeout(0)
+    return connection
+
+
+def _drain(loop: asyncio.AbstractEventLoop, connection: socket.socket, seconds: float) -> None:
+    def close() -> None:
+        loop.remove_reader(connection)
+        connection.close()
+
+    def read() -> None:
+        try:
+            data = connection.recv(_PIECE)
+        except BlockingIOError:
+            return
+        except OSError:  # the client has gone, which is what this waits for
+            data = b""
+        if not data:
+            timer.cancel()
+            close()
+
+    timer = loop.call_later(seconds, close)
+    loop.add_reader(connection, read)

@@ -83,8 +83,7 @@ class Worker:
             return True
         except ConnectionResetError:  # it has ended, and not read all that it was sent
             data = b""
-        if not self.is_ready:  # else it has reported, so this is a method's
-            self._received += data
+        self._received += data
         return bool(data)
 
     def report(self) -> Report | None:
@@ -94,8 +93,10 @@ class Worker:
             UnreadableReportError: it is not one.
 
         """
+        if self.is_ready:  # it has reported, so this is a method's
+            self._received = b""
         line, end, rest = self._received.partition(b"\n")
-        if self.is_ready or (not end and len(self._received) <= _LONGEST_REPORT):
+        if not end and len(self._received) <= _LONGEST_REPORT:
             return None
         try:
             report = msgspec.json.decode(line, type=Report)

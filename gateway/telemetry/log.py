@@ -141,6 +141,17 @@ def _second(second: int) -> str:
 _FORMATTERS: dict[Format, type[logging.Formatter]] = {"text": _TextFormatter, "json": _JSONFormatter}
 
 
+def configure_own(level: str, form: Format) -> None:
+    """Send the gateway's lines to standard error, unless the program has configured its log; change nothing else."""
+    own = logging.getLogger("gateway")
+    own.setLevel(level.upper())
+    if not logging.getLogger().handlers and not own.handlers:
+        handler = StandardError()
+        handler.setFormatter(_FORMATTERS[form]())
+        own.addHandler(handler)
+        own.propagate = False
+
+
 def configure(level: str, form: Format) -> None:
     """Send this process' log lines to standard error, in the given form."""
     handler = StandardError()

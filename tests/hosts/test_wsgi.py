@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import subprocess
 import sys
 import textwrap
@@ -158,21 +159,21 @@ def test_allowlist_case(case: dict[str, Any], fenced: WSGIHost) -> None:
 @pytest.mark.parametrize(
     ("variables", "problem"),
     [
-        ({"CONTENT_LENGTH": "-5"}, "the Content-Length is no number"),
-        ({"CONTENT_LENGTH": "+5"}, "the Content-Length is no number"),
-        ({"CONTENT_LENGTH": "5, 5"}, "the Content-Length is no number"),
-        ({"CONTENT_LENGTH": "5\u00b2"}, "the Content-Length is no number"),
-        ({"HTTP_TRANSFER_ENCODING": "chunked"}, "the Transfer-Encoding is chunked, without a Content-Length"),
-        ({"HTTP_TRANSFER_ENCODING": "gzip, chunked", "CONTENT_LENGTH": None}, "the Transfer-Encoding is chunked"),
-        ({"HTTP_TRANSFER_ENCODING": "\x0bchunked", "CONTENT_LENGTH": None}, "the Transfer-Encoding is chunked"),
+        ({"CONTENT_LENGTH": "-5"}, "the Content-Length is not a number"),
+        ({"CONTENT_LENGTH": "+5"}, "the Content-Length is not a number"),
+        ({"CONTENT_LENGTH": "5, 5"}, "the Content-Length is not a number"),
+        ({"CONTENT_LENGTH": "5\u00b2"}, "the Content-Length is not a number"),
+        ({"HTTP_TRANSFER_ENCODING": "chunked"}, "the only Transfer-Encoding is chunked, and without a Content-Length"),
+        ({"HTTP_TRANSFER_ENCODING": "gzip, chunked", "CONTENT_LENGTH": None}, "the only Transfer-Encoding is chunked"),
+        ({"HTTP_TRANSFER_ENCODING": "\x0bchunked", "CONTENT_LENGTH": None}, "the only Transfer-Encoding is chunked"),
         ({"HTTP_X": "a\r\n b"}, "a header has a line break in it"),
-        ({"HTTP_X A": "b"}, "the name of a header is no token"),
-        ({"HTTP_CONTENT_LENGTH ": "5"}, "the name of a header is no token"),
+        ({"HTTP_X A": "b"}, "the name of a header is not a token"),
+        ({"HTTP_CONTENT_LENGTH ": "5"}, "the name of a header is not a token"),
         ({"HTTP_HOST": None}, "one Host header is needed"),
         ({"HTTP_HOST": "a, b"}, "one Host header is needed"),
         ({"HTTP_HOST": "a b"}, "one Host header is needed"),
-        ({"REQUEST_METHOD": "G<T"}, "the method is no token"),
-        ({"REQUEST_METHOD": None}, "the method is no token"),
+        ({"REQUEST_METHOD": "G<T"}, "the method is not a token"),
+        ({"REQUEST_METHOD": None}, "the method is not a token"),
     ],
     ids=str,
 )
@@ -240,23 +241,57 @@ def test_nothing_is_read_for_what_the_head_has_refused(
 ) -> None:
     asked = environ(b"x" * 2000, **{**JSON, **variables})
     told: list[str] = []
-    answered = iter(host(settings=settings)(asked, lambda line, _: told.append(line)))
-    assert next(answered)
+    assert all(host(settings=settings)(asked, lambda line, _: told.append(line)))
     assert told[0].startswith(str(status))
     assert asked["wsgi.input"].taken == 0
-    assert next(answered, None) is None
-    assert asked["wsgi.input"].taken == min(2000, int(asked["CONTENT_LENGTH"]))  # so that the answer is not cut off
 
 
-def test_what_is_thrown_away_after_an_answer_ends_with_its_time() -> None:
-    class Endless(io.RawIOBase):
-        def read(self, size: int = -1) -> bytes:
-            return b"x" * size
+class Connected(io.RawIOBase):
+    """A body that shows its connection, as those of the standard library's server and of Werkzeug do."""
 
-    start = time.monotonic()
-    asked = environ(**JSON, CONTENT_LENGTH="9" * 15)
-    assert ask(host(settings={"limits.linger": 0.3}), {**asked, "wsgi.input": Endless()}).status == 413
-    assert 0.3 <= time.monotonic() - start < 10
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def read(self, size: int = -1) -> bytes:
+        raise AssertionError(f"{size} bytes are asked for")
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+
+def refused_upload(linger: float) -> socket.socket:
+    """Have an upload refused, close its connection as the server does, and return the client's end."""
+    client, server = socket.socketpair()
+    with server:
+        asked = {**environ(**JSON, CONTENT_LENGTH="9" * 15), "wsgi.input": Connected(server)}
+        assert ask(host(settings={"limits.linger": linger}), asked).status == 413
+    client.settimeout(20)
+    return client
+
+
+def test_the_rest_of_a_refused_upload_is_thrown_away_while_no_thread_waits() -> None:
+    with refused_upload(linger=60) as client:
+        client.sendall(b"x" * 20_000_000)  # more than any buffer takes, so somebody reads it
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == b"", "the connection is still open behind the end of the upload"
+
+
+def test_what_is_thrown_away_after_a_response_ends_with_its_time() -> None:
+    with refused_upload(linger=0.3) as client, pytest.raises(BrokenPipeError):  # noqa: PT012 - it ends some time
+        while True:
+            client.sendall(b"x" * 1000)
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_body_in_a_file_or_of_a_client_that_has_gone_is_not_read_on(gone: bool, tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    file = (tmp_path / "body").open("wb+", buffering=0)
+    with file, theirs:
+        ours.close()
+        body = Connected(theirs) if gone else file
+        asked = {**environ(**JSON, CONTENT_LENGTH="9" * 15), "wsgi.input": body}
+        assert ask(host(), asked).status == 413
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/xml"])
@@ -266,10 +301,11 @@ def test_a_body_that_ends_too_early_is_no_call(content_type: str) -> None:
     assert b"-32600" in response.body
 
 
-def test_a_body_that_cannot_be_read_is_no_call() -> None:
+@pytest.mark.parametrize("error", [OSError, ValueError, EOFError])
+def test_a_body_that_cannot_be_read_is_not_a_call(error: type[Exception]) -> None:
     class Gone(io.RawIOBase):
         def read(self, size: int = -1) -> bytes:
-            raise OSError(f"nobody sends {size} bytes")
+            raise error(f"nobody sends {size} bytes")
 
     asked = {**environ(ADD, **JSON), "wsgi.input": Gone()}
     assert ask(host(), asked).status == 400

@@ -1,0 +1,34 @@
+"""The WSGI host on the real waitress: the corpus, but for what is wrong with HTTP itself, which waitress judges."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import waitress  # type: ignore[import-untyped]
+
+from tests import corpus_methods
+from tests.conftest import CORPUS_SETTINGS, Logged
+from tests.hosts.test_wsgi import host
+from tests.raw_http import Wire, request
+from tests.test_corpus import PLAIN, body_of, check, named
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    server = waitress.create_server(host(corpus_methods.registry, CORPUS_SETTINGS), host="127.0.0.1", port=0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield server.effective_port
+    server.close()
+    thread.join(20)
+
+
+@pytest.mark.parametrize("case", PLAIN, ids=named)
+def test_case(case: dict[str, Any], port: int, logged: Logged) -> None:
+    sent = case["request"]
+    with Wire(port) as wire:
+        wire.send(request(sent["path"], sent["headers"], body_of(case), sent["method"]))
+        check(case, wire.read(head=sent["method"] == "HEAD"))
+    logged.take("secret-internal-detail")
+    logged.take("cannot be encoded as")
