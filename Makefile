@@ -2,6 +2,7 @@
 # make test   format, lint, types, and all tests
 # make bench  calls per second against a plain Tornado handler, and what a bridge adds to a call
 # make compare  calls that block: other servers and the gateway side by side, with pictures; takes half an hour
+# make fuzz  300,000 mutated documents for the readers of codecs; FUZZ=... for another number
 # make edge   nginx in front of workers, on free ports, as the present user, with a certificate for localhost
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { 
 	{ apt-get install -y -qq $(2) || { apt-get update -qq && apt-get install -y -qq $(2); }; } >/dev/null; } || \
 	{ echo "$(3) is tested with $(1): install it (Debian's package is $(2)), and try again"; exit 1; }
 
-.PHONY: run test check bench compare edge clean
+.PHONY: run test check bench compare fuzz edge clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
@@ -40,6 +41,9 @@ compare: $(VENV)/test.stamp
 	@$(call need,nginx,nginx,the edge)
 	@$(call need,openssl,openssl,the edge)
 	$(BIN)/python -m benchmarks.concurrency
+
+fuzz: $(VENV)/test.stamp
+	FUZZ=$${FUZZ:-300000} $(BIN)/python -m pytest tests/codecs/test_usual.py
 
 edge: $(VENV)/run.stamp
 	@$(call need,nginx,nginx,the edge)

@@ -12,14 +12,15 @@ and the other way round, as a client of other servers:
     method, arguments -> a methodCall; InvalidParams names the argument that cannot be encoded
     bytes -> Reply       a methodResponse; BadUpstream for anything else
 
-text.py turns bytes into text, document.py text into a call, scalars.py has the scalars both ways; here are
-the codec itself, multicalls, and answers.
+text.py turns bytes into text, usual.py the usual text into a call, document.py any other text, and scalars.py has the
+scalars both ways; here are the codec itself, multicalls, and answers.
 """
 
 from datetime import datetime
 from typing import Any
 
 from gateway.codecs.contract import Decoded, encoded
+from gateway.codecs.xmlrpc import usual
 from gateway.codecs.xmlrpc.document import read_answer, read_call
 from gateway.codecs.xmlrpc.scalars import WRITERS
 from gateway.codecs.xmlrpc.text import escaped, escaped_legibly, read_text
@@ -97,7 +98,8 @@ class XMLRPC:
     def decode(self, body: bytes, charset: str | None) -> Decoded:
         """Read a methodCall; a system.multicall becomes a Batch, anything that is not a call an InvalidCall."""
         try:
-            method, params = read_call(read_text(body, charset), self._max_depth)
+            document = read_text(body, charset)
+            method, params = usual.read_call(document, self._max_depth) or read_call(document, self._max_depth)
         except GatewayFault as fault:
             return InvalidCall(fault=detached(fault))
         if method == self.batch_method:
@@ -168,7 +170,10 @@ class XMLRPC:
         ``lenient`` reads empty and zero dates and doubles that are not finite as None, and duplicate members.
         """
         try:
-            return None, read_answer(read_text(body, charset), self._max_depth, nan=self._nan, lenient=lenient)
+            document = read_text(body, charset)
+            if (found := usual.read_answer(document, self._max_depth)) is not None:
+                return None, Reply(value=found[0])
+            return None, read_answer(document, self._max_depth, nan=self._nan, lenient=lenient)
         except GatewayFault as fault:
             return None, Reply(fault=BadUpstream(f"the response is not XML-RPC: {fault.detail}"))
 
