@@ -141,3 +141,21 @@ def test_the_codec_reads_usual_calls_with_it(monkeypatch: pytest.MonkeyPatch) ->
     assert (decoded.method, decoded.params) == ("a.b", [7, 3])
     answer = CODEC.single(CODEC.encode(decoded, Reply(value={"a": [1]}), 1000))
     assert CODEC.decode_answer(answer) == (None, Reply(value={"a": [1]}))
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "<param><value><struct>{0}{0}</struct></value></param>".format(
+            "<member><name>a</name><value>1</value></member>"
+        ),
+        "<param><value><array><data>",
+        "<param><value><struct>",
+        "<param><value>1</value>",
+        "<param><value>1</value></param><param><value>2</value></param>",
+        "",
+    ],
+)
+def test_what_an_answer_cannot_be_is_left_to_the_other_reader(inside: str) -> None:
+    text = f"<methodResponse><params>{inside}</params></methodResponse>"
+    assert read_by_both(text) == (None, None)
