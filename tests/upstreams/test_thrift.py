@@ -594,6 +594,7 @@ def test_uuids_are_texts(protocol: str, tmp_path: Path) -> None:
             (f"{{{one}}}", "params[0]: expected uuid, such as 123e4567-e89b-12d3-a456-426614174000"),
         ):
             assert up.answer("echo", wrong)["error"]["data"]["detail"] == reason
+        assert up.answer("echo_map", {"5": 1})["error"]["data"]["detail"].startswith("params[0].5: expected uuid, such")
         assert up.answer("echo_all", [5])["error"]["data"]["detail"] == "params[0][0]: expected str, got int"
         with ServerProxy(up.server.url) as server:
             documents: Any = server.rpc.discover()

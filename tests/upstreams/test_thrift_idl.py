@@ -220,6 +220,11 @@ def test_comments_and_defaults_are_part_of_the_signature(methods: dict[str, Thri
     assert (point.required, point.default) == (False, "WILD")
 
 
+def test_no_field_of_a_union_is_required() -> None:
+    read = read_text("union U { 1: required i32 a 2: i32 b } service S { void f(1: U u) }")
+    assert shape(record(read["f"].args.fields[1].type)) == {1: ("a", "i32", False), 2: ("b", "i32", False)}
+
+
 def test_words_of_the_language_may_be_names() -> None:
     read = read_text(
         "struct service { 1: i32 namespace 2: required string required 3: list<i32> list = [] 4: bool optional }"
@@ -405,6 +410,29 @@ def test_an_included_file_that_is_not_needed_may_be_missing(tmp_path: Path) -> N
     (tmp_path / "a.thrift").write_text(
         f'include "b.thrift" include "{"c" * 5000}" include "d\0" service S {{ void f() }}'
     )
+    assert list(load(str(tmp_path / "a.thrift"), "")) == ["f"]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("c.C", "1:52: 'c.C' is unknown: no included file has the name c.thrift"),
+        ("D", "1:52: there is no type 'D'"),
+        ("b.B", "1:9: the included file b.thrift is not in "),
+    ],
+)
+def test_a_missing_file_is_blamed_for_its_own_names_only(name: str, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "a.thrift").write_text(f'include "b.thrift" service S {{ void f() void g(1: {name} a) }}')
+    with pytest.raises(IdlError) as raised:
+        load(str(tmp_path / "a.thrift"), "")
+    assert str(raised.value).startswith(f"{tmp_path}/a.thrift:{problem}")
+
+
+def test_a_file_that_is_included_often_is_read_once(tmp_path: Path) -> None:
+    for index in range(20):
+        (tmp_path / f"{index}.thrift").write_text(f'include "{index + 1}.thrift" include "{index + 1}.thrift"')
+    (tmp_path / "20.thrift").write_text("struct A { }")
+    (tmp_path / "a.thrift").write_text('include "0.thrift" service S { void f() }')
     assert list(load(str(tmp_path / "a.thrift"), "")) == ["f"]
 
 

@@ -7,7 +7,6 @@ and a struct may contain itself.
 from msgspec import structs
 
 from gateway.upstreams.thrift.constants import Constants
-from gateway.upstreams.thrift.lexing import Token
 from gateway.upstreams.thrift.parsing import MOST_LEVELS
 from gateway.upstreams.thrift.scopes import Program, look_up
 from gateway.upstreams.thrift.syntax import (
@@ -64,8 +63,6 @@ class Linker:
         self._records: dict[RecordNode, Record] = {}
         self._aliases: dict[TypedefNode, Type] = {}
         self._open: list[TypedefNode] = []
-        self._parts: dict[int, int] = {}  # of a type with parts, by its id
-        self._kept: list[Type] = []  # so that no id is used again
         self._unfilled: list[tuple[Program, Record, tuple[FieldNode, ...]]] = []
 
     def method(self, program: Program, function: FunctionNode) -> ThriftMethod:
@@ -120,9 +117,12 @@ class Linker:
         word = node.token.text
         if node.items:
             parts = [self._type(program, item, level + 1) for item in node.items]
+            count = 1 + sum(part.parts if isinstance(part, Sequence | Mapping) else 1 for part in parts)
+            if count > _MOST_PARTS:
+                raise node.token.error(f"the type has more than {_MOST_PARTS} parts")
             if word == "map":
-                return self._counted(node.token, Mapping(parts[0], parts[1]), parts)
-            return self._counted(node.token, Sequence(LIST if word == "list" else SET, parts[0]), parts)
+                return Mapping(parts[0], parts[1], count)
+            return Sequence(LIST if word == "list" else SET, parts[0], count)
         if word in SCALARS:
             return SCALARS[word]
         where, definition = look_up(program, node.token, lambda document: document.types, "type")
@@ -138,14 +138,6 @@ class Linker:
             self._aliases[definition] = self._type(program, definition.type, level + 1)
             self._open.pop()
         return self._aliases[definition]
-
-    def _counted(self, token: Token, built: Type, parts: list[Type]) -> Type:
-        count = 1 + sum(self._parts.get(id(part), 1) for part in parts)
-        if count > _MOST_PARTS:
-            raise token.error(f"the type has more than {_MOST_PARTS} parts")
-        self._kept.append(built)
-        self._parts[id(built)] = count
-        return built
 
     def _defined(self, program: Program, definition: RecordNode | EnumNode) -> Type:
         if isinstance(definition, EnumNode):

@@ -25,10 +25,11 @@ class Enum(Struct, frozen=True):
 
 
 class Sequence(Struct, frozen=True):
-    """A list, or a set, whose members are unique."""
+    """A list, or a set, whose members are unique; ``parts`` is the number of types in it, itself included."""
 
     code: int
     item: "Type"
+    parts: int
 
     @property
     def word(self) -> str:
@@ -37,10 +38,11 @@ class Sequence(Struct, frozen=True):
 
 
 class Mapping(Struct, frozen=True):
-    """A map."""
+    """A map; ``parts`` as for Sequence."""
 
     key: "Type"
     value: "Type"
+    parts: int
     code: int = MAP
 
     @property
