@@ -43,7 +43,7 @@ compare: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.concurrency
 
 fuzz: $(VENV)/test.stamp
-	FUZZ=$${FUZZ:-300000} $(BIN)/python -m pytest tests/codecs/test_usual.py
+	FUZZ=$${FUZZ:-300000} $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/codecs/test_usual.py
 
 edge: $(VENV)/run.stamp
 	@$(call need,nginx,nginx,the edge)

@@ -149,7 +149,7 @@ def test_the_codec_reads_usual_calls_with_it(monkeypatch: pytest.MonkeyPatch) ->
         "<param><value><struct>{0}{0}</struct></value></param>".format(
             "<member><name>a</name><value>1</value></member>"
         ),
-        "<param><value><array><data>",
+        "<param><value>1</value></param><param><value><array><data>",
         "<param><value><struct>",
         "<param><value>1</value>",
         "<param><value>1</value></param><param><value>2</value></param>",
