@@ -1,4 +1,4 @@
-"""One call from the command line, in any protocol that the gateway speaks.
+"""One call from the command line, in any protocol of the gateway.
 
     call(Server(url=...), "jsonrpc", method, params)    the result; CallError, or the server's own ForeignFault
 
@@ -28,15 +28,15 @@ _CALL_ID = 1
 _SHOWN = 500  # bytes of a response that is not one of the protocol
 _URL = re.compile(r"(https?://)(?:([^/?#]*)@)?([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _HINTS = {
-    "wrong_version": "does the server speak http, without s?",
-    "record_layer": "does the server speak http, without s?",
-    "handshake": "does the server speak http, without s?",
+    "wrong_version": "does the server use http, without s?",
+    "record_layer": "does the server use http, without s?",
+    "handshake": "does the server use http, without s?",
     "certificate_verify_failed": "name the file of its authority with --ca",
 }
 
 
 class CallError(Exception):
-    """There is no response, or it is not one of the protocol; the message says what to look at."""
+    """There is no response, or it is not one of the protocol; the message says why."""
 
 
 class Server(Struct, frozen=True, kw_only=True):
@@ -121,7 +121,7 @@ def _without_credentials(server: Server) -> tuple[str, dict[str, str]]:
 
 
 def _context(server: Server) -> ssl.SSLContext | None:
-    """Make the TLS context of a call; None where TLS is not spoken."""
+    """Make the TLS context of a call; None for http."""
     if not server.url.lower().startswith("https:"):
         return None
     try:

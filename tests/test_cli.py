@@ -294,23 +294,20 @@ def test_hashes_that_callers_can_foresee_are_refused(project: Path) -> None:
     assert ended == Run(code=1, out="", err="gateway: PYTHONHASHSEED=0 lets callers choose colliding names: unset it\n")
 
 
-@pytest.mark.parametrize(
-    ("in_environment", "arguments", "path"),
-    [
-        ({}, (), "/file"),
-        ({"GATEWAY_SERVER_PATHS": "/environment"}, (), "/environment"),
-        ({"GATEWAY_SERVER_PATHS": "/environment"}, ("--set", "server.paths=/command"), "/command"),
-    ],
-)
-def test_file_then_environment_then_command_line(
-    in_environment: dict[str, str], arguments: tuple[str, ...], path: str, project: Path
-) -> None:
+def test_file_then_environment_then_command_line(project: Path) -> None:
     (project / "conf").mkdir()
-    (project / "conf" / "gateway.toml").write_text('[server]\npaths = ["/file"]')
-    with serving(project, "handlers.some:registry", *arguments, **in_environment) as running:
-        assert running.url.endswith(path)
-        answer = post(running.port, b'{"jsonrpc":"2.0","method":"registered","id":1}', path=path)
-        assert msgspec.json.decode(answer.body)["result"] == "by hand"
+    (project / "conf" / "gateway.toml").write_text(
+        '[server]\npaths = ["/file"]\n[limits]\nmax_batch = 1\nmax_depth = 11\n[metrics]\nbind = ""'
+    )
+    in_environment = {"GATEWAY_SERVER_PATHS": "/environment", "GATEWAY_LIMITS_MAX_BATCH": "2"}
+    arguments = ("--set", "server.paths=/command", "handlers.some:registry")
+    with serving(project, *arguments, **in_environment) as running:
+        assert running.url.endswith("/command")
+        call = b'{"jsonrpc":"2.0","method":"registered","id":1}'
+        answer = post(running.port, b"[%b,%b]" % (call, call), path="/command")
+        assert [each["result"] for each in msgspec.json.decode(answer.body)] == ["by hand", "by hand"]
+        assert b"at most 2 calls" in post(running.port, b"[%b,%b,%b]" % (call, call, call), path="/command").body
+        assert b"at most 11 levels" in post(running.port, b"[" * 12 + b"]" * 12, path="/command").body
 
 
 def test_modules_can_be_named_in_the_file(project: Path) -> None:
@@ -610,7 +607,7 @@ def test_call_by_https_of_a_port_that_speaks_http() -> None:
         ended = called(f"https://127.0.0.1:{port}/api", "add", "1")
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.startswith(f"gateway: no response from https://127.0.0.1:{port}/api: ")
-    assert ended.err.endswith("; does the server speak http, without s?\n")
+    assert ended.err.endswith("; does the server use http, without s?\n")
 
 
 @pytest.mark.parametrize(("body", "problem"), JSON_ONLY.items())
@@ -775,20 +772,16 @@ def test_help_explains_every_command_and_every_option() -> None:
             if parameter.param_type_name == "option":
                 told = parameter.to_info_dict()
                 assert told["help"], parameter.name
-                assert f"{told['opts'][0]} " in shown
+                assert f"{told['opts'][-1]} " in shown
                 assert " ".join(told["help"].split()) in shown
         if "modules" in {parameter.name for parameter in command.params}:
             assert "A MODULE is a package (all modules in it), a package.module, or module:registry." in shown
 
 
 @pytest.mark.parametrize("program", [[sys.executable, "-m", "gateway"], [str(Path(sys.executable).parent / "gateway")]])
-def test_the_command_is_a_script_and_a_module(program: list[str], project: Path) -> None:
+def test_the_command_is_a_script_and_a_module(program: list[str]) -> None:
     version = subprocess.run([*program, "--version"], capture_output=True, text=True, timeout=30, check=True)
     assert re.fullmatch(r"gateway, version \d+\.\d+\.\d+\n", version.stdout)
-    checked = subprocess.run(
-        [*program, "check"], cwd=project, env=environment({}), capture_output=True, text=True, timeout=30, check=True
-    )
-    assert checked.stdout == f"{NO_FILE}gateway: no errors, 1 warning: 9 methods\n"
 
 
 @pytest.mark.parametrize("arguments", [["unknown"], ["serve", "--unknown"], ["check", "--config", "."]])

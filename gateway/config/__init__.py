@@ -284,7 +284,7 @@ def _contradictions(config: Config) -> Iterator[str]:
         for name in rule.keys or ():
             if name not in config.access.keys:
                 shown = (
-                    "an API key stands where the name of one is expected"
+                    "expected the name of an API key, not a key"
                     if name.startswith(KEY_PREFIX)
                     else (f"there is no key {name!r} in access.keys{nearest(name, config.access.keys)}")
                 )

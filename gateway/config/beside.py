@@ -1,6 +1,6 @@
-"""Where a program that serves its own methods has its configuration: beside the program, wherever it is started.
+"""Where a program that serves its own methods has its configuration: beside the program, wherever it is started from.
 
-A program in a package may have it beside the package, too.
+A program in a package may also have it beside the package.
 """
 
 import inspect

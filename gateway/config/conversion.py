@@ -3,8 +3,8 @@
     convert("5", float)             5.0
     convert({"a": 0}, hint)         ConversionError: within ".a", "expected a number > 0, not 0"
 
-A string may stand for any value, since the environment and the command line have nothing else: a,b,c or JSON for a
-list, JSON for a table.
+A string can be written for any value, because the environment and the command line have nothing else: a,b,c or JSON for
+a list, JSON for a table.
 """
 
 import json
@@ -86,7 +86,7 @@ def _spelled(value: Any, hint: Any) -> Any:
 
 
 def _place(text: str, value: Any, hint: Any) -> tuple[str, Any]:
-    """Return where in a value something is wrong, and what stands there."""
+    """Return where in a value something is wrong, and the wrong value."""
     match = _PLACE.search(text)
     path = match[1] if match else ""
     if isinstance(value, dict) and "dict[" in str(hint):  # msgspec does not say which member it is

@@ -1,4 +1,4 @@
-"""What a gateway says of its configuration when it starts: the file that was read, and who may call."""
+"""What a gateway reports of its configuration when it starts: the file that was read, and who may call."""
 
 from gateway.config import Config
 from gateway.config.sources import DEFAULT_FILE

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 DEFAULT_FILE = Path("conf/gateway.toml")
 _PREFIX = "GATEWAY_"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # of an upstream
-# Where the file is, which no file can say; and what CGI, and Kubernetes beside a Service named gateway, put there.
+# The place of the file; and what CGI, and Kubernetes for a Service named gateway, set.
 _NOT_OPTIONS = re.compile(
     r"GATEWAY_(?:CONFIG|INTERFACE|SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)"
 )

@@ -92,7 +92,7 @@ def warnings(config: Config) -> Iterator[str]:
             is_trusted, remedy = bool(proxies), "nginx's address"
         if not is_trusted:
             yield (
-                f"the gateway at {server} does not trust nginx: it takes all clients for one, and nginx's log does not"
+                f"the gateway at {server} does not trust nginx: it counts all clients as one, and nginx's log does not"
                 f" name the methods; add {remedy} to access.trusted_proxies"
             )
 

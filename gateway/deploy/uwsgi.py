@@ -1,6 +1,6 @@
 """The configuration of uWSGI, from the gateway's own: render(config, registry, environment) -> the text of uwsgi.ini.
 
-conf/uwsgi.ini is made from the defaults. Every number in it is one of the gateway's, or a sum of them.
+conf/uwsgi.ini was made from the defaults. Every number in it is one of the gateway's, or a sum of them.
 """
 
 import math
@@ -11,55 +11,55 @@ from gateway.config import Config
 from gateway.methods import Registry
 
 _LARGEST_BUFFER = 65535  # bytes; uWSGI counts the variables of a request with 16 bits
-_ANNOUNCED = 64  # times limits.max_body; uWSGI hangs up on what announces more, and the gateway answers what does not
+_ANNOUNCED = 64  # times limits.max_body; if more is announced, uWSGI closes the connection
 _UWSGI = """\
-# uWSGI in front of gateway.wsgi, behind nginx. Made by "gateway uwsgi" from gateway.toml: change the numbers there, and
-# make it again. Started as
+# uWSGI with gateway.wsgi, behind nginx. "gateway uwsgi" prints it from gateway.toml: change the numbers there,
+# and print it again. Start it with
 #     {environment}uwsgi --ini conf/uwsgi.ini
-# it stops with SIGTERM, and reads configuration and methods again with SIGHUP; running calls end, and callers who come
-# during a reload wait.
+# SIGTERM stops it, and SIGHUP reads configuration and methods again. Running calls can end, and new callers wait during
+# a reload.
 
 [uwsgi]
 strict = true
 module = gateway.wsgi
 need-app = true
 
-# server.bind. It speaks HTTP for a proxy, which waits for slow clients: here each connection holds a thread. (The
-# option http would put a process of uWSGI's between, which cuts off running calls when it is reloaded.)
+# server.bind, for HTTP from a proxy. The proxy must wait for slow clients, because each connection holds a thread here.
+# (The option http would add a process of uWSGI, which breaks off running calls when it is reloaded.)
 http-socket = {bind}
 
-# A connection has one request; keeping it is the proxy's work towards its clients.
+# A connection has one request; it is the proxy that keeps connections to clients open.
 add-header = Connection: close
 
-# limits.backlog; the kernel's net.core.somaxconn has to be as much.
+# limits.backlog; the kernel's net.core.somaxconn must be at least this.
 listen = {listen}
 
-# server.workers. They are forked when the methods have been loaded; each starts its event loop with its first request.
+# server.workers. They are forked after the methods were loaded; each starts its event loop with its first request.
 master = true
 processes = {processes}
 single-interpreter = true
 py-call-osafterfork = true
 
-# limits.threads: a call holds one of them from its first byte until its answer is sent.
+# limits.threads: a call holds a thread from its first byte until its response is sent.
 threads = {threads}
 
-# limits.max_header. It closes the connection of a longer head, and of one with more than 116 headers beside Host and
-# those of the body.
+# limits.max_header. uWSGI closes the connection if a head is longer, or has more than 116 headers beside Host and those
+# of the body.
 buffer-size = {buffer_size}
 
-# limits.max_body, for one chunk of a body in chunks; and {announced} times as much for a Content-Length. Up to there a
-# body that is too large is answered with a fault, beyond it the connection is closed.
+# limits.max_body, for one chunk of a body in chunks; and {announced} times as much for a Content-Length. Up to
+# that, a body that is too large gets a fault; beyond it, the connection is closed.
 chunked-input-limit = {chunk}
 limit-post = {post}
 
-# limits.head_timeout: seconds in which nothing comes of a request, or nothing of an answer can be sent.
+# limits.head_timeout: seconds without progress while a request is received or a response is sent.
 socket-timeout = {socket_timeout}
 
-# Above all deadlines, for it ends a whole process with all its calls: the longest time that a method has, and beside it
-# limits.body_timeout for the request, limits.write_timeout for the answer, and limits.linger.
+# More than all deadlines, because it ends a whole process with all its calls: the longest timeout of a method, and
+# limits.body_timeout for the request, limits.write_timeout for the response, and limits.linger.
 harakiri = {harakiri}
 
-# SIGTERM has it stop when all calls have ended, each by its deadline. At SIGHUP they have the seconds of server.drain.
+# After SIGTERM it stops when all calls have ended, each by its deadline. After SIGHUP they have server.drain seconds.
 hook-master-start = unix_signal:15 gracefully_kill_them_all
 worker-reload-mercy = {mercy}
 reload-mercy = {mercy}
@@ -67,7 +67,7 @@ reload-mercy = {mercy}
 # The gateway has a line for each call in its own log.
 disable-logging = true
 
-# What SIGHUP starts again: where uWSGI is the wheel pyuwsgi, the Python that has it.
+# The program that SIGHUP starts again: if uWSGI is the wheel pyuwsgi, the Python that has it.
 if-exists = .venv/bin/python
 binary-path = .venv/bin/python
 endif =
@@ -78,10 +78,10 @@ def render(config: Config, registry: Registry, environment: Mapping[str, str]) -
     """Write uwsgi.ini.
 
     Args:
-        config: its numbers; what gateway.wsgi loads when uWSGI runs must say the same.
-        registry: its deadlines.
-        environment: variables that gateway.wsgi must find for that. (uWSGI's option env comes too late for Python
-            where uWSGI is a wheel.)
+        config: has the numbers; gateway.wsgi must load the same configuration when uWSGI runs.
+        registry: has the deadlines of methods.
+        environment: variables that gateway.wsgi needs for that. (uWSGI's option env comes too late for Python if uWSGI
+            is a wheel.)
 
     """
     limits, mercy = config.limits, max(1, math.ceil(config.server.drain))

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import gateway
 from gateway.config import Config, ServerSection, load
 from gateway.config.access import Access, Rule
+from gateway.config.beside import load_for_program
 from gateway.config.described import callers, described
 from gateway.process.server import serve
 from tests.raw_http import post
@@ -67,16 +69,27 @@ def with_conf(folder: Path, text: str = KEYS) -> Path:
 
 
 @pytest.mark.parametrize("place", [".", "package", "package/inner"])
-def test_a_program_that_is_started_elsewhere_keeps_its_access_rules(place: str, tmp_path: Path) -> None:
-    project, elsewhere = with_conf(tmp_path / "project"), tmp_path / "elsewhere"
-    elsewhere.mkdir()
+def test_the_file_is_found_beside_a_program_and_the_packages_that_it_is_in(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = with_conf(tmp_path / "project")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     folder = project / place
     folder.mkdir(parents=True, exist_ok=True)
     while folder != project:
         (folder / "__init__.py").touch()
         folder = folder.parent
-    (project / place / "program.py").write_text(PROGRAM.format(""))
-    with started(elsewhere, str(project / place / "program.py")) as (port, told):
+    program: dict[str, Any] = {"__file__": str(project / place / "program.py")}
+    exec("def main(serve):\n    return serve()", program)  # noqa: S102 - a program in another file
+    assert program["main"](lambda: load_for_program(None, {})).file == project / "conf" / "gateway.toml"
+
+
+def test_a_program_that_is_started_elsewhere_keeps_its_access_rules(tmp_path: Path) -> None:
+    project, elsewhere = with_conf(tmp_path / "project"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (project / "program.py").write_text(PROGRAM.format(""))
+    with started(elsewhere, str(project / "program.py")) as (port, told):
         assert status(port) == 401
     assert told == (
         f"gateway: configuration: {project}/conf/gateway.toml;"
