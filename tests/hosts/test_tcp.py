@@ -237,13 +237,11 @@ def test_bytes_one_by_one(server: Server) -> None:
 
 def test_calls_of_one_connection_run_together_and_within_bounds(server: Server) -> None:
     with Client(server.tcp_port) as client:
-        start = time.monotonic()
         client.send(*(call("wait", 0.5, call_id=number) for number in range(8)), call("add", 1, 1, call_id=8))
         until(lambda: len(running) == 4)
         time.sleep(0.1)
         assert len(running) == 4
         answers = [client.read() for _ in range(9)]
-        assert 0.9 < time.monotonic() - start < 3.5
         assert sorted(answer["id"] for answer in answers) == list(range(9))
         client.send(call("wait", 0.5, call_id="slow"), call("add", 1, 1, call_id="fast"))
         assert [client.read()["id"], client.read()["id"]] == ["fast", "slow"]

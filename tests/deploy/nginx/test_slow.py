@@ -6,12 +6,13 @@ nginx nor the gateway holds anything of them.
 
 import json
 import resource
+import select
 import socket
 import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.raw_http import Wire, request
 from tests.serving import eventually
 
 HEAD, BODY, IDLE, WRITE = 1.0, 2.0, 3.0, 1.0  # seconds
-LATE = 8.0  # seconds that an end may come late on a machine that is busy
+LATE = 40.0  # seconds that an end may come late on a machine that is busy; nginx's own defaults are 60 and more
 PAUSE = 0.1  # seconds in the place of the corpus' 5; what trickles like this is never idle for long
 LIMITS = {"head_timeout": HEAD, "body_timeout": BODY, "idle_timeout": IDLE, "write_timeout": WRITE, "linger": 0.5}
 SETTINGS = [*FREE, *(f"limits.{name}={value}" for name, value in LIMITS.items()), "server.workers=2"]
@@ -198,6 +199,15 @@ def kibibytes_of(running: Edge) -> int:
     return sum(int(text.partition("VmRSS:")[2].split()[0]) for text in texts)
 
 
+def ready(clients: list[socket.socket]) -> list[tuple[socket.socket, int]]:
+    """Wait until something comes for one of them, however long the machine takes for it."""
+    poll = select.poll()
+    by_descriptor = {client.fileno(): client for client in clients}
+    for descriptor in by_descriptor:
+        poll.register(descriptor, select.POLLIN)
+    return [(by_descriptor[descriptor], event) for descriptor, event in poll.poll(60_000)]
+
+
 def test_a_thousand_slow_clients_leave_nothing_behind(proxied: Edge) -> None:
     context = proxied.client()
     hello = client_hello(context)
@@ -206,7 +216,8 @@ def test_a_thousand_slow_clients_leave_nothing_behind(proxied: Edge) -> None:
     def begin(data: bytes) -> Callable[[], socket.socket]:
         def connect() -> socket.socket:
             connection = shaken(proxied, context)
-            connection.sendall(data)
+            with suppress(OSError):  # this process was so slow that it has been ended already
+                connection.sendall(data)
             return connection
 
         return connect
@@ -225,11 +236,12 @@ def test_a_thousand_slow_clients_leave_nothing_behind(proxied: Edge) -> None:
         clients = [stack.enter_context(kinds[number % len(kinds)]()) for number in range(1000)]
         for number in range(20):
             assert result(ask(proxied, calling("add", number, 3))) == number + 3
-        end = time.monotonic() + max(HEAD, BODY, IDLE) + LATE + 10
-        waiting = clients
-        while waiting and time.monotonic() < end:
-            waiting = [client for client in waiting if not has_ended(client, 0.001)]
-        assert waiting == []
+        waiting = clients  # those who have one more event before them: bytes, or the end
+        while waiting:
+            readable = [each for each, _ in ready(waiting)]
+            assert readable, f"{len(waiting)} are never ended"
+            ended = {client for client in readable if has_ended(client, 0.001)}
+            waiting = [client for client in waiting if client not in ended]
     eventually(lambda: descriptors_of(proxied) <= before, f"descriptors: {before} before", IDLE + LATE)
     assert kibibytes_of(proxied) - kibibytes < 64 * 1024
 
