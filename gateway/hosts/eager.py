@@ -7,8 +7,8 @@ Most calls are over before they ever wait: decode, add, encode. A task for each 
 loop and, in the host, two system calls to watch a connection that is about to be answered anyway; without it a
 call of an inline method takes about a fifth less time. Python has eager tasks since 3.12; this is for 3.11 as well.
 
-Until it first waits, the coroutine runs inside of whatever task starts it, so ``asyncio.current_task()`` (and with
-it ``asyncio.timeout``) is not its own before that. The service keeps to this: methods that may wait have tasks of their
+Until it first waits, the coroutine runs inside of the task that starts it, so ``asyncio.current_task()`` (and with it
+``asyncio.timeout``) is not its own before that. The endpoint keeps to this: methods that may wait have tasks of their
 own.
 """
 

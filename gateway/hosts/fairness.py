@@ -1,7 +1,7 @@
-"""What one client may take of a host: connections, and memory for answers that it does not read.
+"""What one client may take of a host: connections, and memory for responses that it does not read.
 
-Crowd    connections by client; at one too many, the new one is closed
-Debts    bytes of answers that clients have not taken; above the budget, the slowest readers are closed
+Crowd    connections and proxied requests by client; one too many is refused
+Debts    bytes of responses that clients have not taken; above the budget, the slowest readers are closed
 """
 
 import ipaddress
@@ -17,8 +17,8 @@ _RESTED = 1.0  # seconds that a client has to take something before it counts as
 class Crowd:
     """The connections of each client.
 
-    A client is an IPv4 address or the /64 of an IPv6 address, of which one customer has all. Peers for whom
-    ``is_proxy`` is true, and this machine's own, are not counted: they bring the connections of many clients.
+    A client is an IPv4 address or the /64 of an IPv6 address, because one customer has all of a /64. Peers for which
+    ``is_proxy`` is true, and those on this machine, are not counted: they bring the connections of many clients.
     """
 
     def __init__(self, most: int, is_proxy: Callable[[str], bool]) -> None:
@@ -64,7 +64,7 @@ class Debtor(Protocol):
 
 
 class Debts:
-    """What clients have not taken yet of their answers, in at most ``budget`` bytes and one answer more."""
+    """What clients have not taken yet of their responses: at most ``budget`` bytes and one response more."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget

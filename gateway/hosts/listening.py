@@ -3,7 +3,7 @@
     bind(address, port, backlog) -> sockets, which workers can inherit
     Listener(sockets, ...)       -> accepted sockets, a few in a turn of the event loop
 
-Where there is no room, nobody is refused: who comes waits in the kernel's queue, from which other processes that share
+Where there is no room, no connection is refused: it waits in the kernel's queue, from which other processes that share
 the sockets may take it.
 """
 
@@ -46,7 +46,7 @@ def bind(address: str, port: int, backlog: int) -> list[socket.socket]:
 
 
 class Listener:
-    """Accepts on sockets, as long as there is room.
+    """Accepts connections on sockets, as long as there is room for them.
 
     Args:
         sockets: bound, listening, not blocking; they are closed at the end.
@@ -71,7 +71,7 @@ class Listener:
                 self._loop.add_reader(bound, self._accept_some, bound)
 
     def close(self) -> None:
-        """Accept what has come already, so that it is not reset, and nothing more."""
+        """Accept the connections that wait, so that they are not reset, and then no more."""
         for bound in self._sockets:
             for _ in range(_LAST):
                 if not (self._has_room() and self._accept(bound)):

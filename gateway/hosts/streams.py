@@ -66,13 +66,13 @@ class Stream(iostream.IOStream):
         return self._read_buffer_size > 0 and not _REQUEST_LINE.match(self._read_buffer)
 
     def refuse_garbage(self) -> None:
-        """Answer what cannot begin a request with 400, as the parser would, and close the connection."""
+        """Answer bytes that cannot begin a request with 400, as the parser would, and close the connection."""
         if not self.closed():
             self.write(BAD_REQUEST)
             self.close()
 
     def unsent(self) -> int:
-        """Return how many bytes of answers the client has not taken yet."""
+        """Return how many bytes of responses the client has not taken yet."""
         return 0 if self.closed() else len(self._write_buffer)
 
     def taken(self) -> int:
@@ -127,13 +127,13 @@ class TLSStream(Stream, iostream.SSLIOStream):
         return names[0] if len(names) == 1 else None
 
     def close_fd(self) -> None:
-        """Say goodbye (RFC 8446, 6.1), as far as the client takes it now, and close the socket."""
+        """Send close_notify (RFC 8446, 6.1), if it can be sent at once, and close the socket."""
         with suppress(OSError, ValueError):
             self.socket.unwrap()
         super().close_fd()
 
     def _do_ssl_handshake(self) -> None:
-        # Tornado's own writes a warning for everybody who speaks no TLS, or none that is spoken here.
+        # Tornado's own logs a warning for each client that does not speak TLS, or only versions that are refused.
         self._handshake_reading = self._handshake_writing = False
         try:
             self.socket.do_handshake()

@@ -150,12 +150,14 @@ def test_of_two_bodies_the_one_without_progress_goes(monkeypatch: pytest.MonkeyP
         book = Book(monkeypatch)
         fast, slow, busy = (book.come(name) for name in ("fast", "slow", "busy"))
         book.note_body(fast)
-        book.note_body(slow)
+        book.note_body(slow, book.now)
         book.note_busy(busy)
+        begun = book.now
         for _ in range(16):
             book.now += 0.5
             book.note_progress(fast, 600)
             book.note_progress(slow, 10)
+            book.note_body(slow, begun)  # to be in this phase still is no progress
         assert book.has_room()
         book.note_busy(book.come("new"))
         assert (fast.ended, slow.ended, busy.ended) == ("", "closed", "")

@@ -393,7 +393,7 @@ def read(client: socket.socket, most: int) -> bytes:
         (HTTPResponse(status=403, headers=(("Content-Type", "text/plain"),), body=b"no"), b""),
     ],
 )
-def test_a_peer_that_is_not_admitted_hears_so_and_is_closed(refusal: HTTPResponse, seen: bytes) -> None:
+def test_a_peer_that_is_not_admitted_is_refused_and_closed(refusal: HTTPResponse, seen: bytes) -> None:
     """Rules by address come in here: ``admit`` sees the peer before a byte is read."""
     peers: list[str] = []
 
@@ -416,7 +416,26 @@ def test_a_peer_that_is_not_admitted_hears_so_and_is_closed(refusal: HTTPRespons
     assert peers == ["127.0.0.1"]
 
 
-# The door's own rules
+def test_a_connection_that_is_closed_before_it_is_made_ends() -> None:
+    async def test() -> None:
+        host = TCPHost(lambda _: HTTPResponse(status=403), Limits(linger=60), "/api", Lines)
+        sockets = bind("127.0.0.1", 0, 10)
+        host.serve(sockets)
+        client = socket.create_connection(sockets[0].getsockname())
+        while not host.connected():  # noqa: ASYNC110 - it is a matter of turns of the loop
+            await asyncio.sleep(0)
+        host.retire()
+        await host.close()
+        assert host.connected() == 0
+        reader, writer = await asyncio.open_connection(sock=client)
+        with suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.close()
+
+    asyncio.run(test())
+
+
+# Access rules
 
 ADD = b'{"jsonrpc":"2.0","method":"add","params":[2,3],"id":1}\n'
 
@@ -429,7 +448,7 @@ def answered(port: int, *messages: bytes) -> list[Any]:
         return [json.loads(line) for line in client.lines]
 
 
-def test_who_is_not_allowed_is_told_so_and_closed() -> None:
+def test_who_is_not_allowed_is_refused_and_closed() -> None:
     with serving(registry, SETTINGS | {"access.allow": "10.0.0.0/8"}) as server:
         (answer,) = answered(server.tcp_port, ADD, ADD)
     assert answer == {"jsonrpc": "2.0", "error": {"code": -32005, "message": "Denied"}, "id": None}

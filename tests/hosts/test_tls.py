@@ -1,4 +1,4 @@
-"""TLS of our own: the files and what is said of bad ones, what is spoken, and who is let in."""
+"""TLS of our own: the files, the messages about bad ones, the versions and ciphers, and who is let in."""
 
 import asyncio
 import json
@@ -263,7 +263,7 @@ def test_text_around_the_certificates_is_fine_in_any_language(authority: Authori
 
 
 @pytest.mark.parametrize("command", ["serve", "check"])
-def test_the_commands_tell_it_and_end(command: str, authority: Authority, tmp_path: Path) -> None:
+def test_the_commands_report_it_and_end(command: str, authority: Authority, tmp_path: Path) -> None:
     tls = _expired(authority)
     (tmp_path / "own.py").write_text("from gateway import method\n\n@method\ndef one() -> int:\n    return 1\n")
     settings = ("--set", f"tls.certificate={tls.certificate}", "--set", f"tls.key={tls.key}")
@@ -343,7 +343,7 @@ def test_a_large_answer_arrives_whole(options: str, server: Server, authority: A
     assert len(response.body) > 8_000_000
 
 
-def test_the_end_of_a_connection_is_said_in_tls(server: Server, authority: Authority) -> None:
+def test_a_connection_ends_with_close_notify(server: Server, authority: Authority) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain:
         context = authority.client()
         with context.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False) as wrapped:
@@ -367,9 +367,9 @@ def test_a_client_without_a_certificate_is_not_let_in(guarded: Server, authority
 
 
 def test_a_client_of_another_authority_is_not_let_in(guarded: Server, authority: Authority, tmp_path: Path) -> None:
-    stranger = Authority(tmp_path).issue("odoo")
+    other = Authority(tmp_path).issue("odoo")
     with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
-        call(guarded, authority.client(stranger))
+        call(guarded, authority.client(other))
 
 
 def test_a_clients_certificate_that_has_expired_lets_nobody_in(guarded: Server, authority: Authority) -> None:
@@ -388,13 +388,13 @@ def test_a_certificate_with_two_names_has_none(authority: Authority, pair: tuple
     builder = builder.serial_number(2).not_valid_before(PAST).not_valid_after(FUTURE)
     signed = builder.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM)
     double = (written(authority, "double.pem", signed), written(authority, "double.key", in_pem(key)))
-    assert seen_by_the_door(served(pair, authority.file), authority.client(double)) == [None]
+    assert seen_by_the_endpoint(served(pair, authority.file), authority.client(double)) == [None]
     odoo = authority.issue("odoo")
-    assert seen_by_the_door(served(pair, authority.file), authority.client(odoo)) == ["odoo"]
+    assert seen_by_the_endpoint(served(pair, authority.file), authority.client(odoo)) == ["odoo"]
 
 
-def seen_by_the_door(tls: TLSSection, client: ssl.SSLContext) -> list[str | None]:
-    """Make one request, and return the names that the door was told."""
+def seen_by_the_endpoint(tls: TLSSection, client: ssl.SSLContext) -> list[str | None]:
+    """Make one request, and return the names that the endpoint was given."""
     seen: list[str | None] = []
 
     def admit(head: HTTPRequest) -> HTTPResponse:

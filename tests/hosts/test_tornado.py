@@ -93,7 +93,7 @@ def test_other_paths_are_404(target: str, server: Server) -> None:
     "path",
     ["/api", "/RPC2", "/jsonrpc", "/", "/api?debug=1", "http://a/api", "HTTPS://[::1]:8/api?debug=1", "http://a"],
 )
-def test_the_door_has_several_paths(path: str, server: Server) -> None:
+def test_the_endpoint_has_several_paths(path: str, server: Server) -> None:
     assert FIVE in exchange(server.port, request(path, XML, CALL)).body
 
 
@@ -282,6 +282,11 @@ def test_an_endpoint_that_lets_a_large_head_in_is_not_asked_again() -> None:
         host.serve(sockets)
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 1000)
         answer = await reader.readuntil(b"\r\n\r\n")
+        (stream,) = host.connections._clocks
+        for _ in range(100):
+            writer.write(b"X: y\r\n" * 10_000)
+            await writer.drain()
+        assert stream._read_buffer_size < 2**20, "what still comes is thrown away"
         writer.close()
         await writer.wait_closed()
         host.retire()
@@ -458,7 +463,7 @@ def test_a_call_that_does_not_end_in_time_does_not_keep_the_gateway_from_ending(
     release.set()
 
 
-def test_a_door_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
+def test_an_endpoint_that_raises_is_answered_with_500_and_logged(logged: Logged) -> None:
     class Broken:
         async def answer(self, body: bytes) -> HTTPResponse:
             raise RuntimeError(f"a bug of ours: {body!r}")
