@@ -416,8 +416,8 @@ def test_an_included_file_that_is_not_needed_may_be_missing(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("c.C", "1:52: 'c.C' is unknown: no included file has the name c.thrift"),
-        ("D", "1:52: there is no type 'D'"),
+        ("c.C", "1:51: 'c.C' is unknown: no included file has the name c.thrift"),
+        ("D", "1:51: there is no type 'D'"),
         ("b.B", "1:9: the included file b.thrift is not in "),
     ],
 )
