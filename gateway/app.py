@@ -139,7 +139,7 @@ def build(
 def _codecs(config: Config) -> tuple[Codec, ...]:
     """Make the codecs. A protocol that has a section in the configuration is made with what stands there, too."""
     limits = config.limits
-    sections = {"xmlrpc": config.xmlrpc}
+    sections: dict[str, Struct] = {"xmlrpc": config.xmlrpc, "jsonrpc": config.jsonrpc}
     return tuple(
         codec(max_depth=limits.max_depth, max_batch=limits.max_batch, **_fields(sections.get(name)))
         for name, codec in CODECS.items()

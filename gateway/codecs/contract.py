@@ -24,6 +24,7 @@ class Codec(Protocol):
         charsets: the values of a charset parameter that are taken; None where the codec itself decides.
         first_bytes: the first bytes of bodies of this protocol, for bodies without a Content-Type.
         native: the types that values have on the wire beside those of JSON. Texts are taken for types that are missing.
+        wide_ints: whether ints beyond 53 bits are numbers on the wire; otherwise they are texts, also in calls.
         batch_method: the method whose call is decoded into a Batch; empty where batches are no calls.
         capabilities: what system.getCapabilities returns for the protocol, by name: the address and version of a
             specification.
@@ -37,6 +38,7 @@ class Codec(Protocol):
     charsets: frozenset[str] | None
     first_bytes: bytes
     native: tuple[type, ...]
+    wide_ints: bool
     batch_method: str
     capabilities: dict[str, dict[str, str | int]]
 

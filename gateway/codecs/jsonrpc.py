@@ -38,7 +38,7 @@ from gateway.model.faults import (
     ResponseTooLarge,
     detached,
 )
-from gateway.model.values import EncodingError, by_name, in_utc, legible, offset, plain
+from gateway.model.values import EncodingError, by_name, in_utc, is_exact_double, legible, offset, plain
 
 _BOM = b"\xef\xbb\xbf"
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"')
@@ -56,7 +56,10 @@ _FAULT_ROOM = 2**20  # for the data of a fault
 
 
 class JSONRPC:
-    """The JSON-RPC 2.0 codec, with the limits that it keeps."""
+    """The JSON-RPC 2.0 codec, with the limits that it keeps.
+
+    ``int64="text"`` writes ints beyond 53 bits as texts: JavaScript reads numbers as doubles, and rounds these.
+    """
 
     name = "jsonrpc"
     title = "JSON-RPC 2.0"
@@ -68,9 +71,11 @@ class JSONRPC:
     batch_method = ""
     written_as = "JSON"
 
-    def __init__(self, *, max_depth: int, max_batch: int) -> None:
+    def __init__(self, *, max_depth: int, max_batch: int, int64: str = "number") -> None:
         self._max_depth = max_depth
         self._max_batch = max_batch
+        self.wide_ints = int64 == "number"
+        self._scalars = _SCALARS if self.wide_ints else {kind: _SCALARS[kind] for kind in _SCALARS if kind is not int}
         self.capabilities: dict[str, dict[str, str | int]] = {}
 
     def decode(self, body: bytes, charset: str | None) -> Decoded:
@@ -189,10 +194,13 @@ class JSONRPC:
         same values many times over is given up before it is written out.
         """
         kind = type(value)
-        check = _SCALARS.get(kind)
+        check = self._scalars.get(kind)
         if check is not None:
             check(value)
             return value
+        if kind is int:
+            _check_int(value)
+            return value if is_exact_double(value) else str(value)
         if kind is datetime:
             return value if value.tzinfo is None else _moment(value)
         if depth >= self._max_depth:

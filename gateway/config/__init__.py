@@ -152,6 +152,18 @@ class XMLRPCSection(Struct, frozen=True, kw_only=True):
     ] = True
 
 
+class JSONRPCSection(Struct, frozen=True, kw_only=True):
+    """How JSON-RPC responses are written."""
+
+    int64: Annotated[
+        Literal["number", "text"],
+        Meta(
+            description="How integers beyond 53 bits are written, which JavaScript rounds. With text, such texts are"
+            " also taken for int parameters."
+        ),
+    ] = "number"
+
+
 class Config(Struct, frozen=True, kw_only=True):
     """The whole configuration, a field for each section; ``file`` is the one that was read, None if there was none."""
 
@@ -163,6 +175,7 @@ class Config(Struct, frozen=True, kw_only=True):
     log: LogSection = LogSection()
     metrics: MetricsSection = MetricsSection()
     xmlrpc: XMLRPCSection = XMLRPCSection()
+    jsonrpc: JSONRPCSection = JSONRPCSection()
     upstreams: dict[str, Options] = {}
     file: Path | None = None
 

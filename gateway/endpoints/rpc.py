@@ -280,6 +280,7 @@ class Exchange(Struct, kw_only=True):
         context = Context(
             protocol=codec.name,
             native=codec.native,
+            wide_ints=codec.wide_ints,
             method=entry.method if type(entry) is Call else "",
             caller=self.judged.caller,
             headers=self.head.headers,

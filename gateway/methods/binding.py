@@ -23,6 +23,7 @@ class Param(Struct, frozen=True, kw_only=True):
 
     ``fits`` are the types whose values are right as they are; converting them would only cost time. ``shape`` is what
     the hint says beyond what msgspec checks. ``check`` checks a value in the place of msgspec, if it is there.
+    ``int_texts``: texts of ints beyond 53 bits are taken from every caller.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Param(Struct, frozen=True, kw_only=True):
     positional: bool
     named: bool
     shape: Shape = _NO_SHAPE
+    int_texts: bool = False
     check: Check | None = None
 
 
@@ -78,11 +80,10 @@ class Method(Struct, frozen=True, kw_only=True):
             InvalidParams: they do not fit; the detail begins with the place, ``params[0].price``.
 
         """
-        native = context.native
         if type(params) is list:
-            args, kwargs = self._bind_list(params, native), {}
+            args, kwargs = self._bind_list(params, context), {}
         else:
-            args, kwargs = [], self._bind_dict(typing.cast("dict[str, Any]", params), native)
+            args, kwargs = [], self._bind_dict(typing.cast("dict[str, Any]", params), context)
         if self.context is not None:
             index, name = self.context
             if index is not None and index <= len(args):
@@ -91,16 +92,16 @@ class Method(Struct, frozen=True, kw_only=True):
                 kwargs[name] = context
         return args, kwargs
 
-    def _bind_list(self, params: list[Any], native: tuple[type, ...]) -> list[Any]:
+    def _bind_list(self, params: list[Any], context: Context) -> list[Any]:
         takes, given = self.positional, len(params)
         args = [
-            value if type(value) in param.fits else _converted(value, param, f"[{i}]", native)
+            value if type(value) in param.fits else _converted(value, param, f"[{i}]", context)
             for i, (param, value) in enumerate(zip(takes, params, strict=False))
         ]
         if given > len(takes):
             if self.rest is None:
                 raise InvalidParams(f"params[{len(takes)}]: one too many, it takes {len(takes)} at most")
-            args += [_converted(params[i], self.rest, f"[{i}]", native) for i in range(len(takes), given)]
+            args += [_converted(params[i], self.rest, f"[{i}]", context) for i in range(len(takes), given)]
         for param in self.params[min(given, len(takes)) :]:
             if param.required:
                 raise InvalidParams(
@@ -108,24 +109,24 @@ class Method(Struct, frozen=True, kw_only=True):
                 )
         return args
 
-    def _bind_dict(self, params: dict[str, Any], native: tuple[type, ...]) -> dict[str, Any]:
+    def _bind_dict(self, params: dict[str, Any], context: Context) -> dict[str, Any]:
         kwargs: dict[str, Any] = {}
         for param in self.params:
             if param.named and param.name in params:
-                kwargs[param.name] = _converted(params[param.name], param, f".{param.name}", native)
+                kwargs[param.name] = _converted(params[param.name], param, f".{param.name}", context)
             elif param.required:
                 reason = "missing" if param.named else "it can only be given by position"
                 raise InvalidParams(f"params.{param.name}: {reason}")
         for name in [name for name in params if name not in kwargs]:
             if self.others is None or name in self.hidden:
                 raise InvalidParams(f"params.{name[:80]}: there is no such parameter")
-            kwargs[name] = _converted(params[name], self.others, f".{name[:80]}", native)
+            kwargs[name] = _converted(params[name], self.others, f".{name[:80]}", context)
         return kwargs
 
 
-def _converted(value: Any, param: Param, place: str, native: tuple[type, ...]) -> Any:
+def _converted(value: Any, param: Param, place: str, context: Context) -> Any:
     """Convert and check one argument by its hint, strictly: "1" is not an int, True is not an int, 2.0 is one."""
-    hint, shape = param.hint, param.shape
+    hint, shape, native = param.hint, param.shape, context.native
     if param.check is not None:
         return param.check(value, place, native)
     if hint is Any or hint is type(value):
@@ -135,9 +136,10 @@ def _converted(value: Any, param: Param, place: str, native: tuple[type, ...]) -
         try:
             return _convert(named, hint, native)
         except msgspec.ValidationError:
-            if shape.numbers is None:
+            walk = shape.numbers if context.wide_ints and not param.int_texts else shape.texts
+            if walk is None:
                 raise
-            return _convert(shape.numbers(value), hint, native)
+            return _convert(walk(value), hint, native)
     except UnknownField as unknown:
         raise InvalidParams(f"params{place}{unknown.place}: there is no such field") from None
     except (msgspec.ValidationError, TypeError) as error:  # a set takes only what can be hashed

@@ -1,12 +1,13 @@
 """What a type hint says beyond what msgspec checks: names that no class has, and numbers that are written otherwise.
 
-A walk goes down a value beside its hint and returns the value as it is to be converted. ``shape_of`` makes two of them
-for a hint, each None where it would do nothing:
+A walk goes down a value beside its hint and returns the value as it is to be converted. ``shape_of`` makes three of
+them for a hint, each None where it would do nothing:
 
     names    refuses members that the dataclass or struct of the hint does not have; goes before conversion. A
              TypedDict says which members there are at least, so others of its are left out without a word. Cuts
              datetimes to microseconds, which msgspec rounds: the last nanosecond of a year is not in the next one.
     numbers  also turns whole floats into ints where the hint has int; goes after a conversion that has failed
+    texts    like numbers, and turns texts of ints beyond 53 bits into ints, for callers who have no such numbers
 """
 
 import re
@@ -15,17 +16,22 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct, inspect
 
+from gateway.model.values import is_exact_double
+
 _EXACT = 2**53  # up to here each whole number is a double of its own
 _FINER = re.compile(r"(?<=:\d\d)(\.\d{6})\d+(?=[Zz+-]|$)", re.ASCII)  # what RFC 3339 has behind microseconds
+
+_WIDE = re.compile(r"-?[1-9][0-9]{15,4298}", re.ASCII)
 
 Walk: TypeAlias = Callable[[Any], Any]
 
 
 class Shape(Struct, frozen=True):
-    """The two walks of a hint; see above."""
+    """The walks of a hint; see above."""
 
     names: Walk | None = None
     numbers: Walk | None = None
+    texts: Walk | None = None
 
 
 class UnknownField(Exception):
@@ -44,14 +50,14 @@ class UnknownField(Exception):
 def shape_of(hint: Any) -> Shape:
     """Make the walks of a hint that msgspec can check."""
     node = inspect.type_info(hint)
-    return Shape(_Maker(numbers=False).walk(node), _Maker(numbers=True).walk(node))
+    return Shape(_Maker(None).walk(node), _Maker(_whole).walk(node), _Maker(_whole_or_text).walk(node))
 
 
 class _Maker:
     """Makes a walk of each node of a hint; a class that is met again inside of itself is looked up when it is used."""
 
-    def __init__(self, *, numbers: bool) -> None:
-        self._numbers = numbers
+    def __init__(self, number: Walk | None) -> None:
+        self._number = number
         self._classes: dict[int, Walk] = {}
 
     def walk(self, node: inspect.Type) -> Walk | None:
@@ -72,7 +78,7 @@ class _Maker:
             return self._class(node)
         if isinstance(node, inspect.DateTimeType | inspect.TimeType):
             return _cut
-        return _whole if self._numbers and _is_int(node) else None
+        return self._number if _is_int(node) else None
 
     def _class(self, node: Any) -> Walk:
         if id(node) in self._classes:
@@ -101,8 +107,11 @@ class _Maker:
             if walks:
                 chosen[kind] = walks[0][1] if len(parts) == 1 else _tagged(walks)
         floats = any(isinstance(part, inspect.FloatType | inspect.DecimalType) for part in node.types)
-        if self._numbers and not floats and any(map(_is_int, node.types)):
-            chosen[float] = _whole
+        if self._number is not None and any(map(_is_int, node.types)):
+            if not floats:
+                chosen[float] = self._number
+            if not any(isinstance(part, _TEXTS) for part in node.types):
+                chosen[str] = self._number
         if any(isinstance(part, inspect.DateTimeType | inspect.TimeType) for part in node.types):
             chosen[str] = _cut
         return (lambda value: chosen.get(type(value), _unchanged)(value)) if chosen else None
@@ -127,6 +136,12 @@ def _unchanged(value: Any) -> Any:
 
 def _whole(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() and abs(value) <= _EXACT else value
+
+
+def _whole_or_text(value: Any) -> Any:
+    if type(value) is str and _WIDE.fullmatch(value) and not is_exact_double(number := int(value)):
+        return number
+    return _whole(value)
 
 
 def _cut(value: Any) -> Any:
@@ -216,3 +231,12 @@ _ARRAYS = (
     inspect.NamedTupleType,
 )
 _CLASSES = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType, inspect.NamedTupleType)
+_TEXTS = (
+    inspect.StrType,
+    inspect.BytesType,
+    inspect.ByteArrayType,
+    inspect.MemoryViewType,
+    inspect.DecimalType,
+    inspect.EnumType,
+    inspect.LiteralType,
+)

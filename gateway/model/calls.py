@@ -89,6 +89,7 @@ class Context(Struct, kw_only=True):
         arrival: when the request was complete, in seconds of ``time.monotonic()``.
         deadline: when the caller stops waiting, on the same clock.
         called: the name that was called where ``method`` is a pattern.
+        wide_ints: whether ints beyond 53 bits are numbers in the protocol; otherwise they are texts there.
         native: the types beside those of JSON that the protocol has, like bytes; other protocols send them as texts.
         connection: something of which there is one for each connection of a client, for as long as that is open; None
             where clients may share the connection, like that of a trusted proxy, or where it is not known.
@@ -106,6 +107,7 @@ class Context(Struct, kw_only=True):
     called: str = ""
     connection: object | None = None
     native: tuple[type, ...] = ()
+    wide_ints: bool = True
 
     @property
     def client(self) -> str:

@@ -163,3 +163,20 @@ _FAMILIES: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
     (xmlrpc.client.Binary, lambda value: bytes(value.data)),
     (xmlrpc.client.DateTime, lambda value: datetime.strptime(value.value, "%Y%m%dT%H:%M:%S")),
 )
+
+
+def is_exact_double(value: int) -> bool:
+    """Tell whether a JavaScript program reads an int as it is written: it is one of JavaScript's safe integers."""
+    return -(2**53) < value < 2**53
+
+
+def with_int_texts(value: Any) -> Any:
+    """Write the ints of a neutral value that are no exact doubles as texts."""
+    kind = type(value)
+    if kind is int:
+        return value if is_exact_double(value) else str(value)
+    if kind is list or kind is tuple:
+        return [with_int_texts(each) for each in value]
+    if kind is dict:
+        return {name: with_int_texts(each) for name, each in value.items()}
+    return value

@@ -23,6 +23,7 @@ from gateway.model.faults import (
     detached,
 )
 from gateway.model.limits import Limits
+from gateway.model.values import with_int_texts
 from gateway.upstreams import Invocation, Options, Signature, Upstream
 from gateway.upstreams.arguments import arranged
 from gateway.upstreams.faults import reason
@@ -66,7 +67,9 @@ class UpstreamCalls:
             value = await self._twice(signature, params)
         finally:
             self.running -= 1
-        return _unwrapped(signature, value) if self._options.bare else value
+        value = _unwrapped(signature, value) if self._options.bare else value
+        is_textual = self._options.int64 == "text" and bytes not in current_context().native
+        return with_int_texts(value) if is_textual else value
 
     async def _twice(self, signature: Signature, params: Params) -> Any:
         """Call once, and once more if that can do no harm."""

@@ -225,7 +225,7 @@ class UpstreamService:
         name = self._names.ours(signature.name)
         patterns = self.options.timeout.items()
         timeout = next((seconds for pattern, seconds in patterns if fnmatchcase(signature.name, pattern)), None)
-        params = tuple(_param(parameter) for parameter in signature.params or ())
+        params = tuple(_param(each, int_texts=self.options.int64 == "text") for each in signature.params or ())
         anything = signature.params is None
         bare = signature.only if self.options.bare else None
         return Method(
@@ -235,8 +235,8 @@ class UpstreamService:
             run="async",
             params=params,
             positional=params,
-            rest=_param(Parameter(name="params", required=False)) if anything and self._takes != "dict" else None,
-            others=_param(Parameter(name="")) if anything and self._takes != "list" else None,
+            rest=_ANYTHING if anything and self._takes != "dict" else None,
+            others=_ANYTHING if anything and self._takes != "list" else None,
             hidden=frozenset(),
             result=signature.result if bare is None else bare[1],
             context=None,
@@ -285,14 +285,18 @@ async def introduce(services: Collection[UpstreamService], registry: Registry) -
     return tasks
 
 
-def _param(parameter: Parameter) -> Param:
+def _param(parameter: Parameter, *, int_texts: bool = False) -> Param:
     return Param(
         name=parameter.name,
         hint=parameter.hint,
         fits=fitting(parameter.hint),
         shape=Shape() if parameter.hint is Any else shape_of(parameter.hint),
+        int_texts=int_texts,
         required=parameter.required,
         default=parameter.default,
         positional=True,
         named=True,
     )
+
+
+_ANYTHING = _param(Parameter(name="params", required=False))

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
@@ -44,6 +44,13 @@ class Options(Struct, frozen=True, kw_only=True):
     idempotent: Annotated[
         Patterns, Meta(description="Which methods may run twice, and so are tried again when a connection breaks.")
     ] = ()
+    int64: Annotated[
+        Literal["number", "text"],
+        Meta(
+            description="How integers beyond 53 bits in its results are written for callers of JSON-RPC. With text,"
+            " such texts are also taken for its int parameters."
+        ),
+    ] = "number"
     bare: Annotated[bool, Meta(description="A result of one field is returned without its name.")] = True
     connections: Annotated[int, Meta(ge=1, le=10_000, description="Connections at once, at most.")] = 4
     connect_timeout: Annotated[

@@ -59,6 +59,7 @@ class MessagePackRPC:
     charsets: frozenset[str] | None = None
     first_bytes = b"\x93\x94"
     native: tuple[type, ...] = (bytes, datetime)
+    wide_ints = True
     batch_method = ""
     written_as = "MessagePack"
 

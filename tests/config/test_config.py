@@ -22,6 +22,7 @@ DEFAULTS = {
 }
 HASH = "sha256:" + "0123456789abcdef" * 4
 OTHERS = {
+    "jsonrpc.int64": "text",
     "xmlrpc.none": "empty",
     "server.bind": ":1",
     "server.paths": ["/other"],

@@ -84,6 +84,7 @@ class XMLRPC:
     charsets: frozenset[str] | None = None
     first_bytes = b"<"
     native: tuple[type, ...] = (bytes, datetime)
+    wide_ints = True
     batch_method = "system.multicall"
     written_as = "XML-RPC"
 
