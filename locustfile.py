@@ -4,13 +4,16 @@
     locust -f locustfile.py --host http://127.0.0.1:8000 --headless -u 50 -t 30s       without it
     locust -f locustfile.py --host http://127.0.0.1:8000 --headless -u 50 XMLRPCUser   one kind of user
 
-Each user sends a request, reads the answer, thinks for ``--think-time``, and sends the next. Requests are named by
-their method. An answer is right when it is a document of its protocol, belongs to the request, is no fault, and holds
-what is expected. Whatever is not right is a failure of one of three kinds, in Locust's table and in the exit code:
+The path to POST to is that of ``--path``, or that of ``--host``, or else /api. Each user sends a request, reads the
+answer, thinks for ``--think-time``, and sends the next. Requests are named by their method. An answer is right when it
+is a document of its protocol, belongs to the request, is not a fault, and holds what is expected. Whatever is not right
+is a failure of one of three kinds, in Locust's table and in the exit code:
 
     Fault(code)             the server's own answer
-    TransportError(what)    refused, reset, timed out, or another status than 200 without a fault in it
+    TransportError(what)    refused, reset, timed out, or a status other than 200 without a fault in it
     WrongAnswer(what)       anything else
+
+When every request of the first second fails in the same way, a line of the log says why, and what to change.
 
 ``--help`` lists the options from ``--path`` to ``--max-time``; ``--loglevel DEBUG`` shows the answers that failed.
 """
@@ -22,11 +25,13 @@ import logging
 import reprlib
 import ssl
 import sys
+import time
 import xmlrpc.client
 from argparse import ArgumentTypeError, Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple
+from urllib.parse import urlsplit
 from xml.parsers.expat import ExpatError
 
 from gevent import Timeout  # type: ignore[import-untyped]
@@ -44,7 +49,9 @@ KNOWN_ANSWERS = {("add", "[2, 3]"): "5", ("sleep", "[1]"): '"done"'}  # of the m
 
 
 class Fault(Exception):
-    """The server answers with a fault: its code."""
+    """The server answers with a fault: its code, and its text for the log."""
+
+    text = ""
 
 
 class TransportError(Exception):
@@ -59,8 +66,8 @@ class Shape(NamedTuple):
     """How requests of one kind are named and written, and their answers read.
 
     ``write`` takes the method, the arguments and the number of calls; it raises ValueError or OverflowError for what
-    the protocol cannot say. ``read`` takes the answer's body and that number, and returns the results; it raises Fault
-    where one of them is a fault, and WrongAnswer for what is no answer to the request.
+    the protocol cannot write. ``read`` takes the answer's body and that number, and returns the results; it raises
+    Fault where one of them is a fault, and WrongAnswer for what is not an answer to the request.
     """
 
     name: str
@@ -73,7 +80,7 @@ class Shape(NamedTuple):
 def write_xml(method: str, arguments: Any, _: int) -> str:
     """Write a methodCall."""
     if not isinstance(arguments, list):
-        raise ValueError("the arguments of XML-RPC are an array")  # noqa: TRY004 - it is a value of the options
+        raise ValueError("the arguments of XML-RPC must be an array")  # noqa: TRY004 - it is a value of the options
     return xmlrpc.client.dumps(tuple(arguments), method, allow_none=True)
 
 
@@ -99,11 +106,11 @@ def read_xml(body: bytes, _: int) -> list[Any]:
     try:
         results, method = xmlrpc.client.loads(body, use_builtin_types=True)
     except xmlrpc.client.Fault as fault:
-        raise Fault(fault.faultCode) from None
+        raise _fault(fault.faultCode, fault.faultString) from None
     except (ExpatError, xmlrpc.client.Error, ValueError, TypeError, LookupError) as error:
-        raise WrongAnswer(f"no XML-RPC: {type(error).__name__}") from None
+        raise WrongAnswer(f"not XML-RPC: {type(error).__name__}") from None
     if method is not None or len(results) != 1:
-        raise WrongAnswer("no methodResponse with one result")
+        raise WrongAnswer("not a methodResponse with one result")
     return list(results)
 
 
@@ -111,10 +118,10 @@ def read_multicall(body: bytes, number: int) -> list[Any]:
     """Read the answer to a system.multicall: a result in an array, or a fault in a struct, for each call."""
     (slots,) = read_xml(body, 1)
     if not isinstance(slots, list) or len(slots) != number:
-        raise WrongAnswer(f"no array of {number} results")
+        raise WrongAnswer(f"not an array of {number} results")
     for slot in slots:
         if isinstance(slot, dict) and "faultCode" in slot:
-            raise Fault(slot["faultCode"])
+            raise _fault(slot["faultCode"], slot.get("faultString"))
         if not isinstance(slot, list) or len(slot) != 1:
             raise WrongAnswer("a slot that is neither a result nor a fault")
     return [slot[0] for slot in slots]
@@ -131,7 +138,7 @@ def read_batch(body: bytes, number: int) -> list[Any]:
     if isinstance(answers, dict):
         answers = [answers]  # a fault for the whole batch
     if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
-        raise WrongAnswer("no array of response objects")
+        raise WrongAnswer("not an array of response objects")
     by_id = {str(answer.get("id")): answer for answer in answers}
     for answer in answers:
         if answer.get("error") is not None:
@@ -145,20 +152,26 @@ def _document(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise WrongAnswer("no JSON") from None
+        raise WrongAnswer("not JSON") from None
 
 
 def _result(answer: Any, id_: Any) -> Any:
     if not isinstance(answer, dict):
-        raise WrongAnswer("no response object")
+        raise WrongAnswer("not a response object")
     error = answer.get("error")
     if error is not None:
-        raise Fault(error.get("code") if isinstance(error, dict) else error)
+        raise _fault(error.get("code"), error.get("message")) if isinstance(error, dict) else Fault(error)
     if answer.get("id") != id_:
         raise WrongAnswer("the answer to another request")
     if "result" not in answer:
         raise WrongAnswer("a response object with neither result nor error")
     return answer["result"]
+
+
+def _fault(code: Any, text: Any) -> Fault:
+    fault = Fault(code)
+    fault.text = str(text or "")
+    return fault
 
 
 XML = Shape("XML-RPC", "xmlrpc", "text/xml", write_xml, read_xml)
@@ -184,7 +197,9 @@ class RPCUser(FastHttpUser):
         agent.redirect_response_codes = frozenset()  # type: ignore[misc]  # a redirected POST would be a GET
         shapes = self.spoken(options)
         self.shape = shapes[next(self.turns) % len(shapes)] if len(shapes) > 1 else shapes[0]
-        self.path, self.call_timeout, self.think_time = options.path, options.call_timeout, options.think_time
+        self.host, self.path = _address(self.host or "", options.path)
+        self.client.base_url = self.host
+        self.call_timeout, self.think_time = options.call_timeout, options.think_time
         self.headers = {"Content-Type": self.shape.media_type}
         if options.api_key:
             self.headers["Authorization"] = f"Bearer {options.api_key}"
@@ -238,8 +253,10 @@ class RPCUser(FastHttpUser):
                 self.check(response)
             except (Fault, TransportError, WrongAnswer) as error:
                 log.debug("%r: %.1000r", error, response.content)
+                FIRST.note(error, self)
                 response.failure(error)
             else:
+                FIRST.note(None, self)
                 response.success()
 
     def check(self, response: ResponseContextManager) -> None:
@@ -334,6 +351,78 @@ def _ssl_context(verify: str, cafile: str | None = None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=cafile if verify == "yes" else verify)
 
 
+def _address(host: str, path: str) -> tuple[str, str]:
+    """Return the server's URL without a path, and the path: the one that is given, or the URL's own, or /api."""
+    url = urlsplit(host)
+    own = url.path + (f"?{url.query}" if url.query else "")
+    return f"{url.scheme}://{url.netloc}", path or own.rstrip("/") or own or _PATH
+
+
+class First:
+    """The requests of the first second, which often all fail for one reason."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a run."""
+        self.until: float | None = None
+        self.reasons: set[str] = set()
+        self.told = False
+
+    def note(self, error: Exception | None, user: RPCUser) -> None:
+        """Take notice of what became of a request."""
+        if self.told:
+            return
+        self.reasons.add("" if error is None else remedy(error, user))
+        now = time.monotonic()
+        self.until = now + _FIRST if self.until is None else self.until
+        if now >= self.until:
+            self.tell()
+
+    def tell(self) -> None:
+        """Say once, after the first second or a shorter run, when all have failed in the same way."""
+        if not self.told and len(self.reasons) == 1 and "" not in self.reasons:
+            log.error("every request has failed so far: %s", *self.reasons)
+        self.told = True
+
+
+_FIRST = 1.0  # seconds
+FIRST = First()
+_PATH = "/api"
+
+
+def remedy(error: Exception, user: RPCUser) -> str:
+    """Say what an error means, and how to mend it."""
+    url = f"{user.host}{user.path}"
+    text = error.text if isinstance(error, Fault) else ""
+    told = f"{error!r} at {url}" + (f" ({text})" if text else "")
+    return f"{told}: {REMEDIES.get(str(error.args[0] if error.args else ''), _OTHERWISE[type(error)])}"
+
+
+REMEDIES = {
+    "refused": "nothing listens there; start the server, or correct --host",
+    "timed out": "the server does not answer in time; raise --call-timeout, or try fewer users",
+    "its certificate is not trusted": "give the file of the authority to --tls-verify, or --tls-verify no",
+    "no TLS": "the port does not speak TLS; write http:// in --host",
+    "no HTTP": "the port does not speak HTTP; correct --host",
+    "HTTP 401": "the server wants an API key; give it with --api-key or LOCUST_API_KEY",
+    "HTTP 403": "the server does not let this client in; look at its access rules, or give another --api-key",
+    "HTTP 404": "the server has no such path; usual ones for --path are /api, /RPC2, /jsonrpc and /",
+    "HTTP 405": "the path does not take POST; usual ones for --path are /api, /RPC2, /jsonrpc and /",
+    "HTTP 415": "the server does not speak this protocol; try --protocol xmlrpc or --protocol jsonrpc",
+    "HTTP 429": "the server limits the calls of a client; raise the limit there, or --think-time here",
+    "-32601": "the server has no such method; name one with --method, --arguments and --expect",
+    "-32602": "the method does not take these arguments; correct --arguments",
+    "-32005": "the caller may not call the method; give another --api-key, or look at the server's access rules",
+}
+_OTHERWISE: dict[type[Exception], str] = {
+    Fault: "the method itself fails; correct --method and --arguments, or look at the server's log",
+    TransportError: "correct --host and --path, and look at the server's log",
+    WrongAnswer: "correct --path, --protocol and --expect; --loglevel DEBUG shows the responses",
+}
+
+
 def _options(environment: Environment) -> Namespace:
     options: Namespace | None = environment.parsed_options
     assert options is not None  # noqa: S101 - it is None only where Locust is used as a library
@@ -356,9 +445,9 @@ _SECONDS = _between(float, 0, 86400)
 
 
 def add_options(parser: LocustArgumentParser) -> None:
-    """Add the options of this load test to Locust's own; most of them stand on its page, too."""
+    """Add the options of this load test to Locust's own; most of them are on its page, too."""
     add = parser.add_argument
-    add("--path", default="/api", help="where to POST to, below --host; usual ones are /RPC2, /jsonrpc and /")
+    add("--path", default="", help="where to POST to: the path of --host, or /api; other usual ones are /RPC2 and /")
     add(
         "--protocol",
         choices=["both", "xmlrpc", "jsonrpc"],
@@ -406,6 +495,7 @@ def judge(environment: Environment, **_: Any) -> None:
     """Count the failures by kind, and set the exit code by the limits."""
     if isinstance(environment.runner, WorkerRunner):
         return  # only the master has seen them all
+    FIRST.tell()
     options, total = _options(environment), environment.stats.total
     kinds: Counter[str] = Counter()
     for error in environment.stats.errors.values():
@@ -434,4 +524,5 @@ def judge(environment: Environment, **_: Any) -> None:
 
 events.init_command_line_parser.add_listener(add_options)  # type: ignore[no-untyped-call]
 events.init.add_listener(choose_users)  # type: ignore[no-untyped-call]
+events.test_start.add_listener(lambda **_: FIRST.begin())  # type: ignore[no-untyped-call]
 events.quitting.add_listener(judge)  # type: ignore[no-untyped-call]

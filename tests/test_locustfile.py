@@ -219,8 +219,8 @@ JSON_SCRIPT = {
     "TransportError('HTTP 302')": Answer(body=b"", status=302),
     "TransportError('reset')": Answer(body=None),
     "WrongAnswer('5 was expected')": Answer(body=b'{"jsonrpc": "2.0", "id": 1, "result": 6}'),
-    "WrongAnswer('no JSON')": Answer(body=b"pong"),
-    "WrongAnswer('no response object')": Answer(body=b"5"),
+    "WrongAnswer('not JSON')": Answer(body=b"pong"),
+    "WrongAnswer('not a response object')": Answer(body=b"5"),
     "WrongAnswer('the answer to another request')": Answer(body=b'{"jsonrpc": "2.0", "id": 2, "result": 5}'),
     "WrongAnswer('a response object with neither result nor error')": Answer(body=b'{"jsonrpc": "2.0", "id": 1}'),
     # Its right answer comes late, and must not be taken for the next request's; the one after that is right again.
@@ -247,12 +247,12 @@ KINDS = ("Fault", "TransportError", "WrongAnswer")
     [
         ("XMLRPCUser", RIGHT_XML, None),
         ("XMLRPCUser", FAULT_XML, "Fault(4)"),
-        ("XMLRPCUser", b"<html>", "WrongAnswer('no XML-RPC: ExpatError')"),
-        ("XMLRPCUser", b"<methodResponse/>", "WrongAnswer('no XML-RPC: ResponseError')"),
-        ("XMLRPCUser", RIGHT, "WrongAnswer('no XML-RPC: ExpatError')"),
-        ("MulticallUser", RIGHT_XML, "WrongAnswer('no array of 10 results')"),
+        ("XMLRPCUser", b"<html>", "WrongAnswer('not XML-RPC: ExpatError')"),
+        ("XMLRPCUser", b"<methodResponse/>", "WrongAnswer('not XML-RPC: ResponseError')"),
+        ("XMLRPCUser", RIGHT, "WrongAnswer('not XML-RPC: ExpatError')"),
+        ("MulticallUser", RIGHT_XML, "WrongAnswer('not an array of 10 results')"),
         ("BatchUser", RIGHT, "WrongAnswer('not the answers to 10 calls')"),
-        ("BatchUser", b"[5]", "WrongAnswer('no array of response objects')"),
+        ("BatchUser", b"[5]", "WrongAnswer('not an array of response objects')"),
         ("BatchUser", b'{"id": null, "error": {"code": -32600, "message": "no"}}', "Fault(-32600)"),
     ],
 )
@@ -271,17 +271,57 @@ def test_nobody_there_is_refused(locust: Locust) -> None:
     assert run.code == 1
 
 
+def test_the_path_of_the_host_is_used_where_no_other_is_given(locust: Locust, gateway: Server) -> None:
+    wait = ("--think-time", "0.2", "JSONRPCUser")
+    for host, *path in (("/RPC2",), ("/",), ("",), ("/nowhere", "--path", "/jsonrpc"), ("/api/",)):
+        run = locust(gateway.at(host), *path, *wait)
+        assert run.code == 0, (host, run.output)
+    assert locust(gateway.at("/nowhere"), *wait).errors() == {"TransportError('HTTP 404')"}
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "told"),
+    [
+        ("/nowhere", (), "TransportError('HTTP 404') at {url}: the server has no such path; usual ones for --path are"),
+        ("", ("--method", "nothing"), "Fault(-32601) at {url}/api (Method not found"),
+        ("", ("--arguments", '["a", 1]'), "the method does not take these arguments; correct --arguments"),
+        ("", ("--expect", "6"), "WrongAnswer('6 was expected') at {url}/api: correct --path, --protocol and --expect"),
+    ],
+)
+def test_when_all_of_the_first_second_fails_alike_it_says_why(
+    path: str, options: tuple[str, ...], told: str, locust: Locust, gateway: Server
+) -> None:
+    run = locust(gateway.at(path), "--think-time", "0.1", "JSONRPCUser", *options)
+    assert run.output.count("every request has failed so far") == 1
+    assert told.replace("{url}", gateway.at(path)) in run.output
+
+
+def test_nobody_there_is_told_with_the_remedy(locust: Locust) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    run = locust(f"http://127.0.0.1:{port}", "--think-time", "0.1", "JSONRPCUser")
+    assert "nothing listens there; start the server, or correct --host" in run.output
+
+
+def test_where_some_requests_succeed_nothing_is_said(locust: Locust) -> None:
+    with running(Scripted(Answer(), Answer(body=b"{}"))) as server:
+        run = locust(server.url, "-t", "3s", "JSONRPCUser")
+    assert run.failures
+    assert "every request" not in run.output
+
+
 def test_limits_set_the_exit_code(locust: Locust) -> None:
     fault = JSON_SCRIPT["Fault(-5)"]
     with running(Scripted(Answer(delay=0.1), fault, Answer(delay=0.1), Answer(delay=0.1))) as server:
-        within = locust(server.url, "--max-failures", "0.5", "--max-time", "20", "JSONRPCUser")
+        within = locust(server.url, "--max-failures", "0.5", "--max-time", "20", "-t", "4s", "JSONRPCUser")
         too_slow = locust(
             server.url, "--max-failures", "0.5", "--percentile", "0.9", "--max-time", "0.05", "JSONRPCUser"
         )
+    with running(Scripted(fault, Answer())) as server:
         too_many = locust(server.url, "--max-failures", "0.001", "JSONRPCUser")
     assert (within.code, too_slow.code, too_many.code) == (0, 1, 1)
     assert within.failures
-    assert "the percentile 0.9 is 0.1" in too_slow.output
+    assert "the percentile 0.9 is 0." in too_slow.output
     assert "and 0.10% may" in too_many.output
 
 
