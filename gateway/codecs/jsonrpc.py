@@ -18,7 +18,8 @@ The messages of the five errors that the specification names are exactly its wor
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from math import isfinite
 from typing import Any
@@ -50,6 +51,9 @@ _VERSIONS = ("2.0", "1.0")
 _SPECIFIED_CODES = frozenset({-32700, -32600, -32601, -32602, -32603})
 _MAX_INT = 10**4300  # Python itself reads and writes at most 4,300 digits (CVE-2020-10735)
 _MAX_BITS = _MAX_INT.bit_length() - 1  # what has no more is below it
+_STR = frozenset({str})
+_EXACT = frozenset({str, int, bool, type(None)})
+_LONG = 63  # bits
 _MINUTE = timedelta(minutes=1)
 _UNBOUNDED = 2**62  # bytes; the arguments of a call came by a call, which was bounded
 _FAULT_ROOM = 2**20  # for the data of a fault
@@ -127,6 +131,10 @@ class JSONRPC:
 
     def write_value(self, value: Any, call_id: Id, room: int) -> bytes:
         """Write the response object of a result."""
+        if _is_usual(value, self._max_depth, room):
+            with suppress(UnicodeEncodeError):  # a lone surrogate, whose place is found below
+                said = msgspec.json.encode(value)
+                return b'{"jsonrpc":"2.0","result":%b,"id":%b}' % (said, msgspec.json.encode(call_id))
         return self._object(b"result", value, call_id, room)
 
     def write_fault(self, fault: Fault, call_id: Id) -> bytes:
@@ -237,6 +245,43 @@ def _take(values: int, left: list[int]) -> None:
     left[0] -= 2 * values
     if left[0] < 0:
         raise ResponseTooLarge("the response exceeds the limit")
+
+
+def _is_usual(value: Any, max_depth: int, room: int) -> bool:
+    """Return whether msgspec writes a value as it is to be written, so that it need not be converted before.
+
+    What holds the same values many times over, or itself, is not.
+    """
+    level: list[Any] = [[value]]
+    for _ in range(max_depth):
+        inner: list[Any] = []
+        for node in level:
+            values = node
+            if type(node) is dict:
+                if not _STR.issuperset(map(type, node)):
+                    return False
+                values = node.values()
+            room -= 2 * len(node)
+            if room < 0 or not _are_usual(values, inner):
+                return False
+        if not inner:
+            return True
+        level = inner
+    return False
+
+
+def _are_usual(values: Iterable[Any], inner: list[Any]) -> bool:
+    """Check the values of a list or a dict, and put off those that are lists and dicts."""
+    for value in values:
+        kind = type(value)
+        if kind is list or kind is dict:
+            inner.append(value)
+        elif kind is float:
+            if not isfinite(value):
+                return False
+        elif kind not in _EXACT or (kind is int and value.bit_length() > _LONG):
+            return False
+    return True
 
 
 def _measure(document: Any) -> tuple[int, int]:
