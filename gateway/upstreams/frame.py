@@ -40,6 +40,7 @@ _DESCRIBE = 5.0  # seconds that an upstream has to tell its methods
 _INTRODUCTION = 1.0  # seconds that a process waits for them when it starts
 _FIRST_PAUSE = 0.2  # seconds between two attempts to ask it, twice as long each time
 _LAST_PAUSE = 5.0
+_LONGEST_NAME = 500  # characters of a method's name; it is in each log line of a call
 _MOST_LEARNED = 1000  # names that have been passed on so and count for themselves; more are counted by the pattern
 
 
@@ -193,6 +194,8 @@ class UpstreamService:
 
     def _add(self, signature: Signature, registry: Registry) -> None:
         if self._names.is_offered(signature.name):
+            if len(signature.name) > _LONGEST_NAME:
+                raise RegistrationError(f"{signature.name[:50]}...: the name has more than {_LONGEST_NAME} characters")
             if signature.refused:
                 raise RegistrationError(f"{signature.name} {signature.refused}; leave it out with hide")
             made = self._method(signature)

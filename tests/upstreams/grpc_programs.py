@@ -102,7 +102,12 @@ class Failing(services.FailingServicer):  # type: ignore[misc, name-defined]
         return protos.Text(text="x" * request.value)
 
     def Told(self, request: Any, context: Any) -> Any:  # noqa: N802 - likewise
-        """Return the metadata and the time left."""
+        """Return the metadata and the time left; or who calls."""
+        if request.text == "peer":
+            return protos.Text(text=context.peer())
+        if request.text == "late":
+            time.sleep(3)
+            return protos.Text()
         told = dict(context.invocation_metadata())
         left = context.time_remaining()
         return protos.Text(text=f"{told[request.text]} {left is not None and left < 60}")
@@ -129,7 +134,7 @@ def rich(code: int) -> bytes:
     return bytes([8, code]) + part(2, b"rich") + b"".join(packed)
 
 
-def odd_file(package: str, messages: list[str], *imports: str, many: int = 1) -> bytes:
+def odd_file(package: str, messages: list[str], *imports: str, method: str = "Go") -> bytes:
     """Describe a service whose methods take the first message; each message has a field of the next one's type."""
     file = FileDescriptorProto(name=f"{package}.proto", package=package, dependency=imports, syntax="proto3")
     for name, inner in zip(messages, [*messages[1:], ""], strict=True):
@@ -137,9 +142,8 @@ def odd_file(package: str, messages: list[str], *imports: str, many: int = 1) ->
         if inner:
             message.field.add(name="inner", number=1, label=1, type=11, type_name=f".{package}.{inner}")
     service = file.service.add(name="Odd")
-    for number in range(many):
-        kind = f".{package}.{messages[0]}"
-        service.method.add(name=f"Go{number}", input_type=kind, output_type=kind)
+    kind = f".{package}.{messages[0]}"
+    service.method.add(name=method, input_type=kind, output_type=kind)
     return file.SerializeToString()
 
 
@@ -152,6 +156,7 @@ ODD: dict[str, Any] = {
     "loop.Odd": odd_file("loop", ["A"], "loop.proto"),
     "twice.Odd": odd_file("twice", ["A", "B", "A"]),
     "deep.Odd": odd_file("deep", [f"M{level}" for level in range(300)]),
+    "long.Odd": odd_file("long", ["A"], method="Go" * 300),
     "whole.Odd": odd_file("whole", [f"M{level}" for level in range(60)]),
 }
 

@@ -3,6 +3,7 @@
 What every kind of upstream has in common, trouble above all, stands in test_trouble.py.
 """
 
+import asyncio
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from xmlrpc.client import Fault, ServerProxy
 
 import grpc
@@ -23,15 +24,21 @@ import pytest
 import trustme
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.timestamp_pb2 import Timestamp
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionResponse
 from msgspec.structs import replace
 
 from gateway import Registry
 from gateway.model.faults import BadUpstream, RequestTooLarge
 from gateway.model.faults import Fault as AnyFault
-from gateway.upstreams import UpstreamConfigError
+from gateway.model.limits import Limits
+from gateway.upstreams import Invocation, UpstreamConfigError
+from gateway.upstreams.grpc import reflection
 from gateway.upstreams.grpc.bridge import GRPC as GRPCBridge  # noqa: N811 - a class, not a constant
+from gateway.upstreams.grpc.line import Line
+from gateway.upstreams.grpc.options import GRPCOptions
+from gateway.upstreams.grpc.reflection import Reflected
 from gateway.upstreams.grpc.status import STATUSES, StatusError, told
-from gateway.upstreams.protobuf.files import ProtoOptions, from_options
+from gateway.upstreams.protobuf.files import ProtoOptions, Schema, from_options
 from gateway.upstreams.protobuf.values import Values
 from tests.conftest import Logged
 from tests.raw_http import post
@@ -191,6 +198,7 @@ LEFT_OUT: dict[str, str] = {
     "half.Odd": "cannot be described: half.proto imports nowhere.proto, which is missing",
     "loop.Odd": "cannot be described: loop.proto imports itself",
     "twice.Odd": "cannot be described: twice.proto is not a valid file",
+    "long.Odd.GoGo": "...: the name has more than 500 characters",
     "deep.Odd": "cannot be described: its messages contain each other on more than 60 levels",
 }
 
@@ -201,14 +209,86 @@ def test_a_service_that_cannot_be_described_takes_no_other_down(tmp_path: Path, 
         until(lambda: up.offers("programs.Programs.add"))
         assert up.call("programs.Programs.add", 1, 2) == 3
         assert up.offers("programs.Failing.End")
-        assert up.offers("whole.Odd.Go0")
-        assert not any(up.offers(f"{name}.Go0") for name in LEFT_OUT)
+        assert up.offers("whole.Odd.Go")
+        assert not any(up.offers(f"{name}.Go") for name in LEFT_OUT)
         with proxy(up.server.url) as server:
-            assert "up.whole.Odd.Go0" in {method["name"] for method in server.rpc.discover()["methods"]}
+            assert "up.whole.Odd.Go" in {method["name"] for method in server.rpc.discover()["methods"]}
     lines = logged.take("left out: ")
-    told = {name: reason for name, reason in LEFT_OUT.items() if any(f"{name} {reason}" in line for line in lines)}
+    told = {name: reason for name, reason in LEFT_OUT.items() if any(name in line and reason in line for line in lines)}
     assert told == {name: reason for name, reason in LEFT_OUT.items() if name != "loop.Odd"}, lines
     assert len(lines) == len(told)
+
+
+def test_a_description_is_read_outside_of_the_loop(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loops: list[asyncio.AbstractEventLoop | None] = []
+
+    def schema(*args: Any, **options: Any) -> Schema:
+        loops.append(asyncio._get_running_loop())
+        return Schema(*args, **options)
+
+    monkeypatch.setattr("gateway.upstreams.grpc.bridge.Schema", schema)
+    with bridged(GRPC, port, tmp_path) as up:
+        until(lambda: up.offers("add"))
+    assert loops == [None]
+
+
+def large(methods: int = 1, values: int = 1) -> FileDescriptorProto:
+    """Describe a service with many methods, or an enum with many values."""
+    file = FileDescriptorProto(name="large.proto", package="large", syntax="proto3")
+    enum = file.enum_type.add(name="E")
+    for number in range(values):
+        enum.value.add(name=f"V{number}", number=number)
+    file.message_type.add(name="M").field.add(name="e", number=1, label=1, type=14, type_name=".large.E")
+    service = file.service.add(name="S")
+    for number in range(methods):
+        service.method.add(name=f"m{number}", input_type=".large.M", output_type=".large.M")
+    return file
+
+
+def test_a_server_has_10_000_methods_at_most() -> None:
+    bridge = GRPCBridge(GRPCOptions(url="grpc://localhost:1"), Limits())
+    for methods in (10_000, 10_001):
+        reflected = Reflected(("large.S",), (large(methods),), {})
+        if methods == 10_000:
+            assert len(bridge._described(reflected)) == methods
+        else:
+            with pytest.raises(BadUpstream, match="more than 10000 methods"):
+                bridge._described(reflected)
+
+
+def test_the_names_of_a_large_enum_are_checked_but_not_listed(tmp_path: Path, logged: Logged) -> None:
+    (tmp_path / "large.pb").write_bytes(FileDescriptorSet(file=[large(values=1001)]).SerializeToString())
+    kind = replace(GRPC, options=f"service = 'large.S'\ndescriptor_set = '{tmp_path}/large.pb'")
+    with bridged(kind, 1, tmp_path) as up:
+        assert up.answer("m0", "V1001")["error"]["data"]["detail"].startswith("params.e: expected one of V0, V1")
+        assert up.fault("m0", "V1000") == (-32002, "no")
+        with proxy(up.server.url) as server:
+            assert "V1000" not in json.dumps(server.rpc.discover())
+    assert logged.take("is down")
+
+
+def asked(services: int, size: int, most: int) -> Reflected | None:
+    """Reflect a server that lists services, and has a file of some bytes for each of them."""
+
+    async def answered(request: Any) -> Any:
+        response = ServerReflectionResponse()
+        if request.HasField("list_services"):
+            for number in range(services):
+                response.list_services_response.service.add(name=f"s{number}")
+        else:
+            file = FileDescriptorProto(name=request.file_containing_symbol, package="x" * size)
+            response.file_descriptor_response.file_descriptor_proto.append(file.SerializeToString())
+        return response
+
+    return asyncio.run(reflection._reflect(answered, None, most))
+
+
+def test_what_a_server_tells_of_itself_is_bounded() -> None:
+    assert asked(1000, 10, 100_000) is not None
+    with pytest.raises(BadUpstream, match="more than 1000 services"):
+        asked(1001, 10, 100_000)
+    with pytest.raises(BadUpstream, match="description of itself is too large"):
+        asked(3, 50_000, 100_000)
 
 
 def test_the_one_service_that_is_meant_must_be_described(tmp_path: Path, logged: Logged) -> None:
@@ -416,8 +496,14 @@ def test_only_one_of_several_can_be_given(tmp_path: Path) -> None:
 def test_few_bytes_do_not_become_much_memory(port: int, tmp_path: Path, logged: Logged) -> None:
     with bridged(service("Values"), port, tmp_path, "", {"limits.max_reply": 65536}) as up:
         assert up.call("Echo", leaves=[{}] * 1000)["leaves"] == [{"name": "", "raw": ""}] * 1000
-        assert up.fault("Echo", leaves=[{}] * 20_000) == (-32004, "yes")
-    assert len(logged.take("more values than limits.max_reply allows")) == 1
+        for name, item, many in (
+            ("leaves", {}, 20_000),
+            ("moments", "1970-01-01T00:00:00Z", 3000),
+            ("colors", "GREEN", 10_000),
+        ):
+            error = up.answer("Echo", **{name: [item] * many}).get("error", {})
+            assert error.get("code") == -32004, name
+    assert len(logged.take("more values than limits.max_reply allows")) == 3
 
 
 def test_an_answer_that_is_no_moment() -> None:
@@ -674,6 +760,49 @@ def test_a_connection_that_has_answered_others_since_is_kept(port: int, tmp_path
         assert len(wires) == 1
 
 
+def test_a_connection_that_has_told_a_fault_since_is_kept(port: int, tmp_path: Path) -> None:
+    more = "connections = 1\ntimeout = { 'Told' = 1.5 }"
+    with Wires(port) as wires, bridged(service("Failing"), wires.port, tmp_path, more) as up:
+        with ThreadPoolExecutor(1) as pool:
+            late = pool.submit(up.fault, "Told", "late")
+            until(lambda: up.bridge.running == 1)
+            while not late.done():
+                assert up.fault("End", 5, "why")[0] == -32000
+        assert late.result() == (-32001, "maybe")
+        assert up.fault("End", 5, "why")[0] == -32000
+        assert len(wires) == 1
+
+
+class _Channel:
+    """A channel that is ready."""
+
+    def get_state(self) -> grpc.ChannelConnectivity:
+        return grpc.ChannelConnectivity.READY
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "is_kept"),
+    [
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", False),
+        (grpc.StatusCode.UNAVAILABLE, "Socket closed", False),
+        (grpc.StatusCode.INTERNAL, "Stream removed (x)", False),
+        (grpc.StatusCode.INTERNAL, "why", True),
+        (grpc.StatusCode.NOT_FOUND, "why", True),
+    ],
+)
+def test_which_status_ends_the_use_of_a_connection(code: grpc.StatusCode, details: str, *, is_kept: bool) -> None:
+    line = Line(cast("grpc.aio.Channel", _Channel()), set())
+    invocation = Invocation(method="x", params={}, deadline=0, request_id="1")
+
+    async def fail() -> None:
+        async with line.calling(invocation):
+            raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
+
+    with pytest.raises(StatusError):
+        asyncio.run(fail())
+    assert line.usable() is is_kept
+
+
 @contextmanager
 def refusing(*first: bytes) -> Iterator[int]:
     """Answer the first call on each of the first connections with these frames, and on others as a service does."""
@@ -724,15 +853,15 @@ def test_a_call_that_the_server_has_not_begun_with_is_sent_again(said: bytes, tm
 
 
 def test_connections_that_a_server_rotates_fail_no_call(tmp_path: Path, logged: Logged) -> None:
-    kind = replace(GRPC, command=(*GRPC.command, "--age", "100"))
+    kind = replace(service("Failing"), command=(*GRPC.command, "--age", "100"))
+    seen: set[str] = set()
     with (
         Program(kind) as program,
-        Wires(program.port) as wires,
-        bridged(kind, wires.port, tmp_path, PROTO) as up,
+        bridged(kind, program.port, tmp_path) as up,
         ThreadPoolExecutor(4) as pool,
     ):
-        while len(wires) < 12:
-            assert list(pool.map(lambda number: up.call("add", number, 1), range(40))) == list(range(1, 41))
+        while len(seen) < 12:
+            seen |= set(pool.map(lambda _: up.call("Told", "peer"), range(20)))
     logged.take("is down")
 
 

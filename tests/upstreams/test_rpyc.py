@@ -24,7 +24,7 @@ from rpyc.core import consts
 
 from gateway.model.faults import BadUpstream
 from gateway.upstreams.faults import raised
-from gateway.upstreams.rpyc import brine, lent, shown
+from gateway.upstreams.rpyc import bridge, brine, lent, shown
 from gateway.upstreams.rpyc.connection import Connection
 from tests.codecs.test_properties import fixed
 from tests.conftest import Logged
@@ -461,6 +461,16 @@ def test_an_enum_inside_of_many_is_bounded() -> None:
 
     with pytest.raises(ValueError, match="deep"):
         shown.read("<A: " * 10_000 + "1" + ">" * 10_000, 60, count)
+
+
+def test_a_service_has_10_000_methods_at_most() -> None:
+    for methods, is_taken in ((10_000, True), (10_001, False)):
+        told = (1, tuple((f"exposed_m{number}", None) for number in range(methods)))
+        if is_taken:
+            assert len(bridge._signatures(told)) == methods
+        else:
+            with pytest.raises(BadUpstream, match="more than 10000 methods"):
+                bridge._signatures(told)
 
 
 def test_a_service_that_closes(tmp_path: Path, logged: Logged) -> None:

@@ -1,5 +1,6 @@
 """ZeroRPC: the articles' object, values, streams and heartbeats against its own library; and servers that are odd."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -9,13 +10,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from xmlrpc.client import ServerProxy
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
+from gateway.upstreams.zerorpc.connection import Connection
 from tests.conftest import Logged
 from tests.raw_http import post
 from tests.upstreams.kinds import KINDS, router
@@ -300,3 +302,44 @@ def test_all_of_the_librarys_exceptions_have_an_answer() -> None:
     )
     ran = subprocess.run([ZERO.command[0], "-c", code], check=True, capture_output=True, text=True)
     assert ran.stdout.strip() == "['LostRemote', 'RemoteError', 'TimeoutExpired']"
+
+
+class _Transport:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def abort(self) -> None:
+        self.written.append(b"aborted")
+
+
+def test_pings_of_a_server_that_reads_nothing_are_not_answered() -> None:
+    ping = b"\4\x09\4PING\0\x05ab"
+
+    async def talk() -> list[bytes]:
+        transport, connection = _Transport(), Connection(65536, 60, 10, 5.0)
+        connection.connection_made(cast("asyncio.Transport", transport))
+        connection.data_received(router() + ping)
+        connection.pause_writing()
+        connection.data_received(ping * 1000)
+        connection.resume_writing()
+        connection.data_received(ping)
+        return transport.written[1:]
+
+    assert asyncio.run(talk()) == [b"\4\7\4PONGab"] * 2
+
+
+def test_a_ping_that_is_too_long_ends_the_connection() -> None:
+    async def talk() -> list[bytes]:
+        transport, connection = _Transport(), Connection(65536, 60, 10, 5.0)
+        connection.connection_made(cast("asyncio.Transport", transport))
+        connection.data_received(router())
+        for size in (18, 19):
+            connection.data_received(b"\4" + bytes((5 + size,)) + b"\4PING" + bytes(size))
+        return transport.written[1:]
+
+    assert asyncio.run(talk()) == [b"\4\x15\4PONG" + bytes(16), b"aborted"]

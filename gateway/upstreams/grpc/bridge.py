@@ -106,12 +106,7 @@ class GRPC:
                 reflected = await ask(line.channel, self._options.service, invocation.time_left, self._limits)
         if reflected is None:
             raise BadUpstream("the server has no reflection: name its .proto files or a descriptor_set")
-        if self._options.service is None:
-            return list(self._describable(reflected))
-        try:
-            return list(self._read(self._options.service, Schema(reflected.files)))
-        except ValueError as error:
-            raise BadUpstream(f"the server's reflection is incomplete: {error}") from None
+        return await asyncio.to_thread(self._described, reflected)  # thousands of types take seconds
 
     async def call(self, invocation: Invocation) -> Any:
         """Send the request or requests, and wait for the answer or all answers."""
@@ -130,6 +125,14 @@ class GRPC:
         """Close all connections."""
         self._pool.close()
         await asyncio.gather(*self._closing)
+
+    def _described(self, reflected: Reflected) -> list[Signature]:
+        if self._options.service is None:
+            return list(self._describable(reflected))
+        try:
+            return list(self._read(self._options.service, Schema(reflected.files)))
+        except ValueError as error:
+            raise BadUpstream(f"the server's reflection is incomplete: {error}") from None
 
     def _describable(self, reflected: Reflected) -> Iterator[Signature]:
         """Make signatures of all services that can be described, and one that is refused of each other."""

@@ -20,15 +20,17 @@ from msgspec import Meta, Struct
 from gateway.model.faults import InvalidParams
 
 _FLOAT = struct.Struct("<f")
+_MOST_LISTED = 1000  # names of an enum in a hint; those of one that has more are only checked
 _MOST_IN_FLOAT = 2**24  # up to here each int has its own float of 32 bits
 
 
 class Scalar(Struct, frozen=True):
-    """A type: what it takes and what it gives."""
+    """A type: what it takes and what it gives; ``is_named`` if that is a name for a number."""
 
     hint: Any
     check: Callable[[Any, str], Any]
     read: Callable[[Any], Any]
+    is_named: bool = False
 
 
 def same(value: Any) -> Any:
@@ -130,9 +132,13 @@ def _enum(descriptor: EnumDescriptor) -> Scalar:
             return value
         raise InvalidParams(f"{place}: expected {expected}")
 
-    by_number: Any = Literal[tuple(names)] if descriptor.is_closed else SCALARS[FieldDescriptor.TYPE_INT32].hint
-    by_name: Any = Literal[tuple(numbers)]
-    return Scalar(Union[by_name, by_number], check, lambda value: names.get(value, value))  # noqa: UP007 - made at run time
+    is_listed = len(numbers) <= _MOST_LISTED
+    by_number: Any = (
+        Literal[tuple(names)] if descriptor.is_closed and is_listed else SCALARS[FieldDescriptor.TYPE_INT32].hint
+    )
+    by_name: Any = Literal[tuple(numbers)] if is_listed else str
+    hint = Union[by_name, by_number]  # noqa: UP007 - made at run time
+    return Scalar(hint, check, lambda value: names.get(value, value), is_named=True)
 
 
 _INT32, _INT64 = _int(-(2**31), 2**31 - 1), _int(-(2**63), 2**63 - 1)

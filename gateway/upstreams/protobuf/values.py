@@ -157,7 +157,14 @@ class Values:
 
     def _message(self, descriptor: Descriptor) -> tuple[Write, Read]:
         known = WELL_KNOWN.get(descriptor.full_name)
-        return (self._fill, self._read) if known is None else (known.write, lambda message, _: known.read(message))
+        if known is None:
+            return self._fill, self._read
+
+        def read(message: Any, size: _Size) -> Any:
+            size.grow(known.size)
+            return known.read(message)
+
+        return known.write, read
 
     def _map(self, field: FieldDescriptor) -> tuple[Write, Read]:
         """Make the ways of a map, whose keys are strings here, as in JSON and XML-RPC: 7 is "7", true is "true"."""
@@ -188,7 +195,7 @@ class Values:
             def put_scalar(into: Any, key: Any, value: Any, place: str) -> None:
                 into[key] = kind.check(value, place)
 
-            return put_scalar, lambda value, _: kind.read(value)
+            return put_scalar, _reader(kind)
         write, read = self._message(inner.message_type)
 
         def put_message(into: Any, key: Any, value: Any, place: str) -> None:
@@ -229,7 +236,19 @@ def _scalar(name: str, kind: Scalar) -> tuple[Write, Read]:
     def write(message: Any, value: Any, place: str) -> None:
         setattr(message, name, kind.check(value, place))
 
-    return write, lambda value, _: kind.read(value)
+    return write, _reader(kind)
+
+
+def _reader(kind: Scalar) -> Read:
+    """Read a scalar; a name of an enum can be much longer than its number."""
+
+    def read(value: Any, size: _Size) -> Any:
+        made = kind.read(value)
+        if kind.is_named and type(made) is str:
+            size.grow(len(made))
+        return made
+
+    return read
 
 
 def _many_scalars(name: str, kind: Scalar) -> tuple[Write, Read]:
@@ -237,9 +256,11 @@ def _many_scalars(name: str, kind: Scalar) -> tuple[Write, Read]:
         listed = _listed(value, place)
         getattr(message, name).extend([kind.check(each, f"{place}[{index}]") for index, each in enumerate(listed)])
 
+    read_one = _reader(kind)
+
     def read(value: Any, size: _Size) -> list[Any]:
         size.grow(2 * len(value))
-        return [kind.read(each) for each in value]
+        return [read_one(each, size) for each in value] if kind.is_named else [kind.read(each) for each in value]
 
     return write, read
 

@@ -27,11 +27,12 @@ _EXACT = 2**53  # up to here each int has its own double
 
 
 class WellKnown(Struct, frozen=True):
-    """A type: the hint of its values, and the two ways."""
+    """A type: the hint of its values, and the two ways; ``size`` is how many bytes an empty one has as JSON."""
 
     hint: Any
     write: Callable[[Any, Any, str], None]
     read: Callable[[Any], Any]
+    size: int = 2
 
 
 def _write_timestamp(message: Any, value: Any, place: str) -> None:
@@ -138,7 +139,7 @@ def _wrapper(kind: Scalar) -> WellKnown:
 
 
 WELL_KNOWN: dict[str, WellKnown] = {
-    "google.protobuf.Timestamp": WellKnown(datetime, _write_timestamp, _read_timestamp),
+    "google.protobuf.Timestamp": WellKnown(datetime, _write_timestamp, _read_timestamp, 22),
     "google.protobuf.Duration": WellKnown(int | float, _write_duration, _read_duration),
     "google.protobuf.Struct": WellKnown(dict[str, Any], _write_struct, _read_struct),
     "google.protobuf.ListValue": WellKnown(list[Any], _write_list, _read_list),

@@ -11,6 +11,7 @@ from gateway.model.limits import Limits
 from gateway.model.values import EncodingError
 from gateway.upstreams import Failures, Invocation, Signature
 from gateway.upstreams.faults import FAILED, raised, safe, wrong_arguments
+from gateway.upstreams.names import MOST
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.rpyc.connection import Connection, RemoteError
 from gateway.upstreams.rpyc.lent import CALLATTR, GETROOT, INSPECT, LOCAL_REF, REMOTE_REF, VALUE
@@ -171,6 +172,8 @@ def _signatures(boxed: Any) -> list[Signature]:
     if type(said) is not tuple or not all(type(each) is tuple and len(each) == 2 for each in said):
         raise BadUpstream("the upstream does not report its methods")
     found = {name.removeprefix(_EXPOSED): doc for name, doc in said if type(name) is str and name.startswith(_EXPOSED)}
+    if len(found) > MOST:
+        raise BadUpstream(f"the upstream has more than {MOST} methods")
     return [
         Signature(name=name, doc=doc if type(doc) is str else "")
         for name, doc in found.items()

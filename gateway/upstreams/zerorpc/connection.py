@@ -128,7 +128,7 @@ class Connection(StreamConnection):
         """Give events to their calls (called by the event loop)."""
         self._heard += 1
         try:
-            for frames in self._peer.feed(data, self._transport.write):
+            for frames in self._peer.feed(data, self._pong):
                 self._receive(frames[-1])
         except zmtp.ZMTPError as error:
             self._fail(BadUpstream(str(error)))
@@ -188,6 +188,11 @@ class Connection(StreamConnection):
     def _next_beat(self) -> asyncio.TimerHandle:
         """Set the clock, outside of the call that does it."""
         return asyncio.get_running_loop().call_later(self._heartbeat, self._beats, context=contextvars.Context())
+
+    def _pong(self, frame: bytes) -> None:
+        """Answer a ping, unless the server reads nothing."""
+        if self._writable.is_set():
+            self._transport.write(frame)
 
     def _send(self, event: bytes) -> None:
         self._transport.write(zmtp.message([b"", event]))

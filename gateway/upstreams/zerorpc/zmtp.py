@@ -19,6 +19,7 @@ _VERSION = 3
 _NULL = b"NULL".ljust(20, b"\0")
 _MORE, _LONG, _COMMAND = 1, 2, 4
 _LONG_SIZE = struct.Struct(">Q")
+_LONGEST_PING = 18  # bytes: ZMTP 3.1 has a time of two, and a context of up to 16
 _MOST_FRAMES = 16  # of a message; ZeroRPC has two
 
 
@@ -117,7 +118,7 @@ class Peer:
             return None
         flags = held[0]
         if flags & ~(_MORE | _LONG | _COMMAND) or flags & (_MORE | _COMMAND) == _MORE | _COMMAND:
-            raise ZMTPError("it sends a frame with flags that there are not")
+            raise ZMTPError("the upstream sent a frame with unknown flags")
         if not flags & _LONG:
             start, size = 2, held[1]
         elif len(held) < 9:
@@ -143,6 +144,8 @@ class Peer:
                 raise ZMTPError("the upstream's socket is not a ROUTER, so it is not a ZeroRPC server")
             self.is_ready = True
         elif name == b"PING" and self.is_ready:  # of ZMTP 3.1: two bytes of a time, and what is to be returned
+            if len(rest) > _LONGEST_PING:
+                raise ZMTPError("the upstream sent a PING that is too long")
             write(_command(b"PONG", rest[2:]))
         elif name == b"ERROR" or not self.is_ready:
             raise ZMTPError("the upstream refused the connection")
