@@ -748,7 +748,7 @@ def added(url: str) -> object:
         return refusal.errcode
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a" * 65, "\u00fc", "a/b"])
+@pytest.mark.parametrize("name", ["", "a b", "a" * 65, "\u00fc", "a/b", "gw_a"])
 def test_what_is_no_name_of_a_key(name: str) -> None:
     ended = here("key", name)
     assert (ended.code, ended.out) == (2, "")

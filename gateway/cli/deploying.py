@@ -7,6 +7,7 @@ import click
 
 from gateway.cli.loading import MODULE_HELP, configured, fail, load_gateway
 from gateway.config import ConfigError
+from gateway.config.access import KEY_PREFIX
 from gateway.config.sources import variable_of
 from gateway.core.access import make_key
 from gateway.deploy import uwsgi
@@ -54,8 +55,11 @@ def key(name: str) -> None:
 
     The key is printed with the line for the configuration, which has only its hash. The key itself is not stored.
     """
-    if not re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII):
-        raise click.UsageError(f"{name!r} is not a name for a key: use letters, digits and ._-, at most 64 of them")
+    if not re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) or name.startswith(KEY_PREFIX):
+        raise click.UsageError(
+            f"{name!r} is not a name for a key: use letters, digits and ._-, at most 64 of them, and do not begin with"
+            f" {KEY_PREFIX}"
+        )
     made, stored = make_key()
     bare = f'"{name}"' if "." in name else name
     click.echo(f'{made}\n\n# in gateway.toml, under [access.keys]:\n{bare} = "{stored}"')

@@ -11,7 +11,9 @@ from gateway.config.described import described
 
 @click.command(epilog=MODULE_HELP)
 @configured
-@click.option("--bind", metavar="HOST:PORT", help="The address to listen on, for example 127.0.0.1:8000.")
+@click.option(
+    "--bind", metavar="HOST:PORT", help="The address to listen on, for example 127.0.0.1:8000; port 0 takes a free one."
+)
 @click.option("--tcp", metavar="HOST:PORT", help="The address for JSON-RPC over plain TCP, without HTTP.")
 @click.option("--workers", metavar="N", help="The number of processes that serve; auto starts one for each core.")
 def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], **given: str | None) -> None:

@@ -293,6 +293,8 @@ def _read_upstreams(tables: dict[str, dict[str, Setting]], problems: list[str]) 
 
 def _contradictions(config: Config) -> Iterator[str]:
     """Tell which options do not go together."""
+    if any(name.startswith(KEY_PREFIX) for name in config.access.keys):
+        yield f"access.keys: expected the name of an API key, which does not begin with {KEY_PREFIX}"
     for rule in config.access.rules:
         for name in rule.keys or ():
             if name not in config.access.keys:

@@ -363,6 +363,7 @@ def test_a_key_in_the_place_of_its_hash_or_its_name_is_not_shown() -> None:
         [f'access.keys={{"odoo": "{key}"}}'],
         [f"access.keys={key}"],
         [named, f'access.rules=[{{"methods": ["*"], "keys": ["{key}"]}}]'],
+        [f'access.keys={{"{key}": "{stored}"}}'],
     ):
         (problem,) = problems(None, {}, settings)
         assert "access." in problem
