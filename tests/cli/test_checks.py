@@ -39,6 +39,10 @@ SETTINGS: dict[tuple[str, ...], list[str]] = {
         "error[rule-without-method]: access.rules[0]: 'other' matches no method"
     ],
     (rules({"methods": ["u*", "up.add"], "networks": []}, {"methods": ["*"], "networks": []}), FOREIGN): [],
+    (rules({"methods": ["other*"], "networks": []}, {"methods": ["*"], "networks": []}), FOREIGN): [
+        "error[rule-without-method]: access.rules[0]: 'other*' matches no method"
+    ],
+    (rules({"methods": ["*"], "networks": []}, {"methods": ["add", "up.*"], "networks": []}), FOREIGN): [],
     (
         rules({"methods": ["up.a*", "up.b"], "networks": []}, {"methods": ["*"], "networks": []}),
         FOREIGN,
@@ -136,6 +140,7 @@ SETTINGS: dict[tuple[str, ...], list[str]] = {
     ("server.bind=10.0.0.1:8000",): [],
     ("server.bind=rpc.internal:8000",): [],
     (EVERYWHERE, "access.allow=10.0.0.0/8"): [],
+    (EVERYWHERE, rules({"methods": ["*"], "networks": ["10.0.0.0/8"]})): [],
     (EVERYWHERE, KEYS): [
         "warning[keys-unencrypted]: server.bind: API keys are sent unencrypted; set tls.certificate, or put nginx in"
         " front"
@@ -218,6 +223,14 @@ def test_a_registry_that_is_not_served(module: Any) -> None:
     assert told(served(), modules=("checked_module:named", "checked")) == []
 
 
+def test_what_a_private_module_has_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner: Any = ModuleType("checked_module._inner")
+    monkeypatch.setitem(sys.modules, "checked_module._inner", inner)
+    inner.named = served()
+    assert told(served(), modules=("checked_module",)) == []
+    assert len(told(served(), modules=("checked_module._inner",))) == 1
+
+
 def test_a_method_in_a_class_that_is_not_served(module: Any) -> None:
     class Store:
         @method
@@ -229,7 +242,10 @@ def test_a_method_in_a_class_that_is_not_served(module: Any) -> None:
 
         def other(self) -> None: ...
 
-    Store.__module__ = "checked_module"
+    class Imported(Store): ...
+
+    Imported.fetch = method(lambda self: self)  # type: ignore[attr-defined]
+    Store.__module__, module.Imported = "checked_module", Imported
     module.Store, module.store, module.Path = Store, Store(), Path
     registry = served()
     registry.register(Store().get)

@@ -359,6 +359,8 @@ def test_a_usual_file_that_cannot_be_read_is_not_passed_over() -> None:
 def test_a_key_in_the_place_of_its_hash_or_its_name_is_not_shown() -> None:
     key, stored = make_key()
     named = f'access.keys={{"odoo": "{stored}"}}'
+    (problem,) = problems(written(f"[access.keys]\n{key} = 'odoo'"), {}, ())
+    assert problem == "gateway.toml: access.keys: expected the hash that gateway key prints"
     for settings in (
         [f'access.keys={{"odoo": "{key}"}}'],
         [f"access.keys={key}"],
