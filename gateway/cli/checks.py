@@ -17,6 +17,7 @@ from gateway.app import Gateway
 from gateway.cli.unserved import classes_not_served, hints_that_never_fit, registries_not_served
 from gateway.config import Config
 from gateway.config.access import Rule
+from gateway.config.nginx import NginxSection
 from gateway.upstreams.options import nearest
 from gateway.wire.http_grammar import host_name
 
@@ -44,7 +45,7 @@ CHECKS: dict[str, Level] = {
 }
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/?#*@\sA-Z]+")  # as browsers send it (WHATWG HTML, 7.1.1)
 _USUAL_PORT = re.compile(r"http://[^]]*:80|https://[^]]*:443|http://\[.*\]:80|https://\[.*\]:443")
-_EVERYWHERE = {"", "0.0.0.0", "[::]"}  # noqa: S104 - what is looked for
+_EVERYWHERE = {"", "0.0.0.0", "[::]", "*"}  # noqa: S104 - what is looked for
 _WIDEST = {4: 8, 6: 16}  # bits of a network of public addresses: wider than what any provider gives one customer
 
 
@@ -157,7 +158,7 @@ def _open_to_everybody(gateway: Gateway) -> Iterator[str]:
     is_limited = access.allow and all(network.prefix_length for network in access.allow)
     if is_limited or (access.keys and not access.anonymous) or config.tls.client_ca or access.rules:
         return
-    for option, address in _addresses(config, metrics=False):
+    for option, address in _addresses(config):
         if _is_public(address):
             yield f"{option}: everybody who reaches {address} may call; set access.allow, access.keys or tls.client_ca"
 
@@ -179,16 +180,19 @@ def _proxies_too_wide(gateway: Gateway) -> Iterator[str]:
 
 
 def _ports_twice(gateway: Gateway) -> Iterator[str]:
-    for (option, address), (other, its) in itertools.combinations(_addresses(gateway.config, metrics=True), 2):
+    config = gateway.config
+    listened = [*_addresses(config), *([("metrics.bind", config.metrics.bind)] if config.metrics.bind else [])]
+    if config.nginx != NginxSection() and not config.nginx.servers:  # it is used, and on this machine
+        listened += [("nginx.listen", address) for address in config.nginx.listen]
+    for (option, address), (other, its) in itertools.combinations(listened, 2):
         (host, port), (its_host, its_port) = _split(address), _split(its)
-        if port == its_port != "0" and (host == its_host or {host, its_host} & _EVERYWHERE):
+        if option != other and port == its_port != "0" and (host == its_host or {host, its_host} & _EVERYWHERE):
             yield f"{other}: {its} has the port of {option}, {address}; choose another one"
 
 
-def _addresses(config: Config, *, metrics: bool) -> list[tuple[str, str]]:
-    """Return the addresses that are listened on, by their options."""
+def _addresses(config: Config) -> list[tuple[str, str]]:
+    """Return the addresses for calls, by their options."""
     listened = {"server.bind": config.server.bind, "server.tcp": config.server.tcp}
-    listened |= {"metrics.bind": config.metrics.bind} if metrics else {}
     return [(option, address) for option, address in listened.items() if address]
 
 

@@ -119,6 +119,11 @@ SETTINGS: dict[tuple[str, ...], list[str]] = {
         "warning[open-to-everybody]: server.tcp: everybody who reaches [::]:8000 may call; set access.allow,"
         " access.keys or tls.client_ca",
     ],
+    ("server.bind=127.0.0.1:443",): [],
+    ("server.bind=127.0.0.1:443", "nginx.user=nginx", "nginx.servers=10.0.0.1:443"): [],
+    ("server.bind=127.0.0.1:443", "nginx.user=nginx", "nginx.listen=127.0.0.2:443,*:443"): [
+        "error[port-twice]: nginx.listen: *:443 has the port of server.bind, 127.0.0.1:443; choose another one"
+    ],
     ("metrics.bind=127.0.0.1:8000",): [
         "error[port-twice]: metrics.bind: 127.0.0.1:8000 has the port of server.bind, 127.0.0.1:8000; choose another"
         " one"
