@@ -6,6 +6,7 @@ ELSEWHERE. docs/conformance.md says why DECIDED differ.
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from tests.raw_http import Wire, request
 from tests.serving import Server, serving
 from tests.test_corpus import body_of, is_value, raw_bytes
 
-ELSEWHERE = {"pb-049", "pb-057", "pb-059", "pb-060"}  # heads that are too large; xmlrpc.none, below; plain TCP
+ELSEWHERE = {"pb-057"}  # xmlrpc.none, below
 DECIDED: dict[str, dict[str, Any]] = {
     "pb-020": {"http": 200, "kind": "error", "code": -32602, "id": 1},
     "pb-037": {"http": 200, "kind": "result", "value_xml_re": "<value><string>.+</string></value>"},
 }
 FILE = Path(__file__).parent / "corpus" / "public.jsonl"
 CASES = [json.loads(line) for line in FILE.read_text("utf-8").splitlines()]
+TCP = [case for case in CASES if case["proto"] == "jsonrpc-tcp"]
 SERVED = [case for case in CASES if case["proto"] in ("xmlrpc", "jsonrpc") and case["id"] not in ELSEWHERE]
 
 registry = Registry()
@@ -73,7 +75,7 @@ for name, served in corpus_methods.registry.methods():
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serving(registry) as running:
+    with serving(registry, {"server.tcp": "127.0.0.1:0"}) as running:
         yield running
 
 
@@ -89,6 +91,17 @@ def test_a_case_of_a_public_report(case: dict[str, Any], server: Server) -> None
         check_xml(expect, response.body.decode())
     elif "kind" in expect:
         check_json(expect, json.loads(response.body))
+
+
+@pytest.mark.parametrize("case", TCP, ids=[case["id"] for case in TCP])
+def test_a_case_of_a_public_report_over_tcp(case: dict[str, Any], server: Server) -> None:
+    """Each text is answered when it is whole, with nothing behind it, and the connection stays open."""
+    body = body_of(case)
+    with socket.create_connection(("127.0.0.1", server.tcp_port), timeout=20) as client:
+        client.sendall(body)
+        answers = client.makefile("rb")
+        for _ in range(body.count(b'"method"')):
+            check_json(case["expect"], json.loads(answers.readline()))
 
 
 def request_of(case: dict[str, Any]) -> bytes:

@@ -168,7 +168,7 @@ def _method(results: Results) -> str:
     pace = results.pace
     seconds, patience = f"{pace.call_seconds:g}", f"{pace.call_seconds * pace.patience:g}"
     items = (
-        """Each server is started anew for each number of users, asked whether it answers correctly, loaded by Locust
+        """Each server is started again for each number of users, asked whether it answers correctly, loaded by Locust
         with the [locustfile.py](../../locustfile.py) of this repository, on the same machine, and stopped.""",
         f"""All users come within a second. Each calls a method over XML-RPC that takes {seconds} s, checks the answer,
         and calls again. A caller gives up after {patience} s.""",
