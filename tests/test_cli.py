@@ -735,6 +735,7 @@ def test_a_key_is_printed_with_the_line_that_lets_it_in(project: Path) -> None:
     (project / "conf").mkdir()
     (project / "conf" / "gateway.toml").write_text(f"[access.keys]\n{line}\n")
     with serving(project) as running:
+        assert all("://NAME:KEY@127.0.0.1:" in line for line in running.ready[1:])
         users = (f"odoo:{key}@", f"other:{key}@", "")
         assert [added(running.url.replace("://", f"://{user}")) for user in users] == [5, 401, 401]
 

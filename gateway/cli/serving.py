@@ -6,6 +6,7 @@ import click
 
 from gateway.cli.loading import MODULE_HELP, configured, counted, fail
 from gateway.config import ConfigError
+from gateway.config.access import Access
 from gateway.config.described import described
 
 
@@ -29,20 +30,21 @@ def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
         serve_modules(
             Source(file=file, settings=settings, modules=modules),
             lambda urls, count, config: click.echo(
-                f"{_ready(urls.calls, urls.tcp, urls.metrics, count)}\ngateway: {described(config)}"
+                f"{_ready(urls.calls, urls.tcp, urls.metrics, count, config.access)}\ngateway: {described(config)}"
             ),
         )
     except (ConfigError, StartupError) as error:
         fail(error.problems)
 
 
-def _ready(url: str, tcp: str | None, metrics_url: str | None, methods: int) -> str:
+def _ready(url: str, tcp: str | None, metrics_url: str | None, methods: int, access: Access) -> str:
     xml = "<methodCall><methodName>system.listMethods</methodName></methodCall>"
     json = '{"jsonrpc":"2.0","method":"system.listMethods","id":1}'
+    called = url.replace("://", "://NAME:KEY@") if access.keys and not access.anonymous else url
     metrics = "" if metrics_url is None else f"\ngateway: metrics at {metrics_url}"
     return (
         f"gateway: ready at {url}{f' and {tcp}' if tcp else ''} ({counted(methods, 'method')}). To call it:\n"
-        f"""  python3 -c "from xmlrpc.client import ServerProxy as S; print(S('{url}').system.listMethods())"\n"""
-        f"  curl -H 'Content-Type: text/xml' -d '{xml}' {url}\n"
-        f"  curl -H 'Content-Type: application/json' -d '{json}' {url}{metrics}"
+        f"""  python3 -c "from xmlrpc.client import ServerProxy as S; print(S('{called}').system.listMethods())"\n"""
+        f"  curl -H 'Content-Type: text/xml' -d '{xml}' {called}\n"
+        f"  curl -H 'Content-Type: application/json' -d '{json}' {called}{metrics}"
     )
