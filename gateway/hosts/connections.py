@@ -56,6 +56,9 @@ class Connection(Debtor, Hashable, Protocol):
     def descriptor(self) -> int:
         """Return the descriptor of its socket; -1 without one."""
 
+    def unsent(self) -> int:
+        """Return how many bytes of responses its client has not taken."""
+
     def close(self) -> None:
         """Close it."""
 

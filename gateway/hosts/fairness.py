@@ -53,8 +53,11 @@ class Crowd:
 class Debtor(Protocol):
     """A connection whose client may read slowly."""
 
-    def unsent(self) -> int:
-        """Return how many bytes the client has not taken."""
+    def held(self) -> int:
+        """Return how many bytes of memory hold what the client has not taken.
+
+        A response that is partly taken is still held as a whole.
+        """
 
     def taken(self) -> int:
         """Return how many bytes the client has taken so far."""
@@ -64,7 +67,7 @@ class Debtor(Protocol):
 
 
 class Debts:
-    """What clients have not taken yet of their responses: at most ``budget`` bytes and one response more."""
+    """Memory for what clients have not taken of their responses: at most ``budget`` bytes and one response more."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
@@ -73,11 +76,11 @@ class Debts:
 
     def wrote(self, debtor: Debtor) -> None:
         """Note that an answer was written; close the slowest of the others where too much is unsent."""
-        unsent = debtor.unsent()
-        if not unsent:
+        held = debtor.held()
+        if not held:
             return
         self._since.setdefault(debtor, (time.monotonic(), debtor.taken()))
-        self._estimate += unsent
+        self._estimate += held
         if self._estimate <= self._budget:
             return
         self._forget_paid()
@@ -89,8 +92,8 @@ class Debts:
         self._since.pop(debtor, None)
 
     def _forget_paid(self) -> None:
-        self._since = {debtor: since for debtor, since in self._since.items() if debtor.unsent()}
-        self._estimate = sum(debtor.unsent() for debtor in self._since)
+        self._since = {debtor: since for debtor, since in self._since.items() if debtor.held()}
+        self._estimate = sum(debtor.held() for debtor in self._since)
 
     def _close_slowest(self, writer: Debtor) -> None:
         now = time.monotonic()
@@ -100,7 +103,7 @@ class Debts:
             return now - since < _RESTED, (debtor.taken() - taken) / max(now - since, _RESTED), since
 
         slowest = min((debtor for debtor in self._since if debtor is not writer), key=speed)
-        self._estimate -= slowest.unsent()
+        self._estimate -= slowest.held()
         del self._since[slowest]
         slowest.reset()
 

@@ -24,18 +24,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import cast
 
-import msgspec
-
 from gateway.hosts.connections import Connections
 from gateway.hosts.eager import start
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
-from gateway.wire.framing import Frames, FrameTooLongError, FramingError
+from gateway.wire.framing import Frames, FrameTooLongError, FramingError, is_json
 
 log = logging.getLogger("gateway")
 
 _JSON = "application/json"
-_BOM = b"\xef\xbb\xbf"  # the codec passes over it as well
 _REQUEST_LINE = re.compile(rb"[A-Z]+(?: |\Z)")
 _TURN = 32  # messages of one connection, after which it is the others' turn
 
@@ -149,6 +146,8 @@ class _Connection(asyncio.Protocol):
         self._calls: set[asyncio.Task[None]] = set()
         self._next: asyncio.Handle | None = None
         self._written = 0
+        self._answers: deque[int] = deque()  # where each that is not taken as a whole ends, in all that was written
+        self._freed = 0
         self._begun: float | None = None  # when the message was, of which only the beginning is here
         self._is_clogged = False
         self._ends = False
@@ -235,6 +234,13 @@ class _Connection(asyncio.Protocol):
         """Return how many bytes of answers the client has not taken yet."""
         return self._transport.get_write_buffer_size() if self._is_made else 0
 
+    def held(self) -> int:
+        """Return how many bytes of memory hold what the client has not taken: answers go as they are taken whole."""
+        taken = self.taken()
+        while self._answers and self._answers[0] <= taken:
+            self._freed = self._answers.popleft()
+        return self._written - self._freed
+
     def taken(self) -> int:
         """Return how many bytes of answers the client has taken so far."""
         return self._written - self.unsent()
@@ -247,6 +253,7 @@ class _Connection(asyncio.Protocol):
     def _write(self, message: bytes) -> None:
         framed = self._frames.frame(message)
         self._written += len(framed)
+        self._answers.append(self._written)
         self._transport.write(framed)
         self._host.connections.note_written(self)
 
@@ -264,7 +271,7 @@ class _Connection(asyncio.Protocol):
         self._settle()
 
     def _begin(self, message: bytes) -> None:
-        if not _is_json(message):
+        if not is_json(message):
             self._received.clear()
             self._ends = True
             self._lingers = _REQUEST_LINE.match(message) is None
@@ -330,17 +337,3 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
         elif self._transport.can_write_eof():
             self._transport.write_eof()
-
-
-_skip = msgspec.json.Decoder(msgspec.Raw).decode  # reads a text, and makes nothing of it
-
-
-def _is_json(message: bytes) -> bool:
-    """Tell whether a message is a JSON text (RFC 8259); what else may be wrong with it is the codec's to say."""
-    try:
-        _skip(message.removeprefix(_BOM))
-    except msgspec.DecodeError:
-        return False
-    except RecursionError:
-        return True
-    return True

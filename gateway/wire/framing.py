@@ -199,6 +199,20 @@ def _is_text(line: bytes) -> bool:
     return True
 
 
+def is_json(message: bytes) -> bool:
+    """Tell whether a message is one JSON text (RFC 8259), with or without a byte order mark before it.
+
+    One that is nested too deeply to tell is taken for JSON: the codec refuses it.
+    """
+    try:
+        _skip(message.removeprefix(_BOM))
+    except msgspec.DecodeError:
+        return False
+    except RecursionError:
+        return True
+    return True
+
+
 class Lines:
     """A message on each line, as JSON without line breaks is; empty lines are passed over."""
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from gateway.hosts.listening import bind
 from gateway.hosts.tcp import TCPHost
 from gateway.model.http import HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
-from gateway.wire.framing import Lines
+from gateway.wire.framing import JSONTexts, Lines
 from tests.scraping import scrape
 from tests.serving import Server, serving
 from tests.upstreams.running import until
@@ -416,9 +416,69 @@ def test_a_peer_that_is_not_admitted_is_refused_and_closed(refusal: HTTPResponse
     assert peers == ["127.0.0.1"]
 
 
-def test_a_connection_that_is_closed_before_it_is_made_ends() -> None:
+class Echo:
+    """Answers each message with itself."""
+
+    client = "127.0.0.1"
+
+    async def answer(self, body: bytes) -> HTTPResponse:
+        return HTTPResponse(body=body)
+
+    def too_large(self) -> HTTPResponse:
+        return HTTPResponse(status=413)
+
+    def too_many(self) -> HTTPResponse:
+        return HTTPResponse(status=429)
+
+    def unreadable(self, status: int, reason: str) -> HTTPResponse:
+        return HTTPResponse(status=status, body=reason.encode())
+
+
+def test_the_time_of_a_message_begins_with_its_first_byte_and_its_progress_is_noted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def test() -> None:
-        host = TCPHost(lambda _: HTTPResponse(status=403), Limits(linger=60), "/api", Lines)
+        host = TCPHost(lambda _: Echo(), Limits(), "/api", JSONTexts)
+        begun: list[float] = []
+        sizes: list[int] = []
+        monkeypatch.setattr(host.connections, "note_body", lambda _, time: begun.append(time))
+        monkeypatch.setattr(host.connections, "note_progress", lambda _, size: sizes.append(size))
+        sockets = bind("127.0.0.1", 0, 10)
+        host.serve(sockets)
+        reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
+        writer.write(b"[1,")
+        await eventually(lambda: len(sizes) == 1)
+        writer.write(b"2,")
+        await eventually(lambda: len(sizes) == 2)
+        writer.write(b"3][4")
+        assert await reader.readline() == b"[1,2,3]\n"
+        await eventually(lambda: len(sizes) == 3)
+        first, *_, last = begun
+        assert begun[:2] == [first, first]
+        assert first < last
+        assert sizes == [3, 2, 4]
+        writer.close()
+        host.retire()
+        await host.close()
+
+    asyncio.run(test())
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+
+
+def test_a_connection_that_is_closed_before_it_is_made_ends() -> None:
+    asked: list[HTTPRequest] = []
+
+    def admit(head: HTTPRequest) -> HTTPResponse:
+        asked.append(head)
+        return HTTPResponse(status=403)
+
+    async def test() -> None:
+        host = TCPHost(admit, Limits(linger=60), "/api", Lines)
         sockets = bind("127.0.0.1", 0, 10)
         host.serve(sockets)
         client = socket.create_connection(sockets[0].getsockname())
@@ -431,6 +491,7 @@ def test_a_connection_that_is_closed_before_it_is_made_ends() -> None:
         with suppress(ConnectionResetError):
             assert await asyncio.wait_for(reader.read(), 20) == b""
         writer.close()
+        assert asked == []
 
     asyncio.run(test())
 
