@@ -53,7 +53,7 @@ _MAX_INT = 10**4300  # Python itself reads and writes at most 4,300 digits (CVE-
 _MAX_BITS = _MAX_INT.bit_length() - 1  # what has no more is below it
 _STR = frozenset({str})
 _EXACT = frozenset({str, int, bool, type(None)})
-_LONG = 63  # bits
+_EVERY, _EXACT_IN_DOUBLES = 63, 53  # bits of ints that are written as numbers
 _MINUTE = timedelta(minutes=1)
 _UNBOUNDED = 2**62  # bytes; the arguments of a call came by a call, which was bounded
 _FAULT_ROOM = 2**20  # for the data of a fault
@@ -79,6 +79,7 @@ class JSONRPC:
         self._max_depth = max_depth
         self._max_batch = max_batch
         self.wide_ints = int64 == "number"
+        self._bits = _EVERY if self.wide_ints else _EXACT_IN_DOUBLES
         self._scalars = _SCALARS if self.wide_ints else {kind: _SCALARS[kind] for kind in _SCALARS if kind is not int}
         self.capabilities: dict[str, dict[str, str | int]] = {}
 
@@ -131,7 +132,7 @@ class JSONRPC:
 
     def write_value(self, value: Any, call_id: Id, room: int) -> bytes:
         """Write the response object of a result."""
-        if _is_usual(value, self._max_depth, room):
+        if _is_usual(value, self._max_depth, room, self._bits):
             with suppress(UnicodeEncodeError):  # a lone surrogate, whose place is found below
                 said = msgspec.json.encode(value)
                 return b'{"jsonrpc":"2.0","result":%b,"id":%b}' % (said, msgspec.json.encode(call_id))
@@ -247,7 +248,7 @@ def _take(values: int, left: list[int]) -> None:
         raise ResponseTooLarge("the response exceeds the limit")
 
 
-def _is_usual(value: Any, max_depth: int, room: int) -> bool:
+def _is_usual(value: Any, max_depth: int, room: int, bits: int) -> bool:
     """Return whether msgspec writes a value as it is to be written, so that it need not be converted before.
 
     What holds the same values many times over, or itself, is not.
@@ -262,7 +263,7 @@ def _is_usual(value: Any, max_depth: int, room: int) -> bool:
                     return False
                 values = node.values()
             room -= 2 * len(node)
-            if room < 0 or not _are_usual(values, inner):
+            if room < 0 or not _are_usual(values, inner, bits):
                 return False
         if not inner:
             return True
@@ -270,7 +271,7 @@ def _is_usual(value: Any, max_depth: int, room: int) -> bool:
     return False
 
 
-def _are_usual(values: Iterable[Any], inner: list[Any]) -> bool:
+def _are_usual(values: Iterable[Any], inner: list[Any], bits: int) -> bool:
     """Check the values of a list or a dict, and put off those that are lists and dicts."""
     for value in values:
         kind = type(value)
@@ -279,7 +280,7 @@ def _are_usual(values: Iterable[Any], inner: list[Any]) -> bool:
         elif kind is float:
             if not isfinite(value):
                 return False
-        elif kind not in _EXACT or (kind is int and value.bit_length() > _LONG):
+        elif kind not in _EXACT or (kind is int and value.bit_length() > bits):
             return False
     return True
 

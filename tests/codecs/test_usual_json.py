@@ -16,6 +16,7 @@ from tests.codecs.test_properties import JSON_VALUES, anything, fixed
 
 DEPTH = 8
 CODEC = JSONRPC(max_depth=DEPTH, max_batch=1)
+TEXTUAL = JSONRPC(max_depth=DEPTH, max_batch=1, int64="text")
 CALL = Call(method="m", params=[], id=1)
 ROOM = 2**20
 
@@ -24,12 +25,12 @@ class Colour(IntEnum):
     RED = 1
 
 
-def answers(value: Any, patch: pytest.MonkeyPatch, room: int = ROOM) -> tuple[Answer, Answer]:
+def answers(value: Any, patch: pytest.MonkeyPatch, codec: JSONRPC = CODEC) -> tuple[Answer, Answer]:
     """Answer by both writers."""
-    answer = CODEC.encode(CALL, Reply(value=value), room)
+    answer = codec.encode(CALL, Reply(value=value), ROOM)
     with patch.context() as context:
         context.setattr("gateway.codecs.jsonrpc._is_usual", lambda *_: False)
-        return answer, CODEC.encode(CALL, Reply(value=value), room)
+        return answer, codec.encode(CALL, Reply(value=value), ROOM)
 
 
 def shown(answer: Answer) -> tuple[bytes, Any]:
@@ -39,8 +40,9 @@ def shown(answer: Answer) -> tuple[bytes, Any]:
 @fixed(500)
 @given(JSON_VALUES | anything)
 def test_both_writers_write_the_same(value: Any) -> None:
-    first, second = answers(value, pytest.MonkeyPatch())
-    assert shown(first) == shown(second)
+    for codec in (CODEC, TEXTUAL):
+        first, second = answers(value, pytest.MonkeyPatch(), codec)
+        assert shown(first) == shown(second)
 
 
 def nested(levels: int) -> Any:
@@ -58,7 +60,22 @@ ITSELF.append(ITSELF)
     "value",
     [
         *(nested(levels) for levels in range(DEPTH - 3, DEPTH + 3)),
-        *([value] for value in (float("nan"), float("inf"), -0.0, 1e300, 2**63 - 1, 2**64, -(2**64), 10**4400, True)),
+        *(
+            [value]
+            for value in (
+                float("nan"),
+                float("inf"),
+                -0.0,
+                1e300,
+                2**53 - 1,
+                -(2**53),
+                2**63 - 1,
+                2**64,
+                -(2**64),
+                10**4400,
+                True,
+            )
+        ),
         *({"a": value} for value in ("\ud800", "\udc00x", "\u2028", "", "\0", b"bytes", (1, 2), Decimal("1.5"))),
         *({name: 1} for name in ("\ud800", 1, None, Colour.RED, b"a", "")),
         *(Colour.RED, {Colour.RED}, OrderedDict(a=[1]), {"a": OrderedDict()}, object(), ITSELF),
@@ -66,8 +83,9 @@ ITSELF.append(ITSELF)
     ids=lambda value: type(value).__name__,
 )
 def test_what_is_not_usual_is_written_by_the_other_writer(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = answers(value, monkeypatch)
-    assert shown(first) == shown(second)
+    for codec in (CODEC, TEXTUAL):
+        first, second = answers(value, monkeypatch, codec)
+        assert shown(first) == shown(second)
 
 
 def test_what_holds_a_value_many_times_over_is_given_up_before_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
