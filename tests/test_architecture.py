@@ -148,17 +148,17 @@ def test_every_folder_has_a_row() -> None:
         ("core/rates.py", "import gateway", "import gateway"),
         ("app.py", "from gateway.process import server", "app imports gateway.process.server"),
         (
-            "upstreams/thrift/bridge.py",
-            "from gateway.upstreams.rpyc import bridge",
+            "upstreams/thrift/adapter.py",
+            "from gateway.upstreams.rpyc import adapter",
             "upstreams.thrift imports its sibling rpyc",
         ),
         (
             "upstreams/transport/pool.py",
-            "import gateway.upstreams.grpc.bridge",
+            "import gateway.upstreams.grpc.adapter",
             "upstreams.transport imports its sibling grpc",
         ),
         (
-            "upstreams/zerorpc/bridge.py",
+            "upstreams/zerorpc/adapter.py",
             "from gateway.upstreams.frame import _fits",
             "upstreams.zerorpc imports its sibling frame",
         ),

@@ -51,8 +51,8 @@ class Parameter(Struct, frozen=True, kw_only=True):
 
     Attributes:
         hint: its type as a Python type hint that msgspec knows; arguments are checked by it before the adapter sees
-            them. What the hint cannot say to people, ``Annotated[dict, Meta(extra_json_schema=...)]`` does.
-        default: what stands for it where a later one is given by position; ``...`` where that is not known.
+            them. What the hint cannot tell people, ``Annotated[dict, Meta(extra_json_schema=...)]`` does.
+        default: its value where only a later one is given by position; ``...`` where that is not known.
 
     """
 
@@ -127,8 +127,8 @@ class Upstream(Protocol):
             the exception itself goes to the caller. What is missing here is an internal error, with its traceback in
             the log.
 
-    The constructor takes the options, and the limits of the gateway, which bound depth and bytes of answers; it raises
-    UpstreamConfigError for an IDL file or a method that cannot be served.
+    The constructor takes the options, and the limits of the gateway, which bound depth and bytes of responses. It
+    raises UpstreamConfigError for an IDL file or a method that cannot be served.
 
     """
 
@@ -150,15 +150,15 @@ class Upstream(Protocol):
         ``deadline`` is that of an Invocation.
 
         Raises:
-            Exception: one of ``failures``: the upstream is down, or answers what its protocol does not allow.
+            Exception: one of ``failures``: the upstream is down, or its response does not follow the protocol.
 
         """
 
     def call(self, invocation: Invocation) -> Awaitable[Any]:
         """Call a method, and return its result as a neutral value.
 
-        When the coroutine is cancelled, the answer may still come: what it would come to is closed, or passes over it
-        by the call's own id.
+        When the coroutine is cancelled, the response may still come: its connection is closed, or it is ignored by the
+        call's own id.
 
         Raises:
             Fault: the upstream's own; InvalidParams, before a byte is sent; BadUpstream.
@@ -185,13 +185,13 @@ SCHEMES: dict[str, Scheme] = {
     "jsonrpc+https": Scheme("jsonrpc.http", "JSONRPCOverHTTP", "http"),
     "jsonrpc+tcp": Scheme("jsonrpc.tcp", "JSONRPCOverTCP", None),
     "jsonrpc+tls": Scheme("jsonrpc.tcp", "JSONRPCOverTCP", None),
-    "thrift": Scheme("thrift.bridge", "Thrift", None),
-    "thrift+tls": Scheme("thrift.bridge", "Thrift", None),
-    "zerorpc": Scheme("zerorpc.bridge", "ZeroRPC", None),
-    "rpyc": Scheme("rpyc.bridge", "RPyC", None),
-    "rpyc+tls": Scheme("rpyc.bridge", "RPyC", None),
-    "grpc": Scheme("grpc.bridge", "GRPC", "grpc"),
-    "grpcs": Scheme("grpc.bridge", "GRPC", "grpc"),
+    "thrift": Scheme("thrift.adapter", "Thrift", None),
+    "thrift+tls": Scheme("thrift.adapter", "Thrift", None),
+    "zerorpc": Scheme("zerorpc.adapter", "ZeroRPC", None),
+    "rpyc": Scheme("rpyc.adapter", "RPyC", None),
+    "rpyc+tls": Scheme("rpyc.adapter", "RPyC", None),
+    "grpc": Scheme("grpc.adapter", "GRPC", "grpc"),
+    "grpcs": Scheme("grpc.adapter", "GRPC", "grpc"),
     "protobuf": Scheme("protobuf.generic", "ProtobufGeneric", "protobuf"),
 }
 

@@ -125,7 +125,7 @@ class UpstreamCalls:
         return None if found is None else self._upstream.failures[found](error)
 
     def _judged(self, fault: Fault, why: str, invocation: Invocation) -> Fault:
-        """Note what a failure says of the upstream, and let the caller know how far the call has come."""
+        """Note what a failure means for the state of the upstream, and tell the caller how far the call has come."""
         if isinstance(fault, Unavailable):
             self._status.note_down(why)
         elif invocation.sent == "yes":

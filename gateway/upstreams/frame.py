@@ -65,7 +65,7 @@ class UpstreamService:
         status: see Status.
         asked: set when the upstream's methods are known, or it has been asked for them once, with whatever outcome.
         is_described: whether its methods are known.
-        unmatched: what options say of methods that it does not have, as far as its methods are known.
+        unmatched: entries of its options that match no method, as far as its methods are known.
 
     """
 
@@ -141,9 +141,9 @@ class UpstreamService:
             self.status.complain(f"it does not tell its methods: name them in the configuration, methods = [...]{said}")
 
     async def _ask(self) -> tuple[list[Signature] | None, str]:
-        """Reach the upstream and ask for its methods; return what it says instead, too.
+        """Reach the upstream and ask for its methods; return its fault as a text, too.
 
-        A fault of its own is an answer: it is up. Where it cannot be reached, ``status`` says why.
+        A fault of its own is a response: it is up. Where it cannot be reached, ``status.error`` has the reason.
         """
         deadline = time.monotonic() + _DESCRIBE
         try:
@@ -152,12 +152,12 @@ class UpstreamService:
         except Fault as fault:
             if is_answer(fault):
                 self.status.note_up()
-                return None, f"; it answers: {' '.join(fault.message.split())[:MOST_SHOWN]}"
+                return None, f"; it responds: {' '.join(fault.message.split())[:MOST_SHOWN]}"
             self.status.note_down(fault.message)
         except Exception as error:  # noqa: BLE001 - those in no table are logged
             if self._calls.translated(error) is None:
                 log.exception("upstream %s: its adapter failed", self.name)
-            self.status.note_down(f"no answer within {_DESCRIBE:g} s" if scope.expired() else reason(error))
+            self.status.note_down(f"no response within {_DESCRIBE:g} s" if scope.expired() else reason(error))
         else:
             self.status.note_up()
             return signatures, ""
@@ -254,7 +254,7 @@ class UpstreamService:
         )
 
     async def _pass(self, pattern: Signature, /, *args: Any, **kwargs: Any) -> Any:
-        """Call what the caller has named. As soon as the upstream has answered it, it is a method like any other."""
+        """Call what the caller has named. Once the upstream has responded to it, it is a method like any other."""
         signature = msgspec.structs.replace(pattern, name=self._names.theirs(current_context().called) or pattern.name)
         try:
             value = await self._call(signature, *args, **kwargs)

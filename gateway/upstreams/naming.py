@@ -75,7 +75,7 @@ def unmatched(options: Options, names: Collection[str]) -> list[str]:
 
 
 def is_pattern(name: str) -> bool:
-    """Tell whether a name of ``methods`` stands for any name that fits it."""
+    """Tell whether a name of ``methods`` is a pattern for any name that fits it."""
     return "*" in name or "?" in name
 
 

@@ -33,7 +33,7 @@ from gateway.model.faults import Fault as AnyFault
 from gateway.model.limits import Limits
 from gateway.upstreams import Invocation, UpstreamConfigError
 from gateway.upstreams.grpc import reflection
-from gateway.upstreams.grpc.bridge import GRPC as GRPCBridge  # noqa: N811 - a class, not a constant
+from gateway.upstreams.grpc.adapter import GRPC as GRPCUpstream  # noqa: N811 - a class, not a constant
 from gateway.upstreams.grpc.line import Line
 from gateway.upstreams.grpc.options import GRPCOptions
 from gateway.upstreams.grpc.reflection import Reflected
@@ -226,7 +226,7 @@ def test_a_description_is_read_outside_of_the_loop(port: int, tmp_path: Path, mo
         loops.append(asyncio._get_running_loop())
         return Schema(*args, **options)
 
-    monkeypatch.setattr("gateway.upstreams.grpc.bridge.Schema", schema)
+    monkeypatch.setattr("gateway.upstreams.grpc.adapter.Schema", schema)
     with bridged(GRPC, port, tmp_path) as up:
         until(lambda: up.offers("add"))
     assert loops == [None]
@@ -246,7 +246,7 @@ def large(methods: int = 1, values: int = 1) -> FileDescriptorProto:
 
 
 def test_a_server_has_10_000_methods_at_most() -> None:
-    bridge = GRPCBridge(GRPCOptions(url="grpc://localhost:1"), Limits())
+    bridge = GRPCUpstream(GRPCOptions(url="grpc://localhost:1"), Limits())
     for methods in (10_000, 10_001):
         reflected = Reflected(("large.S",), (large(methods),), {})
         if methods == 10_000:
@@ -631,7 +631,7 @@ def test_the_table_has_every_status_and_every_exception_of_the_library() -> None
     converted = (grpc.aio.AioRpcError,)  # to StatusError
     assert len(raised) > 3
     for kind in raised:
-        assert issubclass(kind, (*GRPCBridge.failures, *converted)), kind
+        assert issubclass(kind, (*GRPCUpstream.failures, *converted)), kind
 
 
 def test_what_a_method_raises_stays_inside(port: int, tmp_path: Path) -> None:

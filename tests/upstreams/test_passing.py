@@ -48,9 +48,9 @@ def test_what_an_upstream_says_instead_of_its_methods_is_shown(tmp_path: Path, l
     ):
         until(lambda: up.bridge.status.error)
         assert up.bridge.status.state == "up"
-        assert up.bridge.status.error.endswith("methods = [...]; it answers: Unauthorized")
+        assert up.bridge.status.error.endswith("methods = [...]; it responds: Unauthorized")
         assert up.fault("add")[0] == -32601
-    assert logged.take("it answers: Unauthorized")
+    assert logged.take("it responds: Unauthorized")
 
 
 def judge(peer: Peer, call: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from xmlrpc.client import Fault as XMLFault
 from xmlrpc.client import ServerProxy, dumps, loads
 
 import pytest
+from msgspec.structs import replace
 
 from gateway import Registry
 from gateway.upstreams.jsonrpc import openrpc
@@ -239,3 +241,54 @@ def test_signatures_that_do_not_come_in_time_hold_up_nothing(tmp_path: Path, mon
 )
 def test_what_is_not_an_array_of_signatures(said: Any) -> None:
     assert introspection._signatures(said) == ()
+
+
+MANY = [f"m{number}" for number in range(120)]
+
+
+def test_multicalls_have_a_hundred_calls_at_most(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def answer(request: bytes, connection: socket.socket) -> None:
+        params, method = loads(request.partition(b"\r\n\r\n")[2])
+        if method == "system.multicall":
+            entries: Any = params[0]
+            sizes.append(len(entries))
+            said: Any = [["x" * 20_000 if each["methodName"].endswith("Help") else [["int"]]] for each in entries]
+        else:
+            said = MANY
+        connection.sendall(http(dumps((said,), methodresponse=True).encode()))
+
+    with http_server(answer) as port, bridged(KINDS[0], port, tmp_path) as up:
+        until(lambda: up.offers("m119"))
+        found = up.server.gateway.registry.get("up.m119", "xmlrpc")
+        assert found is not None
+        assert len(found.doc) == 10_000
+    assert sizes == [100, 100, 40]
+
+
+def test_only_a_few_are_asked_at_once(tmp_path: Path) -> None:
+    running: list[int] = []
+    most: list[int] = []
+    real = answering([], multicall=False)
+
+    def answer(request: bytes, connection: socket.socket) -> None:
+        if b"system.method" not in request:
+            real(request, connection)
+            return
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.pop()
+        real(request, connection)
+
+    names = {f"m{number}": "undef" for number in range(30)}
+    SIGNATURES.update(names)
+    HELP.update(dict.fromkeys(names, ""))
+    try:
+        with http_server(answer) as port, bridged(replace(KINDS[0], options=""), port, tmp_path) as up:
+            until(lambda: up.offers("m29"))
+    finally:
+        for name in names:
+            del SIGNATURES[name], HELP[name]
+    assert 1 < max(most) <= 4

@@ -24,7 +24,7 @@ from rpyc.core import consts
 
 from gateway.model.faults import BadUpstream
 from gateway.upstreams.faults import raised
-from gateway.upstreams.rpyc import bridge, brine, lent, shown
+from gateway.upstreams.rpyc import adapter, brine, lent, shown
 from gateway.upstreams.rpyc.connection import Connection
 from tests.codecs.test_properties import fixed
 from tests.conftest import Logged
@@ -467,10 +467,10 @@ def test_a_service_has_10_000_methods_at_most() -> None:
     for methods, is_taken in ((10_000, True), (10_001, False)):
         told = (1, tuple((f"exposed_m{number}", None) for number in range(methods)))
         if is_taken:
-            assert len(bridge._signatures(told)) == methods
+            assert len(adapter._signatures(told)) == methods
         else:
             with pytest.raises(BadUpstream, match="more than 10000 methods"):
-                bridge._signatures(told)
+                adapter._signatures(told)
 
 
 def test_a_service_that_closes(tmp_path: Path, logged: Logged) -> None:
@@ -518,5 +518,5 @@ def test_whatever_comes_is_a_value_or_misbrined(data: bytes) -> None:
 
 
 def test_nothing_of_the_library_is_loaded_with_the_bridge() -> None:
-    code = "import sys, gateway.upstreams.rpyc.bridge; sys.exit('rpyc' in sys.modules)"
+    code = "import sys, gateway.upstreams.rpyc.adapter; sys.exit('rpyc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -25,7 +25,7 @@ from thrift.transport.TTransport import TBufferedTransport, TTransportException 
 from gateway import Registry
 from gateway.app import build
 from gateway.config import ConfigError, load
-from gateway.upstreams.thrift.bridge import APPLICATION_EXCEPTIONS
+from gateway.upstreams.thrift.adapter import APPLICATION_EXCEPTIONS
 from tests.conftest import Logged
 from tests.raw_http import post
 from tests.serving import serving

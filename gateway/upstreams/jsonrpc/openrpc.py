@@ -1,9 +1,9 @@
 """What a JSON-RPC server tells of its methods: an OpenRPC document, or no more than their names.
 
-OpenRPC document -> Signatures, with the types that a JSON Schema says plainly; any value for all others. The method
+OpenRPC document -> Signatures, with the types that JSON Schema names plainly; any value for all others. The method
                     objects themselves are told to callers as they are, where both protocols can encode them
 names            -> Signatures without parameters
-nothing of both  -> BadUpstream
+anything else    -> BadUpstream
 """
 
 import re
@@ -121,7 +121,7 @@ def _signature(said: dict[str, Any], components: _Components | None) -> Signatur
 
 
 def _params(said: dict[str, Any]) -> tuple[Parameter, ...] | None:
-    """Make parameters; None where the document does not say all of it plainly."""
+    """Make parameters; None where the document does not name all of them plainly."""
     params = said.get("params")
     if type(params) is not list or said.get("paramStructure") in ("by-position", "by-name"):
         return None
@@ -135,7 +135,7 @@ def _params(said: dict[str, Any]) -> tuple[Parameter, ...] | None:
 
 
 def hint_of(schema: Any) -> Any:
-    """Return the type hint that says what a plain JSON Schema says; Any for all others, and then nothing is checked."""
+    """Return the type hint of a plain JSON Schema; Any for all others, and then nothing is checked."""
     kind = schema.get("type") if type(schema) is dict else None
     if type(kind) is list and all(type(each) is str and each in _TYPES for each in kind):
         return _union([_TYPES[each] for each in kind])

@@ -30,7 +30,7 @@ from gateway.wire.framing import FRAMINGS, Frames, FrameTooLongError, FramingErr
 
 log = logging.getLogger("gateway.upstreams")
 
-_SHARE = 256  # calls on one connection; their answers are a few dozen bytes each to wait for
+_SHARE = 256  # calls on one connection; each that waits takes a few dozen bytes
 
 
 class TCPOptions(StreamOptions, frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ class JSONRPCOverTCP:
 
 
 class _Connection(StreamConnection):
-    """A connection, and the calls on it that wait for their answers."""
+    """A connection, and the calls on it that wait for their responses."""
 
     def __init__(self, codec: JSONRPC, frames: Frames, options: TCPOptions) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class _Connection(StreamConnection):
         if answer is None:
             return
         answered, reply = answer
-        if answered is None and reply.fault is not None:  # nobody knows whose it is
+        if answered is None and reply.fault is not None:  # it may be of any call
             raise told(reply.fault) if isinstance(reply.fault, ForeignFault) else reply.fault
         if type(answered) is not int or not 0 < answered <= self._last_id:
             self._receive_unknown()

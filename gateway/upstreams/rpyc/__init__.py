@@ -1,6 +1,6 @@
 """The bridge to RPyC services.
 
-bridge.py      the bridge: calls out, results in, faults
+adapter.py     calls out, results in, faults
 connection.py  one connection: requests told apart by their numbers, both ways
 plain.py       results, which may be references to objects of the service -> neutral values
 shown.py       what an object shows of itself by repr -> a neutral value

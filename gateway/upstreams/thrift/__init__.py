@@ -1,6 +1,6 @@
 """The bridge to Thrift services.
 
-bridge.py      the bridge: calls out, replies in, faults
+adapter.py     calls out, responses in, faults
 idl.py         a .thrift file -> methods and types
 lexing.py      text -> tokens
 parsing.py     tokens -> nodes, which are in syntax.py

@@ -3,7 +3,7 @@
     infos = await resolve(host, port)       OSError: the name does not resolve
     connected = await connect(infos)        OSError: none of them can be reached
 
-The loop's own look-up cannot be cancelled: a process would wait for it when it ends, 10 s where no DNS server answers.
+The loop's own look-up cannot be cancelled: a process would wait for it when it ends, 10 s where no DNS server responds.
 """
 
 import asyncio

@@ -20,7 +20,7 @@ from gateway.upstreams.transport.addresses import connect, resolve
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
-# What a bridge's table of failures has of the connections themselves. A refusal is a ConnectionError, too.
+# What an adapter's table of failures has about connections. A refusal is a ConnectionError, too.
 STREAM_FAILURES: Failures = {
     OSError: unreachable,
     ConnectionRefusedError: unreachable,
@@ -81,7 +81,7 @@ async def open_stream(
     """Connect, within ``connect_timeout``. An address that is silent does not hold up the next one of its name.
 
     Raises:
-        OSError: the name does not resolve, nobody answers in time, or the certificate is not trusted.
+        OSError: the name does not resolve, no server responds in time, or the certificate is not trusted.
 
     """
     async with asyncio.timeout(options.connect_timeout):

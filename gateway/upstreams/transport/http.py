@@ -88,7 +88,7 @@ def _told(error: StatusError) -> GatewayFault:
 
 
 class Response(Struct, frozen=True, kw_only=True):
-    """A response, and what its status says if it is not 200."""
+    """A response, and what its status means if it is not 200."""
 
     charset: str | None
     body: bytes
@@ -135,21 +135,21 @@ class HTTP:
                 max(invocation.time_left, 1e-3),
                 len(data),
             )
-            answer = await connection.exchange(head + data, invocation)
-        if answer.status in _OF_A_PROXY:
+            received = await connection.exchange(head + data, invocation)
+        if received.status in _OF_A_PROXY:
             invocation.sent = "maybe"
-        error = None if answer.status == 200 else StatusError(answer.status, self._path, answer.retry_after)
-        if error is not None and 300 <= answer.status < 400:
+        error = None if received.status == 200 else StatusError(received.status, self._path, received.retry_after)
+        if error is not None and 300 <= received.status < 400:
             raise error
-        return Response(charset=answer.charset, body=self._unpacked(answer), error=error)
+        return Response(charset=received.charset, body=self._unpacked(received), error=error)
 
-    def _unpacked(self, answer: "_Answer") -> bytes:
-        if not is_known(answer.coding):
-            raise BadUpstream(f"the response has an unknown Content-Encoding: {answer.coding[:_SHOWN]!r}")
+    def _unpacked(self, received: "_Received") -> bytes:
+        if not is_known(received.coding):
+            raise BadUpstream(f"the response has an unknown Content-Encoding: {received.coding[:_SHOWN]!r}")
         try:
-            return unpack(b"".join(answer.body), answer.coding, self._most)
+            return unpack(b"".join(received.body), received.coding, self._most)
         except CorruptBodyError:
-            raise BadUpstream(f"the response is damaged: it is not {answer.coding}") from None
+            raise BadUpstream(f"the response is damaged: it is not {received.coding}") from None
         except RequestTooLarge:
             raise BadUpstream(f"the response has more than {self._most} bytes after unpacking") from None
 
@@ -161,7 +161,7 @@ class HTTP:
         return await open_stream(lambda: _Connection(self._most), self._address, self._options, self._tls)
 
 
-class _Answer(Struct):
+class _Received(Struct):
     """A response, as far as it is here; ``length`` is None where only the end of the connection ends the body."""
 
     status: int = 0
@@ -175,39 +175,39 @@ class _Answer(Struct):
 
 
 class _Connection(StreamConnection):
-    """A connection, and the one answer that it waits for. The parser calls the methods whose names begin with on."""
+    """A connection, and the one response that it waits for. The parser calls the methods whose names begin with on."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self._most = most
         self._parser = httptools.HttpResponseParser(self)
-        self._answer = _Answer()
+        self._received = _Received()
         self._in_head = True
         self._unbodied = 0  # bytes since the last ones of a body
-        self._waiting: asyncio.Future[_Answer] | None = None
+        self._waiting: asyncio.Future[_Received] | None = None
         self._is_placed = True
         self._last = time.monotonic()
 
-    async def exchange(self, request: bytes, invocation: Invocation) -> _Answer:
-        """Send a request, and return its answer.
+    async def exchange(self, request: bytes, invocation: Invocation) -> _Received:
+        """Send a request, and return its response.
 
         Raises:
-            HttpParserError, BadUpstream: what comes is none, or too long.
-            OSError, EOFError: the connection has broken.
+            HttpParserError, BadUpstream: what comes is not a response, or is too long.
+            OSError, EOFError: the connection broke.
 
         """
         if not self.usable():
             raise EOFError
-        waiting: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[_Received] = asyncio.get_running_loop().create_future()
         self._waiting = waiting
         invocation.sent = "maybe"
         self._transport.write(request)
-        answer = await waiting
+        received = await waiting
         invocation.sent = "yes"
-        return answer
+        return received
 
     def usable(self) -> bool:
-        """Tell whether the next call can have it: it is open, and nothing has come that nobody asked for."""
+        """Tell whether the next call can have it: it is open, and nothing was received that was not asked for."""
         return self._is_placed and super().usable() and time.monotonic() - self._last < _KEPT
 
     def data_received(self, data: bytes) -> None:
@@ -229,61 +229,61 @@ class _Connection(StreamConnection):
         self._is_placed = self._waiting is not None
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Note what the body is like; a trailer says nothing of it (called by the parser)."""
+        """Note what the body is like; trailers do not count (called by the parser)."""
         if not self._in_head:
             return
         said = value.decode("latin-1").lower()
         match name.lower():
             case b"content-type":
-                self._answer.charset = charset(said)
+                self._received.charset = charset(said)
             case b"content-encoding":
-                self._answer.coding = said.strip()
+                self._received.coding = said.strip()
             case b"retry-after":
-                self._answer.retry_after = _seconds(value.decode("latin-1").strip())
+                self._received.retry_after = _seconds(value.decode("latin-1").strip())
             case b"content-length":
-                self._answer.length = int(said)
+                self._received.length = int(said)
             case b"transfer-encoding":
-                self._answer.is_chunked = True
+                self._received.is_chunked = True
 
     def on_headers_complete(self) -> None:
         """Refuse what is going to be too long (called by the parser)."""
         self._in_head = False
-        self._answer.status = self._parser.get_status_code()
-        if (self._answer.length or 0) > self._most:
+        self._received.status = self._parser.get_status_code()
+        if (self._received.length or 0) > self._most:
             raise self._too_long()
 
     def on_body(self, body: bytes) -> None:
         """Hold a piece of the body, within bounds (called by the parser)."""
         self._unbodied = 0
-        self._answer.size += len(body)
-        if self._answer.size > self._most:
+        self._received.size += len(body)
+        if self._received.size > self._most:
             raise self._too_long()
-        self._answer.body.append(body)
+        self._received.body.append(body)
 
     def on_message_complete(self) -> None:
-        """Hand the answer over (called by the parser)."""
-        answer, self._answer = self._answer, _Answer()
+        """Hand the response over (called by the parser)."""
+        received, self._received = self._received, _Received()
         self._in_head = True
-        if 100 <= answer.status < 200:  # it is going to answer
+        if 100 <= received.status < 200:  # the response follows
             return
         self._is_placed = self._is_placed and self._parser.should_keep_alive()
         self._last = time.monotonic()
         self._unbodied = 0
-        self._hand_over(answer)
+        self._hand_over(received)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End an answer that ends so, and fail a call that waits for one (called by the event loop)."""
-        answer = self._answer
-        if error is None and not self._in_head and answer.length is None and not answer.is_chunked:
-            self._hand_over(answer)
+        """End a response that ends so, and fail a call that waits for one (called by the event loop)."""
+        received = self._received
+        if error is None and not self._in_head and received.length is None and not received.is_chunked:
+            self._hand_over(received)
         super().connection_lost(error)
 
     def _too_long(self) -> BadUpstream:
         return BadUpstream(f"the response has more than {self._most} bytes")
 
-    def _hand_over(self, answer: _Answer) -> None:
+    def _hand_over(self, received: _Received) -> None:
         if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(answer)
+            self._waiting.set_result(received)
         self._waiting = None
 
     def _pending(self) -> Iterable[asyncio.Future[Any]]:
@@ -296,7 +296,7 @@ def _seconds(said: str) -> int | None:
         return int(said)
     try:
         at = parsedate_to_datetime(said)
-    except ValueError:
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
     return max(0, round((at - datetime.now(UTC)).total_seconds()))

@@ -1,7 +1,7 @@
 """Connections to an upstream: made when they are needed, few, lent out and taken back.
 
     pool = Pool(connect, size=4)                one call at a time on each connection
-    pool = Pool(connect, size=4, share=256)     up to 256 at a time, for protocols whose answers carry an id
+    pool = Pool(connect, size=4, share=256)     up to 256 at a time, for protocols whose responses have an id
     async with pool.lend(invocation) as connection: ...
 
 A connection is lent again only if it is ``usable``: open, with no byte in it that a later
@@ -35,7 +35,7 @@ C = TypeVar("C", bound=Connection)
 
 
 class _Held(Generic[C]):
-    """A place of the pool: its connection, as soon as that stands, and the calls that have it."""
+    """A place of the pool: its connection, once it is made, and the calls that have it."""
 
     def __init__(self) -> None:
         self.connection: C | None = None

@@ -103,7 +103,7 @@ def _signature(name: str, told: _Told) -> Signature:
 
 
 def _signatures(said: Any) -> tuple[tuple[str, ...], ...]:
-    """Read an array of signatures; a server that has none says so in a text of its own."""
+    """Read an array of signatures; a server without any returns a text."""
     if type(said) is not list or len(said) > _MOST_SIGNATURES:
         return ()
     made = [tuple(each) for each in said if type(each) is list and 0 < len(each) <= _MOST_TYPES]

@@ -40,7 +40,7 @@ def server(receive: Callable[[Peer, dict[str, Any]], None], at: int = 0) -> Iter
     peers: list[Peer] = []
 
     def serve(peer: Peer) -> None:
-        with suppress(OSError), peer.connection, peer.connection.makefile("rb") as lines:
+        with suppress(OSError, ValueError), peer.connection, peer.connection.makefile("rb") as lines:
             for line in lines:
                 peer.calls.append(json.loads(line))
                 receive(peer, peer.calls[-1])

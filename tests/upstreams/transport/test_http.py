@@ -293,6 +293,7 @@ STATUSES: list[tuple[str, bytes, tuple[int, str | None], dict[str, Any]]] = [
     ("405 Method Not Allowed", b"", (-32004, "yes"), {"http_status": 405}),
     ("429 Too Many Requests", b"Retry-After: 7\r\n", (-32003, None), {"http_status": 429, "retry_after": 7}),
     ("429 Too Many Requests", b"Retry-After: soon\r\n", (-32003, None), {"http_status": 429}),
+    ("429 Too Many Requests", b"Retry-After: 99999999999\r\n", (-32003, None), {"http_status": 429}),
     ("500 Internal Server Error", b"", (-32004, "yes"), {"http_status": 500}),
     ("502 Bad Gateway", b"", (-32002, "maybe"), {"http_status": 502}),
     ("503 Service Unavailable", b"Retry-After: 7\r\n", (-32002, "maybe"), {"http_status": 503, "retry_after": 7}),
@@ -388,8 +389,9 @@ def test_compressed_responses_are_unpacked(coding: str, tmp_path: Path) -> None:
         (gzip.compress(b" " * 3_000_000, mtime=0), b"gzip", "has more than 1048576 bytes after unpacking"),
         (gzip.compress(b"{}", mtime=0)[:-3], b"gzip", "the response is damaged: it is not gzip"),
         (b"{}", b"br", "the response has an unknown Content-Encoding: 'br'"),
+        (b"{}", b"x" * 99, f"the response has an unknown Content-Encoding: '{40 * 'x'}'"),
     ],
-    ids=["bomb", "cut", "unknown"],
+    ids=["bomb", "cut", "unknown", "long"],
 )
 def test_what_cannot_be_unpacked_within_the_limit(
     body: bytes, coding: bytes, reason: str, tmp_path: Path, logged: Logged
@@ -437,3 +439,26 @@ def test_a_call_that_waited_in_vain_for_a_connection_says_so(tmp_path: Path, log
         assert scraped.of("gateway_upstream_no_connection_total", upstream="up") == 3
         assert up.bridge.status.error == "no connection to the upstream became free in time"
     assert len(logged.take("no connection became free in time: all 1 are in use (calls: 1)")) == 1
+
+
+def test_a_call_that_has_waited_for_a_connection_is_told_of_the_response_that_it_waited_for(tmp_path: Path) -> None:
+    first, go = threading.Event(), threading.Event()
+
+    def answer(request: bytes, connection: socket.socket) -> None:
+        if b"echo" in request:
+            first.set()
+            go.wait(20)
+            connection.sendall(said(1))
+
+    more = f"{NAMED}\nconnections = 1\ntimeout = {{ add = 1 }}"
+    with server(answer) as port, bridged(XML, port, tmp_path, more) as up, ThreadPoolExecutor(2) as pool:
+        running = pool.submit(up.call, "echo", 1)
+        assert first.wait(20)
+        waiting = pool.submit(up.answer, "add", 1, 2)
+        until(lambda: up.bridge.running == 2)
+        go.set()
+        assert running.result(20) == 1
+        error = waiting.result(20)["error"]
+        assert (error["data"]["sent"], error["code"]) == ("maybe", -32001)
+        assert "no response from the upstream in time" in error["message"]
+        assert up.bridge.status.take_no_connection() == 0
