@@ -62,7 +62,8 @@ def _modules(names: Iterable[str]) -> Iterator[ModuleType]:
     for name in dict.fromkeys(names):
         for found, module in list(sys.modules.items()):
             inside = found.removeprefix(f"{name}.").split(".")
-            if found == name or (found.startswith(f"{name}.") and not any(part.startswith("_") for part in inside)):
+            is_inside = found.startswith(f"{name}.") and not any(part.startswith("_") for part in inside)
+            if (found == name or is_inside) and isinstance(module, ModuleType):  # an import can be blocked by None
                 yield module
 
 

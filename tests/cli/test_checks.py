@@ -232,6 +232,7 @@ def test_what_a_private_module_has_is_not_missed(monkeypatch: pytest.MonkeyPatch
     inner: Any = ModuleType("checked_module._inner")
     monkeypatch.setitem(sys.modules, "checked_module._inner", inner)
     inner.named = served()
+    monkeypatch.setitem(sys.modules, "checked_module.blocked", None)
     assert told(served(), modules=("checked_module",)) == []
     assert len(told(served(), modules=("checked_module._inner",))) == 1
 
