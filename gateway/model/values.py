@@ -2,7 +2,7 @@
 
 Inside the gateway a value is None, bool, int, float, str, bytes, datetime, a list, or a dict with str keys. ``plain``
 turns everything else that a method may return into one of these, one level at a time. A codec that cannot encode a
-value raises EncodingError, which gathers the place while it rises.
+value raises EncodingError, and ``located`` finds the place of it.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from uuid import UUID
 
 import msgspec
 
-from gateway.model.faults import InternalError
+from gateway.model.faults import InternalError, detached
 
 
 class EncodingError(Exception):
@@ -43,6 +43,44 @@ class EncodingError(Exception):
 def encoding_error(error: BaseException) -> EncodingError:
     """Return an EncodingError as it is; anything else was raised by code of the value itself."""
     return error if isinstance(error, EncodingError) else EncodingError(f"the value raises {type(error).__name__}")
+
+
+def located(error: EncodingError, value: Any, is_scalar: Callable[[Any, int], bool], depth: int = 0) -> EncodingError:
+    """Return an error of encoding a value with the place in the value that it is about.
+
+    Codecs do not note places while they write, because that would cost time for every value. Here the value is walked
+    once more, in the order in which it is written, up to the first thing that cannot be.
+
+    Arguments:
+        error: what encoding the value has raised; it is returned where nothing is found now.
+        value: what was to be encoded.
+        is_scalar: raises EncodingError for a value that cannot be encoded at this depth, whatever is inside of it, and
+            says whether it is a scalar otherwise.
+        depth: of the value.
+
+    """
+    return _first_error(value, is_scalar, depth) or error
+
+
+def _first_error(value: Any, is_scalar: Callable[[Any, int], bool], depth: int) -> EncodingError | None:
+    try:
+        if is_scalar(value, depth):
+            return None
+        kind = type(value)
+        if kind is list:
+            for index, item in enumerate(value):
+                if (found := _first_error(item, is_scalar, depth + 1)) is not None:
+                    return found.inside(f"[{index}]")
+            return None
+        if kind is not dict:
+            return _first_error(plain(value), is_scalar, depth)
+        for name, member in by_name(value).items():
+            found = _first_error(name, is_scalar, depth) or _first_error(member, is_scalar, depth + 1)
+            if found is not None:
+                return found.inside(f".{name[:80]}")
+    except EncodingError as error:
+        return detached(error)
+    return None
 
 
 def legible(text: str) -> str:

@@ -34,7 +34,7 @@ from gateway.model.faults import (
     ResponseTooLarge,
     detached,
 )
-from gateway.model.values import EncodingError, by_name, plain
+from gateway.model.values import EncodingError, by_name, located, plain
 
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
@@ -121,7 +121,10 @@ class XMLRPC:
     def write_value(self, value: Any, _: Id, room: int) -> bytes:
         """Write the value of a result."""
         parts: list[str] = []
-        self._say(value, parts, 0, room)
+        try:
+            self._say(value, parts, 0, room)
+        except EncodingError as error:
+            raise located(error, value, self._is_scalar) from None
         return "".join(parts).encode()
 
     def write_fault(self, fault: Fault, _: Id) -> bytes:
@@ -157,12 +160,13 @@ class XMLRPC:
         parts: list[str] = []
         try:
             name = escaped(method)
-            for index, value in enumerate(params):
+            for value in params:
                 parts.append("<param>")
-                self._say_at(index, value, parts)
+                self._say(value, parts, 0, _UNBOUNDED)
                 parts.append("</param>")
-        except EncodingError as reason:
-            raise InvalidParams(f"params{reason.place}: cannot be encoded as XML-RPC: {reason.reason}") from None
+        except EncodingError as error:
+            found = located(error, params, self._is_scalar, -1)  # the arguments themselves are no array of the document
+            raise InvalidParams(f"params{found.place}: cannot be encoded as XML-RPC: {found.reason}") from None
         return _CALL % (name.encode(), "".join(parts).encode())
 
     def decode_answer(self, body: bytes, charset: str | None = None, *, lenient: bool = False) -> tuple[Id, Reply]:
@@ -180,28 +184,33 @@ class XMLRPC:
 
     def _say(self, value: Any, parts: list[str], depth: int, room: int) -> None:
         if depth >= self._max_depth:
-            raise EncodingError(f"more than {self._max_depth} levels, or the value contains itself")
+            raise self._too_deep_to_write()
         kind = type(value)
         if kind in WRITERS:
             parts.append(WRITERS[kind](value))
         elif kind is int:
             parts.append(self._int(value))
         elif kind is list:
-            self._say_array(value, parts, depth + 1, room)
+            _check_room(len(parts) + len(value), room)
+            parts.append("<value><array><data>")
+            for each in value:
+                self._say(each, parts, depth + 1, room)
+            parts.append("</data></array></value>")
         elif kind is dict:
             self._say_struct(by_name(value), parts, depth + 1, room)
         elif value is None:
-            if self._none is None:
-                raise EncodingError('the specification has no None, and xmlrpc.none is "fault"')
-            parts.append(self._none)
+            parts.append(self._nil())
         else:
             self._say(plain(value), parts, depth, room)
 
-    def _say_at(self, index: int, value: Any, parts: list[str]) -> None:
-        try:
-            self._say(value, parts, 0, _UNBOUNDED)
-        except EncodingError as reason:
-            raise reason.inside(f"[{index}]") from None
+    def _say_struct(self, members: dict[str, Any], parts: list[str], depth: int, room: int) -> None:
+        _check_room(len(parts) + len(members), room)
+        parts.append("<value><struct>")
+        for name, value in members.items():
+            parts.append(f"<member><name>{escaped(name)}</name>")
+            self._say(value, parts, depth, room)
+            parts.append("</member>")
+        parts.append("</struct></value>")
 
     def _int(self, value: int) -> str:
         if value in _INT32:
@@ -212,27 +221,27 @@ class XMLRPC:
             raise EncodingError("the int has more than 64 bits")
         return f"<value><i8>{value}</i8></value>"
 
-    def _say_array(self, values: list[Any], parts: list[str], depth: int, room: int) -> None:
-        _check_room(len(parts) + len(values), room)
-        parts.append("<value><array><data>")
-        for index, value in enumerate(values):
-            try:
-                self._say(value, parts, depth, room)
-            except EncodingError as reason:
-                raise reason.inside(f"[{index}]") from None
-        parts.append("</data></array></value>")
+    def _nil(self) -> str:
+        if self._none is None:
+            raise EncodingError('the specification has no None, and xmlrpc.none is "fault"')
+        return self._none
 
-    def _say_struct(self, members: dict[str, Any], parts: list[str], depth: int, room: int) -> None:
-        _check_room(len(parts) + len(members), room)
-        parts.append("<value><struct>")
-        for name, value in members.items():
-            try:
-                parts.append(f"<member><name>{escaped(name)}</name>")
-                self._say(value, parts, depth, room)
-            except EncodingError as reason:
-                raise reason.inside(f".{name[:80]}") from None
-            parts.append("</member>")
-        parts.append("</struct></value>")
+    def _is_scalar(self, value: Any, depth: int) -> bool:
+        if depth >= self._max_depth:
+            raise self._too_deep_to_write()
+        kind = type(value)
+        if kind in WRITERS:
+            WRITERS[kind](value)
+        elif kind is int:
+            self._int(value)
+        elif value is None:
+            self._nil()
+        else:
+            return False
+        return True
+
+    def _too_deep_to_write(self) -> EncodingError:
+        return EncodingError(f"more than {self._max_depth} levels, or the value contains itself")
 
 
 def _check_room(parts: int, room: int) -> None:
