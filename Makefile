@@ -3,18 +3,20 @@
 # make bench  calls per second against a plain Tornado handler, and what a bridge adds to a call
 # make compare  calls that block: other servers and the gateway side by side, with pictures; takes half an hour
 # make fuzz  300,000 mutated documents for the readers of codecs; FUZZ=... for another number
+# make soak   everything at once for ten minutes (SOAK=3600: an hour); shows memory and descriptors of each process
 # make edge   nginx in front of workers, on free ports, as the present user, with a certificate for localhost
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SOAK ?= 600
 
 # need PROGRAM,PACKAGE,PURPOSE: install a program that the tests run
 need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { command -v apt-get >/dev/null && \
 	{ apt-get install -y -qq $(2) || { apt-get update -qq && apt-get install -y -qq $(2); }; } >/dev/null; } || \
 	{ echo "$(3) is tested with $(1): install it (Debian's package is $(2)), and try again"; exit 1; }
 
-.PHONY: run test check bench compare fuzz edge clean
+.PHONY: run test check bench compare soak fuzz edge clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
@@ -44,6 +46,9 @@ compare: $(VENV)/test.stamp
 
 fuzz: $(VENV)/test.stamp
 	FUZZ=$${FUZZ:-300000} $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/codecs/test_usual.py
+
+soak: $(VENV)/test.stamp
+	SOAK=$(SOAK) $(BIN)/python -m benchmarks.soak
 
 edge: $(VENV)/run.stamp
 	@$(call need,nginx,nginx,the edge)

@@ -492,7 +492,33 @@ def test_a_worker_that_ends_by_itself_again_and_again_is_held_back_and_no_other_
         os.kill(next(iter(processes(running))), signal.SIGKILL)
         eventually(lambda: "was killed by signal 9; another one starts in 0 s" in running.log, "it is held back")
         (project / "go").unlink()
-        eventually(lambda: len(processes(running)) == 2, "there are not two workers")
+        write_handlers(project, ENDING.replace('"chosen"', '"next"').replace('"go"', '"go on"'), version=2)
+        running.signal(signal.SIGHUP)
+        eventually(lambda: "reloaded; workers: 2" in running.log, "it does not reload")
+        pauses = len(paused())
+        (project / "go on").touch()
+        eventually(lambda: len(paused()) > pauses, "none ends")
+        assert paused()[pauses] == "0", "a reload begins again"
+
+
+def _descriptors(process: int) -> list[str]:
+    """Return what a process has open, as far as it can be told apart: the files, and the kinds of everything else."""
+    links = []
+    for entry in list(Path(f"/proc/{process}/fd").iterdir()):
+        with contextlib.suppress(FileNotFoundError):
+            links.append(re.sub(r"\d+", "N", str(entry.readlink())))
+    return sorted(links)
+
+
+def test_workers_that_end_leave_no_descriptor_behind_and_know_only_their_own_record(project: Path) -> None:
+    with fleet(project, workers=2) as running:
+        before, first = _descriptors(running.process.pid), processes(running)
+        for worker in first:
+            os.kill(worker, signal.SIGKILL)
+        eventually(lambda: len(processes(running)) == 2 and not processes(running) & first, "they are not replaced")
+        eventually(lambda: _descriptors(running.process.pid) == before, "descriptors are left")
+        for worker in processes(running):
+            assert sum("gateway-stacks" in link for link in _descriptors(worker)) == 1
 
 
 def test_where_a_worker_crashes_while_it_starts_is_told(project: Path) -> None:
@@ -579,12 +605,14 @@ def test_a_fork_that_fails_is_tried_again(project: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys.modules[__name__], "SERVE", (sys.executable, "program.py", "serve"))
     with fleet(project) as running:
         first, _ = before = processes(running)
+        descriptors = _descriptors(running.process.pid)
         (project / "scarce").touch()
         os.kill(first, signal.SIGKILL)
         eventually(lambda: "cannot be started: resource temporarily unavailable" in running.log, "it is not told")
         assert call(running.port, "version") == 1
         (project / "scarce").unlink()
         eventually(lambda: len(processes(running) - before) == 1, "it is not tried again")
+        eventually(lambda: _descriptors(running.process.pid) == descriptors, "descriptors are left")
 
 
 SLOW = (
