@@ -219,7 +219,6 @@ class _Supervisor:
     def _promote(self, generation: Generation, report: Report) -> None:
         before, self._serving, self._trial = self._serving, generation, None
         self._due = [entry for entry in self._due if entry[2] is generation]
-        self._pace.forget()
         for worker in self._workers.values():
             if worker.generation is generation:
                 worker.send(START)

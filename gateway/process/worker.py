@@ -153,7 +153,3 @@ class Pace:
         self._ends[worker.slot] = ends + 1
         longest = _LONGEST_PAUSE_OF_SERVING if worker.record.has_served() else _LONGEST_PAUSE
         return min(longest, 0.1 * 2 ** min(ends, _MOST_DOUBLINGS)) if ends else 0.0
-
-    def forget(self) -> None:
-        """Begin again: other workers serve now."""
-        self._ends.clear()

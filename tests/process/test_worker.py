@@ -57,13 +57,10 @@ def test_what_has_served_for_a_while_or_is_ended_by_a_method_is_replaced_at_once
     assert pace.pause(worker) == 0.0
 
 
-def test_slots_wait_for_themselves_until_others_serve(worker: Worker) -> None:
+def test_each_slot_waits_for_itself(worker: Worker) -> None:
     pace = Pace()
     assert [pace.pause(worker) for _ in range(3)] == [0.0, 0.2, 0.4]
     worker.slot = 1
-    assert pace.pause(worker) == 0.0
-    worker.slot = 0
-    pace.forget()
     assert pace.pause(worker) == 0.0
 
 
