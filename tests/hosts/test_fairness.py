@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -137,3 +139,30 @@ def test_a_proxy_that_leaves_frees_no_place_of_its_network() -> None:
     assert not crowd.enter("2001:db8::3")
     crowd.leave("2001:db8::2")
     assert crowd.enter("2001:db8::3")
+
+
+IN_BLOCKS_OF_THEIR_OWN = """
+import ctypes
+from gateway import Registry
+from tests.raw_http import exchange, request
+from tests.serving import serving
+
+class Info(ctypes.Structure):
+    _fields_ = [(str(number), ctypes.c_size_t) for number in range(10)]  # mallinfo2(3); the fifth: bytes mapped
+
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Info
+with serving(Registry()) as server:
+    assert exchange(server.port, request("/healthz", {}, b"", "GET")).status == 200
+    blocks = [bytes(2**22) for _ in range(10)]
+    del blocks  # from now on glibc would keep blocks of this size
+    blocks = [bytes(2**22) for _ in range(10)]
+    print(getattr(libc.mallinfo2(), "4") // 2**22)
+"""
+
+
+def test_large_blocks_go_back_to_the_system_when_they_are_freed() -> None:
+    """Glibc maps a block by itself, or it takes it from a heap in which holes stay."""
+    arguments = [sys.executable, "-c", IN_BLOCKS_OF_THEIR_OWN]
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert int(ended.stdout) >= 10, ended.stderr
