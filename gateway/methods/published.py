@@ -1,32 +1,57 @@
 """What an upstream tells of a method, told to callers as it is: an OpenRPC method object, and XML-RPC signatures.
 
 The names of components get the name of the upstream in front of them, for two upstreams may each have a ``Person``.
-Only components that the methods of a document refer to are in it.
+Only components that the methods of a document refer to are in it. All is made ready once, when the upstream tells it.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
 _COMPONENTS = "#/components/"
+_Reference: TypeAlias = tuple[str, str]  # a kind of components, and the name of one, as the upstream has it
 
 
-class Published(Struct, frozen=True, kw_only=True):
+class Told:
+    """The components of an upstream's document, each made ready when a method is shown that refers to it."""
+
+    def __init__(self, source: str, components: Mapping[str, Mapping[str, Any]]) -> None:
+        self.source = source
+        self._said = components
+        self._ready: dict[_Reference, tuple[Any, list[_Reference]]] = {}
+
+    def component(self, reference: _Reference) -> tuple[Any, list[_Reference]]:
+        """Return a component, and what it refers to."""
+        ready = self._ready.get(reference)
+        if ready is None:
+            said = self._said[reference[0]][reference[1]]
+            ready = self._ready[reference] = _qualified(said, self.source), list(_references(said))
+        return ready
+
+
+class Published(Struct, frozen=True):
     """What an upstream tells of a method.
 
     Attributes:
-        source: the name of the upstream.
         openrpc: the OpenRPC method object without its name; None where there is none.
-        components: those of the upstream's document, by kind and name.
+        refers: the components that it refers to.
+        told: where these are.
         signatures: each the type of the result and then those of the parameters, as system.methodSignature has them.
 
     """
 
-    source: str
-    openrpc: Mapping[str, Any] | None = None
-    components: Mapping[str, Mapping[str, Any]] = {}
+    openrpc: dict[str, Any] | None
+    refers: tuple[_Reference, ...]
+    told: Told
     signatures: tuple[tuple[str, ...], ...] = ()
+
+
+def published(openrpc: Mapping[str, Any] | None, signatures: tuple[tuple[str, ...], ...], told: Told) -> Published:
+    """Make what a method has of its own ready to be told; its references lead to components that are there."""
+    if openrpc is None:
+        return Published(None, (), told, signatures)
+    return Published(_qualified(openrpc, told.source), tuple(_references(openrpc)), told, signatures)
 
 
 class Components:
@@ -35,22 +60,20 @@ class Components:
     def __init__(self, schemas: dict[str, Any]) -> None:
         self.by_kind: dict[str, dict[str, Any]] = {"schemas": schemas}
 
-    def method_object(self, name: str, published: Published) -> dict[str, Any]:
+    def method_object(self, name: str, method: Published) -> dict[str, Any]:
         """Make a method object with a name of its own, and add the components that it refers to."""
-        said = {"name": name, **(published.openrpc or {})}
-        waiting = list(_references(said))
+        waiting = list(method.refers)
         while waiting:
-            kind, referred = waiting.pop()
-            members = self.by_kind.setdefault(kind, {})
-            component = published.components.get(kind, {}).get(referred)
-            if component is not None and f"{published.source}.{referred}" not in members:
-                members[f"{published.source}.{referred}"] = _qualified(component, published.source)
-                waiting += _references(component)
-        made: dict[str, Any] = _qualified(said, published.source)
-        return made
+            reference = waiting.pop()
+            members = self.by_kind.setdefault(reference[0], {})
+            own = f"{method.told.source}.{reference[1]}"
+            if own not in members:
+                members[own], more = method.told.component(reference)
+                waiting += more
+        return {"name": name, **(method.openrpc or {})}
 
 
-def _references(value: Any) -> Iterator[tuple[str, str]]:
+def _references(value: Any) -> Iterator[_Reference]:
     """Iterate over the kinds and names of the components that a value refers to."""
     if isinstance(value, list):
         for each in value:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from gateway.methods import RESERVED, Method, MethodOptions, Param, RegistrationError, Registry, fitting
-from gateway.methods.published import Published
+from gateway.methods.published import Told, published
 from gateway.methods.shapes import Shape, shape_of
 from gateway.model.calls import current_context
 from gateway.model.faults import Fault, MethodNotFound, Unavailable
@@ -87,6 +87,7 @@ class UpstreamService:
         self._names = Names(name, options)
         self._patterns: list[tuple[str, Method]] = []
         self._learned = 0
+        self._documents: dict[int, Told] = {}
         self._registry: Registry | None = None
 
     @property
@@ -245,13 +246,15 @@ class UpstreamService:
             context=None,
             options=MethodOptions(name=name, timeout=timeout),
             place=self.place,
-            published=Published(
-                source=self.name,
-                openrpc=signature.openrpc,
-                components=signature.components,
-                signatures=signature.signatures,
-            ),
+            published=published(signature.openrpc, signature.signatures, self._told(signature)),
         )
+
+    def _told(self, signature: Signature) -> Told:
+        """Return the components of the signature's document, which all methods of a document share."""
+        told = self._documents.get(id(signature.components))
+        if told is None:
+            told = self._documents[id(signature.components)] = Told(self.name, signature.components)
+        return told
 
     async def _pass(self, pattern: Signature, /, *args: Any, **kwargs: Any) -> Any:
         """Call what the caller has named. Once the upstream has responded to it, it is a method like any other."""

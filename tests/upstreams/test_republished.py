@@ -10,6 +10,7 @@ from typing import Any
 from xmlrpc.client import Fault as XMLFault
 from xmlrpc.client import ServerProxy, dumps, loads
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 from msgspec.structs import replace
 
@@ -17,6 +18,7 @@ from gateway import Registry
 from gateway.upstreams.jsonrpc import openrpc
 from gateway.upstreams.jsonrpc.openrpc import from_document
 from gateway.upstreams.xmlrpc import introspection
+from tests.methods.test_introspection import META_SCHEMA
 from tests.raw_http import post
 from tests.serving import Server, serving
 from tests.upstreams.jsonrpc.test_tcp import Peer
@@ -82,6 +84,7 @@ def test_a_document_is_told_as_it_is(tmp_path: Path) -> None:
                 assert told["components"] == document["components"]
             call = {"jsonrpc": "2.0", "method": "a.find", "params": {"id": 3}, "id": 1}
             assert json.loads(post(gateway.port, json.dumps(call).encode()).body)["result"] == {"id": 3}
+    jsonschema.Draft7Validator(META_SCHEMA).validate(document)
     methods = {each["name"]: each for each in document["methods"]}
     find = DOCUMENT["methods"][0]
     expected = {name: value for name, value in find.items() if name not in ("servers", "links")}
@@ -175,7 +178,9 @@ def test_signatures_and_texts_of_xml_rpc_are_told(multicall: bool, tmp_path: Pat
         assert client.system.methodSignature("up.odd") == "undef"
         assert client.system.methodHelp("up.add") == "Add two numbers."
         assert client.system.methodHelp("up.odd") == ""
-        methods = {each["name"]: each for each in discovered(up.server)["methods"]}
+        document = discovered(up.server)
+    jsonschema.Draft7Validator(META_SCHEMA).validate(document)
+    methods = {each["name"]: each for each in document["methods"]}
     assert methods["up.add"] == {
         "name": "up.add",
         "description": "Add two numbers.",
