@@ -178,7 +178,7 @@ class ProtobufGeneric:
 
 
 class _Connection(StreamConnection):
-    """A connection, and the answer that is waited for on it; ``passed`` are the indexes that are no answer."""
+    """A connection, and the answer that is waited for on it; ``passed`` are the indexes that are not an answer."""
 
     def __init__(self, frames: MethodFrames, passed: frozenset[int]) -> None:
         super().__init__()

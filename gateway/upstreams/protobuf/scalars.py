@@ -1,6 +1,6 @@
 """The scalar types of protobuf: which values they take, and what they are as neutral values and as type hints.
 
-    kind = scalar(field)              of a field that is no message
+    kind = scalar(field)              of a field that is not a message
     kind.check(value, "params.a")     the value to set, or InvalidParams
     kind.read(value)                  the neutral value
     kind.hint                         the type hint that checks arguments and makes the schema
@@ -39,7 +39,7 @@ def same(value: Any) -> Any:
 
 
 def scalar(field: FieldDescriptor) -> Scalar:
-    """Return the type of a field that is no message."""
+    """Return the type of a field that is not a message."""
     return SCALARS[field.type] if field.enum_type is None else _enum(field.enum_type)
 
 
