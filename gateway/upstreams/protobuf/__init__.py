@@ -1,1 +1,1 @@
-"""Protocol buffers: types from files, values both ways; and the bridge to generic services, generic.py."""
+"""Protocol buffers: types from files, values both ways; and the adapter of generic services, generic.py."""

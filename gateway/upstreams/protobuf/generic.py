@@ -1,4 +1,4 @@
-"""The bridge to protobuf's generic services (``py_generic_services``), from the .proto alone.
+"""The adapter of protobuf's generic services (``py_generic_services``), from the .proto alone.
 
 The wire has no ids: an answer is known by the index of its method, and by its place. So a connection has one call at a
 time, and whatever leaves a doubt (a deadline, a caller who has gone, an answer that nobody waits for) ends it. An

@@ -1,4 +1,4 @@
-"""The bridge to RPyC services.
+"""The adapter of RPyC services.
 
 adapter.py     calls out, results in, faults
 connection.py  one connection: requests told apart by their numbers, both ways

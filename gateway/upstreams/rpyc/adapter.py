@@ -1,4 +1,4 @@
-"""The bridge to RPyC services: their exposed methods by name, with arguments by position or by name."""
+"""The adapter of RPyC services: their exposed methods by name, with arguments by position or by name."""
 
 import asyncio
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The bridge to Thrift services.
+"""The adapter of Thrift services.
 
 adapter.py     calls out, responses in, faults
 idl.py         a .thrift file -> methods and types

@@ -1,4 +1,4 @@
-"""The bridge to Thrift services: their methods come from a .thrift file, and no code is generated.
+"""The adapter of Thrift services: their methods come from a .thrift file, and no code is generated.
 
 One call at a time on each connection, because replies come in order; the number and name of a reply are compared with
 those of the call all the same. A connection is lent again only after a whole reply, and closed if anything interferes.

@@ -1,4 +1,4 @@
-"""The bridge to ZeroRPC services.
+"""The adapter of ZeroRPC services.
 
 adapter.py     calls out, responses in, faults
 connection.py  one connection: calls told apart by their ids, heartbeats, streams

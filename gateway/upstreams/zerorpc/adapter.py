@@ -1,4 +1,4 @@
-"""The bridge to ZeroRPC servers: methods by name, arguments by position, values in MessagePack over ZeroMQ."""
+"""The adapter of ZeroRPC servers: methods by name, arguments by position, values in MessagePack over ZeroMQ."""
 
 import asyncio
 from typing import Annotated, Any, ClassVar, Literal
