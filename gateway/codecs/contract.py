@@ -25,7 +25,7 @@ class Codec(Protocol):
         first_bytes: the first bytes of bodies of this protocol, for bodies without a Content-Type.
         native: the types that values have on the wire beside those of JSON. Texts are taken for types that are missing.
         wide_ints: whether ints beyond 53 bits are numbers on the wire; otherwise they are texts, also in calls.
-        batch_method: the method whose call is decoded into a Batch; empty where batches are no calls.
+        batch_method: the method whose call is decoded into a Batch; empty where a batch is not a call.
         capabilities: what system.getCapabilities returns for the protocol, by name: the address and version of a
             specification.
 

@@ -71,7 +71,7 @@ class WSGIHost:
             body = _Body(environ, headers)
             head = HTTPRequest(
                 method=environ["REQUEST_METHOD"],
-                target=path.replace("?", "%3F"),  # it has been decoded, and what follows a question mark is no path
+                target=path.replace("?", "%3F"),  # it has been decoded, and what follows a question mark is not a path
                 headers=headers,
                 peer=environ.get("REMOTE_ADDR", ""),
             )

@@ -209,7 +209,7 @@ def is_exact_double(value: int) -> bool:
 
 
 def with_int_texts(value: Any) -> Any:
-    """Write the ints of a neutral value that are no exact doubles as texts."""
+    """Write the ints of a neutral value that are not exact doubles as texts."""
     kind = type(value)
     if kind is int:
         return value if is_exact_double(value) else str(value)

@@ -66,7 +66,7 @@ class Worker:
         return min(self.killed_at, self._watchdog.due)
 
     def send(self, order: bytes) -> None:
-        """Send an order; that it has ended already is no error."""
+        """Send an order; it is not an error that it has ended already."""
         if order == START:
             self.started_at = time.monotonic()
             self._watchdog.start(self.started_at)

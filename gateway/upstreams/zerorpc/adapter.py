@@ -105,7 +105,7 @@ def _signatures(said: Any) -> list[Signature]:
     """Read what _zerorpc_inspect tells.
 
     Raises:
-        BadUpstream: it is no table of methods.
+        BadUpstream: it is not a table of methods.
 
     """
     methods = said.get("methods") if type(said) is dict else None

@@ -103,7 +103,7 @@ def value(event: Event) -> Any:
     """Read the arguments or the value of an event.
 
     Raises:
-        BadUpstream: it is no MessagePack, or a text in it no UTF-8.
+        BadUpstream: it is not MessagePack, or a text in it is not UTF-8.
 
     """
     try:
