@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from gateway.methods.models import Check
 from gateway.methods.options import MethodOptions, Run
-from gateway.methods.places import readable
+from gateway.methods.places import named, readable
 from gateway.methods.published import Published
 from gateway.methods.shapes import Shape, UnknownField
 from gateway.model.calls import Context, Params
@@ -126,39 +126,37 @@ class Method(Struct, frozen=True, kw_only=True):
 
 def _converted(value: Any, param: Param, place: str, context: Context) -> Any:
     """Convert and check one argument by its hint, strictly: "1" is not an int, True is not an int, 2.0 is one."""
-    hint, shape, native = param.hint, param.shape, context.native
     if param.check is not None:
-        return param.check(value, place, native)
-    if hint is Any or hint is type(value):
+        return param.check(value, place, context.native)
+    if param.hint is Any or param.hint is type(value):
         return value
     try:
-        named = value if shape.names is None else shape.names(value)
-        try:
-            return _convert(named, hint, native)
-        except msgspec.ValidationError:
-            walk = shape.numbers if context.wide_ints and not param.int_texts else shape.texts
-            if walk is None:
-                raise
-            return _convert(walk(value), hint, native)
+        return _convert(value, param, context)
     except UnknownField as unknown:
         raise InvalidParams(f"params{place}{unknown.place}: there is no such field") from None
     except (msgspec.ValidationError, TypeError) as error:  # a set takes only what can be hashed
         what, path = readable(error)
-    raise InvalidParams(f"params{place}{_member(value, hint, path, native)}: {what}")
 
-
-def _convert(value: Any, hint: Any, native: tuple[type, ...]) -> Any:
-    return msgspec.convert(value, hint, builtin_types=native, str_keys=True)  # a struct's names are always text
-
-
-def _member(value: Any, hint: Any, path: str, native: tuple[type, ...]) -> str:
-    """Say which member of a dict it is that a path of msgspec's leads through, which msgspec itself does not."""
-    if not (path.startswith("[...]") and typing.get_origin(hint) is dict):
-        return path
-    inner = typing.get_args(hint)[1]
-    for name, member in value.items():
+    def mistake(part: Any) -> str | None:
         try:
-            _convert(member, inner, native)
+            _convert(part, param, context)
         except (msgspec.ValidationError, TypeError) as error:
-            return f".{name[:80]}{_member(member, inner, readable(error)[1], native)}"
-    return path
+            return readable(error)[1]
+        return None
+
+    raise InvalidParams(f"params{place}{named(value, path, mistake)}: {what}")
+
+
+def _convert(value: Any, param: Param, context: Context) -> Any:
+    shape = param.shape
+    try:
+        return _strictly(value if shape.names is None else shape.names(value), param.hint, context.native)
+    except msgspec.ValidationError:
+        walk = shape.numbers if context.wide_ints and not param.int_texts else shape.texts
+        if walk is None:
+            raise
+    return _strictly(walk(value), param.hint, context.native)
+
+
+def _strictly(value: Any, hint: Any, native: tuple[type, ...]) -> Any:
+    return msgspec.convert(value, hint, builtin_types=native, str_keys=True)  # a struct's names are always text

@@ -8,6 +8,7 @@ import re
 import sys
 import typing
 import xmlrpc.client
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from datetime import datetime
@@ -24,6 +25,8 @@ _REMEDIES: tuple[tuple[type, str], ...] = (
     (PurePath, "str"),
     (re.Pattern, "str"),
     (complex, "tuple[float, float]"),
+    (dict, "dict"),
+    (deque, "list"),
     (range, "list[int]"),
 )
 _OTHERWISE = "a dataclass, or another type of docs/methods.md"

@@ -7,6 +7,7 @@ import math
 import re
 import types
 import xmlrpc.client
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -555,6 +556,8 @@ class HoldingByDefault:
         (Path, "Path", "str"),
         (complex, "complex", "tuple[float, float]"),
         (range, "range", "list[int]"),
+        (OrderedDict[str, int], "OrderedDict", "dict"),
+        (deque[int], "deque", "list"),
         (Adder, "Adder", "a dataclass, or another type of docs/methods.md"),
         (Adder | None, "Adder", "a dataclass"),
         (Adder | int, "Adder", "a dataclass"),
@@ -1027,7 +1030,7 @@ REFUSED: list[tuple[str, Any, Any, str]] = [
     ("xj", dict[str, int], {"a": 1, "b c": "2"}, ".b c: expected int, got str"),
     ("xj", dict[str, dict[str, list[int]]], {"a": {}, "b": {"c": [1, "2"]}}, ".b.c[1]: expected int, got str"),
     ("xj", dict[str, int], {"x" * 99: "1"}, f".{'x' * 80}: expected int, got str"),
-    ("xj", list[dict[str, int]], [{"a": "1"}], "[0][...]: expected int, got str"),
+    ("xj", list[dict[str, int]], [{"a": "1"}], "[0].a: expected int, got str"),
     ("xj", dict[int, str], {"a": "a"}, " (a name): expected int, got str"),
     ("xj", Literal["a", "b"], "c", ": invalid enum value 'c'"),
     ("xj", Literal[1, 2], True, ": expected int, got bool"),
@@ -1047,7 +1050,7 @@ REFUSED: list[tuple[str, Any, Any, str]] = [
     ("xj", Item, {}, ": object missing required field price"),
     ("xj", Item, [1], ": expected object, got array"),
     ("xj", Item, {"price": 1, "parts": [{"price": 1}, {"price": None}]}, ".parts[1].price: expected float, got null"),
-    ("xj", Item, {"price": 1, "prices": {"a": "1"}}, ".prices[...]: expected float, got str"),
+    ("xj", Item, {"price": 1, "prices": {"a": "1"}}, ".prices.a: expected float, got str"),
     ("xj", list[Item], [{"price": 1}, {"price": "1"}], "[1].price: expected float, got str"),
     ("xj", Even, {"number": 1}, ": it is odd"),
     ("xj", Point, {"x": 1, "z": 1}, ".z: there is no such field"),

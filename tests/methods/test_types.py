@@ -17,6 +17,7 @@ import pytest
 from msgspec import Meta, Struct
 
 from gateway import Registry
+from gateway.methods.places import named
 from tests.raw_http import post
 from tests.serving import Server, serving
 
@@ -123,6 +124,22 @@ TYPES: list[tuple[Any, Any, Any]] = [
 ]
 
 
+# The hint; a value with a mistake in it; where it is.
+MISTAKES: list[tuple[Any, Any, str]] = [
+    (dict[str, int], {"a": 1, "b": 2, "c": "x", "d": "y", "e": 3}, ".c: expected int, got str"),
+    (dict[str, int], {str(number): number or "x" for number in range(99, -1, -1)}, ".0: expected int, got str"),
+    (dict[str, dict[str, int]], {"a": {"b": 1}, "c": {"d": 1, "e": "x", "f": 1}}, ".c.e: expected int, got str"),
+    (list[dict[str, int]], [{"a": 1}, {"b": 1, "c": "x"}], "[1].c: expected int, got str"),
+    (dict[str, list[dict[str, int]]], {"a": [], "b": [{}, {"c": 1, "d": "x"}]}, ".b[1].d: expected int, got str"),
+    (dict[str, Box[int]] | None, {"a": {"content": 1}, "b": {"content": "x"}}, ".b.content: expected int, got str"),
+    (Box[dict[str, tuple[int, int]]], {"content": {"a": [1, 2], "b": [1]}}, ".content.b: expected array of length 2"),
+    (Annotated[dict[str, int], Meta(min_length=1)], {"a": 1, "b": "x", "c": 1}, ".b: expected int, got str"),
+    (dict[str, int], {"a.b[0]": 1, "c.d": 1.5, "e": 2.0}, ".c.d: expected int, got float"),
+    (dict[Level, int], {"1": 1, "2": 1}, " (a name): invalid enum value 2"),
+    (dict[str, dict[int, str]], {"a": {"1": "x"}, "b": {"y": "x"}}, ".b (a name): expected int, got str"),
+]
+
+
 def returning(hint: Any) -> Callable[[Any], Any]:
     def give_back(it: Any) -> Any:
         return it
@@ -142,6 +159,8 @@ def server() -> Iterator[Server]:
         return f"{a!r} {b!r} {c!r} {d.__name__}"  # type: ignore[attr-defined]
 
     registry.register(unfitting, run="inline")
+    for index, (hint, _, _) in enumerate(MISTAKES):
+        registry.register(returning(hint), name=f"mistake{index}", run="inline")
     with serving(registry, {"log.level": "warning"}) as served:
         yield served
 
@@ -159,6 +178,32 @@ def test_what_comes_in_goes_out(index: int, server: Server) -> None:
     assert ask(server, f"type{index}", as_json)["result"] == as_json
     with xmlrpc.client.ServerProxy(server.url, allow_none=True, use_builtin_types=True) as proxy:
         assert proxy.__getattr__(f"type{index}")(as_xml) == as_xml
+
+
+@pytest.mark.parametrize("index", range(len(MISTAKES)), ids=lambda index: MISTAKES[index][2])
+def test_a_mistake_in_a_dict_is_told_by_the_name_of_its_member(index: int, server: Server) -> None:
+    _, value, detail = MISTAKES[index]
+    error = ask(server, f"mistake{index}", value)["error"]
+    assert error["data"]["detail"].startswith(f"params[0]{detail}")
+
+
+def test_the_member_with_a_mistake_is_found_in_few_attempts() -> None:
+    value = {"a": [{str(number): number for number in range(100_000)}]}
+    attempts = []
+
+    def mistake(part: Any) -> str | None:
+        attempts.append(part)
+        return "[...][0][...]" if "77777" in part["a"][0] else None
+
+    assert named(value, "[...][0][...]", mistake) == ".a[0].77777"
+    assert len(attempts) <= 17
+
+
+def test_a_path_that_leads_nowhere_stays_as_it_is() -> None:
+    values: list[Any] = [{"a": 1}, [], 5, {}, [0, 1, 2, {}]]
+    for value in values:
+        assert named(value, "[3][...]", lambda _: None) == "[3][...]"
+    assert named({"a]": {"b": 1}}, ".a][...]", lambda _: None) == ".a][...]"
 
 
 def test_a_default_that_does_not_fit_its_hint_is_used_as_it_is(server: Server) -> None:
@@ -202,7 +247,7 @@ def test_hints_that_contain_themselves_are_read_and_checked_to_any_depth(server:
         innermost = innermost["inner"][0]
     innermost["boxes"] = {"x": {"content": -1}}
     detail = ask(server, f"type{index}", value)["error"]["data"]["detail"]
-    assert detail == f"params[0]{'.inner[0]' * 20}.boxes[...].content: expected int >= 0"
+    assert detail == f"params[0]{'.inner[0]' * 20}.boxes.x.content: expected int >= 0"
     innermost["boxes"] = {"x": {"contents": 1}}
     detail = ask(server, f"type{index}", value)["error"]["data"]["detail"]
     assert detail == f"params[0]{'.inner[0]' * 20}.boxes.x.contents: there is no such field"
