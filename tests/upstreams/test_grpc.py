@@ -32,7 +32,7 @@ from gateway.model.faults import BadUpstream, RequestTooLarge
 from gateway.model.faults import Fault as AnyFault
 from gateway.model.limits import Limits
 from gateway.upstreams import Invocation, UpstreamConfigError
-from gateway.upstreams.grpc import reflection
+from gateway.upstreams.grpc import details, reflection
 from gateway.upstreams.grpc.adapter import GRPC as GRPCUpstream  # noqa: N811 - a class, not a constant
 from gateway.upstreams.grpc.line import Line
 from gateway.upstreams.grpc.options import GRPCOptions
@@ -546,7 +546,7 @@ def test_a_stream_that_is_too_long_is_a_fault_and_ends(port: int, tmp_path: Path
 
 def test_a_stream_ends_with_its_deadline(port: int, tmp_path: Path) -> None:
     path = tmp_path / "ended"
-    with bridged(service("Streams"), port, tmp_path, "timeout = { Forever = 0.3 }") as up:
+    with bridged(service("Streams"), port, tmp_path, "timeout = { Forever = 2 }") as up:
         error = up.answer("Forever", str(path), 0.02)["error"]
         count = len(error["data"]["messages"])
         assert (error["code"], error["data"]["messages"]) == (-32001, list(range(count)))
@@ -682,6 +682,34 @@ def test_details_that_cannot_be_read_leave_the_status(trailer: bytes) -> None:
     assert told(StatusError(grpc.StatusCode.ABORTED, "why", trailer)).data == {"grpc": {"code": 10, "name": "ABORTED"}}
 
 
+def retry(seconds: int, nanos: int = 0) -> bytes:
+    """Make a status with a RetryInfo."""
+    info: Any = details._CLASSES["google.rpc.RetryInfo"]()
+    info.retry_delay.seconds, info.retry_delay.nanos = seconds, nanos
+    status: Any = details._CLASSES["google.rpc.Status"]()
+    status.details.add(type_url="type.googleapis.com/google.rpc.RetryInfo", value=info.SerializeToString())
+    made: bytes = status.SerializeToString()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos", "told_as"), [(0, 1, 1), (0, 0, 1), (-5, 0, 1), (2, 0, 2), (10**9, 0, 86400)]
+)
+def test_the_time_until_a_retry_is_a_sensible_one(seconds: int, nanos: int, told_as: int) -> None:
+    fault = told(StatusError(grpc.StatusCode.UNAVAILABLE, "why", retry(seconds, nanos)))
+    assert fault.data["retry_after"] == told_as
+
+
+def test_details_and_texts_are_bounded() -> None:
+    status: Any = details._CLASSES["google.rpc.Status"]()
+    request: Any = details._CLASSES["google.rpc.BadRequest"]()
+    for _ in range(2000):
+        request.field_violations.add()
+    status.details.add(type_url="type.googleapis.com/google.rpc.BadRequest", value=request.SerializeToString())
+    refused = StatusError(grpc.StatusCode.ABORTED, "x" * 5000, status.SerializeToString())
+    assert (refused.rich, len(refused.details)) == ([], 2000)
+
+
 GRPC_SAYS = (
     "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.7:1: Failed to connect to remote host",
     "Socket closed",
@@ -721,7 +749,9 @@ def test_an_answer_of_too_many_bytes(port: int, tmp_path: Path, logged: Logged) 
     with bridged(service("Failing"), port, tmp_path, "", {"limits.max_reply": 65536}) as up:
         assert len(up.call("Large", 60_000)) == 60_000
         for _ in range(3):
-            assert up.fault("Large", 70_000) == (-32004, "maybe")
+            error = up.answer("Large", 70_000)["error"]
+            assert (error["code"], error["data"]["sent"]) == (-32004, "maybe")
+            assert error["message"].endswith("the response of the upstream has more bytes than limits.max_reply")
             assert len(up.call("Large", 60_000)) == 60_000
     assert len(logged.take("larger than max")) == 3
 
@@ -731,7 +761,9 @@ def test_a_server_that_compresses(tmp_path: Path, logged: Logged) -> None:
         limits = {"limits.max_reply": 65536}
         with bridged(service("Failing"), program.port, tmp_path, "", limits) as up:
             assert len(up.call("Large", 60_000)) == 60_000
-            assert up.fault("Large", 10_000_000) == (-32004, "maybe")
+            error = up.answer("Large", 10_000_000)["error"]
+            assert (error["code"], error["data"]["sent"]) == (-32004, "maybe")
+            assert error["message"].endswith("the response of the upstream has more bytes than limits.max_reply")
             assert up.call("Large", 1) == "x"
     assert len(logged.take("larger than max")) == 1
 

@@ -18,9 +18,10 @@ from msgspec.structs import replace
 from gateway import Registry
 from gateway.core.access import make_key
 from gateway.model.calls import Context
+from tests.conftest import Logged
 from tests.serving import serving
 from tests.upstreams.kinds import KINDS, TYPED, Kind
-from tests.upstreams.running import Bridged, Program, bridged, until
+from tests.upstreams.running import Bridged, Program, bridged, broken, until
 
 STATEFUL = [kind for kind in (*KINDS, *TYPED) if kind.name in ("rpyc", "protobuf", "protobuf callbacks")]
 RPYC = STATEFUL[0]
@@ -202,6 +203,28 @@ def test_no_connection_holds_the_call_that_it_was_made_for(kind: Kind, tmp_path:
         assert caller.answer("add", 1, 2)["result"] == 3
         caller.connection.close()
         until(lambda: not held(kind.name))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *TYPED], ids=lambda kind: kind.name)
+def test_nothing_holds_a_call_that_has_failed(kind: Kind, tmp_path: Path, client: Clients, logged: Logged) -> None:
+    """A fault that was raised has a traceback, and that has the frames with all arguments."""
+    named = f"{kind.named}\ntimeout = {{ pause = 0.3 }}"
+    with Program(kind) as program, bridged(kind, program.port, tmp_path, named) as up:
+        caller = client(up, {"X-Mark": f"a {kind.name}"})
+        assert caller.answer("add", 1, 2)["result"] == 3
+        if "protobuf" not in kind.name:
+            assert "error" in caller.answer("divide", 1, 0)
+        assert caller.answer("pause", 2)["error"]["code"] == -32001
+        program.kill()
+        assert "error" in caller.answer("add", 1, 2)
+        until(lambda: not held(f"a {kind.name}"))
+    for place, said in enumerate(kind.garbage[-2:]):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        with broken(said, greeting=kind.greeting) as port, bridged(kind, port, folder, named) as up:
+            assert client(up, {"X-Mark": f"b {kind.name}"}).answer("add", 1, 2)["error"]["code"] == -32004
+            until(lambda: not held(f"b {kind.name}"))
+    logged.take("upstream up")
 
 
 def held(mark: str) -> list[Context]:

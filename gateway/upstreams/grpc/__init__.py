@@ -1,4 +1,4 @@
-"""gRPC services: adapter.py, over connections of line.py; status.py has what a failed call is to a caller.
+"""gRPC services: adapter.py, over connections of line.py; status.py turns failed calls into faults.
 
 grpc writes lines of its own to standard error, between those of the log and in another form, unless it is told not to
 when it is loaded. GRPC_VERBOSITY in the environment brings them back.

@@ -7,8 +7,8 @@
 grpc connects and reconnects at its own pace, with pauses of up to two minutes, and a call does not learn whether it
 was sent. So a channel is taken here for one connection: when that has gone, a new channel is made. grpc tries a call a
 second time only where the server has certainly not begun with it (GOAWAY below its stream, REFUSED_STREAM: "transparent
-retries"); no retry policy of a service's configuration is read. Of a connection that has given no sign of life since a
-call that had no answer in time was sent, no one can tell whether it is alive; it gets no new calls.
+retries"); no retry policy of a service's configuration is read. A connection on which nothing
+was received since a call without a response in time was sent may be dead; it gets no new calls.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class Line:
 
     @contextlib.asynccontextmanager
     async def calling(self, invocation: Invocation) -> AsyncIterator[None]:
-        """Note how far a call comes, and what it tells of the connection.
+        """Note how far a call comes, and what it shows of the connection.
 
         Raises:
             StatusError: the call has ended with another status than OK.
@@ -131,7 +131,7 @@ async def connect(make: Callable[[], grpc.aio.Channel], closing: set[asyncio.Fut
 
 
 async def _settle(channel: grpc.aio.Channel) -> None:
-    """Wait until a connection stands or has failed; one that has been lost by then shows in the call."""
+    """Wait until the connection is made or has failed; one that has been lost by then shows in the call."""
     state = channel.get_state(try_to_connect=True)
     while state not in _SETTLED:
         await channel.wait_for_state_change(state)

@@ -1,4 +1,4 @@
-"""What stands in gateway.toml of a gRPC server, and the files that TLS needs."""
+"""The options of a gRPC server in gateway.toml, and the files that TLS needs."""
 
 import ssl
 from pathlib import Path

@@ -31,9 +31,14 @@ from gateway.model.faults import (
 from gateway.upstreams.faults import FAILED, garbled, safe
 from gateway.upstreams.grpc.details import read
 
-_OWN_WORDS = ("Stream removed (", "Compression ", "Decompression failed")
+_REMOVED = "Stream removed ("
+_OWN_WORDS = (_REMOVED, "Compression ", "Decompression failed")
 _NO_HTTP2 = "Failed parsing HTTP/2"
-_TOO_LONG = ("CLIENT: Received message larger than max", "Decompressed message larger than max")
+_TOO_LONG = tuple(
+    removed + said
+    for removed in ("", _REMOVED)
+    for said in ("CLIENT: Received message larger than max", "Decompressed message larger than max")
+)
 _REQUEST_TOO_LONG = re.compile(  # as servers in C++ and Python, Go, and Java say it
     r"(?:SERVER: )?Received message larger than max|grpc: received message (?:after decompression )?larger than max"
     r"|gRPC message exceeds maximum size"
@@ -76,9 +81,14 @@ class StatusError(Exception):
         return self.code is StatusCode.UNAVAILABLE and any(words in self.details for words in _NOT_PROCESSED)
 
     @property
+    def is_too_long(self) -> bool:
+        """Whether the response has more bytes than are read."""
+        return self.code is StatusCode.RESOURCE_EXHAUSTED and self.details.startswith(_TOO_LONG)
+
+    @property
     def is_garbled(self) -> bool:
-        """Whether what came was not gRPC, so that the connection is of no more use."""
-        broken = self.code not in _ENDED and self.details.startswith(_OWN_WORDS)
+        """Whether the response was not gRPC, so that the connection is of no more use."""
+        broken = self.code not in _ENDED and self.details.startswith(_OWN_WORDS) and not self.is_too_long
         return broken or (self.code is StatusCode.UNAVAILABLE and _NO_HTTP2 in self.details)
 
 
@@ -112,7 +122,7 @@ def _failed(_: StatusError) -> Fault:
 
 
 def _exhausted(refused: StatusError) -> Fault:
-    if refused.details.startswith(_TOO_LONG):
+    if refused.is_too_long:
         return BadUpstream("the response of the upstream has more bytes than limits.max_reply")
     if _REQUEST_TOO_LONG.match(refused.details):
         return RequestTooLarge("the upstream does not take a request of this size")

@@ -199,7 +199,7 @@ class _Connection(StreamConnection):
         return received
 
     async def send(self, invocation: Invocation, index: int, message: bytes) -> None:
-        """Send a message that has no answer, and wait until it is on its way."""
+        """Send a message that has no response, and wait until it is sent."""
         self._write(invocation, index, message)
         await self._writable.wait()
         if self._error is not None:

@@ -122,7 +122,7 @@ def neutral(params: Any) -> dict[str, Any]:
 
 
 def declaration(method: MethodDescriptor) -> str:
-    """Write a method as it stands in a .proto."""
+    """Write a method as in a .proto."""
     takes = f"{'stream ' * method.client_streaming}{method.input_type.full_name}"
     gives = f"{'stream ' * method.server_streaming}{method.output_type.full_name}"
     return f"rpc {method.full_name}({takes}) returns ({gives})"

@@ -21,7 +21,7 @@ from gateway.upstreams.transport.sessions import Idle, Kept, Most, pooled
 
 _EXPOSED = "exposed_"
 _OF_EVERY_SERVICE = frozenset({"get_service_aliases", "get_service_name"})
-_MOST_BITS = 14_000  # of an int; its decimal digits travel, and Python takes 4300 of them
+_MOST_BITS = 14_000  # of an int; it is sent as decimal digits, and Python reads 4300 of them
 
 
 class RPyCOptions(StreamOptions, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ class RPyC:
         return None
 
     async def describe(self, deadline: float) -> list[Signature] | None:
-        """Ask for the names and texts of the methods; RPyC does not tell their parameters."""
+        """Ask for the names and texts of the methods; RPyC does not report their parameters."""
         async with self._pool.lend() as connection:
             try:
                 said = await connection.request(INSPECT, (VALUE, connection.root[1]))
@@ -126,7 +126,7 @@ async def _greet(connection: Connection) -> None:
 
 
 def _check(params: Any) -> None:
-    """Refuse arguments that RPyC cannot say.
+    """Refuse arguments that cannot be sent over RPyC.
 
     Raises:
         InvalidParams: the place is named.

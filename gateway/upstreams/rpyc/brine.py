@@ -28,7 +28,7 @@ _CONSTANTS: dict[int, Any] = {
 
 
 class BrineError(Exception):
-    """It is no brine, or holds what is no value."""
+    """The bytes are not brine, or hold something that is not a value."""
 
 
 def dump(value: Any) -> bytes:

@@ -102,7 +102,7 @@ def _told(error: RemoteError, method: str) -> Fault:
 
 
 def _signatures(said: Any) -> list[Signature]:
-    """Read what _zerorpc_inspect tells.
+    """Read what _zerorpc_inspect returns.
 
     Raises:
         BadUpstream: it is not a table of methods.
@@ -119,7 +119,7 @@ def _signatures(said: Any) -> list[Signature]:
 
 
 def _params(args: Any) -> tuple[Parameter, ...] | None:
-    """Read parameters; a bound method tells of its ``self``, too. None where they are not told plainly."""
+    """Read parameters, without the ``self`` of a bound method. None where they are not plain."""
     named = [each for each in args if type(each) is dict and type(each.get("name")) is str] if args else []
     if type(args) is not list or len(named) != len(args):
         return None

@@ -175,7 +175,7 @@ class Connection(StreamConnection):
         call.answer.set_result(call.values)
 
     def _beats(self) -> None:
-        """Tell the server that its calls are waited for, and give up those of which it says nothing."""
+        """Send heartbeats for the calls that run, and give up those for which the server sends none."""
         for call_id, call in self._waiting.items():
             if call.silent >= _SILENT and not call.answer.done():
                 self._retired = True

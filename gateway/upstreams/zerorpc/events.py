@@ -2,7 +2,7 @@
 
 pack(name, args, id)             a call, or with ``response_to`` an event on its way
 checked(args)                    InvalidParams for what MessagePack cannot say, by its place
-unpack(body)                     what has come, its value as it is
+unpack(body)                     an event that was received, its value as it is
 neutral(value, depth)            that value, if it is a neutral one; BadUpstream otherwise
 """
 
