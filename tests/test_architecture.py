@@ -182,7 +182,18 @@ def test_an_illegal_arrow_is_seen(file: str, line: str, problem: str, tmp_path: 
     )
     planted = package / file
     planted.write_text(f"{planted.read_text('utf-8')}\n{line}\n", "utf-8")
-    assert violations(package) == [f"gateway/{file}: {problem}"]
+    assert list(problems_of(planted, package)) == [problem]
+
+
+def test_all_files_are_looked_at(tmp_path: Path) -> None:
+    package = Path(shutil.copytree(ROOT / "gateway", tmp_path / "gateway"))
+    for file in ("model/calls.py", "upstreams/grpc/__init__.py"):
+        planted = package / file
+        planted.write_text(f"{planted.read_text('utf-8')}\nimport gateway\n", "utf-8")
+    assert [problem.partition(":")[0] for problem in violations(package)] == [
+        "gateway/model/calls.py",
+        "gateway/upstreams/grpc/__init__.py",
+    ]
 
 
 def test_no_back_arrow_hides_behind_type_checking() -> None:
