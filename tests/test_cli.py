@@ -397,19 +397,19 @@ def test_check_tells_everything_wrong_at_once(project: Path) -> None:
         "error[configuration]: environment variable GATEWAY_LOG_LEVEL: log.level: expected debug or info or warning"
         " or error, not 'loud'",
         "error[configuration]: command line: limits.timeout: expected a number > 0, not '-1'",
-        "error[methods]: handlers.broken: it cannot be imported:\n"
+        "error[methods]: handlers.broken: cannot be imported:\n"
         "Traceback (most recent call last):\n"
         f'  File "{project}/handlers/broken.py", line 3, in <module>\n'
         "    helper.of('missing')\n"
         f'  File "{project}/handlers/helper.py", line 2, in of\n'
         "    return {}[name]\n"
         "KeyError: 'missing'",
-        "error[methods]: handlers.exits: it cannot be imported:\n"
+        "error[methods]: handlers.exits: cannot be imported:\n"
         "Traceback (most recent call last):\n"
         f'  File "{project}/handlers/exits.py", line 2, in <module>\n'
         "    sys.exit(3)\n"
         "SystemExit: 3",
-        f'error[methods]: handlers.wrong: it cannot be imported:\n  File "{project}/handlers/wrong.py", line 1\n'
+        f'error[methods]: handlers.wrong: cannot be imported:\n  File "{project}/handlers/wrong.py", line 1\n'
         "    def (\nSyntaxError: invalid syntax",
         f"error[methods]: 'add' is registered twice: by handlers/some.py:{ADD} (add) and by lone.py:2 (add);"
         " rename one of them",

@@ -1,4 +1,4 @@
-"""What type hints are made of: classes that no value of a call can become, and those that pydantic checks.
+"""Type hints: those that no value of a call can satisfy, and those that pydantic checks.
 
 foreign(hint)        the first such class in a hint, and what to write instead; None if there is none
 is_pydantics(hint)   whether pydantic checks a hint: a class or a constraint of pydantic's is somewhere in it
@@ -57,7 +57,7 @@ def _is(value: type, kind: type) -> bool:
 
 
 def _nodes(node: Any, seen: set[int]) -> Iterator[inspect.Type]:
-    """Walk what msgspec tells of a type, through all members that a caller must give."""
+    """Walk the description that msgspec makes of a type, through all members that a caller must give."""
     if id(node) in seen:
         return
     seen.add(id(node))
@@ -74,7 +74,7 @@ def _nodes(node: Any, seen: set[int]) -> Iterator[inspect.Type]:
 
 
 def is_pydantics(hint: Any) -> bool:
-    """Tell whether pydantic checks what is given for a hint, which can only be where the program has imported it."""
+    """Return whether pydantic checks the values of a hint, which needs a program that has imported it."""
     return "pydantic" in sys.modules and any(map(_of_pydantic, _parts(hint, [])))
 
 
@@ -107,5 +107,5 @@ def _members(kind: Any) -> tuple[Any, ...]:
         return ()
     try:
         return tuple(typing.get_type_hints(kind, include_extras=True).values())
-    except Exception:  # noqa: BLE001 - a hint is any expression of the user's; whoever checks it tells what is wrong
+    except Exception:  # noqa: BLE001 - a hint is any expression of the user's; what checks it reports the mistake
         return ()

@@ -1,4 +1,4 @@
-"""What a server says of itself: the system.* methods of XML-RPC, and OpenRPC's rpc.discover.
+"""Introspection: the system.* methods of XML-RPC, and OpenRPC's rpc.discover.
 
 They are methods like any others, made over a registry and added to it, and all protocols offer them, but for
 system.multicall, which is for those that have no batches of their own. The conventions: the introspection of xmlrpc-c
@@ -64,7 +64,7 @@ def add_introspection(  # noqa: PLR0913 - all of them are named
         version: likewise.
         capabilities: what system.getCapabilities returns.
         batch_methods: the methods that a protocol's codec makes batches of, like system.multicall, by protocol.
-        permits: says whether a caller may call the method that has these names; what it may not call is not shown.
+        permits: returns whether a caller may call the method that has these names; it is shown nothing else.
 
     """
 
@@ -76,7 +76,7 @@ def add_introspection(  # noqa: PLR0913 - all of them are named
         return [name for name, _ in _shown(registry, context, permits)]
 
     def method_help(name: str, context: Context) -> str:
-        """Return what is written of a method; an empty string if nothing is."""
+        """Return the documentation of a method; an empty string if there is none."""
         found = _known(registry, name, context, permits)
         return "\n\n".join(filter(None, (found.doc, _deprecation(found))))
 
@@ -85,7 +85,7 @@ def add_introspection(  # noqa: PLR0913 - all of them are named
         return list(_signatures(_known(registry, name, context, permits))) or _UNKNOWN
 
     def method_exist(name: str, context: Context) -> bool:
-        """Tell whether there is a method of this name that this caller can call."""
+        """Return whether there is a method of this name that this caller can call."""
         return _find(registry, name, context, permits) is not None
 
     def get_capabilities() -> dict[str, dict[str, str | int]]:
@@ -93,7 +93,7 @@ def add_introspection(  # noqa: PLR0913 - all of them are named
         return {name: dict(said) for name, said in capabilities.items()}
 
     def multicall(calls: list[dict[str, Any]]) -> list[Any]:
-        """Call several methods at once: structs of methodName and params in, results in arrays of one or faults out."""
+        """Call methods, each a struct of methodName and params; a result is an array of one value, or a fault."""
         raise MethodNotFound  # the codec makes a batch of such a call, so none arrives here
 
     def discover(context: Context) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _signatures(method: Method) -> Iterator[list[str]]:
 
 
 def _type_name(hint: Any) -> str | None:
-    """Return the name that the convention has for what a hint describes; None where it has no single one."""
+    """Return the convention's name for the type of a hint; None where there is not exactly one."""
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
         return _type_name(typing.get_args(hint)[0])
@@ -237,7 +237,7 @@ class _Documents:
 
 
 class _Schemas:
-    """JSON Schemas of type hints; named types stand once, in the document's components."""
+    """JSON Schemas of type hints; those of named types are once in the document, in its components."""
 
     def __init__(self) -> None:
         self.components: dict[str, Any] = {}
@@ -265,14 +265,14 @@ def _schema(hint: Any, template: str, *, result: bool) -> tuple[Any, dict[str, A
 
 
 def _draft7(schema: Any) -> Any:
-    """Write a schema as draft 7 does, which has other words for tuples, without defaults that JSON cannot say."""
+    """Write a schema as draft 7 has it: other keywords for tuples, and no defaults that are not JSON numbers."""
     if isinstance(schema, list):
         return [_draft7(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     written = {name: _draft7(part) for name, part in schema.items()}
     if isinstance(written.get("prefixItems"), list):
-        written["items"] = written.pop("prefixItems")  # minItems and maxItems say that there are no others
+        written["items"] = written.pop("prefixItems")  # minItems and maxItems allow no others
     if isinstance(written.get("default"), float) and not isfinite(written["default"]):
         del written["default"]
     return written
@@ -300,7 +300,7 @@ def _method_object(name: str, method: Method, schemas: _Schemas) -> dict[str, An
 
 
 def _structure(method: Method) -> tuple[str, list[Param]]:
-    """Tell how arguments are given, and list the parameters that can be given so, required ones first."""
+    """Return how arguments are given, and the parameters that can be given so, required ones first."""
     by_name_only = [param for param in method.params if not param.positional]
     by_position_only = method.rest is not None or not all(param.named for param in method.params)
     if by_position_only and not any(param.required for param in by_name_only):
@@ -318,7 +318,7 @@ def _descriptor(param: Param, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _default(param: Param) -> dict[str, Any]:
-    """Say a parameter's default, unless the hint allows no such value, as where None marks that nothing was given."""
+    """Return the default of a parameter, unless its hint does not allow it (None often means: not given)."""
     try:
         default = msgspec.json.decode(msgspec.json.encode(param.default))
         msgspec.convert(default, param.hint)

@@ -1,4 +1,4 @@
-"""From the names of modules to the methods in them.
+"""Load the methods of modules by the names of the modules.
 
     package            all modules of the package, in alphabetical order, but those whose name begins with "_"
     package.module     this module
@@ -56,7 +56,7 @@ def load_registry(names: Iterable[str]) -> Registry:
         _register_marked(registry, module, problems)
     if not problems and not len(registry):
         problems.append(
-            f"{', '.join(names) or 'server.modules'}: there is no method: mark a function with @method, or name a"
+            f"{', '.join(names) or 'server.modules'}: there are no methods: mark a function with @method, or name a"
             " Registry, module:registry"
         )
     if problems:
@@ -70,7 +70,7 @@ def _mount(registry: Registry, module_name: str, attribute: str, problems: list[
         return
     mounted = getattr(module, attribute, None)
     if not isinstance(mounted, Registry):
-        problems.append(f"{module_name}: it has no Registry named {attribute}")
+        problems.append(f"{module_name}: the module has no Registry named {attribute}")
         return
     try:
         registry.mount(mounted)
@@ -102,7 +102,7 @@ def _import(name: str, problems: list[str]) -> ModuleType | None:
         if not _is_shadowed(name, module):
             return module
         problems.append(
-            f"{name}: Python finds another one first, {module.__file__}; to serve"
+            f"{name}: Python finds another module first, {module.__file__}; to serve"
             f" {name.partition('.')[0]} of {Path.cwd()}, put an empty __init__.py into it"
         )
     except ModuleNotFoundError as error:
@@ -118,7 +118,7 @@ def _import(name: str, problems: list[str]) -> ModuleType | None:
 
 
 def _is_shadowed(name: str, module: ModuleType) -> bool:
-    """Tell whether the current folder has a package of this name, but without the file that makes it come first."""
+    """Return whether the current folder has a package of this name without the file that makes it come first."""
     folder = Path.cwd() / name.partition(".")[0]
     if not folder.is_dir() or (folder / "__init__.py").exists():
         return False
@@ -127,10 +127,10 @@ def _is_shadowed(name: str, module: ModuleType) -> bool:
 
 
 def _told(name: str, error: BaseException) -> str:
-    """Tell an import's failure by the frames of the user's own code, without ours and the import system's."""
+    """Describe why an import failed by the frames of the user's code, without ours and those of the import system."""
     told = traceback.TracebackException.from_exception(error)
     _hide(told)
-    return f"{name}: it cannot be imported:\n{''.join(told.format()).rstrip()}"
+    return f"{name}: cannot be imported:\n{''.join(told.format()).rstrip()}"
 
 
 def _hide(told: traceback.TracebackException) -> None:

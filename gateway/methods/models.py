@@ -3,8 +3,8 @@
     checker(hint)                          check(value, place, native) -> what the method gets; InvalidParams
     schema(hint, template, result=False)   the JSON Schema of a hint, and those of the classes in it by name
 
-A model takes what it says that it takes, by its own configuration; the gateway only finds the place of a mistake in
-pydantic's own words, and decodes the base64 of bytes where the protocol has none. pydantic is whichever the program has
+A model validates by its own configuration. The gateway adds the place to the message of a mistake, and decodes base64
+where the protocol has no bytes. pydantic is whichever the program has
 imported, and nothing here is used without it.
 """
 
@@ -86,7 +86,7 @@ def schema(hint: Any, template: str, *, result: bool = False) -> tuple[Any, dict
 
 
 def _encoded(part: Any) -> Any:
-    """Say of bytes that they are base64."""
+    """Describe bytes as base64."""
     if isinstance(part, list):
         return [_encoded(each) for each in part]
     if not isinstance(part, dict):
@@ -97,7 +97,7 @@ def _encoded(part: Any) -> Any:
 
 
 def _decoder(hint: Any, above: tuple[Any, ...]) -> _Walk | None:
-    """Make what decodes the base64 of bytes inside of a value; None where there are none.
+    """Make a function that decodes the base64 of bytes in a value; None where a hint has no bytes.
 
     In a union of several models it is not known which one is meant, and nothing is decoded.
     """

@@ -56,7 +56,7 @@ def make_method(function: Callable[..., Any], options: MethodOptions) -> Method:
     required = [param for param in params if param.required]
     if not (all(param.positional for param in required) or all(param.named for param in required)):
         raise RegistrationError(
-            f"{place}: some parameters go by position only and some by name only; no call can do both"
+            f"{place}: some required parameters can only be given by position, others only by name; no call can do both"
         )
     return Method(
         name=str(getattr(function, "__name__", "")) if options.name is None else options.name,
@@ -88,12 +88,14 @@ def _context(
     if parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, *_VARIABLE):
         raise RegistrationError(f"{place}: a Context must be a parameter that can be given by name")
     if before is not None:
-        raise RegistrationError(f"{place}: it takes the Context twice, as {before[1]} and as {parameter.name}")
+        raise RegistrationError(
+            f"{place}: the function takes the Context twice, as {before[1]} and as {parameter.name}"
+        )
     return (None if parameter.kind is inspect.Parameter.KEYWORD_ONLY else index), parameter.name
 
 
 def _hidden(function: Callable[..., Any], params: list[Param]) -> frozenset[str]:
-    """Find the parameters that no caller may name: positional-only, a Context's, those bound by a method or partial."""
+    """Find the names that no caller may use: positional-only, of a Context, bound by a method or a partial."""
     all_of_them = inspect.signature(written(function)).parameters.values()
     names = {parameter.name for parameter in all_of_them if parameter.kind not in _VARIABLE}
     return frozenset(names - {param.name for param in params if param.named})

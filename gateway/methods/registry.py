@@ -89,7 +89,7 @@ class Registry:
         for index, name in enumerate(names):
             self._check(name, added, reserved=reserved)
             if name in names[:index]:
-                raise RegistrationError(f"{added.place}: it has the name {name!r} twice")
+                raise RegistrationError(f"{added.place}: the method has the name {name!r} twice")
         for name in names:
             self._methods[name] = added
         self._from_instance.difference_update(names)
@@ -125,7 +125,7 @@ class Registry:
             raise self._twice(name, added)
 
     def mount(self, other: "Registry", prefix: str = "") -> None:
-        """Take over all methods of another registry, under a prefix (``"billing."``); all of them, or none.
+        """Add all methods of another registry, under a prefix (``"billing."``), or none of them.
 
         Raises:
             RegistrationError: a name is taken.
@@ -148,7 +148,8 @@ class Registry:
         """Register a function as ``SimpleXMLRPCServer.register_function`` does; a decorator without one.
 
         Raises:
-            RegistrationError: see ``register``; unlike there, a second function of the same name is refused.
+            RegistrationError: as ``register``. The standard library replaces a function of the same name; here it is an
+                error.
 
         """
         if function is None:
@@ -158,13 +159,13 @@ class Registry:
     def register_instance(self, instance: object) -> None:
         """Register the public methods of an object as ``SimpleXMLRPCServer.register_instance`` does.
 
-        Functions win over an instance's methods, whichever comes first. An instance that has ``_dispatch`` is called
-        through it, under the names that its ``_listMethods`` tells. Attributes are never walked, names with a leading
-        underscore never served, and the names are those of the moment of registration; properties and classes are no
-        methods.
+        A function has precedence over a method of an instance, whichever is registered first. An instance that has
+        ``_dispatch`` is called through it, under the names that its ``_listMethods`` returns. Attributes of attributes
+        are never served, nor are names that begin with an underscore, properties and classes. The names are those that
+        the instance has when it is registered.
 
         Raises:
-            RegistrationError: it has ``_dispatch`` and does not tell its names, a method cannot be served, or another
+            RegistrationError: it has ``_dispatch`` but no ``_listMethods``, a method cannot be served, or another
                 instance has one of the same name; nothing of it is registered then.
 
         """

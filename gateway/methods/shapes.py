@@ -1,10 +1,10 @@
-"""What a type hint says beyond what msgspec checks: names that no class has, and numbers that are written otherwise.
+"""Checks that msgspec does not make: members that a class does not have, and numbers in another notation.
 
 A walk goes down a value beside its hint and returns the value as it is to be converted. ``shape_of`` makes three of
 them for a hint, each None where it would do nothing:
 
-    names    refuses members that the dataclass or struct of the hint does not have; goes before conversion. A
-             TypedDict says which members there are at least, so others of its are left out without a word. Cuts
+    names    refuses members that the dataclass or struct of the hint does not have; goes before conversion. Other
+             members of a TypedDict are left out, because its type allows them. Cuts
              datetimes to microseconds, which msgspec rounds: the last nanosecond of a year is not in the next one.
     numbers  also turns whole floats into ints where the hint has int; goes after a conversion that has failed
     texts    like numbers, and turns texts of ints beyond 53 bits into ints, for callers who have no such numbers

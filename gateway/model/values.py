@@ -54,8 +54,8 @@ def located(error: EncodingError, value: Any, is_scalar: Callable[[Any, int], bo
     Arguments:
         error: what encoding the value has raised; it is returned where nothing is found now.
         value: what was to be encoded.
-        is_scalar: raises EncodingError for a value that cannot be encoded at this depth, whatever is inside of it, and
-            says whether it is a scalar otherwise.
+        is_scalar: returns whether a value is a scalar of the protocol, or raises EncodingError if it cannot be encoded
+            at this depth.
         depth: of the value.
 
     """
@@ -166,7 +166,7 @@ def _from_fields(names: tuple[str, ...]) -> Callable[[Any], dict[str, Any]]:
 
 
 def _from_struct(value: msgspec.Struct) -> Any:
-    """Write one level of a struct as msgspec does: its tag, its names on the wire, without defaults if it says so."""
+    """Write one level of a struct as msgspec does: its tag, its names on the wire, its defaults unless they are off."""
     config = value.__struct_config__
     names = value.__struct_fields__
     if config.array_like:

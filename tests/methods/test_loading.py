@@ -49,9 +49,9 @@ NO_MODULES = {
     "nowhere.at.all": "nowhere.at.all: there is no such module in {here} or on Python's path",
     "shop.nothing": "shop.nothing: there is no such module in {here} or on Python's path",
     "lone.marked": "lone.marked: there is no such module in {here} or on Python's path",
-    "lone:nothing": "lone: it has no Registry named nothing",
-    "lone:marked": "lone: it has no Registry named marked",
-    "shop.deep.__init__": "shop.deep.__init__: there is no method: mark a function with @method, or name a Registry,"
+    "lone:nothing": "lone: the module has no Registry named nothing",
+    "lone:marked": "lone: the module has no Registry named marked",
+    "shop.deep.__init__": "shop.deep.__init__: there are no methods: mark a function with @method, or name a Registry,"
     " module:registry",
 }
 FAILURES = {
@@ -141,7 +141,7 @@ def test_a_folder_that_is_no_package_yet_loses_to_an_installed_one_and_is_told_s
     write({"stall/fruit.py": f"{HEAD}@method\ndef mine(): ...\n"})
     (problem,) = problems("stall")
     assert problem == (
-        f"stall: Python finds another one first, {installed}/stall/__init__.py; to serve stall of {Path.cwd()},"
+        f"stall: Python finds another module first, {installed}/stall/__init__.py; to serve stall of {Path.cwd()},"
         " put an empty __init__.py into it"
     )
     del sys.modules["stall"]
@@ -153,7 +153,7 @@ def test_a_folder_that_is_no_package_yet_loses_to_an_installed_one_and_is_told_s
 def test_a_failing_import_is_told_by_the_frames_of_its_own_code(source: str, told: list[str], write: Write) -> None:
     write({"bad/__init__.py": "", "bad/bad.py": source, "bad/helper.py": "\n1 / 0"})
     (problem,) = problems("bad.bad")
-    assert problem.startswith("bad.bad: it cannot be imported:\n")
+    assert problem.startswith("bad.bad: cannot be imported:\n")
     position = 0
     for part in told:
         position = problem.index(part, position) + len(part)
@@ -202,11 +202,11 @@ def test_everything_wrong_is_told_at_once(write: Write) -> None:
     )
     told = problems("bad", "nowhere", "bad/a.py", "bad.a:registry")
     parts = (
-        ("bad.c: it cannot be imported:\n", "SyntaxError"),
-        ("bad.d: it cannot be imported:\n", "No module named 'nowhere'"),
+        ("bad.c: cannot be imported:\n", "SyntaxError"),
+        ("bad.d: cannot be imported:\n", "No module named 'nowhere'"),
         ("nowhere: there is no such module", ""),
         ("'bad/a.py' is not a module", ""),
-        ("bad.a: it has no Registry named registry", ""),
+        ("bad.a: the module has no Registry named registry", ""),
         ("'same' is registered twice: by bad/a.py:2 (same) and by bad/b.py:2 (same)", ""),
         ("bad/b.py:4 (blank): 'x y' is not a name", ""),
     )

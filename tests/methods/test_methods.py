@@ -314,7 +314,7 @@ def test_a_name_has_one_meaning_and_the_error_names_both_places() -> None:
             str(raised.value) == f"'{name}' is registered twice: by {places[0]} and by {places[1]}; rename one of them"
         )
     for options in twice:
-        with pytest.raises(RegistrationError, match=f"{re.escape(places[1])}: it has the name '[cd]' twice"):
+        with pytest.raises(RegistrationError, match=f"{re.escape(places[1])}: the method has the name '[cd]' twice"):
             registry.register(second, **options)
     assert dict(registry.methods()) == before
 
@@ -523,8 +523,11 @@ def test_an_instance_with_dispatch_is_called_through_it_under_the_names_it_lists
         (context_by_position, "(context_by_position): a Context must be a parameter that can be given by name"),
         (contexts, "(contexts): a Context must be a parameter that can be given by name"),
         (named_contexts, "(named_contexts): a Context must be a parameter that can be given by name"),
-        (two_contexts, "(two_contexts): it takes the Context twice, as one and as another"),
-        (never_callable, "(never_callable): some parameters go by position only and some by name only; no call can"),
+        (two_contexts, "(two_contexts): the function takes the Context twice, as one and as another"),
+        (
+            never_callable,
+            "(never_callable): some required parameters can only be given by position, others only by name",
+        ),
     ],
 )
 def test_what_no_call_could_reach_is_refused(function: Any, problem: str) -> None:

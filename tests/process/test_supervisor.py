@@ -410,7 +410,7 @@ def test_a_first_start_that_fails_is_told_and_leaves_nothing(project: Path) -> N
     command = [*SERVE, "--bind", "127.0.0.1:0", "--workers", "3"]
     ended = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=30, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.startswith("gateway: handlers.some: it cannot be imported:\n")
+    assert ended.stderr.startswith("gateway: handlers.some: cannot be imported:\n")
     assert ended.stderr.count("ZeroDivisionError") == 1
 
 
