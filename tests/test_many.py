@@ -17,6 +17,8 @@ from gateway import Registry
 from tests.raw_http import request
 from tests.serving import Server, serving
 
+pytestmark = pytest.mark.traffic
+
 THREADS = 500
 TASKS = 2000
 

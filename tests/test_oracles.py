@@ -17,6 +17,8 @@ from gateway.model.faults import Fault, ParseError
 from tests.codecs.test_properties import CALL, JSON, JSON_VALUES, ROOM, XML, XML_VALUES, bodies, fixed, registry
 from tests.serving import Server, serving
 
+pytestmark = pytest.mark.traffic
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:

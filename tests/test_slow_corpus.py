@@ -34,6 +34,8 @@ CORPUS = Path(__file__).parent / "corpus"
 METHODS = """
 from gateway import method
 
+pytestmark = pytest.mark.traffic
+
 
 @method(run="inline")
 def get_data() -> list:

@@ -22,6 +22,8 @@ from tests.raw_http import Wire, request
 from tests.serving import Server, serving
 from tests.test_corpus import SMALL, body_of
 
+pytestmark = pytest.mark.traffic
+
 XML = XMLRPC(max_depth=64, max_batch=100)
 JSON = JSONRPC(max_depth=64, max_batch=100)
 CALL = Call(method="m", params=[], id=1)

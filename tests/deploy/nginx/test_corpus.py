@@ -75,6 +75,7 @@ def test_raw_case(case: dict[str, Any], proxied: Edge) -> None:
             assert wire.is_closed()
 
 
+@pytest.mark.traffic
 @pytest.mark.parametrize("case", SMALL, ids=named)
 def test_case_byte_by_byte(case: dict[str, Any], proxied: Edge) -> None:
     sent, body = case["request"], body_of(case)
