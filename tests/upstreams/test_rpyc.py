@@ -459,6 +459,9 @@ def test_an_enum_inside_of_many_is_bounded() -> None:
         if depth == 0:
             raise ValueError("deep")
 
+    for text in ("[[]]", "[A()]"):
+        with pytest.raises(ValueError, match="deep"):
+            shown.read(text, 1, count)
     with pytest.raises(ValueError, match="deep"):
         shown.read("<A: " * 10_000 + "1" + ">" * 10_000, 60, count)
 

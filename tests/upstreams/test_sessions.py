@@ -1,11 +1,14 @@
 """``session = "caller"``: what a stateful service keeps for a connection is seen by one caller, and by no other."""
 
+import asyncio
 import base64
 import gc
 import http.client
+import itertools
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -18,6 +21,7 @@ from msgspec.structs import replace
 from gateway import Registry
 from gateway.core.access import make_key
 from gateway.model.calls import Context
+from gateway.upstreams.transport.pool import outside
 from tests.conftest import Logged
 from tests.serving import serving
 from tests.upstreams.kinds import KINDS, TYPED, Kind
@@ -167,6 +171,41 @@ def test_an_idle_session_ends(port: int, tmp_path: Path, client: Clients) -> Non
         assert caller.add_up(1) == 1
         until(lambda: sessions(up) == 0)
         assert caller.add_up(2) == 2
+
+
+def test_a_session_that_is_used_goes_on(port: int, tmp_path: Path, client: Clients) -> None:
+    with served(RPYC, port, tmp_path, f"{CALLER}\nsession_idle = 3") as up:
+        caller, start = client(up), time.monotonic()
+        for number in itertools.count(1):
+            assert caller.add_up(1) == number
+            if time.monotonic() - start > 4:
+                break
+            time.sleep(0.05)
+
+
+def test_a_connection_that_is_made_when_its_call_is_given_up_is_closed() -> None:
+    closed: list[bool] = []
+
+    class Made:
+        def usable(self) -> bool:
+            return True
+
+        def close(self) -> None:
+            closed.append(True)
+
+    async def connect() -> Made:
+        return Made()
+
+    async def give_up() -> None:
+        task = asyncio.create_task(outside(connect))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # by now it is made, and nobody has it yet
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(give_up())
+    assert closed == [True]
 
 
 def test_a_session_ends_with_the_connection_of_its_caller(port: int, tmp_path: Path, client: Clients) -> None:
