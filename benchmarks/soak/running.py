@@ -41,7 +41,7 @@ def run(seconds: float) -> Outcome:
     over = threading.Event()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        port = _free_port()
+        port = stack.enter_context(_reserved_port())
         steady = stack.enter_context(_gateway(folder / "steady", port))
         reloaded = stack.enter_context(_gateway(folder / "reloaded", port))
         work: list[Callable[[], None]] = [lambda: _restart_upstream(folder, port, over)]
@@ -103,9 +103,13 @@ def _restart_upstream(folder: Path, port: int, over: threading.Event) -> None:
             process.kill()
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+@contextmanager
+def _reserved_port() -> Iterator[int]:
+    """Keep a port from everybody who asks for any free one; who asks for it with SO_REUSEADDR gets it."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        yield int(reserved.getsockname()[1])
 
 
 def _watch(gateways: dict[str, Served], seconds: float, samples: dict[str, list[Sample]]) -> None:

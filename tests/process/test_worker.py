@@ -1,5 +1,6 @@
 """How soon a worker is replaced, what it has written down for its supervisor, and when it is taken to hang."""
 
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 from gateway.process.control import START, Generation
 from gateway.process.record import WorkerRecord
 from gateway.process.watchdog import Watchdog, state
-from gateway.process.worker import Pace, Worker
+from gateway.process.worker import Pace, UnreadableReportError, Worker
 
 
 @pytest.fixture
@@ -77,6 +78,22 @@ def test_a_record_names_the_methods_that_run(worker: Worker) -> None:
     for place in places[:10]:
         record.running.counts[place] = 1
     assert record.methods() == "m0, m1, m2, m3, m4, ..."
+
+
+def test_a_report_without_an_end_is_not_read_for_ever(worker: Worker) -> None:
+    far, near = socket.socketpair()
+    with far, near:
+        worker.link = near
+        near.settimeout(0)
+        assert worker.read(), "nothing has come, and the link is open"
+        assert worker.report() is None
+        far.settimeout(0)
+        with pytest.raises(UnreadableReportError):  # noqa: PT012 - at some size
+            for _ in range(100):
+                far.send(b"x" * 50_000)
+                while select.select([near], [], [], 0)[0]:
+                    worker.read()
+                worker.report()
 
 
 def test_a_name_that_is_too_long_is_cut(worker: Worker) -> None:
