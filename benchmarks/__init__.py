@@ -1,1 +1,1 @@
-"""Comparisons of the gateway with other servers; what they measured stands in README.md beside this file."""
+"""Comparisons of the gateway with other servers; README.md beside this file has their figures."""

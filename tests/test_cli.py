@@ -235,7 +235,7 @@ def test_a_running_call_is_answered_after_the_signal_and_new_callers_are_not_let
     with serving(project) as running, Wire(running.port) as wire:
         start(wire, "hold", project)
         running.process.send_signal(signal.SIGTERM)
-        running.until_logged("stopping; calls that run: 1")
+        running.until_logged("stopping; running calls: 1")
         with pytest.raises(ConnectionRefusedError):
             Wire(running.port)
         (project / "go").write_text("held")
@@ -258,7 +258,7 @@ def test_a_second_signal_ends_it_at_once(project: Path) -> None:
     with serving(project) as running, Wire(running.port) as wire:
         start(wire, "forever", project)
         running.process.send_signal(signal.SIGTERM)
-        running.until_logged("stopping; calls that run: 1")
+        running.until_logged("stopping; running calls: 1")
         assert running.stop().code == -signal.SIGTERM
 
 

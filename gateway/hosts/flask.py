@@ -20,7 +20,7 @@ _VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "
 
 
 def blueprint(endpoint: Endpoint, paths: Iterable[str] = (), name: str = "gateway") -> Blueprint:
-    """Make a blueprint that is a endpoint.
+    """Make a blueprint for an endpoint.
 
     Args:
         endpoint: what ``gateway.endpoint`` returns.
@@ -35,7 +35,7 @@ def blueprint(endpoint: Endpoint, paths: Iterable[str] = (), name: str = "gatewa
     routes = tuple(paths) or tuple(path for path in endpoint.paths if path != "/")
     if not routes:
         raise ValueError(
-            'the endpoint has no path but "/", which is the app\'s own: name some, blueprint(endpoint, ["/api"])'
+            'the only path of the endpoint is "/", which is the app\'s own: give others, blueprint(endpoint, ["/api"])'
         )
     application = WSGIHost(endpoint).at(endpoint.paths[0])
     made = Blueprint(name, __name__)

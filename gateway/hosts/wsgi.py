@@ -9,7 +9,7 @@ event loop does that, so that no thread of the server waits for a client. Server
 (gunicorn, waitress) have ways of their own.
 
 A server hands a request over as it understood it. What can still be seen to be wrong is 400 here: folded lines, names
-that are not tokens, no Host or two, a Content-Length that is not a number or stands beside a Transfer-Encoding. What
+that are not tokens, no Host or two, a Content-Length that is not a number or comes with a Transfer-Encoding. What
 cannot be seen any more: whether a header was written with a dash or an underscore (a proxy in front must drop the
 latter, as nginx does), and whether the client is still there, so a call that nobody waits for goes on.
 """

@@ -59,8 +59,8 @@ def _make() -> Path | None:
     except OSError as error:
         reason = str(error.strerror).lower()
         _log.error(
-            "no directory for the metrics can be made: %s; name one with TMPDIR; "
-            "until then /metrics shows only the worker that answers",
+            "the directory for the metrics cannot be made: %s; set TMPDIR to another one; "
+            "until then /metrics shows only the worker that responds",
             reason,
         )
         return None

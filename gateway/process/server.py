@@ -93,7 +93,7 @@ async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[byt
     """Serve until told to end, by STOP or RETIRE of gateway/process/supervisor.py; then let running calls end.
 
     They have ``server.drain`` seconds. STOP means that nobody takes over: for ``server.grace`` seconds callers are told
-    so at /readyz, before nobody is let in any more.
+    so at /readyz, before connections are no longer accepted.
     """
     free_large_blocks()
     with closed_in_children(ports_of(listeners)):
@@ -129,13 +129,13 @@ async def _run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[by
         order = await ending
         if order == STOP and server.grace:
             gateway.rpc.closing = True
-            _log.info("stopping; seconds until nobody is let in: %g", server.grace)
+            _log.info("stopping; seconds until no connection is accepted: %g", server.grace)
             await asyncio.sleep(server.grace)
         hosts: list[Host] = [http, tcp, *monitors]
         for host in hosts:
             host.retire()
         if calls := http.running() + tcp.running():
-            _log.info("stopping; calls that run: %d; seconds that they have: %g", calls, server.drain)
+            _log.info("stopping; running calls: %d; seconds until they are ended: %g", calls, server.drain)
         end = time.monotonic() + server.drain
         # A proxy may be about to send a call on an idle connection.
         await _drain(hosts, end, idle_too=order == RETIRE or server.grace > 0)
@@ -147,7 +147,7 @@ async def _run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[by
 
 
 async def _drain(hosts: list[Host], end: float, *, idle_too: bool) -> None:
-    """Close hosts that have retired, when their requests have ended, or at a moment of ``time.monotonic()``."""
+    """Close hosts that have retired, when their requests have ended, or at a time of ``time.monotonic()``."""
     await asyncio.gather(*(host.drain(max(0.0, end - time.monotonic())) for host in hosts))
     if idle_too:
         await _until(lambda: not any(host.connected() for host in hosts), end)
@@ -178,13 +178,13 @@ async def _monitored(
 
 
 async def _until(done: Callable[[], bool], end: float) -> None:
-    """Wait until something is done, but no longer than to a moment of ``time.monotonic()``."""
+    """Wait until something is done, but no longer than to a time of ``time.monotonic()``."""
     while not done() and time.monotonic() < end:  # noqa: ASYNC110 - connections end in many ways
         await asyncio.sleep(_TICK)
 
 
 async def _end_tasks() -> None:
-    """Cancel what is left, and wait a moment for it; a method that ignores its cancellation is not waited for."""
+    """Cancel what is left, and wait a second for it; a method that ignores its cancellation is not waited for."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()

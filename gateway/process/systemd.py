@@ -16,4 +16,4 @@ def notify(state: str) -> None:
         try:
             told.sendto(state.encode(), f"\0{address[1:]}" if address.startswith("@") else address)
         except OSError as error:
-            _log.warning("systemd cannot be told %s: %s", state.partition("\n")[0], error.strerror)
+            _log.warning("%s cannot be sent to systemd: %s", state.partition("\n")[0], error.strerror)

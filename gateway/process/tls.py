@@ -122,7 +122,9 @@ def _pair_problem(tls: TLSSection, error: ssl.SSLError) -> ConfigError:
 def _no_password(file: str) -> Callable[[], str]:
     def refuse() -> str:
         raise _problem(
-            "tls.key", file, f"it is encrypted, and nobody is asked: decrypt it with openssl pkey -in {file} -out FILE"
+            "tls.key",
+            file,
+            f"it is encrypted, and no password can be asked for: decrypt it with openssl pkey -in {file} -out FILE",
         )
 
     return refuse

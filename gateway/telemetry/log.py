@@ -24,7 +24,7 @@ from gateway.wire.http_grammar import LOGGABLE
 Format: TypeAlias = Literal["text", "json"]
 
 _calls = logging.getLogger("gateway.calls")
-_door = logging.getLogger("gateway.refusals")
+_refusals = logging.getLogger("gateway.refusals")
 _errors = logging.getLogger("gateway.errors")
 
 
@@ -66,7 +66,7 @@ class RefusalLine(Struct, frozen=True, kw_only=True):
 
 
 def log_call(entry: Entry, context: Context, answer: Answer | None, seconds: float) -> None:
-    """Write the line of a call; without an answer its caller has hung up."""
+    """Write the line of a call; without a response its caller has hung up."""
     if not _calls.isEnabledFor(logging.INFO):
         return
     fault = answer.fault if answer is not None else None
@@ -87,13 +87,13 @@ def log_call(entry: Entry, context: Context, answer: Answer | None, seconds: flo
 
 def log_refusal(refused: Refusal) -> None:
     """Write the line of a request that was refused before it was a call."""
-    _door.info(
+    _refusals.info(
         RefusalLine(status=refused.status, reason=refused.reason, client=refused.client, request_id=refused.request_id)
     )
 
 
 def log_unencodable(context: Context, fault: Fault) -> None:
-    """Warn of a result that its protocol cannot say, or of which there is too much: the method is to be mended."""
+    """Warn of a result that cannot be encoded, or is too large: the method must be corrected."""
     _errors.warning("%s in %s (request %s): %s", fault.title, context.method, context.request_id, fault.detail)
 
 
@@ -102,7 +102,7 @@ class _TextFormatter(logging.Formatter):
         text = record.getMessage()
         if not isinstance(record.msg, Struct):
             text = _indented(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
-        return f"{_moment(record)} {record.levelname.lower():7} {text}"
+        return f"{_datetime(record)} {record.levelname.lower():7} {text}"
 
 
 def _indented(text: str) -> str:
@@ -115,7 +115,7 @@ def _indented(text: str) -> str:
 
 class _JSONFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, Any] = {"time": _moment(record), "level": record.levelname.lower()}
+        fields: dict[str, Any] = {"time": _datetime(record), "level": record.levelname.lower()}
         if isinstance(record.msg, Struct):
             return msgspec.json.encode(fields | msgspec.structs.asdict(record.msg)).decode()
         fields |= {"event": record.name.removeprefix("gateway."), "message": _unicode(record.getMessage())}
@@ -129,7 +129,7 @@ def _unicode(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _moment(record: logging.LogRecord) -> str:
+def _datetime(record: logging.LogRecord) -> str:
     return f"{_second(int(record.created))}.{int(record.msecs):03}Z"
 
 

@@ -327,7 +327,7 @@ def _take_over(directory: Path, slot: int) -> set[str]:
     for file in directory.glob(f"*_{slot}.db"):
         keys = _keys(file)
         if keys is None:
-            _log.warning("%s cannot be read: it is started again, and what it has counted is lost", file)
+            _log.warning("%s cannot be read: it is replaced, and its counts are lost", file)
             file.unlink()
         else:
             codes.update(labels["code"] for _, _, labels, _ in keys if "code" in labels)

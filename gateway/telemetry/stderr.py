@@ -57,7 +57,7 @@ class StandardError(logging.Handler):
             self._lost = 0
 
     def _loss(self) -> bytes:
-        text = "%d lines of the log were lost: standard error accepted no more"
+        text = "%d lines of the log were lost, because standard error did not accept them"
         record = logging.LogRecord("gateway", logging.WARNING, "", 0, text, (self._lost,), None)
         return f"{self.format(record)}\n".encode()
 

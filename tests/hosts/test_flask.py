@@ -164,7 +164,7 @@ def test_paths_may_be_given_and_two_doors_stand_side_by_side() -> None:
 
 def test_a_door_that_has_only_the_root_wants_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_SERVER_PATHS", "/")
-    with pytest.raises(ValueError, match="name some"):
+    with pytest.raises(ValueError, match="give others"):
         blueprint(endpoint(registry))
 
 

@@ -213,7 +213,10 @@ BAD: dict[Callable[[Authority], TLSSection], tuple[str, str]] = {
     _not_yet_valid: ("certificate", "certificate is not yet valid: wait, or set this machine's clock"),
     _clients_only: ("certificate", ": get one that is made for servers"),
     _of_another: ("key", "it is not the key of the certificate in {certificate}: name two files that belong together,"),
-    _encrypted: ("key", "it is encrypted, and nobody is asked: decrypt it with openssl pkey -in {key} -out FILE"),
+    _encrypted: (
+        "key",
+        "it is encrypted, and no password can be asked for: decrypt it with openssl pkey -in {key} -out FILE",
+    ),
     _swapped: ("certificate", "there is no certificate in PEM in it: openssl x509 -outform PEM makes one of DER"),
     _certificate_twice: ("key", "there is no private key in PEM in it: name the certificate's key"),
     _der: ("certificate", "there is no certificate in PEM in it: openssl x509 -outform PEM makes one of DER"),

@@ -940,7 +940,7 @@ def test_no_place_for_a_directory_is_told_and_the_gateway_serves(project: Path) 
     with program(project, ["program.py"], 1) as started:
         assert b'"result"' in post(started.port, json("process")).body
         assert scrape(started.metrics).of("gateway_workers") == 1
-    assert "no directory for the metrics can be made: not a directory; name one with TMPDIR" in log_of(project)
+    assert "the directory for the metrics cannot be made: not a directory; set TMPDIR to another one" in log_of(project)
 
 
 def scrape_families() -> set[str]:
