@@ -19,7 +19,7 @@ from uuid import UUID
 
 import msgspec
 
-from gateway.model.faults import InternalError, detached
+from gateway.model.faults import InternalError
 
 
 class EncodingError(Exception):
@@ -79,7 +79,7 @@ def _first_error(value: Any, is_scalar: Callable[[Any, int], bool], depth: int) 
             if found is not None:
                 return found.inside(f".{name[:80]}")
     except EncodingError as error:
-        return detached(error)
+        return error
     return None
 
 

@@ -4,8 +4,12 @@ import gc
 import json
 import logging
 import re
+import socket
+import socketserver
+import struct
 import subprocess
 import sys
+import threading
 import weakref
 import xmlrpc.client
 from collections.abc import Callable, Iterator
@@ -22,6 +26,7 @@ from tests.raw_http import post
 from tests.serving import Server, children, eventually, serving
 
 ALWAYS = Fault(7, "always the same")
+ALWAYS_CRASHED = RuntimeError("always the same")
 GATEWAY = str(Path(gateway.__file__).parent)
 ALIVE: weakref.WeakSet["Values"] = weakref.WeakSet()
 RUNS = ("thread", "async", "inline")
@@ -80,7 +85,22 @@ def crashing() -> Any:
     raise KeyError(len(values))
 
 
-METHODS = (too_large, too_large_inside, unencodable, faulty, faulty_twice, always, foreign, crashing)
+def crashing_alike() -> Any:
+    values = made()
+    raise ALWAYS_CRASHED if values else KeyError
+
+
+METHODS = (
+    too_large,
+    too_large_inside,
+    unencodable,
+    faulty,
+    faulty_twice,
+    always,
+    foreign,
+    crashing,
+    crashing_alike,
+)
 
 
 def waiting(function: Callable[[], Any]) -> Callable[[], Any]:
@@ -97,14 +117,35 @@ def gone() -> int:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def hanging_up() -> Iterator[int]:
+    """Run a server that resets each connection as soon as it is sent something."""
+
+    class Closing(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1)
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.request.close()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Closing) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield listening.server_address[1]
+        listening.shutdown()
+
+
+@pytest.fixture(scope="module")
+def server(hanging_up: int) -> Iterator[Server]:
     registry = Registry()
     for function in METHODS:
         registry.register(function, name=f"{function.__name__}.thread")
         registry.register(function, name=f"{function.__name__}.inline", run="inline")
         registry.register(waiting(function), name=f"{function.__name__}.async")
     registry.register(gone)
-    upstream = {"upstreams.gone.url": "jsonrpc+tcp://127.0.0.1:9", "upstreams.gone.methods": '["*"]'}
+    upstream = {
+        "upstreams.gone.url": "jsonrpc+tcp://127.0.0.1:9",
+        "upstreams.gone.methods": '["call"]',
+        "upstreams.broken.url": f"jsonrpc+tcp://127.0.0.1:{hanging_up}",
+        "upstreams.broken.methods": '["call"]',
+    }
     with serving(registry, {"log.level": "error", "limits.max_reply": 4096, **upstream}) as served:
         yield served
 
@@ -166,7 +207,8 @@ def test_no_value_outlives_its_call_of_a_batch(function: Callable[[], Any], serv
     [
         (b'{"jsonrpc": "2.0", "method": "x", "params": [1e999], "id": 1}', "application/json"),
         (b'{"jsonrpc": "2.0", "method": "gone", "params": {"a": 1}, "id": 1}', "application/json"),
-        (b'{"jsonrpc": "2.0", "method": "through.upstream", "params": [[1, 2]], "id": 1}', "application/json"),
+        (b'{"jsonrpc": "2.0", "method": "gone.call", "params": [[1, 2]], "id": 1}', "application/json"),
+        (b'{"jsonrpc": "2.0", "method": "broken.call", "params": [[1, 2]], "id": 1}', "application/json"),
         (b"<methodCall><methodName>x</methodName><params><param/></params></methodCall>", "text/xml"),
         (b"<?xml version='1.0' encoding='utf-7'?><methodCall/>", "text/xml"),
     ],
@@ -174,9 +216,12 @@ def test_no_value_outlives_its_call_of_a_batch(function: Callable[[], Any], serv
 def test_no_traceback_outlives_a_refused_call(
     body: bytes, content_type: str, server: Server, logged: Logged, before: list[TracebackType]
 ) -> None:
-    assert re.search(b"error|faultCode", post(server.port, body, content_type).body)
+    answered = post(server.port, body, content_type).body
+    assert re.search(b"error|faultCode", answered)
+    assert (b"-32002" in answered) is (b".call" in body)
     eventually(lambda: not tracebacks(before), "a traceback is still alive", 8)
     logged.take("upstream gone")
+    logged.take("upstream broken")
 
 
 PROGRAM = """
