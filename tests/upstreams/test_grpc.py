@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionResponse
 from msgspec.structs import replace
 
 from gateway import Registry
-from gateway.model.faults import BadUpstream, RequestTooLarge
+from gateway.model.faults import BadUpstream, DeadlineExceeded, RequestTooLarge
 from gateway.model.faults import Fault as AnyFault
 from gateway.model.limits import Limits
 from gateway.upstreams import Invocation, UpstreamConfigError
@@ -556,6 +557,56 @@ def test_a_stream_ends_with_its_deadline(port: int, tmp_path: Path) -> None:
         with proxy(up.server.url) as server, pytest.raises(Fault, match=r"messages received: \d"):
             server.up.Forever(str(path), 0.02)
         until(path.exists)
+
+
+class _Stream:
+    """A call that has one response, and then an error, or none for ever."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+        self.is_cancelled = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"\x08\x01"
+        if self.error is not None:
+            raise self.error
+        await asyncio.Event().wait()
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+def collected(stream: _Stream, seconds: float) -> list[bytes]:
+    """Collect a stream whose caller gives it up at once, and has some seconds left."""
+    method: Any = None
+
+    async def collect() -> list[bytes]:
+        upstream: Any = GRPCUpstream(GRPCOptions(url="grpc://localhost:1"), Limits())
+        upstream._answer = lambda _, answers: answers
+        invocation = Invocation(method="x", params={}, deadline=time.monotonic() + seconds, request_id="1")
+        task = asyncio.create_task(upstream._collected(stream, method, invocation))
+        await asyncio.sleep(0)
+        task.cancel()
+        made: list[bytes] = await task
+        return made
+
+    return asyncio.run(collect())
+
+
+def test_a_caller_who_hangs_up_is_no_deadline() -> None:
+    stream = _Stream(None)
+    with pytest.raises(asyncio.CancelledError):
+        collected(stream, 60)
+    assert stream.is_cancelled
+
+
+def test_what_has_come_is_told_whoever_sees_the_deadline_first() -> None:
+    nothing = grpc.aio.Metadata()
+    late = grpc.aio.AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, nothing, nothing, "Deadline Exceeded")
+    for stream, seconds in ((_Stream(None), 0), (_Stream(late), 60)):
+        with pytest.raises(DeadlineExceeded) as raised:
+            collected(stream, seconds)
+        assert raised.value.data["messages"] == [b"\x08\x01"]
 
 
 def test_a_stream_both_ways_takes_an_array_and_gives_an_array(port: int, tmp_path: Path, logged: Logged) -> None:
