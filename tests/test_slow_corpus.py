@@ -30,11 +30,11 @@ from tests.certificates import Authority
 from tests.raw_http import Wire, request
 from tests.serving import children
 
+pytestmark = pytest.mark.traffic
+
 CORPUS = Path(__file__).parent / "corpus"
 METHODS = """
 from gateway import method
-
-pytestmark = pytest.mark.traffic
 
 
 @method(run="inline")
