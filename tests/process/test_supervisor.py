@@ -524,6 +524,48 @@ def test_where_a_worker_crashes_while_it_starts_is_told(project: Path) -> None:
     assert 'some.py", line 5 in load' in ended.stderr
 
 
+def _fail_to_start(running: Fleet, project: Path) -> None:
+    """Have the only worker end, and those after it fail, until the pause is long enough to do something in it."""
+    (victim,) = processes(running)
+    write_handlers(project, "1 / 0", version=2)
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: "another one starts in 3.2 s" in running.log, "it is not tried again")
+
+
+def test_a_stop_starts_nothing_more(project: Path) -> None:
+    with fleet(project, workers=1) as running:
+        _fail_to_start(running, project)
+        starts = running.log.count("ZeroDivisionError")
+        running.signal(signal.SIGTERM)
+        assert running.end() == 0
+        assert running.log.count("ZeroDivisionError") == starts
+
+
+def test_a_reload_while_a_worker_is_held_back_takes_its_place_and_not_its_slot(project: Path) -> None:
+    with fleet(project, workers=1) as running:
+        _fail_to_start(running, project)
+        write_handlers(project, version=3)
+        running.signal(signal.SIGHUP)
+        eventually(lambda: "reloaded; workers: 1" in running.log, "it does not reload")
+        time.sleep(3.5)  # until the one that was held back would have started
+        (worker,) = processes(running)
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: f"worker 1 (process {worker}) was killed by signal 9" in running.log, "it is not told")
+        assert call(running.port, "version") == 3
+
+
+def test_a_reload_while_it_stops_is_none(project: Path) -> None:
+    with fleet(project) as running, Wire(running.port) as wire:
+        wire.send(request("/api", {"Content-Type": "application/json"}, _json("wait_for", str(project / "go"))))
+        eventually((project / "go.started").exists, "the call does not run")
+        running.signal(signal.SIGTERM)
+        eventually(lambda: _is_refused(running.port), "it still lets callers in")
+        running.signal(signal.SIGHUP)
+        (project / "go").touch()
+        assert running.end() == 0
+        assert "reloading" not in running.log
+
+
 NOISY = """
 import os
 import socket
