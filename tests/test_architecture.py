@@ -168,7 +168,7 @@ def test_every_folder_has_a_row() -> None:
             "upstreams imports gateway.methods.Registry",
         ),
         (
-            "codecs/jsonrpc.py",
+            "codecs/jsonrpc/text.py",
             "from gateway.codecs.xmlrpc.text import escaped",
             "codecs.jsonrpc imports its sibling xmlrpc",
         ),

@@ -29,7 +29,7 @@ def answers(value: Any, patch: pytest.MonkeyPatch, codec: JSONRPC = CODEC) -> tu
     """Answer by both writers."""
     answer = codec.encode(CALL, Reply(value=value), ROOM)
     with patch.context() as context:
-        context.setattr("gateway.codecs.jsonrpc._is_usual", lambda *_: False)
+        context.setattr("gateway.codecs.jsonrpc.is_usual", lambda *_: False)
         return answer, codec.encode(CALL, Reply(value=value), ROOM)
 
 

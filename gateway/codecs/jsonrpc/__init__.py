@@ -14,11 +14,10 @@ and the other way round, as a client of other servers:
           -> None         a request object: the server calls by itself
 
 The messages of the five errors that the specification names are exactly its words; what is known beyond them is in
-``error.data``.
+``error.data``. text.py reads strict JSON, and usual.py finds results that need no conversion.
 """
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from math import isfinite
@@ -27,6 +26,8 @@ from typing import Any
 import msgspec
 
 from gateway.codecs.contract import Decoded, encoded
+from gateway.codecs.jsonrpc.text import parse
+from gateway.codecs.jsonrpc.usual import is_usual
 from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
 from gateway.model.faults import (
     BadUpstream,
@@ -42,17 +43,11 @@ from gateway.model.faults import (
 from gateway.model.values import EncodingError, by_name, in_utc, is_exact_double, legible, located, offset, plain
 
 _BOM = b"\xef\xbb\xbf"
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"')
-_LONE_SURROGATE = re.compile(
-    rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]",
-)
 _ID_TYPES = frozenset({str, int, float, type(None)})
 _VERSIONS = ("2.0", "1.0")
 _SPECIFIED_CODES = frozenset({-32700, -32600, -32601, -32602, -32603})
 _MAX_INT = 10**4300  # Python itself reads and writes at most 4,300 digits (CVE-2020-10735)
 _MAX_BITS = _MAX_INT.bit_length() - 1  # what has no more is below it
-_STR = frozenset({str})
-_EXACT = frozenset({str, int, bool, type(None)})
 _EVERY, _EXACT_IN_DOUBLES = 63, 53  # bits of ints that are written as numbers
 _MINUTE = timedelta(minutes=1)
 _UNBOUNDED = 2**62  # bytes; the arguments of a call came by a call, which was bounded
@@ -86,7 +81,7 @@ class JSONRPC:
     def decode(self, body: bytes, charset: str | None) -> Decoded:
         """Read a request or a batch of them; anything else becomes an InvalidCall."""
         try:
-            document = self._parse(body.removeprefix(_BOM))
+            document = parse(body.removeprefix(_BOM), self._max_depth)
         except ParseError as fault:
             return InvalidCall(fault=detached(fault))
         if type(document) is not list:
@@ -97,42 +92,13 @@ class JSONRPC:
             return InvalidCall(fault=InvalidRequest(f"limit: a batch has at most {self._max_batch} calls"))
         return Batch([_entry(member) for member in document])
 
-    def _parse(self, text: bytes, *, unique: bool = True) -> Any:
-        """Parse strict JSON.
-
-        A JSON text has one colon outside of its strings for each member, so fewer members than colons are duplicate
-        names. Counting is far cheaper than collecting pairs, and an exact count is needed only where a string has a
-        colon in it.
-        """
-        try:
-            document = msgspec.json.decode(text)
-        except msgspec.ValidationError:
-            raise ParseError("a number is out of range") from None
-        except msgspec.DecodeError as error:
-            if _LONE_SURROGATE.search(text.replace(rb"\\", b"__")):
-                raise ParseError("a string has a lone surrogate") from None
-            raise ParseError(f"not JSON: {str(error).removeprefix('JSON is malformed: ')}") from None
-        except UnicodeDecodeError as error:
-            raise ParseError(f"not UTF-8 (byte {error.start} of a string)") from None
-        except RecursionError:
-            raise ParseError(self._too_deep()) from None
-        members, depth = _measure(document)
-        if depth > self._max_depth:
-            raise ParseError(self._too_deep())
-        if unique and text.count(b":") != members and _STRINGS.sub(b"", text).count(b":") != members:
-            raise ParseError("an object has two members of the same name")
-        return document
-
-    def _too_deep(self) -> str:
-        return f"too deep: at most {self._max_depth} levels"
-
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
         """Write a response object."""
         return encoded(self, entry, reply, room)
 
     def write_value(self, value: Any, call_id: Id, room: int) -> bytes:
         """Write the response object of a result."""
-        if _is_usual(value, self._max_depth, room, self._bits):
+        if is_usual(value, self._max_depth, room, self._bits):
             with suppress(UnicodeEncodeError):  # a lone surrogate, whose place is found below
                 said = msgspec.json.encode(value)
                 return b'{"jsonrpc":"2.0","result":%b,"id":%b}' % (said, msgspec.json.encode(call_id))
@@ -182,7 +148,7 @@ class JSONRPC:
         name. None stands for a request object, which answers nothing.
         """
         try:
-            document = self._parse(body.removeprefix(_BOM), unique=not lenient)
+            document = parse(body.removeprefix(_BOM), self._max_depth, unique=not lenient)
         except ParseError as fault:
             return None, Reply(fault=BadUpstream(f"the response is not JSON-RPC: {fault.detail}"))
         if type(document) is not dict or document.get("jsonrpc", "1.0") not in _VERSIONS:
@@ -258,59 +224,6 @@ def _take(values: int, left: list[int]) -> None:
     left[0] -= 2 * values
     if left[0] < 0:
         raise ResponseTooLarge("the response exceeds the limit")
-
-
-def _is_usual(value: Any, max_depth: int, room: int, bits: int) -> bool:
-    """Return whether msgspec writes a value as it is to be written, so that it need not be converted before.
-
-    What holds the same values many times over, or itself, is not.
-    """
-    level: list[Any] = [[value]]
-    for _ in range(max_depth):
-        inner: list[Any] = []
-        for node in level:
-            values = node
-            if type(node) is dict:
-                if not _STR.issuperset(map(type, node)):
-                    return False
-                values = node.values()
-            room -= 2 * len(node)
-            if room < 0 or not _are_usual(values, inner, bits):
-                return False
-        if not inner:
-            return True
-        level = inner
-    return False
-
-
-def _are_usual(values: Iterable[Any], inner: list[Any], bits: int) -> bool:
-    """Check the values of a list or a dict, and put off those that are lists and dicts."""
-    for value in values:
-        kind = type(value)
-        if kind is list or kind is dict:
-            inner.append(value)
-        elif kind is float:
-            if not isfinite(value):
-                return False
-        elif kind not in _EXACT or (kind is int and value.bit_length() > bits):
-            return False
-    return True
-
-
-def _measure(document: Any) -> tuple[int, int]:
-    """Count the members of all objects, and the levels of nesting."""
-    members = depth = 0
-    level = [document] if type(document) in (dict, list) else []
-    while level:
-        depth += 1
-        inner: list[Any] = []
-        for node in level:
-            if type(node) is dict:
-                members += len(node)
-                node = node.values()  # noqa: PLW2901 - from here on both kinds are their values
-            inner += [value for value in node if type(value) is dict or type(value) is list]
-        level = inner
-    return members, depth
 
 
 def _entry(document: Any) -> Entry:
