@@ -26,8 +26,8 @@ from gateway.process.control import RETIRE, START, STOP, Assignment, ForcedShutd
 from gateway.process.metrics_directory import MetricsDirectory
 from gateway.process.server import log_process, raise_descriptor_limit, run
 from gateway.process.sockets import Listeners, URLs, listen, urls_of
-from gateway.process.supervisor import supervise
-from gateway.process.watchdog import beat
+from gateway.process.supervisor import MERCY, supervise
+from gateway.process.watchdog import beat, end_after_supervisor
 from gateway.telemetry import log
 from gateway.telemetry.metrics import Metrics, forget
 
@@ -143,6 +143,7 @@ class _Plans:
         log.configure(config.log.level, config.log.format)
         link, record = assignment.link, assignment.record
         record.enable()
+        end_after_supervisor(config.server.grace + config.server.drain + MERCY)
         try:
             registry = registry_of(config, self._source.modules)
             make_metrics = partial(Metrics, directory=directory, slot=assignment.slot)

@@ -47,7 +47,7 @@ from gateway.process.worker import Pace, UnreadableReportError, Worker
 _log = logging.getLogger("gateway")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _FORK_PAUSE = 1.0  # seconds to wait where the system has no process left
-_MERCY = 5.0  # seconds that a worker has beyond what is configured, before it is killed
+MERCY = 5.0  # seconds that a worker has beyond what is configured, before it is killed
 
 
 class _Forked(BaseException):
@@ -291,7 +291,7 @@ class _Supervisor:
 
     def _order(self, worker: Worker, order: bytes, seconds: float) -> None:
         worker.is_ending = True
-        worker.killed_at = time.monotonic() + seconds + _MERCY
+        worker.killed_at = time.monotonic() + seconds + MERCY
         worker.send(order)
         if not worker.is_ready:  # it does not listen yet
             os.kill(worker.pid, signal.SIGTERM)

@@ -2,17 +2,23 @@
 
     beat(loop, record, seconds)         in the worker
     Watchdog(record, seconds).hangs()   in the supervisor, which looks when it is due
+    end_after_supervisor(seconds)       in the worker, for the time when nobody looks any more
 
 The supervisor does not compare times: where the whole machine was stopped or slow, so were its own looks.
 """
 
 import asyncio
+import ctypes
+import signal
+import sys
 from pathlib import Path
 
 from gateway.process.record import WorkerRecord
 
 _LOOKS = 4  # without a beat between them, before a worker hangs
 _NEVER = float("inf")
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_ORPHANED = signal.SIGRTMIN + 14  # beside those of record.py
 
 
 def beat(loop: asyncio.AbstractEventLoop, record: WorkerRecord, seconds: float) -> None:
@@ -63,3 +69,15 @@ def state(process: int) -> str:
     except (OSError, IndexError):
         return ""
     return {"T": "it is stopped", "t": "a debugger has stopped it", "D": "it waits for a device"}.get(letter, "")
+
+
+def end_after_supervisor(seconds: float) -> None:
+    """Have the system kill this process so long after its supervisor has been killed, if it has not ended by itself.
+
+    A worker whose supervisor is gone stops when its event loop hears of it. One that hangs in Python code never does,
+    and would hold the port. (Code that holds the interpreter itself is not ended.)
+    """
+    if sys.platform == "linux":
+        signal.signal(_ORPHANED, lambda *_: signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001)))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _ORPHANED)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from gateway.config import Config, load
-from gateway.process.supervisor import _MERCY
+from gateway.process.supervisor import MERCY
 from tests.test_cli import run
 
 UNIT = Path(__file__).parents[2] / "conf" / "callgate.service"
@@ -40,4 +40,4 @@ def test_its_command_and_its_environment_are_the_gateway_s(tmp_path: Path) -> No
 
 def test_it_waits_for_running_calls() -> None:
     server = Config().server
-    assert int(options()["TimeoutStopSec"]) > server.grace + server.drain + _MERCY
+    assert int(options()["TimeoutStopSec"]) > server.grace + server.drain + MERCY

@@ -82,3 +82,14 @@ def test_a_reload_switches_the_watchdog_on(project: Path) -> None:
         before = processes(running)
         os.kill(next(iter(before)), signal.SIGSTOP)
         eventually(lambda: is_replaced(running, before), "it is not replaced")
+
+
+@pytest.mark.parametrize("method", ["spin", "sleep_on_the_loop"])
+def test_a_worker_that_hangs_does_not_outlive_its_supervisor(method: str, project: Path) -> None:
+    with fleet(project, "server.drain=0", "server.grace=0", workers=2) as running, Wire(running.port) as wire:
+        workers = processes(running)
+        body = f'{{"jsonrpc":"2.0","method":"{method}","id":1}}'.encode()
+        wire.send(request("/api", {"Content-Type": "application/json"}, body))
+        running.process.kill()
+        running.process.wait()
+        eventually(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), "one is still there")
