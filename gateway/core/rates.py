@@ -62,14 +62,14 @@ class RateLimits:
         """Charge one call to the caller's address, and to its key where it has one."""
         limits, wait = self._limits, 0.0
         if limits.client_rate:
-            name = f"client {_household(caller.client)}"
+            name = f"client {_shared(caller.client)}"
             wait = self._buckets.charge(name, limits.client_rate, limits.client_burst)
         if limits.key_rate and caller.key is not None and not wait:
             wait = self._buckets.charge(f"key {caller.key}", limits.key_rate, limits.key_burst)
         return wait
 
 
-def _household(client: str) -> str:
+def _shared(client: str) -> str:
     """Return what shares a bucket: an IPv4 address, or the /64 of an IPv6 one, of which everybody has the whole."""
     return ":".join(_groups(client)[:4]) if ":" in client else client
 

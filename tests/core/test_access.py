@@ -173,7 +173,7 @@ def test_networks_of_both_kinds() -> None:
     assert str(Network("2001:DB8::/32")) == "2001:db8::/32"
 
 
-def test_methods_are_told_the_client_and_nobody_believes_a_stranger() -> None:
+def test_methods_are_told_the_client_and_nobody_believes_an_untrusted_peer() -> None:
     with gateway(trusted_proxies="127.0.0.1") as server:
         assert result(ask(server, {"X-Forwarded-For": "2001:db8::5"})) == ["2001:db8::5", None]
         assert result(ask(server, {"X-Forwarded-For": "2001:db8::5"}, peer="127.0.0.9")) == ["127.0.0.9", None]
@@ -369,7 +369,7 @@ def test_a_request_is_refused_before_its_body_is_there() -> None:
     assert response.status == 403
 
 
-def test_strangers_are_not_told_which_paths_and_verbs_there_are() -> None:
+def test_refused_peers_are_not_told_which_paths_and_verbs_there_are() -> None:
     with gateway(allow="10.0.0.0/8") as server, Wire(server.port) as wire:
         for method, path in (("GET", "/api"), ("POST", "/nowhere"), ("OPTIONS", "/api")):
             wire.send(request(path, {}, b"", method))

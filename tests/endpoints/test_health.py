@@ -1,4 +1,4 @@
-"""/healthz and /readyz at the door: for balancers, which are no callers."""
+"""/healthz and /readyz at the endpoint: for balancers, which are no callers."""
 
 from collections.abc import Iterator
 
@@ -81,7 +81,7 @@ def test_only_these_names_are_theirs(path: str, server: Server) -> None:
     assert get(server.port, path).status == 404
 
 
-def test_a_door_of_that_name_is_a_door() -> None:
+def test_an_endpoint_of_that_name_is_an_endpoint() -> None:
     with serving(registry, {"server.paths": "/healthz,/api"}) as server:
         assert get(server.port, "/healthz").status == 405
         assert b'"result":5' in post(server.port, CALL, path="/healthz").body

@@ -1,4 +1,4 @@
-"""The Flask blueprint: the program of old Flask extensions, and a door beside other pages of an app."""
+"""The Flask blueprint: the program of old Flask extensions, and an endpoint beside other pages of an app."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def add(a: int, b: int) -> int:
 
 
 def client(**options: Any) -> FlaskClient:
-    """Make an app with pages of its own and a door, and a client of it."""
+    """Make an app with pages of its own and an endpoint, and a client of it."""
     app = Flask(__name__)
     app.add_url_rule("/", "home", lambda: "home")
     app.register_blueprint(blueprint(endpoint(registry)), **options)
@@ -116,7 +116,7 @@ def printed_by(command: str) -> str:
     return f"{done.stdout.rstrip()}\n"
 
 
-def test_it_speaks_both_protocols_at_the_doors_paths_and_leaves_the_root_to_the_app() -> None:
+def test_it_speaks_both_protocols_at_the_paths_of_the_endpoint_and_leaves_the_root_to_the_app() -> None:
     app = client()
     for path in ("/api", "/RPC2", "/jsonrpc"):
         assert app.post(path, json=ADD).json == {"jsonrpc": "2.0", "result": 5, "id": 1}
@@ -129,7 +129,7 @@ def test_it_speaks_both_protocols_at_the_doors_paths_and_leaves_the_root_to_the_
 
 
 @pytest.mark.parametrize("verb", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-def test_the_door_answers_all_verbs_itself(verb: str) -> None:
+def test_the_endpoint_answers_all_verbs_itself(verb: str) -> None:
     response = client().open("/api", method=verb)
     assert response.status_code == 405
     assert response.headers["Allow"] == "POST"
@@ -138,7 +138,7 @@ def test_the_door_answers_all_verbs_itself(verb: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/", "/other", "/healthz"])
-def test_what_is_no_path_of_the_door_is_the_apps_own(path: str) -> None:
+def test_what_is_no_path_of_the_endpoint_is_the_apps_own(path: str) -> None:
     response = client().post(path, json=ADD)
     assert response.status_code == 404
     assert b"<!doctype html>" in response.data
@@ -150,7 +150,7 @@ def test_a_prefix_comes_before_the_paths() -> None:
     assert app.post("/api", json=ADD).status_code == 404
 
 
-def test_paths_may_be_given_and_two_doors_stand_side_by_side() -> None:
+def test_paths_may_be_given_and_two_endpoints_are_side_by_side() -> None:
     other = Registry()
     other.register(lambda: "other", name="which", run="inline")
     app = Flask(__name__)
@@ -162,13 +162,13 @@ def test_paths_may_be_given_and_two_doors_stand_side_by_side() -> None:
     assert answered(caller, "/second") == -32601
 
 
-def test_a_door_that_has_only_the_root_wants_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_has_only_the_root_wants_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_SERVER_PATHS", "/")
     with pytest.raises(ValueError, match="give others"):
         blueprint(endpoint(registry))
 
 
-def test_access_and_limits_are_the_doors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_access_and_limits_are_those_of_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_ACCESS_ALLOW", "10.0.0.0/8")
     monkeypatch.setenv("GATEWAY_LIMITS_MAX_BODY", "1024")
     app = client()
@@ -191,7 +191,7 @@ def test_a_body_that_a_hook_has_read_is_no_call() -> None:
     assert json.loads(response.data)["error"]["code"] == -32600
 
 
-def test_a_door_is_made_of_modules_and_registries() -> None:
+def test_an_endpoint_is_made_of_modules_and_registries() -> None:
     app = Flask(__name__)
     own = Registry()
     own.register(lambda: "own", name="own", run="inline")
@@ -201,7 +201,7 @@ def test_a_door_is_made_of_modules_and_registries() -> None:
     assert answered(caller, "/api", {**ADD, "method": "woca", "params": []}) == "Hello, world!"
 
 
-def test_what_is_wrong_with_a_door_is_said_when_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_with_an_endpoint_is_said_when_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RegistrationError):
         endpoint(registry, registry)
     monkeypatch.setenv("GATEWAY_LIMITS_TIMEOUT", "soon")

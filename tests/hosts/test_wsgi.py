@@ -361,7 +361,7 @@ def test_first_requests_may_come_at_once_and_calls_wait_beside_each_other() -> N
     assert sum(thread.name == "gateway-loop" for thread in threading.enumerate()) == 1
 
 
-def test_a_door_that_did_not_open_is_tried_again(logged: Logged) -> None:
+def test_an_endpoint_that_did_not_open_is_tried_again(logged: Logged) -> None:
     tried: list[int] = []
     whole = host()
 
@@ -377,7 +377,7 @@ def test_a_door_that_did_not_open_is_tried_again(logged: Logged) -> None:
     assert logged.take("the endpoint raised")
 
 
-def test_a_door_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
+def test_an_endpoint_that_raises_is_told_as_500_and_logged(logged: Logged) -> None:
     def admit(head: HTTPRequest) -> HTTPResponse | Admitted:
         raise RuntimeError(f"a bug of ours: {head.target}")
 

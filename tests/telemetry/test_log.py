@@ -197,7 +197,7 @@ def test_a_caller_who_hangs_up_is_a_cancelled_call(logged_by: Logged) -> None:
 
 
 @pytest.mark.parametrize(("request_id", "status"), [("path", 404), ("verb", 405), ("type", 415), ("body", 400)])
-def test_each_refusal_at_the_door_has_a_line(request_id: str, status: int, logged_by: Logged) -> None:
+def test_each_refusal_at_the_endpoint_has_a_line(request_id: str, status: int, logged_by: Logged) -> None:
     assert logged_by.responses[request_id].status == status
     (line,) = logged_by.of(request_id)
     assert (line["level"], line["event"], line["status"], line["client"]) == ("info", "refused", status, "127.0.0.1")

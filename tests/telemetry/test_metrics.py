@@ -266,7 +266,7 @@ def test_refusals_are_counted_by_kind_and_status() -> None:
     assert numbers.of("gateway_calls_total") == 2
 
 
-def test_a_stranger_is_refused_and_may_watch_all_the_same() -> None:
+def test_a_refused_peer_may_watch_all_the_same() -> None:
     with serving(registry, {"access.allow": "192.0.2.0/24"}) as server:
         assert post(server.port, json("add", 1, 1)).status == 403
         assert scrape(server.metrics).of("gateway_refusals_total", kind="access", status="403") == 1

@@ -1,4 +1,4 @@
-"""What the door holds of its own methods, it holds of bridged ones: rules, rates, metrics."""
+"""What the endpoint holds of its own methods, it holds of those of upstreams: rules, rates, metrics."""
 
 import json
 from collections.abc import Iterator

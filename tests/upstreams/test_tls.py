@@ -55,7 +55,7 @@ def test_calls_are_made_where_the_certificate_is_trusted(
     assert logged.take("is down")
 
 
-def test_a_certificate_of_strangers_is_not_trusted(
+def test_a_certificate_of_an_unknown_authority_is_not_trusted(
     kind: Kind, program: Program, tmp_path: Path, logged: Logged
 ) -> None:
     with bridged(kind, program.port, tmp_path, named(kind)) as up:
