@@ -26,8 +26,8 @@ test: check $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
 	@$(call need,systemd-analyze,systemd,the systemd unit)
 	@$(call need,nginx,nginx,the edge)
 	@$(call need,openssl,openssl,the edge)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not traffic' --cov --cov-report=
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m traffic
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m 'not unmeasured' --cov --cov-report=
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m unmeasured
 	$(BIN)/coverage report --fail-under=95 --format=total
 	$(BIN)/coverage report --fail-under=100 --include='gateway/codecs/*,gateway/model/faults.py,gateway/core/dispatch.py'
 

@@ -15,6 +15,8 @@ from benchmarks.soak.calls import KINDS
 from benchmarks.soak.report import Outcome, Sample, picture, report
 from benchmarks.soak.running import run
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).parent.parent
 
 

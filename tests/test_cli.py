@@ -504,13 +504,17 @@ JSON_ONLY = {
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[int]:
-    """Answer one connection on a free port, whatever it says, and close it."""
+    """Answer one connection on a free port, whatever it says, and close it when the client does."""
 
     def serve() -> None:
         connection, _ = listening.accept()
         with connection:
+            connection.settimeout(20)
             connection.recv(65536)
             connection.sendall(answer)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):  # to close with something unread would reset the connection
+                pass
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=serve)

@@ -21,6 +21,8 @@ from gateway import Context, Fault, Registry
 from tests.raw_http import Response, Wire, exchange, post, request
 from tests.serving import Server, serving
 
+pytestmark = pytest.mark.unmeasured
+
 registry = Registry()
 
 

@@ -23,6 +23,8 @@ from benchmarks.concurrency.pictures import spread
 from benchmarks.concurrency.processes import family, sampled, started, used
 from benchmarks.concurrency.results import Results, read
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).parent.parent
 COMPARE = [sys.executable, "-m", "benchmarks.concurrency"]
 SERVERS = (

@@ -161,7 +161,7 @@ def test_raw_case(case: dict[str, Any], corpus_server: Server) -> None:
             assert wire.is_closed()
 
 
-@pytest.mark.traffic
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("case", SMALL, ids=named)
 def test_case_byte_by_byte(case: dict[str, Any], corpus_server: Server, logged: Logged) -> None:
     sent, body = case["request"], body_of(case)
@@ -174,7 +174,7 @@ def test_case_byte_by_byte(case: dict[str, Any], corpus_server: Server, logged: 
     logged.take("cannot be encoded as")
 
 
-@pytest.mark.traffic
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("case", SMALL, ids=named)
 def test_case_split_at_every_position(case: dict[str, Any], corpus_server: Server, logged: Logged) -> None:
     if case["expect"].get("class") == "timeout" or case["id"] == "jv-071":

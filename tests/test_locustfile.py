@@ -26,6 +26,8 @@ from msgspec import Struct
 from gateway import Registry
 from tests.serving import Server, serving
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).parent.parent
 LOCUST = [sys.executable, "-m", "locust", "-f", "locustfile.py"]
 RIGHT = b'{"jsonrpc": "2.0", "id": 1, "result": 5}'

@@ -17,7 +17,7 @@ from gateway import Registry
 from tests.raw_http import request
 from tests.serving import Server, serving
 
-pytestmark = pytest.mark.traffic
+pytestmark = pytest.mark.unmeasured
 
 THREADS = 500
 TASKS = 2000

@@ -17,7 +17,7 @@ from gateway.model.faults import Fault, ParseError
 from tests.codecs.test_properties import CALL, JSON, JSON_VALUES, ROOM, XML, XML_VALUES, bodies, fixed, registry
 from tests.serving import Server, serving
 
-pytestmark = pytest.mark.traffic
+pytestmark = pytest.mark.unmeasured
 
 
 @pytest.fixture(scope="module")

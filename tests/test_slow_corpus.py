@@ -30,7 +30,7 @@ from tests.certificates import Authority
 from tests.raw_http import Wire, request
 from tests.serving import children
 
-pytestmark = pytest.mark.traffic
+pytestmark = pytest.mark.unmeasured
 
 CORPUS = Path(__file__).parent / "corpus"
 METHODS = """

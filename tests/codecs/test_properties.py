@@ -22,7 +22,7 @@ from tests.raw_http import Wire, request
 from tests.serving import Server, serving
 from tests.test_corpus import SMALL, body_of
 
-pytestmark = pytest.mark.traffic
+pytestmark = pytest.mark.unmeasured
 
 XML = XMLRPC(max_depth=64, max_batch=100)
 JSON = JSONRPC(max_depth=64, max_batch=100)

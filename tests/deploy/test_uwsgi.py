@@ -25,6 +25,8 @@ from tests.test_corpus import FILES, PLAIN, RAW, body_of, check, named, raw_byte
 from tests.test_origins import CALCULATED, CALCULATOR, STORE, STORED, output
 from tests.uwsgi import Running
 
+pytestmark = pytest.mark.unmeasured
+
 DIFFERENT: dict[str, tuple[int | None, str]] = {
     "xv-186": (200, "no 100 Continue comes, so such a client sends its body when it is tired of waiting"),
     "xv-187": (400, "an empty line before the request is taken for the request line"),

@@ -11,6 +11,8 @@ from benchmarks.edge import Edge, edge, nginx
 from tests.edging import ADD, FREE, KINDS, METHODS, Upstream, answer_five, ask, calling, curl_2, logged_lines, result
 from tests.raw_http import Wire, request
 
+pytestmark = pytest.mark.unmeasured
+
 
 def test_both_protocols_are_answered_over_tls_1_2_and_1_3(proxied: Edge) -> None:
     for version in ("TLSv1_2", "TLSv1_3"):

@@ -18,6 +18,8 @@ from tests.edging import FREE, ask
 from tests.raw_http import Wire, request
 from tests.test_corpus import PLAIN, RAW, SMALL, body_of, check, named, raw_bytes
 
+pytestmark = pytest.mark.unmeasured
+
 METHODS = ["tests.corpus_methods:registry"]
 SETTINGS = [*(f"{name}={value}" for name, value in CORPUS_SETTINGS.items()), *FREE, "server.workers=2"]
 DOCS = Path(__file__).parents[3] / "docs" / "conformance.md"
@@ -74,7 +76,6 @@ def test_raw_case(case: dict[str, Any], proxied: Edge) -> None:
             assert wire.is_closed()
 
 
-@pytest.mark.traffic
 @pytest.mark.parametrize("case", SMALL, ids=named)
 def test_case_byte_by_byte(case: dict[str, Any], proxied: Edge) -> None:
     sent, body = case["request"], body_of(case)

@@ -26,6 +26,8 @@ from tests.edging import (
 )
 from tests.serving import eventually
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -6,6 +6,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from benchmarks.edge import Edge, edge, nginx
 from tests.edging import (
     FREE,
@@ -22,6 +24,8 @@ from tests.edging import (
 )
 from tests.raw_http import Response, Wire
 from tests.serving import eventually
+
+pytestmark = pytest.mark.unmeasured
 
 
 def test_a_call_that_was_sent_is_not_sent_again_when_its_gateway_dies(tmp_path: Path) -> None:

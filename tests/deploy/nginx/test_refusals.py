@@ -23,6 +23,8 @@ from tests.edging import (
 from tests.raw_http import Wire, request
 from tests.serving import children, eventually
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bodies_above_the_limit_are_413(kind: str, proxied: Edge) -> None:

@@ -23,6 +23,8 @@ from tests.edging import ADD, FREE, METHODS, ask, calling, logged_lines, result
 from tests.raw_http import Wire, request
 from tests.serving import eventually
 
+pytestmark = pytest.mark.unmeasured
+
 HEAD, BODY, IDLE, WRITE = 1.0, 2.0, 3.0, 1.0  # seconds
 LATE = 40.0  # seconds that an end may come late on a machine that is busy; nginx's own defaults are 60 and more
 PAUSE = 0.1  # seconds in the place of the corpus' 5; what trickles like this is never idle for long
