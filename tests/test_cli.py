@@ -13,7 +13,7 @@ import sys
 import threading
 import xmlrpc.client
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -512,9 +512,10 @@ def answering(answer: bytes) -> Iterator[int]:
             connection.settimeout(20)
             connection.recv(65536)
             connection.sendall(answer)
-            connection.shutdown(socket.SHUT_WR)
-            while connection.recv(65536):  # to close with something unread would reset the connection
-                pass
+            with suppress(OSError):  # the client has had enough
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):  # to close with something unread would reset the connection
+                    pass
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=serve)
