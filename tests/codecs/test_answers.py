@@ -261,3 +261,10 @@ def test_what_is_not_read_even_leniently(value: str) -> None:
 def test_duplicate_members_are_read_leniently_in_json() -> None:
     body = b'{"jsonrpc": "2.0", "id": 1, "result": {"a": 1, "a": 2}}'
     assert JSON.decode_answer(body, lenient=True) == (1, Reply(value={"a": 2}))
+
+
+def test_white_space_stands_between_members_that_are_read_leniently() -> None:
+    member = b"<member><name>a</name><value>%b</value></member>"
+    struct = b"<value><struct>\n  %b\n  %b\n</struct></value>" % (member % b"1", member % b"2")
+    answer = b"<methodResponse><params><param>%b</param></params></methodResponse>" % struct
+    assert XML.decode_answer(answer, None, lenient=True) == (None, Reply(value={"a": "2"}))

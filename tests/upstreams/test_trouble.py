@@ -19,8 +19,6 @@ from tests.raw_http import Wire, request
 from tests.upstreams.kinds import KINDS, TYPED, Kind
 from tests.upstreams.running import Bridged, Program, Wires, bridged, broken, descriptors, free_port, until
 
-pytestmark = pytest.mark.unmeasured
-
 UNAVAILABLE, DEADLINE, BAD = -32002, -32001, -32004
 HURRY = "timeout = { pause = 0.3, mark = 0.3 }"
 SMALL = {"limits.max_reply": 65536}
