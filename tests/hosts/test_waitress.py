@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,7 +18,12 @@ from tests.test_corpus import PLAIN, body_of, check, named
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     server = waitress.create_server(host(corpus_methods.registry, CORPUS_SETTINGS), host="127.0.0.1", port=0)
-    thread = threading.Thread(target=server.run)
+
+    def run() -> None:
+        with suppress(OSError):  # close() takes away the descriptors that its loop waits for
+            server.run()
+
+    thread = threading.Thread(target=run)
     thread.start()
     yield server.effective_port
     server.close()
