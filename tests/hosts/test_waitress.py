@@ -1,5 +1,6 @@
 """The WSGI host on the real waitress: the corpus, but for what is wrong with HTTP itself, which waitress judges."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +18,7 @@ from tests.test_corpus import PLAIN, body_of, check, named
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of a request that comes before its threads
     server = waitress.create_server(host(corpus_methods.registry, CORPUS_SETTINGS), host="127.0.0.1", port=0)
 
     def run() -> None:
