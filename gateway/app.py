@@ -86,17 +86,9 @@ def build(
     limits = config.limits
     served = Registry()
     served.mount(registry)
-    title, number = _identity()
     policy = AccessPolicy(config.access)
     codecs = _codecs(config)
-    add_introspection(
-        served,
-        title=title,
-        version=number,
-        capabilities={name: said for codec in codecs for name, said in codec.capabilities.items()},
-        batch_methods={codec.name: codec.batch_method for codec in codecs if codec.batch_method},
-        permits=policy.permits,
-    )
+    _introspect(served, codecs, policy)
     upstreams = _upstreams(config, served)
     _check_protocols(served)
     pool = ThreadPool()
@@ -105,7 +97,6 @@ def build(
         "async": [ConcurrencyLimiter(limits.calls, limits.waiting)],
         "method": list[ConcurrencyLimiter](),
     }
-
     compose = _composer(limits, pool, limiters, running or Running())
     handler = dispatcher(served, compose, limits.timeout, partial(_absent, upstreams))
     rates = RateLimits(limits, buckets or Buckets())
@@ -115,7 +106,7 @@ def build(
         handler = charged(handler, rates.charge, rate_limited)
     metrics = None
     if make_metrics is not None and config.metrics.bind:
-        metrics = make_metrics(served.get, tuple(CODECS), number)
+        metrics = make_metrics(served.get, tuple(CODECS), _identity()[1])
     rpc = RPCEndpoint(
         codecs=codecs,
         handler=handler,
@@ -143,6 +134,19 @@ def _codecs(config: Config) -> tuple[Codec, ...]:
     return tuple(
         codec(max_depth=limits.max_depth, max_batch=limits.max_batch, **_fields(sections.get(name)))
         for name, codec in CODECS.items()
+    )
+
+
+def _introspect(served: Registry, codecs: tuple[Codec, ...], policy: AccessPolicy) -> None:
+    """Add the methods that describe the others, with what the codecs say of their protocols."""
+    title, number = _identity()
+    add_introspection(
+        served,
+        title=title,
+        version=number,
+        capabilities={name: said for codec in codecs for name, said in codec.capabilities.items()},
+        batch_methods={codec.name: codec.batch_method for codec in codecs if codec.batch_method},
+        permits=policy.permits,
     )
 
 

@@ -92,11 +92,11 @@ def _rules_without_method(gateway: Gateway) -> Iterator[str]:
 def _may_be_discovered(pattern: str, gateway: Gateway) -> bool:
     """Tell whether an upstream may turn out to have a method that a pattern matches."""
     fixed = re.split(r"[*?[]", pattern, maxsplit=1)[0]
-    for bridge in gateway.upstreams:
-        prefix = f"{bridge.name}." if bridge.options.prefix is None else bridge.options.prefix
+    for upstream in gateway.upstreams:
+        prefix = f"{upstream.name}." if upstream.options.prefix is None else upstream.options.prefix
         is_near = fixed.startswith(prefix) or (fixed != pattern and prefix.startswith(fixed))
         name = fixed if fixed == pattern else f"{prefix}{fixed[len(prefix) :]}x"
-        if is_near and (bridge.absent(name) is not None or bridge.passing(name) is not None):
+        if is_near and (upstream.absent(name) is not None or upstream.passing(name) is not None):
             return True
     return False
 

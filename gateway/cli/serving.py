@@ -22,8 +22,9 @@ def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
 
     SIGHUP, like the command reload, reads configuration and methods again without losing a call.
     """
-    from gateway.process.control import StartupError  # noqa: PLC0415 - likewise
-    from gateway.process.prefork import Source, serve_modules  # noqa: PLC0415 - Tornado, which the other commands do not need
+    # Late, because the other commands do not need Tornado.
+    from gateway.process.control import StartupError  # noqa: PLC0415
+    from gateway.process.prefork import Source, serve_modules  # noqa: PLC0415
 
     settings = (*settings, *(f"server.{name}={value}" for name, value in given.items() if value is not None))
     try:

@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from gateway.process.record import WorkerRecord
@@ -78,6 +79,10 @@ def end_after_supervisor(seconds: float) -> None:
     and would hold the port. (Code that holds the interpreter itself is not ended.)
     """
     if sys.platform == "linux":
-        signal.signal(_ORPHANED, lambda *_: signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001)))
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(_ORPHANED, partial(_end_in, max(seconds, 0.001)))
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _ORPHANED)
+
+
+def _end_in(seconds: float, *_: object) -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process; a method may have a use of its own for it
+    signal.setitimer(signal.ITIMER_REAL, seconds)

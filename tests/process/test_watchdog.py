@@ -13,9 +13,12 @@ from tests.serving import eventually
 HANGING = """
 import os
 import re
+import signal
 import time
 
 from gateway import method
+
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
 
 @method(run="inline")

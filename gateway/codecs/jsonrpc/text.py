@@ -1,7 +1,6 @@
 """JSON as text, read strictly (RFC 8259 and RFC 7493).
 
-parse(text, max_depth) -> a document
--> ParseError: not UTF-8, not JSON, too deep, or JSON that two readers could read differently
+parse(text, max_depth)    a document; ParseError: not UTF-8, not JSON, too deep, or read differently by other readers
 """
 
 import re

@@ -4,7 +4,7 @@
     read_answer(document, max_depth)    -> the value of an answer, in a list
                                         -> None: the document is unusual, and document.py must read it
 
-What is read here, document.py reads to the same values; it takes four times as long. All else is left to it: comments,
+What is read here, document.py reads to the same values, in several times the time. All else is left to it: comments,
 attributes, prefixes, CDATA, references to characters, carriage returns in texts, rare types, faults, and whatever is
 wrong, so that one reader reports it.
 """

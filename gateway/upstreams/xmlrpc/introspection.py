@@ -88,7 +88,7 @@ async def _ask_one_by_one(call: _Call, names: list[str], told: _Told) -> None:
         except MethodNotFound:
             continue
         except Fault:
-            pass
+            pass  # this method has no text or signature; others may have
         async with asyncio.TaskGroup() as group:
             for name in names[1:]:
                 group.create_task(ask(method, name))
