@@ -11,7 +11,7 @@ from gateway.methods.models import Check
 from gateway.methods.options import MethodOptions, Run
 from gateway.methods.places import named, readable
 from gateway.methods.published import Published
-from gateway.methods.shapes import Shape, UnknownField
+from gateway.methods.shapes import Shape, UnknownFieldError
 from gateway.model.calls import Context, Params
 from gateway.model.faults import InvalidParams
 
@@ -132,7 +132,7 @@ def _converted(value: Any, param: Param, place: str, context: Context) -> Any:
         return value
     try:
         return _convert(value, param, context)
-    except UnknownField as unknown:
+    except UnknownFieldError as unknown:
         raise InvalidParams(f"params{place}{unknown.place}: there is no such field") from None
     except (msgspec.ValidationError, TypeError) as error:  # a set takes only what can be hashed
         what, path = readable(error)

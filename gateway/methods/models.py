@@ -25,7 +25,7 @@ _Walk: TypeAlias = Callable[[Any], Any]
 _MOST_SAID = 200  # characters of a mistake, which can have the caller's own text in it
 
 
-class _BadBase64(ValueError):
+class _BadBase64Error(ValueError):
     """A text that is not base64 in the place of bytes."""
 
 
@@ -44,7 +44,7 @@ def checker(hint: Any) -> Check:
     def check(value: Any, place: str, native: tuple[type, ...]) -> Any:
         try:
             return adapter.validate_python(value if decode is None or bytes in native else decode(value))
-        except _BadBase64:
+        except _BadBase64Error:
             raise InvalidParams(f"params{place}: bytes must be given as base64") from None
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -131,7 +131,7 @@ def _decoded(value: Any) -> Any:
     try:
         return b64decode(value, validate=True) if type(value) is str else value
     except (binascii.Error, ValueError):
-        raise _BadBase64 from None
+        raise _BadBase64Error from None
 
 
 def _in_values(walk: _Walk | None) -> _Walk | None:

@@ -34,14 +34,14 @@ class Shape(Struct, frozen=True):
     texts: Walk | None = None
 
 
-class UnknownField(Exception):
+class UnknownFieldError(Exception):
     """A member that its class does not have, and where it is."""
 
     def __init__(self, place: str) -> None:
         super().__init__(place)
         self.place = place
 
-    def inside(self, step: str) -> "UnknownField":
+    def inside(self, step: str) -> "UnknownFieldError":
         """Put one more step before the place: ``[3]`` or ``.name``."""
         self.place = step + self.place
         return self
@@ -156,7 +156,7 @@ def _array(inner: Walk) -> Walk:
         try:
             for item in value:
                 walked.append(inner(item))  # noqa: PERF401 - its length tells the place
-        except UnknownField as error:
+        except UnknownFieldError as error:
             raise error.inside(f"[{len(walked)}]") from None
         return walked
 
@@ -172,12 +172,12 @@ def _row(walks: list[Walk | None], most: int | None) -> Walk | None:
         if type(value) is not list:
             return value
         if most is not None and len(value) > most:
-            raise UnknownField(f"[{most}]")
+            raise UnknownFieldError(f"[{most}]")
         walked = list(value)
         for index, (item, inner) in enumerate(zip(value, walks, strict=False)):
             try:
                 walked[index] = item if inner is None else inner(item)
-            except UnknownField as error:
+            except UnknownFieldError as error:
                 raise error.inside(f"[{index}]") from None
         return walked
 
@@ -193,7 +193,7 @@ def _object(names: frozenset[str] | None, inner: dict[str, Walk]) -> Walk:
         if type(value) is not dict:
             return value
         if names is not None and not value.keys() <= names:
-            raise UnknownField(f".{next(name for name in value if name not in names)[:80]}")
+            raise UnknownFieldError(f".{next(name for name in value if name not in names)[:80]}")
         return _members(value, inner) if inner else value
 
     return walk
@@ -205,7 +205,7 @@ def _members(value: dict[str, Any], inner: dict[str, Walk]) -> dict[str, Any]:
         try:
             if name in value:
                 walked[name] = walk(value[name])
-        except UnknownField as error:
+        except UnknownFieldError as error:
             raise error.inside(f".{name[:80]}") from None
     return walked
 

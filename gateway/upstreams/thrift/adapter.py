@@ -24,7 +24,7 @@ from gateway.upstreams.thrift.encoding import encode
 from gateway.upstreams.thrift.hints import signature
 from gateway.upstreams.thrift.idl import load
 from gateway.upstreams.thrift.types import SCALARS, Field, Record, ThriftMethod
-from gateway.upstreams.thrift.wire import CALL, EXCEPTION, ONEWAY, REPLY, Misread, Reader, Source, Writer
+from gateway.upstreams.thrift.wire import CALL, EXCEPTION, ONEWAY, REPLY, MisreadError, Reader, Source, Writer
 from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
 from gateway.upstreams.transport.pool import Pool
 
@@ -123,7 +123,7 @@ class Thrift:
         async with self._pool.lend(invocation) as connection:
             try:
                 reply = await connection.call(message, invocation, None if method.oneway else read)
-            except Misread as error:
+            except MisreadError as error:
                 raise BadUpstream(f"response{error.place}: {error.reason}" if error.place else error.reason) from None
         value, fault = reply or (None, None)
         if fault is not None:
@@ -155,16 +155,16 @@ async def _reply(reader: Reader, method: ThriftMethod, number: int, depth: int) 
     """Read a reply: a value, or a fault.
 
     Raises:
-        Misread: it is not a reply to this call.
+        MisreadError: it is not a reply to this call.
 
     """
     kind, name, answered = await reader.message()
     if answered != number or name.rpartition(":")[2] != method.name:
-        raise Misread("the response is for another call")
+        raise MisreadError("the response is for another call")
     if kind == EXCEPTION:
         return _application_exception(await decode(_APPLICATION_EXCEPTION, reader, depth))
     if kind != REPLY:
-        raise Misread("the message is not a response")
+        raise MisreadError("the message is not a response")
     fields = await decode(method.reply, reader, depth + 1)
     for field_number, field in method.reply.fields.items():
         if field.name in fields:

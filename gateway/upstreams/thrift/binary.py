@@ -6,7 +6,7 @@ Only the strict form is used, whose messages begin with the version; all servers
 import struct
 
 from gateway.upstreams.thrift.types import BOOL, DOUBLE, I8, I16, I32, I64
-from gateway.upstreams.thrift.wire import STOP, Misread, Source
+from gateway.upstreams.thrift.wire import STOP, MisreadError, Source
 
 _VERSION = 0x80010000
 _FORMS = {
@@ -82,7 +82,7 @@ class BinaryReader:
         """Read the beginning of a message."""
         (version,) = struct.unpack(">I", await self._take(4))
         if version & 0xFFFFFF00 != _VERSION:
-            raise Misread("the response is not in the binary protocol")
+            raise MisreadError("the response is not in the binary protocol")
         name = (await self.blob()).decode("utf-8", "replace")
         return version & 0xFF, name, await self.integer(I32)
 
@@ -95,7 +95,7 @@ class BinaryReader:
         """Read a bool."""
         value = (await self._take(1))[0]
         if value > 1:
-            raise Misread("a bool is neither true nor false")
+            raise MisreadError("a bool is neither true nor false")
         return value == 1
 
     async def integer(self, code: int) -> int:

@@ -3,7 +3,7 @@
 import struct
 
 from gateway.upstreams.thrift.types import BITS, BOOL, DOUBLE, I8, I16, I32, I64, LIST, MAP, SET, STRING, STRUCT, UUID
-from gateway.upstreams.thrift.wire import STOP, Misread, Source
+from gateway.upstreams.thrift.wire import STOP, MisreadError, Source
 
 _PROTOCOL, _VERSION = 0x82, 1
 _TRUE, _FALSE = 1, 2
@@ -110,7 +110,7 @@ class CompactReader:
         """Read the beginning of a message."""
         begin, kind = await self._take(2)
         if begin != _PROTOCOL or kind & 0x1F != _VERSION:
-            raise Misread("the response is not in the compact protocol")
+            raise MisreadError("the response is not in the compact protocol")
         number = await self._varint()
         return kind >> 5, (await self.blob()).decode("utf-8", "replace"), number
 
@@ -127,7 +127,7 @@ class CompactReader:
         """Read a bool of a list, set or map; some libraries write 0 for false."""
         value = (await self._take(1))[0]
         if value > _FALSE:
-            raise Misread("a bool is neither true nor false")
+            raise MisreadError("a bool is neither true nor false")
         return value == _TRUE
 
     async def integer(self, code: int) -> int:
@@ -136,7 +136,7 @@ class CompactReader:
             return int.from_bytes(await self._take(1), signed=True)
         zigzag = await self._varint()
         if zigzag >> BITS[code]:
-            raise Misread(f"an int has more than {BITS[code]} bits")
+            raise MisreadError(f"an int has more than {BITS[code]} bits")
         return (zigzag >> 1) ^ -(zigzag & 1)
 
     async def double(self) -> float:
@@ -172,10 +172,10 @@ class CompactReader:
             value |= (byte & 0x7F) << 7 * index
             if byte <= 0x7F:
                 return value
-        raise Misread("an int has more than 64 bits")
+        raise MisreadError("an int has more than 64 bits")
 
 
 def _type_of(code: int) -> int:
     if code not in _FROM_COMPACT:
-        raise Misread("a value has an unknown type")
+        raise MisreadError("a value has an unknown type")
     return _FROM_COMPACT[code]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from gateway.model.faults import BadUpstream
 from gateway.upstreams import Invocation
-from gateway.upstreams.thrift.wire import Misread, Source
+from gateway.upstreams.thrift.wire import MisreadError, Source
 from gateway.upstreams.transport.connection import StreamConnection
 
 _LENGTH = struct.Struct(">i")
@@ -42,7 +42,7 @@ class Connection(StreamConnection):
         """Send a message and read its reply; without ``read`` no reply is expected.
 
         Raises:
-            Misread, BadUpstream: the reply is invalid, or too long.
+            MisreadError, BadUpstream: the reply is invalid, or too long.
             OSError, EOFError: the connection is broken.
 
         """
@@ -72,18 +72,18 @@ class Connection(StreamConnection):
         if self._framed:
             (length,) = _LENGTH.unpack(await self.take(_LENGTH.size))
             if not 0 <= length <= self._most:
-                raise Misread(f"the response has a frame of {length} bytes; limits.max_reply is {self._most}")
+                raise MisreadError(f"the response has a frame of {length} bytes; limits.max_reply is {self._most}")
             self._end = self._at + length
         reply = await read(self)
         if self._end not in (None, self._at):
-            raise Misread("the frame has more bytes after the response")
+            raise MisreadError("the frame has more bytes after the response")
         return reply
 
     async def take(self, count: int) -> bytes:
         """Take the next bytes of the reply."""
         end = self._at + count
         if not 0 <= count <= self._most or (self._end is not None and end > self._end):
-            raise Misread(f"a value of {count} bytes does not fit into the response")
+            raise MisreadError(f"a value of {count} bytes does not fit into the response")
         self._taken += 1
         if self._taken % _PIECES == 0:
             await asyncio.sleep(0)

@@ -1,6 +1,6 @@
 """Thrift -> neutral values, by the types of the .thrift file.
 
-    await decode(type, reader, depth)    Misread names the place that does not fit the file
+    await decode(type, reader, depth)    MisreadError names the place that does not fit the file
 
 Fields that the file does not define are skipped, as Thrift requires; encoding.py describes the values.
 """
@@ -29,18 +29,18 @@ from gateway.upstreams.thrift.types import (
     is_named,
     name_of,
 )
-from gateway.upstreams.thrift.wire import STOP, Misread, Reader
+from gateway.upstreams.thrift.wire import STOP, MisreadError, Reader
 
 
 async def decode(kind: Type, reader: Reader, depth: int) -> Any:
     """Read a value of at most ``depth`` levels.
 
     Raises:
-        Misread: it does not fit its type.
+        MisreadError: it does not fit its type.
 
     """
     if depth < 0:
-        raise Misread("nested too deeply")
+        raise MisreadError("nested too deeply")
     return await _DECODERS[type(kind)](kind, reader, depth)
 
 
@@ -59,7 +59,7 @@ async def _decode_scalar(kind: Scalar, reader: Reader, _: int) -> Any:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise Misread("the string is not UTF-8; bytes need the type binary") from None
+        raise MisreadError("the string is not UTF-8; bytes need the type binary") from None
 
 
 async def _decode_enum(kind: Enum, reader: Reader, _: int) -> Any:
@@ -84,13 +84,13 @@ async def _decode_mapping(kind: Mapping, reader: Reader, depth: int) -> Any:
         return pairs
     named = {name_of(key): value for key, value in pairs}
     if len(named) != len(pairs):
-        raise Misread("the map has a key twice")
+        raise MisreadError("the map has a key twice")
     return named
 
 
 def _counted(length: int) -> range:
     if length < 0:
-        raise Misread("the number of items is negative")
+        raise MisreadError("the number of items is negative")
     return range(length)
 
 
@@ -112,20 +112,20 @@ async def _decode_record(kind: Record, reader: Reader, depth: int) -> dict[str, 
 
 def _expect(as_said: bool, step: str = "") -> None:  # noqa: FBT001 - what is expected
     if not as_said:
-        raise Misread("the type is not that of the .thrift file").inside(step)
+        raise MisreadError("the type is not that of the .thrift file").inside(step)
 
 
 async def _at(step: str, kind: Type, reader: Reader, depth: int) -> Any:
     try:
         return await decode(kind, reader, depth)
-    except Misread as error:
+    except MisreadError as error:
         raise error.inside(step) from None
 
 
 async def _skip(code: int, reader: Reader, depth: int, *, truth: bool | None = None) -> None:
     """Read a value and drop it; ``truth`` is a bool that has been read."""
     if depth < 0:
-        raise Misread("nested too deeply")
+        raise MisreadError("nested too deeply")
     if code in BITS:
         await reader.integer(code)
     elif code == BOOL:
@@ -156,7 +156,7 @@ async def _skip_compound(code: int, reader: Reader, depth: int) -> None:
         for _ in _counted(length):
             await _skip(item, reader, depth - 1)
     else:
-        raise Misread("a field has an unknown type")
+        raise MisreadError("a field has an unknown type")
 
 
 _DECODERS: dict[type, Callable[[Any, Reader, int], Awaitable[Any]]] = {

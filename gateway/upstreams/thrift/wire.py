@@ -1,7 +1,7 @@
 """What Thrift's protocols have in common: primitives are written and read, without any knowledge of types.
 
 A reader takes bytes from a Source, which returns exactly as many as are requested, when they have arrived. Bytes that
-are not of its protocol raise Misread.
+are not of its protocol raise MisreadError.
 """
 
 from typing import Protocol
@@ -12,7 +12,7 @@ CALL, REPLY, EXCEPTION, ONEWAY = 1, 2, 3, 4
 STOP = 0
 
 
-class Misread(EncodingError):
+class MisreadError(EncodingError):
     """The response is not in the protocol, or does not fit the .thrift file: why, and where in it."""
 
 
@@ -23,7 +23,7 @@ class Source(Protocol):
         """Take the next bytes.
 
         Raises:
-            Misread: the response cannot have so many.
+            MisreadError: the response cannot have so many.
 
         """
 
