@@ -151,6 +151,8 @@ NOT_SHOWN = [
     *("1 + 1", "'a' 'b'", "f'{1}'", "'", r"b'\x4'", r"'\d'", r"'\UFFFFFFFF'", r"b'\u1234'", "'\n'", "'\0'", "[...]"),
     *("datetime.datetime(1)", "datetime.datetime(2026, 1, 99)", "datetime.timezone.utc", "datetime.timezone(1)"),
     *("Point(x=datetime.timezone.utc)", "Point(x=datetime.timezone.min)", "datetime.timedelta(days=9999999999)"),
+    *("bytearray(10000000000)", "bytearray(1)", "bytearray([1, 2])", "bytearray(b'', b'')"),
+    *("Point(x=datetime.timezone(inf))", "Point(x=datetime.timezone(1e300))", "Point(x=datetime.timezone(nan))"),
     *("Counter({1: 2})", "9" * 5000, "deque(1, 2, 3)", "datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone(1))"),
 ]
 

@@ -147,7 +147,10 @@ class _Reader:
         self.expect("mark", ")")
         if name != _ZONE or type(ahead) is not float:
             raise ValueError(f"an unknown zone {name[:40]!r}")
-        return timezone(timedelta(seconds=ahead))
+        try:
+            return timezone(timedelta(seconds=ahead))
+        except OverflowError:
+            raise ValueError("a zone beyond all days") from None
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str]]:
@@ -195,6 +198,14 @@ def _members(*given: Any) -> dict[str, Any]:
     return members if type(members) is dict else {_text(key): value for key, value in members}
 
 
+def _bytes(*given: Any) -> bytes:
+    """Take the bytes of a bytearray; of an int, Python would make so many bytes, which nothing has bounded."""
+    (content,) = given or (b"",)
+    if type(content) is not bytes:
+        raise ValueError("a bytearray is not made of bytes")
+    return content
+
+
 _CLASSES: dict[str, Callable[..., Any]] = {
     "Decimal": str,
     "UUID": str,
@@ -204,7 +215,7 @@ _CLASSES: dict[str, Callable[..., Any]] = {
     "set": list,
     "frozenset": list,
     "deque": lambda items, maxlen=None: items,
-    "bytearray": bytes,
+    "bytearray": _bytes,
     "datetime.datetime": datetime,
     "datetime.date": lambda *parts: date(*parts).isoformat(),
     "datetime.time": lambda *parts: time(*parts).isoformat(),
