@@ -42,6 +42,7 @@ _BROKEN = re.compile(r"[\r\n\0]")
 _LENGTH = re.compile(r"0*([0-9]{1,18})")
 _CONTENT = ("CONTENT_TYPE", "CONTENT_LENGTH")
 _PIECE = 2**16  # bytes that are read at once
+_MOST_LINGERING = 256  # refused uploads of a process that are read on; each takes a descriptor
 
 
 class _MalformedRequestError(Exception):
@@ -119,9 +120,15 @@ async def _call(function: Callable[..., HTTPResponse], *args: Any) -> HTTPRespon
 
 
 class _Background:
-    """The event loop of one process, in a thread that does not keep it from ending."""
+    """The event loop of one process, in a thread that does not keep it from ending.
+
+    Attributes:
+        lingering: connections whose refused uploads are read on.
+
+    """
 
     def __init__(self) -> None:
+        self.lingering: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -258,11 +265,13 @@ def _linger(environ: Environ, seconds: float) -> None:
     """Have the rest of a body thrown away for a moment, so that the response to it is not reset with its connection.
 
     The event loop reads it, from a copy of the descriptor that keeps the connection open when the server closes it.
+    Where clients have too many of these, the next one is closed at once.
     """
-    connection = _connection(environ)
+    background = _background()
+    connection = _connection(environ) if len(background.lingering) < _MOST_LINGERING else None
     if connection is not None:
-        loop = _background().loop()
-        loop.call_soon_threadsafe(_drain, loop, connection, seconds)
+        background.lingering.add(connection)
+        background.loop().call_soon_threadsafe(_drain, background, connection, seconds)
 
 
 def _connection(environ: Environ) -> socket.socket | None:
@@ -279,10 +288,13 @@ def _connection(environ: Environ) -> socket.socket | None:
     return connection
 
 
-def _drain(loop: asyncio.AbstractEventLoop, connection: socket.socket, seconds: float) -> None:
+def _drain(background: _Background, connection: socket.socket, seconds: float) -> None:
+    loop = background.loop()
+
     def close() -> None:
         loop.remove_reader(connection)
         connection.close()
+        background.lingering.discard(connection)
 
     def read() -> None:
         try:

@@ -28,6 +28,7 @@ from tests import corpus_methods
 from tests.conftest import CORPUS_SETTINGS, Logged
 from tests.deploy.test_uwsgi import edge_cases
 from tests.raw_http import Response, Wire, request
+from tests.serving import eventually
 from tests.test_corpus import PLAIN, body_of, check, named
 
 ROOT = Path(__file__).parent.parent.parent
@@ -281,6 +282,25 @@ def test_what_is_thrown_away_after_a_response_ends_with_its_time() -> None:
         while True:
             client.sendall(b"x" * 1000)
             time.sleep(0.01)
+
+
+def test_so_many_refused_uploads_are_read_on_at_once() -> None:
+    """One more is closed with its response, so that uploads cannot take all descriptors of the process."""
+    clients = [refused_upload(linger=60) for _ in range(256)]
+    with refused_upload(linger=60) as one_more:
+        assert one_more.recv(1) == b""
+    for client in clients:
+        client.close()
+    eventually(lambda: not is_closed_at_once(), "there is no room again")
+
+
+def is_closed_at_once() -> bool:
+    with refused_upload(linger=60) as client:
+        client.settimeout(0.1)
+        try:
+            return client.recv(1) == b""
+        except TimeoutError:
+            return False
 
 
 @pytest.mark.parametrize("gone", [True, False])
