@@ -20,7 +20,7 @@ class Logged(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == "asyncio" and "PollerCompletionQueue._handle_events" in record.getMessage():
-            return  # grpc has one descriptor for all loops of a process, of which only tests have several (grpc/grpc issue 25364)
+            return  # grpc has one descriptor for all loops, of which only tests have several (grpc issue 25364)
         self.lines.append(logging.Formatter("%(levelname)s %(name)s %(message)s").format(record))
 
     def take(self, part: str) -> list[str]:
