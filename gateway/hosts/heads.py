@@ -1,37 +1,18 @@
 """The heads of HTTP/1 messages, as far as Tornado leaves them to the host.
 
-response_head(response, connection)   the bytes before a response's body
-without_authority, declared_length,   what is read from a request's head
-takes_expectation, beginning_of
+without_authority, declared_length, takes_expectation, beginning_of    what is read from a request's head
 """
 
 import re
-import time
-from collections.abc import Iterable
 from contextlib import suppress
-from email.utils import formatdate
-from functools import lru_cache
-from http import HTTPStatus
 
 from tornado import httputil
 
-from gateway.model.http import HTTPRequest, HTTPResponse
+from gateway.model.http import HTTPRequest
 from gateway.wire.http_grammar import HOST
 
-_STATUS_LINES: dict[int, str] = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _ABSOLUTE = re.compile(r"https?://([^/?#]+)(.*)", re.ASCII | re.IGNORECASE)
 _LONGEST_LENGTH = 18  # digits; Tornado refuses what is longer, for it is beyond its own limit
-
-
-def response_head(response: HTTPResponse, connection: Iterable[str] = ()) -> bytes:
-    """Write the head of a response, with Date, Content-Length, and what there is to say of the connection."""
-    lines = [
-        f"{name}: {value}\r\n" for name, value in (*response.headers, *(("Connection", each) for each in connection))
-    ]
-    return (
-        f"{_STATUS_LINES[response.status]}Date: {_date(int(time.time()))}\r\n"
-        f"Content-Length: {len(response.body)}\r\n{''.join(lines)}\r\n"
-    ).encode("latin-1")
 
 
 def without_authority(target: str, headers: httputil.HTTPHeaders) -> str:
@@ -75,8 +56,3 @@ def beginning_of(head: str, peer: str) -> HTTPRequest:
     with suppress(httputil.HTTPInputError):
         headers = httputil.HTTPHeaders.parse("".join(lines.rpartition("\n")[:2]))
     return HTTPRequest(method=method, target=target.partition(" ")[0], headers=headers, peer=peer, is_whole=False)
-
-
-@lru_cache(maxsize=1)
-def _date(second: int) -> str:
-    return formatdate(second, usegmt=True)

@@ -23,11 +23,12 @@ from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, 
 
 from gateway.hosts.connections import Connections
 from gateway.hosts.eager import start
-from gateway.hosts.heads import beginning_of, declared_length, response_head, takes_expectation, without_authority
+from gateway.hosts.heads import beginning_of, declared_length, takes_expectation, without_authority
 from gateway.hosts.streams import BAD_REQUEST, Stream, TLSStream
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
 from gateway.wire.http_grammar import HOST
+from gateway.wire.http_responses import response_head
 
 log = logging.getLogger("gateway")
 

@@ -1,1 +1,1 @@
-"""Bytes without meaning: framing and content codings."""
+"""Bytes without meaning: framing, content codings, the heads of responses."""
