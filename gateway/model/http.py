@@ -5,6 +5,14 @@
 
 A host knows nothing else of the gateway. It reads a body only when its request was admitted, and no more bytes of it
 than ``limits.max_body``; of one that is longer the answer is ``admitted.too_large()``.
+
+That is the full way, which every request can take. A host that keeps heads by their bytes may first try the plain way,
+which means the same and takes less time:
+
+    head -> know -> Plain, to be kept      -> the body -> plain.answer(body, ...) -> the bytes of the response
+                                                                                 -> Running: they come later
+                                                                                 -> None: take the full way now
+                 -> None: heads like this always take the full way
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -89,6 +97,55 @@ class Admitted(Protocol):
 
 
 Admission: TypeAlias = Callable[[HTTPRequest], HTTPResponse | Admitted]
+
+
+class Running(Protocol):
+    """A call that was begun, and whose response comes later."""
+
+    def cancel(self) -> None:
+        """End it, because its caller has hung up: there is no response any more. Afterwards it does nothing."""
+
+
+class Plain(Protocol):
+    """What was judged of a head, for all requests with the same one.
+
+    A host may keep it for as long as the endpoint that it comes from, for the same peer and certificate. It also holds
+    for heads that differ in nothing but the values, the presence and the place of ``Content-Length`` (digits that do
+    not begin with 0), ``X-Request-ID`` and ``X-Request-Timeout``, each at most once. All other headers must be the
+    same, because methods may read them.
+    """
+
+    @property
+    def client(self) -> str:
+        """Whose request it is: the address that a trusted proxy has named, or the peer's."""
+
+    def answer(
+        self,
+        body: bytes,
+        request_id: str | None,
+        wish: str | None,
+        connection: object,
+        respond: Callable[[bytes], None],
+    ) -> bytes | Running | None:
+        """Answer a request with such a head. Raises nothing.
+
+        Args:
+            body: all of it, as it was sent, and no more than ``limits.max_body`` bytes.
+            request_id: the value of X-Request-ID, None without one.
+            wish: the value of X-Request-Timeout, None without one.
+            connection: see HTTPRequest.
+            respond: called with the response when it is there, once, on the event loop and never from in here; not
+                after ``cancel``.
+
+        Returns:
+            the whole response of HTTP/1.1, from the status line on, without a header Connection; or a call that runs,
+            and responds later; or None, and nothing was done, charged or observed: the request takes the full way.
+
+        """
+
+
+Know: TypeAlias = Callable[[HTTPRequest], Plain | None]
+"""Judges a head that may be kept; None where heads like it always take the full way."""
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
