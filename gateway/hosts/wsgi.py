@@ -5,8 +5,9 @@
 The endpoint runs on one event loop in its own thread. A process starts that thread with its first request, so after it
 was forked. The server's thread reads, waits, and writes. A body is read only when its request was admitted. The rest of
 a refused one is thrown away for a moment, because closing at once would reset the connection under the response; the
-event loop does that, so that no thread of the server waits for a client. Servers that do not show the connection
-(gunicorn, waitress) have ways of their own.
+event loop does that, so that no thread of the server waits for a client. gunicorn would let one of its threads wait for
+the rest, and then all of them while it closes; so the connection is taken from it once the response is written. A
+server that does not show the connection (waitress) has ways of its own.
 
 A server hands a request over as it understood it. What can still be seen to be wrong is 400 here: folded lines, names
 that are not tokens, no Host or two, a Content-Length that is not a number or comes with a Transfer-Encoding. What
@@ -21,6 +22,7 @@ import math
 import os
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from email.utils import formatdate
@@ -42,6 +44,7 @@ _BROKEN = re.compile(r"[\r\n\0]")
 _LENGTH = re.compile(r"0*([0-9]{1,18})")
 _CONTENT = ("CONTENT_TYPE", "CONTENT_LENGTH")
 _PIECE = 2**16  # bytes that are read at once
+_GUNICORN = "gunicorn.socket"  # where gunicorn shows an application the connection
 _MOST_LINGERING = 256  # refused uploads of a process that are read on; each takes a descriptor
 
 
@@ -82,9 +85,13 @@ class WSGIHost:
         except Exception:
             log.exception("the endpoint raised an exception, which is a bug")
             response = _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
-        if body is not None and body.left:
-            _linger(environ, self._endpoint.limits.linger)
-        return [_send(response, environ, start_response)]
+        sent = [_send(response, environ, start_response)]
+        if body is None or not body.left:
+            return sent
+        if isinstance(environ.get(_GUNICORN), socket.socket):
+            return _Refused(sent, environ[_GUNICORN], self._endpoint.limits.linger)
+        _linger(_connection(environ), self._endpoint.limits.linger)
+        return sent
 
     def _converse(self, head: HTTPRequest, body: "_Body") -> HTTPResponse:
         loop = _background()
@@ -261,17 +268,48 @@ def _send(response: HTTPResponse, environ: Environ, start_response: StartRespons
     return b"" if environ.get("REQUEST_METHOD") == "HEAD" else response.body
 
 
-def _linger(environ: Environ, seconds: float) -> None:
+class _Refused(list[bytes]):
+    """A response to a request whose body is not read, and the connection, which gunicorn has lent for it."""
+
+    def __init__(self, response: list[bytes], lent: socket.socket, seconds: float) -> None:
+        super().__init__(response)
+        self._lent = lent
+        self._seconds = seconds
+
+    def close(self) -> None:
+        """Take the connection away, now that the response is written (called by gunicorn)."""
+        if not isinstance(self._lent, ssl.SSLSocket):  # its state is gunicorn's
+            _linger(_taken_from(self._lent), self._seconds)
+
+
+def _taken_from(lent: socket.socket) -> socket.socket | None:
+    """Return a connection that gunicorn has, for which it has one that has ended from now on; None if it is gone."""
+    ended, other = socket.socketpair()
+    with ended, other:
+        try:
+            taken = socket.socket(fileno=os.dup(lent.fileno()))
+            os.dup2(ended.fileno(), lent.fileno())
+            taken.shutdown(socket.SHUT_WR)
+        except OSError:
+            return None
+    taken.settimeout(0)
+    return taken
+
+
+def _linger(connection: socket.socket | None, seconds: float) -> None:
     """Have the rest of a body thrown away for a moment, so that the response to it is not reset with its connection.
 
     The event loop reads it, from a copy of the descriptor that keeps the connection open when the server closes it.
     Where clients have too many of these, the next one is closed at once.
     """
     background = _background()
-    connection = _connection(environ) if len(background.lingering) < _MOST_LINGERING else None
-    if connection is not None:
-        background.lingering.add(connection)
-        background.loop().call_soon_threadsafe(_drain, background, connection, seconds)
+    if connection is None:
+        return
+    if len(background.lingering) >= _MOST_LINGERING:
+        connection.close()
+        return
+    background.lingering.add(connection)
+    background.loop().call_soon_threadsafe(_drain, background, connection, seconds)
 
 
 def _connection(environ: Environ) -> socket.socket | None:

@@ -47,7 +47,10 @@ class Gunicorn(Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def gunicorn(
-    folder: Path, settings: Mapping[str, Any], module: str = "tests.corpus_methods:registry"
+    folder: Path,
+    settings: Mapping[str, Any],
+    module: str = "tests.corpus_methods:registry",
+    more: tuple[str, ...] = (),
 ) -> Iterator[Gunicorn]:
     """Run gunicorn with one process and some threads."""
     variables = {f"GATEWAY_{name.replace('.', '_').upper()}": str(value) for name, value in settings.items()}
@@ -64,6 +67,7 @@ def gunicorn(
                 "--no-control-socket",
                 f"--threads={THREADS}",
                 f"--bind=fd://{listener.fileno()}",
+                *more,
             ],
             cwd=ROOT,
             env={**os.environ, **variables, "GATEWAY_SERVER_MODULES": module},
@@ -142,15 +146,32 @@ def test_a_body_that_gunicorn_cannot_read_is_400_with_a_fault(chunks: bytes, cor
     assert json.loads(response.body)["error"]["code"] == -32600
 
 
-def test_refused_uploads_that_send_nothing_hold_no_thread(corpus: Gunicorn) -> None:
-    with ExitStack() as stack:
-        for _ in range(THREADS):
-            wire = stack.enter_context(Wire(corpus.port))
-            wire.send(request("/api", JSON, b"").replace(b"Length: 0", b"Length: 99999999"))
+PATIENT = """
+import gunicorn.workers.gthread
+
+gunicorn.workers.gthread.DEFAULT_WORKER_DATA_TIMEOUT = 3600
+gunicorn.util.close_graceful.__defaults__ = (3600, 65536)
+"""
+
+
+@pytest.mark.parametrize("coding", ["Content-Length: 99999999", "Transfer-Encoding: chunked"])
+def test_refused_uploads_hold_no_thread_of_gunicorn(coding: str, tmp_path: Path) -> None:
+    """Gunicorn itself would wait seconds for the rest of each, with a thread and then with all: here for an hour."""
+    (tmp_path / "patient.py").write_text(PATIENT)
+    settings = {**CORPUS_SETTINGS, "limits.linger": 60}
+    head = f"GET /api HTTP/1.1\r\nHost: localhost\r\n{coding}\r\n\r\n"
+    with gunicorn(tmp_path, settings, more=(f"--config={tmp_path / 'patient.py'}",)) as running, ExitStack() as stack:
+        for _ in range(THREADS + 1):
+            wire = stack.enter_context(Wire(running.port))
+            wire.send(head.encode())
             response = wire.read()
             assert response is not None
-            assert response.status == 413
-        assert json.loads(post(corpus.port, ADD).body)["result"] == 5
+            assert response.status == 405
+            assert wire.socket.recv(1) == b""
+            wire.send(b"x" * 300_000)  # it is read, so the connection is not reset
+            assert wire.socket.recv(1) == b""
+        assert json.loads(post(running.port, ADD).body)["result"] == 5
+        assert "Traceback" not in running.log.read_text()
 
 
 # ---- the log ---------------------------------------------------------------------------------------------------------
