@@ -60,7 +60,8 @@ class Gateway(Struct, frozen=True, kw_only=True):
 
     def describe(self) -> dict[str, Any]:
         """Return the OpenRPC document of what is served."""
-        return describe(self.registry.methods(JSONRPC.name), *_identity())
+        int_texts = self.config.jsonrpc.int64 == "text"
+        return describe(self.registry.methods(JSONRPC.name), *_identity(), int_texts=int_texts)
 
 
 def build(

@@ -127,7 +127,7 @@ class Method(Struct, frozen=True, kw_only=True):
 def _converted(value: Any, param: Param, place: str, context: Context) -> Any:
     """Convert and check one argument by its hint, strictly: "1" is not an int, True is not an int, 2.0 is one."""
     if param.check is not None:
-        return param.check(value, place, context.native)
+        return param.check(value, place, context)
     if param.hint is Any or param.hint is type(value):
         return value
     try:

@@ -25,7 +25,9 @@ from gateway.methods.hints import is_pydantics
 from gateway.methods.published import Components
 from gateway.model.calls import Caller, Context
 from gateway.model.faults import MethodNotFound
+from gateway.model.values import is_exact_double
 
+_Named: TypeAlias = list[tuple[str, Method]]
 _Permits: TypeAlias = Callable[[Iterable[str], Caller], bool]
 
 _UNKNOWN = "undef"
@@ -98,7 +100,7 @@ def add_introspection(  # noqa: PLR0913 - all of them are named
 
     def discover(context: Context) -> dict[str, Any]:
         """Return the OpenRPC document of what this caller can call."""
-        return documents.of(_shown(registry, context, permits))
+        return documents.of(_shown(registry, context, permits), int_texts=not context.wide_ints)
 
     documents = _Documents(title, version)
 
@@ -194,13 +196,15 @@ def _common(names: set[str | None]) -> str | None:
     return names.pop() if len(names) == 1 else None
 
 
-def describe(methods: Iterable[tuple[str, Method]], title: str, version: str) -> dict[str, Any]:
-    """Make the OpenRPC document of methods and their names.
+def describe(
+    methods: Iterable[tuple[str, Method]], title: str, version: str, *, int_texts: bool = False
+) -> dict[str, Any]:
+    """Make the OpenRPC document of methods and their names; ``int_texts``: ints beyond 53 bits are texts.
 
     What an upstream tells in a document of its own is in it as it is. OpenRPC has no word for ``**kwargs``, which are
     left out, nor for ``*args``, which stand as the last parameter.
     """
-    schemas = _Schemas()
+    schemas = _Schemas(int_texts=int_texts)
     components = Components(schemas.components)
     return {
         "openrpc": "1.3.2",
@@ -220,16 +224,16 @@ class _Documents:
 
     def __init__(self, title: str, version: str) -> None:
         self._identity = title, version
-        self._kept: OrderedDict[tuple[tuple[str, int], ...], tuple[list[tuple[str, Method]], dict[str, Any]]]
+        self._kept: OrderedDict[tuple[bool, tuple[tuple[str, int], ...]], tuple[_Named, dict[str, Any]]]
         self._kept = OrderedDict()
 
-    def of(self, methods: list[tuple[str, Method]]) -> dict[str, Any]:
+    def of(self, methods: _Named, *, int_texts: bool = False) -> dict[str, Any]:
         """Return the document of methods; nobody may change it.
 
         A document holds its methods, so that none of them can have the identity of one that is gone.
         """
-        key = tuple((name, id(found)) for name, found in methods)
-        kept = self._kept.pop(key, None) or (methods, describe(methods, *self._identity))
+        key = int_texts, tuple((name, id(found)) for name, found in methods)
+        kept = self._kept.pop(key, None) or (methods, describe(methods, *self._identity, int_texts=int_texts))
         self._kept[key] = kept
         if len(self._kept) > _MOST_DOCUMENTS:
             self._kept.popitem(last=False)
@@ -239,8 +243,9 @@ class _Documents:
 class _Schemas:
     """JSON Schemas of type hints; those of named types are once in the document, in its components."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, int_texts: bool) -> None:
         self.components: dict[str, Any] = {}
+        self._written = (lambda schema: _with_int_texts(_draft7(schema))) if int_texts else _draft7
 
     def of(self, hint: Any, *, result: bool = False, number: int = 1) -> Any:
         """Return a hint's schema, as a parameter's or a result's; types of one name are numbered."""
@@ -250,11 +255,11 @@ class _Schemas:
             schema, named = _schema(hint, template, result=result)
         except Exception:  # noqa: BLE001 - several kinds are raised; a type that has no schema is any value
             return {}
-        components = {f"{name}{suffix}": _draft7(part) for name, part in named.items()}
+        components = {f"{name}{suffix}": self._written(part) for name, part in named.items()}
         if any(self.components.get(name, part) != part for name, part in components.items()):
             return self.of(hint, result=result, number=number + 1)
         self.components |= components
-        return _draft7(schema)
+        return self._written(schema)
 
 
 def _schema(hint: Any, template: str, *, result: bool) -> tuple[Any, dict[str, Any]]:
@@ -276,6 +281,19 @@ def _draft7(schema: Any) -> Any:
     if isinstance(written.get("default"), float) and not isfinite(written["default"]):
         del written["default"]
     return written
+
+
+def _with_int_texts(schema: Any) -> Any:
+    """Say that an integer beyond 53 bits is a text, wherever a schema has integers that may be so large."""
+    if isinstance(schema, list):
+        return [_with_int_texts(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    written = {name: _with_int_texts(part) for name, part in schema.items()}
+    bounds = (schema.get("minimum"), schema.get("maximum"))
+    if schema.get("type") != "integer" or all(type(each) is int and is_exact_double(each) for each in bounds):
+        return written
+    return {"anyOf": [written, {"type": "string", "pattern": "^-?[1-9][0-9]{15,}$"}]}
 
 
 def _method_object(name: str, method: Method, schemas: _Schemas) -> dict[str, Any]:

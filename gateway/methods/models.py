@@ -1,11 +1,11 @@
 """Parameters that pydantic checks: its models, and whatever has one of them inside.
 
-    checker(hint)                          check(value, place, native) -> what the method gets; InvalidParams
+    checker(hint)                          check(value, place, context) -> what the method gets; InvalidParams
     schema(hint, template, result=False)   the JSON Schema of a hint, and those of the classes in it by name
 
-A model validates by its own configuration. The gateway adds the place to the message of a mistake, and decodes base64
-where the protocol has no bytes. pydantic is whichever the program has
-imported, and nothing here is used without it.
+A model validates by its own configuration. The gateway adds the place to the message of a mistake, decodes base64 where
+the protocol has no bytes, and makes ints of the texts of wide ones where it has no such numbers. pydantic is whichever
+the program has imported, and nothing here is used without it.
 """
 
 import binascii
@@ -17,9 +17,11 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, TypeAlias
 
+from gateway.methods.shapes import whole_or_text
+from gateway.model.calls import Context
 from gateway.model.faults import InvalidParams
 
-Check: TypeAlias = Callable[[Any, str, tuple[type, ...]], Any]
+Check: TypeAlias = Callable[[Any, str, Context], Any]
 _Walk: TypeAlias = Callable[[Any], Any]
 
 _MOST_SAID = 200  # characters of a mistake, which can have the caller's own text in it
@@ -39,11 +41,15 @@ def checker(hint: Any) -> Check:
     pydantic: Any = sys.modules["pydantic"]
     adapter = pydantic.TypeAdapter(hint)
     adapter.rebuild(raise_errors=True)
-    decode = _decoder(hint, ())
+    from_base64, from_text = _walk_to(bytes, _decoded, hint), _walk_to(int, _from_text, hint)
 
-    def check(value: Any, place: str, native: tuple[type, ...]) -> Any:
+    def check(value: Any, place: str, context: Context) -> Any:
         try:
-            return adapter.validate_python(value if decode is None or bytes in native else decode(value))
+            if from_base64 is not None and bytes not in context.native:
+                value = from_base64(value)
+            if from_text is not None and not context.wide_ints:
+                value = from_text(value)
+            return adapter.validate_python(value)
         except _BadBase64Error:
             raise InvalidParams(f"params{place}: bytes must be given as base64") from None
         except pydantic.ValidationError as error:
@@ -96,32 +102,36 @@ def _encoded(part: Any) -> Any:
     return {name: _encoded(each) for name, each in part.items()}
 
 
-def _decoder(hint: Any, above: tuple[Any, ...]) -> _Walk | None:
-    """Make a function that decodes the base64 of bytes in a value; None where a hint has no bytes.
+def _walk_to(kind: type, convert: _Walk, hint: Any, above: tuple[Any, ...] = ()) -> _Walk | None:
+    """Make a function that converts what a value has in the places of one type; None where a hint has no such place.
 
-    In a union of several models it is not known which one is meant, and nothing is decoded.
+    In a union of several models it is not known which one is meant, and nothing is converted.
     """
+
+    def inside(part: Any, *more: Any) -> _Walk | None:
+        return _walk_to(kind, convert, part, (*above, *more))
+
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        return _decoder(args[0], above)
+        return inside(args[0])
     if isinstance(hint, typing.NewType):
-        return _decoder(hint.__supertype__, above)
-    if hint is bytes:
-        return _decoded
+        return inside(hint.__supertype__)
+    if hint is kind:
+        return convert
     if origin in (typing.Union, types.UnionType):
-        walks = [walk for part in args if (walk := _decoder(part, above)) is not None]
+        walks = [walk for part in args if (walk := inside(part)) is not None]
         return walks[0] if len(walks) == 1 and str not in args else None
     if isinstance(origin, type) and issubclass(origin, Mapping) and len(args) == 2:
-        return _in_values(_decoder(args[1], above))
+        return _in_values(inside(args[1]))
     if isinstance(origin, type) and issubclass(origin, list | tuple | AbstractSet) and args:
-        return _in_items(_decoder(args[0], above)) if len(args) == 1 or args[1] is ... else None
+        return _in_items(inside(args[0])) if len(args) == 1 or args[1] is ... else None
     fields = getattr(hint, "__pydantic_fields__", None)
     if not isinstance(fields, dict) or hint in above:
         return None
     inner = {
         name: walk
         for own, field in fields.items()
-        if (walk := _decoder(field.annotation, (*above, hint))) is not None
+        if (walk := inside(field.annotation, hint)) is not None
         for name in {own, field.alias or own}
     }
     return _in_members(inner) if inner else None
@@ -132,6 +142,10 @@ def _decoded(value: Any) -> Any:
         return b64decode(value, validate=True) if type(value) is str else value
     except (binascii.Error, ValueError):
         raise _BadBase64Error from None
+
+
+def _from_text(value: Any) -> Any:
+    return whole_or_text(value) if type(value) is str else value
 
 
 def _in_values(walk: _Walk | None) -> _Walk | None:

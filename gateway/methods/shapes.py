@@ -50,7 +50,7 @@ class UnknownFieldError(Exception):
 def shape_of(hint: Any) -> Shape:
     """Make the walks of a hint that msgspec can check."""
     node = inspect.type_info(hint)
-    return Shape(_Maker(None).walk(node), _Maker(_whole).walk(node), _Maker(_whole_or_text).walk(node))
+    return Shape(_Maker(None).walk(node), _Maker(_whole).walk(node), _Maker(whole_or_text).walk(node))
 
 
 class _Maker:
@@ -138,7 +138,8 @@ def _whole(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() and abs(value) <= _EXACT else value
 
 
-def _whole_or_text(value: Any) -> Any:
+def whole_or_text(value: Any) -> Any:
+    """Return the int of a whole float, and of the text of an int beyond 53 bits; anything else as it is."""
     if type(value) is str and _WIDE.fullmatch(value) and not is_exact_double(number := int(value)):
         return number
     return _whole(value)

@@ -4,10 +4,13 @@ import json
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from xmlrpc.client import ServerProxy
 
+import jsonschema  # type: ignore[import-untyped]  # it has no types of its own
+import pydantic
 import pytest
+from msgspec import Meta
 
 from gateway import ConfigError, Fault, Registry
 from gateway.config import load
@@ -58,6 +61,22 @@ def either(value: int | str) -> str:
     return type(value).__name__
 
 
+class Model(pydantic.BaseModel, strict=True):
+    number: int
+    more: list[int | None] = []
+    text: int | str = 0
+
+
+@registry.register
+def model(model: Model) -> Model:
+    return model
+
+
+@registry.register
+def bounded(number: Annotated[int, Meta(ge=0, le=SAFE)]) -> int:
+    return number
+
+
 @registry.register
 def fail() -> None:
     raise Fault(5, "no", {"number": WIDE})
@@ -90,6 +109,43 @@ def test_wide_ints_are_texts_both_ways() -> None:
         assert given == {"number": str(WIDE + 1), "note": f"{WIDE}{WIDE + 1}"}
         assert answer(server, "either", str(WIDE))["result"] == "str"
         assert answer(server, "fail")["error"]["data"] == {"number": str(WIDE)}
+
+
+def test_pydantic_gets_ints_for_the_texts_of_wide_ones() -> None:
+    given = {"number": str(WIDE), "more": [str(-WIDE), None, 1], "text": str(WIDE)}
+    with serving(registry, TEXT) as server, ServerProxy(server.url) as client:
+        assert answer(server, "model", given)["result"] == given
+        for wrong in ("5", "x", 1.0):
+            assert answer(server, "model", {"number": wrong})["error"]["data"]["detail"].startswith(
+                "params[0].number: "
+            )
+        with pytest.raises(Exception, match=r"params\[0\]\.number: input should be a valid integer"):
+            client.model({"number": str(WIDE)})
+
+
+def test_the_schemas_of_ints_say_when_they_are_texts() -> None:
+    with serving(registry, TEXT) as server:
+        document = answer(server, "rpc.discover")["result"]
+        assert server.gateway.describe()["methods"] == document["methods"]
+        methods = {each["name"]: each for each in document["methods"]}
+        both = {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^-?[1-9][0-9]{15,}$"}]}
+        assert methods["double"]["params"][0]["schema"] == methods["double"]["result"]["schema"] == both
+        assert methods["bounded"]["params"][0]["schema"] == {"type": "integer", "minimum": 0, "maximum": SAFE}
+        for name in ("order", "model"):
+            params = [{"number": str(WIDE)}, *([[str(WIDE), None, 1]] if name == "order" else [])]
+            result = answer(server, name, *params)["result"]
+            for value, described in zip(
+                (*params, result), (*methods[name]["params"], methods[name]["result"]), strict=True
+            ):
+                schema = {**described["schema"], "components": document["components"]}
+                jsonschema.Draft7Validator(schema).validate(value)
+        with ServerProxy(server.url) as client:
+            found: Any = client.rpc.discover()
+            named = {each["name"]: each for each in found["methods"]}
+            assert named["double"]["result"]["schema"] == {"type": "integer"}
+    with serving(registry) as server:
+        methods = {each["name"]: each for each in answer(server, "rpc.discover")["result"]["methods"]}
+        assert methods["double"]["result"]["schema"] == {"type": "integer"}
 
 
 @pytest.mark.parametrize(

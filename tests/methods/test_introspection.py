@@ -555,9 +555,9 @@ def test_list_methods_ignores_an_argument_of_any_type(call: Call, ignored: Any) 
 def test_a_document_is_made_once_and_again_when_the_methods_change(monkeypatch: pytest.MonkeyPatch) -> None:
     described: list[int] = []
 
-    def count(methods: Any, *identity: str) -> dict[str, Any]:
+    def count(methods: Any, *identity: str, int_texts: bool) -> dict[str, Any]:
         described.append(len(methods))
-        return describe(methods, *identity)
+        return describe(methods, *identity, int_texts=int_texts)
 
     monkeypatch.setattr(introspection, "describe", count)
     own = Registry()
