@@ -4,11 +4,12 @@ Crowd    connections and proxied requests by client; one too many is refused
 Debts    bytes of responses that clients have not taken; above the budget, the slowest readers are closed
 """
 
-import ipaddress
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
+
+from gateway.model.networks import client_of
 
 _LOCAL = frozenset({"127.0.0.1", "::1"})  # a proxy on this machine brings the connections of many clients
 _RESTED = 1.0  # seconds that a client has to take something before it counts as slow
@@ -106,16 +107,3 @@ class Debts:
         self._estimate -= slowest.held()
         del self._since[slowest]
         slowest.reset()
-
-
-def client_of(peer: str) -> str:
-    """Return whose connection it is: the address, or the /64 of an IPv6 one."""
-    try:
-        address = ipaddress.ip_address(peer.partition("%")[0])
-    except ValueError:
-        return peer
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(address) if address.is_loopback else str(ipaddress.ip_network((address, 64), strict=False))

@@ -245,7 +245,7 @@ class _Schemas:
 
     def __init__(self, *, int_texts: bool) -> None:
         self.components: dict[str, Any] = {}
-        self._written = (lambda schema: _with_int_texts(_draft7(schema))) if int_texts else _draft7
+        self._written = _draft7_with_int_texts if int_texts else _draft7
 
     def of(self, hint: Any, *, result: bool = False, number: int = 1) -> Any:
         """Return a hint's schema, as a parameter's or a result's; types of one name are numbered."""
@@ -294,6 +294,10 @@ def _with_int_texts(schema: Any) -> Any:
     if schema.get("type") != "integer" or all(type(each) is int and is_exact_double(each) for each in bounds):
         return written
     return {"anyOf": [written, {"type": "string", "pattern": "^-?[1-9][0-9]{15,}$"}]}
+
+
+def _draft7_with_int_texts(schema: Any) -> Any:
+    return _with_int_texts(_draft7(schema))
 
 
 def _method_object(name: str, method: Method, schemas: _Schemas) -> dict[str, Any]:

@@ -69,3 +69,16 @@ def address(text: str) -> Address | None:
     except ValueError:
         return None
     return getattr(read, "ipv4_mapped", None) or read
+
+
+def client_of(peer: str) -> str:
+    """Return who has an address: the address itself, or the /64 of an IPv6 one, all of which one customer has."""
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return peer
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address) if address.is_loopback else str(ipaddress.ip_network((address, 64), strict=False))

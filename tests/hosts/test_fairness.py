@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from gateway import Registry
-from gateway.hosts.fairness import Crowd, client_of
+from gateway.hosts.fairness import Crowd
 from tests.conftest import Logged
 from tests.raw_http import request
 from tests.serving import Server, serving

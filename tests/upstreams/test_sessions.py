@@ -56,8 +56,8 @@ def served(
 class Caller:
     """A client with a connection of its own."""
 
-    def __init__(self, up: Bridged, headers: dict[str, str] | None = None) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", up.server.port)
+    def __init__(self, up: Bridged, headers: dict[str, str] | None = None, address: str = "127.0.0.1") -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", up.server.port, source_address=(address, 0))
         self.headers = headers or {}
 
     def answer(self, method: str, *params: Any) -> Any:
@@ -78,8 +78,8 @@ def client() -> Iterator[Clients]:
     """Return what makes clients, which are closed at the end."""
     with ExitStack() as clients:
 
-        def make(up: Bridged, headers: dict[str, str] | None = None) -> Caller:
-            made = Caller(up, headers)
+        def make(up: Bridged, headers: dict[str, str] | None = None, address: str = "127.0.0.1") -> Caller:
+            made = Caller(up, headers, address)
             clients.callback(made.connection.close)
             return made
 
@@ -151,6 +151,16 @@ def test_the_session_that_was_idle_for_longest_makes_room(port: int, tmp_path: P
         first, second, third = client(up), client(up), client(up)
         assert [first.add_up(1), second.add_up(10), first.add_up(2), third.add_up(100)] == [1, 10, 3, 100]
         assert [first.add_up(3), second.add_up(20), sessions(up)] == [6, 20, 2]
+
+
+def test_an_address_with_many_connections_takes_no_session_from_another(
+    port: int, tmp_path: Path, client: Clients
+) -> None:
+    with served(RPYC, port, tmp_path, f"{CALLER}\nsessions = 3") as up:
+        other = client(up, None, "127.0.0.2")
+        assert other.add_up(1) == 1
+        assert [client(up).add_up(1) for _ in range(6)] == [1] * 6
+        assert other.add_up(2) == 3
 
 
 def test_there_are_no_more_sessions_than_may_be(port: int, tmp_path: Path, client: Clients) -> None:

@@ -5,12 +5,14 @@
 
 A caller is an API key, or else a connection to the gateway. A connection that carries the requests of several clients,
 as a proxy's does, is nobody's: without a key such a call is refused. A session ends when it has been idle for a while,
-when there are too many, when its connection to the upstream breaks, and with the connection of its caller.
+when its connection to the upstream breaks, and with the connection of its caller. When there are too many, one of those
+that have the most of them loses one: an address with many connections takes no session away from the others.
 """
 
 import asyncio
 import contextvars
 import weakref
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -19,6 +21,7 @@ from msgspec import Meta
 
 from gateway.model.calls import current_context
 from gateway.model.faults import Denied, Overloaded
+from gateway.model.networks import client_of
 from gateway.upstreams import Invocation
 from gateway.upstreams.transport.pool import Connection, Pool
 
@@ -33,7 +36,7 @@ Kept: TypeAlias = Annotated[
 ]
 Most: TypeAlias = Annotated[
     int,
-    Meta(ge=1, le=10_000, description="Callers with a connection of their own; the one idle for longest is closed."),
+    Meta(ge=1, le=10_000, description="Callers with a connection of their own; for one more, an idle one is closed."),
 ]
 Idle: TypeAlias = Annotated[
     float, Meta(gt=0, le=86400, description="Seconds until the connection of an idle caller is closed.")
@@ -62,10 +65,11 @@ class SessionOptions(Protocol):
 
 
 class _Session(Generic[C]):
-    """A caller's connection; ``calls`` have it, or wait for it."""
+    """A caller's connection, and whose it is; ``calls`` have it, or wait for it."""
 
-    def __init__(self, caller: Any, connect: Callable[[], Awaitable[C]]) -> None:
+    def __init__(self, caller: Any, owner: tuple[str, str], connect: Callable[[], Awaitable[C]]) -> None:
         self.caller = caller
+        self.owner = owner
         self.pool: Pool[C] = Pool(connect, 1)
         self.calls = 0
         self.timer: asyncio.TimerHandle | None = None
@@ -131,19 +135,26 @@ class Sessions(Generic[C]):
         return weakref.ref(context.connection, self._gone)
 
     def _begin(self, caller: Any) -> _Session[C]:
-        """Find the caller's session, or begin it in the place of the one that has been idle for longest."""
+        """Find the caller's session, or begin it, in the place of another one if there are too many."""
         session = self._held.pop(caller, None)  # and put to the end again
         if session is None and len(self._held) >= self._most:
-            idle = next((other for other, held in self._held.items() if not held.calls), None)
-            if idle is None:
-                raise Overloaded("all sessions of this upstream are in use", retry_after=_RETRY_AFTER)
-            self._held.pop(idle).close()
-        session = session or _Session(caller, self._connect)
+            self._make_room()
+        session = session or _Session(caller, _owner(), self._connect)
         self._held[session.caller] = session
         session.calls += 1
         if session.timer is not None:
             session.timer.cancel()
         return session
+
+    def _make_room(self) -> None:
+        """Close a session: of those who have the most that are idle, the one that has been idle for longest."""
+        idle = [held for held in self._held.values() if not held.calls]
+        if not idle:
+            raise Overloaded("all sessions of this upstream are in use", retry_after=_RETRY_AFTER)
+        owned = Counter(held.owner for held in self._held.values())
+        closed = max(idle, key=lambda held: owned[held.owner])
+        del self._held[closed.caller]
+        closed.close()
 
     def _rest(self, session: _Session[C]) -> None:
         """Begin to count the idle time, when the last call has ended."""
@@ -163,6 +174,12 @@ class Sessions(Generic[C]):
         if session is not None and session.calls == 0:
             del self._held[caller]
             session.close()
+
+
+def _owner() -> tuple[str, str]:
+    """Return whose session the present call begins: the name of the key, or the client's address."""
+    context = current_context()
+    return ("address", client_of(context.client)) if context.key is None else ("key", context.key)
 
 
 def pooled(options: SessionOptions, connect: Callable[[], Awaitable[C]]) -> Pool[C] | Sessions[C]:
