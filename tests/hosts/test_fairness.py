@@ -11,6 +11,7 @@ import pytest
 
 from gateway import Registry
 from gateway.hosts.fairness import Crowd
+from gateway.model.networks import client_of
 from tests.conftest import Logged
 from tests.raw_http import request
 from tests.serving import Server, serving
