@@ -666,6 +666,49 @@ while pathlib.Path("slow").exists():
 )
 
 
+def test_a_reload_before_the_first_start_is_none(project: Path) -> None:
+    (project / "slow").touch()
+    write_handlers(project, "from pathlib import Path\nPath('loading').touch()\n" + SLOW.replace("{version}", "1"))
+    command = [*SERVE, "--bind", "127.0.0.1:0"]
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        eventually((project / "loading").exists, "it does not load them")
+        process.send_signal(signal.SIGHUP)
+        (project / "slow").unlink()
+        assert "ready at" in process.stdout.readline()
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, "reload" in err, "Traceback" in err) == (0, False, False), err
+
+
+WITHOUT_A_SECOND_PROCESS = WITHOUT_PROCESSES.replace(
+    """    if Path("scarce").exists():
+""",
+    """    if Path("short").exists():
+        Path("short").rename("scarce")
+        return fork()
+    if Path("scarce").exists():
+""",
+)
+
+
+def test_a_start_that_waits_for_a_process_is_given_up_with_its_reload(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "program.py").write_text(WITHOUT_A_SECOND_PROCESS)
+    monkeypatch.setattr(sys.modules[__name__], "SERVE", (sys.executable, "program.py", "serve"))
+    with fleet(project) as running:
+        write_handlers(project, "1 / 0", version=2)
+        (project / "short").touch()
+        running.signal(signal.SIGHUP)
+        eventually(lambda: "not reloaded, nothing has changed" in running.log, "it is not told")
+        assert "cannot be started: resource temporarily unavailable" in running.log
+        (project / "scarce").unlink()
+        time.sleep(1.5)  # the time of the start that must not be
+        assert len(processes(running)) == 2
+        assert running.log.count("ZeroDivisionError") == 1
+
+
 @pytest.mark.parametrize("last", ["the new address", "the old address"])
 def test_a_reload_to_another_address_that_is_repeated_before_it_was_ready(last: str, project: Path) -> None:
     def free() -> int:
