@@ -1,14 +1,33 @@
-"""What every test keeps to: no unexpected line in the log, and real sockets."""
+"""What every test keeps to: no unexpected line in the log, and real sockets; and which tests are measured."""
 
 import logging
+import os
 from collections.abc import Iterator
 
+import coverage
 import pytest
 
 from tests import corpus_methods
 from tests.serving import Server, serving
 
 CORPUS_SETTINGS = {"limits.timeout": 2, "limits.max_depth": 64, "limits.max_batch": 100}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that are not measured behind all others: when the first of them comes, measuring ends."""
+    items.sort(key=_is_unmeasured)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Stop measuring coverage where it takes longer than the test itself, and finds nothing that others do not."""
+    while _is_unmeasured(item) and (measuring := coverage.Coverage.current()) is not None:
+        measuring.stop()  # another one is below it where this process is one of several that pytest has started
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)  # by which the programs that tests start are measured
+
+
+def _is_unmeasured(item: pytest.Item) -> bool:
+    return item.get_closest_marker("unmeasured") is not None
 
 
 class Logged(logging.Handler):

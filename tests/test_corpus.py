@@ -1,4 +1,4 @@
-"""Every case of the corpus, over a real socket; whole, byte by byte, and split in two at every position.
+"""Every case of the corpus, over a real socket. In tests/test_corpus_in_pieces.py they come in pieces.
 
 The categories ``allowlist`` and ``browser`` need configurations of their own and are in tests/core/test_access.py,
 ``slow`` needs patience and is in tests/test_slow_corpus.py. CLASSES tells how the detail of each class of fault begins.
@@ -159,37 +159,6 @@ def test_raw_case(case: dict[str, Any], corpus_server: Server) -> None:
             while wire.read() is not None:
                 pass
             assert wire.is_closed()
-
-
-@pytest.mark.unmeasured
-@pytest.mark.parametrize("case", SMALL, ids=named)
-def test_case_byte_by_byte(case: dict[str, Any], corpus_server: Server, logged: Logged) -> None:
-    sent, body = case["request"], body_of(case)
-    head = request(sent["path"], sent["headers"], body)[: -len(body) or None]
-    with Wire(corpus_server.port) as wire:
-        wire.send(head)
-        wire.send_slowly(body[i : i + 1] for i in range(len(body)))
-        check(case, wire.read())
-    logged.take("secret-internal-detail")
-    logged.take("cannot be encoded as")
-
-
-@pytest.mark.unmeasured
-@pytest.mark.parametrize("case", SMALL, ids=named)
-def test_case_split_at_every_position(case: dict[str, Any], corpus_server: Server, logged: Logged) -> None:
-    if case["expect"].get("class") == "timeout" or case["id"] == "jv-071":
-        positions = range(1)  # each would take the two seconds of its deadline
-    else:
-        positions = range(len(body_of(case)))
-    sent, body = case["request"], body_of(case)
-    head = request(sent["path"], sent["headers"], body)[: -len(body) or None]
-    with Wire(corpus_server.port) as wire:
-        for position in positions:
-            wire.send(head + body[:position])
-            wire.send(body[position:])
-            check(case, wire.read())
-    logged.take("secret-internal-detail")
-    logged.take("cannot be encoded as")
 
 
 def check(case: dict[str, Any], response: Response | None) -> None:
