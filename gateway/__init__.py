@@ -8,8 +8,9 @@
             raise Fault(1, "division by zero")
         return a / b
 
-``gateway serve`` serves such functions from the package ``handlers`` of the current folder; ``serve`` serves a Registry
-from a program of its own, and ``endpoint`` puts one into a Flask app or another WSGI server.
+``gateway serve`` serves such functions from the package ``handlers`` of the current folder. A program of its own serves
+a Registry with ``serve``, which blocks; with ``Server`` on its event loop; with ``running`` beside it, in a thread; or
+with ``endpoint`` in a Flask app or another WSGI server.
 """
 
 from gateway.app import endpoint
@@ -31,6 +32,7 @@ from gateway.model.faults import (
 )
 from gateway.model.http import Endpoint
 from gateway.process.control import StartupError
+from gateway.process.embedding import Server, running
 from gateway.process.server import serve
 
 __all__ = [
@@ -50,10 +52,12 @@ __all__ = [
     "RateLimited",
     "RegistrationError",
     "Registry",
+    "Server",
     "StartupError",
     "Unavailable",
     "current_context",
     "endpoint",
     "method",
+    "running",
     "serve",
 ]

@@ -58,6 +58,10 @@ class Gateway(Struct, frozen=True, kw_only=True):
         """Return the methods that are served, with their names, without those of introspection."""
         return [(name, found) for name, found in self.registry.methods() if not name.startswith(RESERVED)]
 
+    def running(self) -> int:
+        """Count the calls that have a place to run, also those that nobody waits for any more."""
+        return sum(self.limiters[kind][0].running for kind in ("thread", "async"))
+
     def describe(self) -> dict[str, Any]:
         """Return the OpenRPC document of what is served."""
         int_texts = self.config.jsonrpc.int64 == "text"

@@ -135,6 +135,7 @@ def test_no_file_says_to_install_another_name() -> None:
         "docs/checks.md",
         "docs/conformance.md",
         "docs/design.md",
+        "docs/embedding.md",
         "docs/metrics.md",
         "docs/deployment.md",
         "docs/security.md",

@@ -17,6 +17,7 @@ from gateway.core.forks import end_child
 
 _Outcome: TypeAlias = tuple[Any, BaseException | None]
 _Job: TypeAlias = tuple[asyncio.Future[_Outcome], contextvars.Context, Callable[[], Any]]
+_Mailbox: TypeAlias = SimpleQueue[_Job | None]  # None ends the thread
 
 
 class ThreadPool:
@@ -35,7 +36,8 @@ class ThreadPool:
         self.overdue = 0
         self._name = name
         self._started = 0
-        self._idle: list[SimpleQueue[_Job]] = []
+        self._idle: list[_Mailbox] = []
+        self._is_abandoned = False
         self._running: set[asyncio.Future[_Outcome]] = set()
 
     async def run(self, function: Callable[[], Any]) -> Any:
@@ -78,23 +80,26 @@ class ThreadPool:
             self.overdue -= 1
 
     def abandon(self) -> None:
-        """Stop waiting for whatever still runs, when the loop is about to close."""
+        """Stop waiting for whatever still runs, when the gateway ends; each thread ends when it has nothing to do."""
+        self._is_abandoned = True
         for future in self._running:
             future.cancel()
+        for mailbox in self._idle:
+            mailbox.put(None)
 
-    def _start(self) -> SimpleQueue[_Job]:
+    def _start(self) -> _Mailbox:
         # threading.Thread.start() waits until the new thread runs. Where 2,000 calls come at once, each of these waits
         # queues for the interpreter behind the threads that were started before, and they add up to most of a second.
-        mailbox: SimpleQueue[_Job] = SimpleQueue()
+        mailbox: _Mailbox = SimpleQueue()
         name = f"{self._name}-{self._started}"
         _thread.start_new_thread(self._work, (mailbox, asyncio.get_running_loop(), name))
         self._started += 1
         return mailbox
 
-    def _work(self, mailbox: SimpleQueue[_Job], loop: asyncio.AbstractEventLoop, name: str) -> None:
+    def _work(self, mailbox: _Mailbox, loop: asyncio.AbstractEventLoop, name: str) -> None:
         threading.current_thread().name = name
-        while True:
-            future, context, function = mailbox.get()
+        while (job := mailbox.get()) is not None:
+            future, context, function = job
             outcome: Any = None
             error: BaseException | None = None
             try:
@@ -108,10 +113,13 @@ class ThreadPool:
                 loop.call_soon_threadsafe(self._deliver, mailbox, future, (outcome, error))
             except RuntimeError:
                 return  # the loop has closed, and nobody is left to tell
-            del future, context, function, outcome, error
+            del job, future, context, function, outcome, error
 
-    def _deliver(self, mailbox: SimpleQueue[_Job], future: asyncio.Future[_Outcome], outcome: _Outcome) -> None:
-        self._idle.append(mailbox)
+    def _deliver(self, mailbox: _Mailbox, future: asyncio.Future[_Outcome], outcome: _Outcome) -> None:
+        if self._is_abandoned:
+            mailbox.put(None)
+        else:
+            self._idle.append(mailbox)
         self._running.discard(future)
         self.busy -= 1
         # An error is a part of the result: as the future's own, GeneratorExit would not be raised where it is awaited,

@@ -15,8 +15,6 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from tornado import netutil
-
 log = logging.getLogger("gateway")
 
 Take: TypeAlias = Callable[[socket.socket, Any], None]
@@ -42,7 +40,34 @@ def bind(address: str, port: int, backlog: int) -> list[socket.socket]:
         UnicodeError: it cannot be the name of a host.
 
     """
-    return netutil.bind_sockets(port, address, backlog=backlog)
+    families = socket.AF_UNSPEC if socket.has_ipv6 else socket.AF_INET
+    places = socket.getaddrinfo(address or None, port, families, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
+    opened: list[socket.socket] = []
+    try:
+        for family, _, _, _, place in sorted(set(places)):  # IPv4 first
+            taken = place if port or not opened else (place[0], opened[0].getsockname()[1], *place[2:])
+            _open(opened, family, taken, backlog)
+    except OSError:
+        for bound in opened:
+            bound.close()
+        raise
+    return opened
+
+
+def _open(opened: list[socket.socket], family: int, place: Any, backlog: int) -> None:
+    try:
+        bound = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return  # the name has an address of a family that this machine does not have
+        raise
+    opened.append(bound)
+    bound.setblocking(False)  # noqa: FBT003 - the standard library's
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a socket of its own
+    bound.bind(place)
+    bound.listen(backlog)
 
 
 class Listener:

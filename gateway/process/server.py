@@ -1,7 +1,8 @@
 """A gateway on an event loop.
 
-run(gateway, ...)        until it is told to end, and running calls have; in a worker of gateway/process/prefork.py, too
-serve(registry, bind)    in this process, for a program that serves its own functions
+serve_until(ending, gateway, ...)    on a loop that others use, too: what is theirs is left alone
+run(gateway, ...)                    the same on a loop of its own, in a worker of gateway/process/prefork.py, too
+serve(registry, bind)                in this process, for a program that does nothing else
 """
 
 import asyncio
@@ -41,6 +42,7 @@ from gateway.wire.framing import FRAMINGS
 _log = logging.getLogger("gateway")
 _M_MMAP_THRESHOLD, _LARGE = -3, 2**20  # mallopt(3); bytes
 _TICK = 0.02  # seconds between two looks at what has not ended yet
+_MERCY = 1.0  # seconds that cancelled calls have to end
 
 
 def serve(registry: Registry, bind: str | None = None, *, config: str | Path | Config | None = None) -> None:
@@ -90,17 +92,30 @@ def _stop(loop: asyncio.AbstractEventLoop, ending: asyncio.Future[bytes]) -> Non
 
 
 async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[bytes]) -> None:
+    """Serve on a loop and in a process of our own until told to end; then end whatever runs on the loop."""
+    free_large_blocks()
+    await serve_until(ending, gateway, listeners)
+    await _end_tasks()
+
+
+async def serve_until(
+    ending: asyncio.Future[bytes],
+    gateway: Gateway,
+    listeners: Listeners,
+    ready: Callable[[], object] = lambda: None,
+) -> None:
     """Serve until told to end, by STOP or RETIRE of gateway/process/supervisor.py; then let running calls end.
 
     They have ``server.drain`` seconds. STOP means that nobody takes over: for ``server.grace`` seconds callers are told
-    so at /readyz, before connections are no longer accepted.
+    so at /readyz, before connections are no longer accepted. ``ready`` is called when connections are accepted.
     """
-    free_large_blocks()
     with closed_in_children(ports_of(listeners)):
-        await _run(gateway, listeners, ending)
+        await _serve(ending, gateway, listeners, ready)
 
 
-async def _run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[bytes]) -> None:
+async def _serve(
+    ending: asyncio.Future[bytes], gateway: Gateway, listeners: Listeners, ready: Callable[[], object]
+) -> None:
     from gateway.hosts.connections import capacity  # noqa: PLC0415 - who only imports the gateway needs no host
     from gateway.hosts.tcp import TCPHost  # noqa: PLC0415 - likewise
     from gateway.hosts.tornado import TornadoHost  # noqa: PLC0415 - likewise
@@ -126,14 +141,17 @@ async def _run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[by
         return levels(gateway, http.running() + tcp.running(), http.connected() + tcp.connected())
 
     async with _monitored(gateway, measure, listeners.metrics) as monitors:
-        order = await ending
-        if order == STOP and server.grace:
-            gateway.rpc.closing = True
-            _log.info("stopping; seconds until no connection is accepted: %g", server.grace)
-            await asyncio.sleep(server.grace)
         hosts: list[Host] = [http, tcp, *monitors]
-        for host in hosts:
-            host.retire()
+        ready()
+        try:
+            order = await ending
+            if order == STOP and server.grace:
+                gateway.rpc.closing = True
+                _log.info("stopping; seconds until no connection is accepted: %g", server.grace)
+                await asyncio.sleep(server.grace)
+        finally:
+            for host in hosts:
+                host.retire()
         if calls := http.running() + tcp.running():
             _log.info("stopping; running calls: %d; seconds until they are ended: %g", calls, server.drain)
         end = time.monotonic() + server.drain
@@ -142,7 +160,8 @@ async def _run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[by
     for discovery in discoveries:
         discovery.cancel()
     gateway.pool.abandon()
-    await _end_tasks()
+    # Closed connections have cancelled their calls; a method that ignores its cancellation is not waited for.
+    await _until(lambda: not (http.running() + tcp.running() + gateway.running()), time.monotonic() + _MERCY)
     await asyncio.gather(*(upstream.close() for upstream in gateway.upstreams))
 
 
@@ -189,7 +208,7 @@ async def _end_tasks() -> None:
     for task in left:
         task.cancel()
     if left:
-        await asyncio.wait(left, timeout=1)
+        await asyncio.wait(left, timeout=_MERCY)
 
 
 def log_process() -> None:

@@ -1,0 +1,40 @@
+"""The programs of docs/: each block below ``<!-- program: NAME -->`` is run, and prints the next block of text.
+
+The programs of a page are in one folder, in which they run one after the other. ``<!-- beside: NAME -->`` is a file
+that they need.
+"""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("docs/embedding.md",)
+BLOCK = re.compile(
+    r"(?:<!-- (?P<kind>program|beside): (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_programs_print_what_the_page_says(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    programs = 0
+    printed = ""
+    for block in BLOCK.finditer((ROOT / page).read_text("utf-8")):
+        if block["file"]:
+            file = tmp_path / block["file"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block["text"])
+        if block["kind"] == "program":
+            runpy.run_path(str(tmp_path / block["file"]), run_name="__main__")
+            printed = capsys.readouterr().out
+            programs += 1
+        elif block["language"] == "text":
+            assert printed == block["text"]
+    assert programs
