@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from tests import uwsgi
 from tests.conftest import CORPUS_SETTINGS
+from tests.deploy import uwsgi
+from tests.deploy.uwsgi import Running
 from tests.raw_http import Response, Wire, exchange, post, request
 from tests.test_corpus import FILES, PLAIN, RAW, body_of, check, named, raw_bytes
 from tests.test_origins import CALCULATED, CALCULATOR, STORE, STORED, output
-from tests.uwsgi import Running
 
 pytestmark = pytest.mark.unmeasured
 
@@ -41,7 +41,7 @@ DIFFERENT: dict[str, tuple[int | None, str]] = {
     "h-186": (None, "after bare line feeds it waits for the head to end"),
     "h-200": (200, "dots in a path are resolved before the application sees it"),
 }
-METHODS = ("tests.uwsgi_methods:registry",)
+METHODS = ("tests.deploy.uwsgi_methods:registry",)
 
 
 def edge_cases(category: str) -> list[dict[str, Any]]:

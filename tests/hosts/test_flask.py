@@ -16,8 +16,8 @@ from flask.testing import FlaskClient
 from gateway import RegistrationError, Registry, endpoint
 from gateway.config import ConfigError
 from gateway.hosts.flask import blueprint
+from tests.deploy.uwsgi import free_port, until
 from tests.test_origins import ROOT, output, running
-from tests.uwsgi import free_port, until
 
 registry = Registry()
 ADD = {"jsonrpc": "2.0", "method": "add", "params": [2, 3], "id": 1}

@@ -1,4 +1,4 @@
-"""The kinds of upstreams that the same tests run over. A new bridge adds a Kind here, and a program that serves it."""
+"""Kinds of upstreams that the same tests run over. A new protocol adds a Kind here, and a program that serves it."""
 
 import gzip
 import struct

@@ -186,12 +186,12 @@ def _pass_on(source: socket.socket, sink: socket.socket, silent: threading.Event
         sink.shutdown(socket.SHUT_WR)
 
 
-class Bridged:
+class Served:
     """A gateway with one upstream, and calls of it; every fault is searched for what nobody outside may read."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        (self.bridge,) = server.gateway.upstreams
+        (self.upstream,) = server.gateway.upstreams
 
     def answer(self, method: str, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Call over JSON-RPC, and return the response object."""
@@ -220,14 +220,14 @@ class Bridged:
 
 
 @contextmanager
-def bridged(
+def serve_upstream(
     kind: Kind, port: int, folder: Path, more: str = "", settings: dict[str, Any] | None = None
-) -> Iterator[Bridged]:
+) -> Iterator[Served]:
     """Serve one upstream, under ``up.``, with what its kind and the test say of it."""
-    file = folder / "bridged.toml"
+    file = folder / "gateway.toml"
     file.write_text(f'[upstreams.up]\nurl = "{kind.url.format(port=port)}"\n{kind.options}\n{more}\n')
     with serving(Registry(), settings, file) as server:
-        yield Bridged(server)
+        yield Served(server)
 
 
 def descriptors() -> int:

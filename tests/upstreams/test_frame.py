@@ -1,4 +1,4 @@
-"""What the frame does for every bridge: names, patterns, arguments, deadlines, places, faults."""
+"""What the frame does for every upstream: names, patterns, arguments, deadlines, places, faults."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from gateway.upstreams.frame import UpstreamService
 from tests.conftest import Logged
 from tests.serving import Server, serving
 from tests.upstreams.kinds import KINDS
-from tests.upstreams.running import Bridged, Program, bridged, until
+from tests.upstreams.running import Program, Served, serve_upstream, until
 
 INT64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 SIGNATURES = [
@@ -51,7 +51,7 @@ SIGNATURES = [
 
 
 class Fake:
-    """A bridge without an upstream: it does what a test says, and notes what it is given."""
+    """An upstream without a server: it does what a test says, and notes what it is given."""
 
     Options: ClassVar[type[Options]] = Options
     takes: ClassVar[Any] = "list"
@@ -91,11 +91,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
 
 
 @contextmanager
-def faked(folder: Path, options: str = "", settings: dict[str, Any] | None = None) -> Iterator[Bridged]:
+def faked(folder: Path, options: str = "", settings: dict[str, Any] | None = None) -> Iterator[Served]:
     file = folder / "fake.toml"
     file.write_text(f"[upstreams.up]\nurl = 'fake://somewhere.internal:1'\n{options}\n")
     with serving(Registry(), settings, file) as server:
-        yield Bridged(server)
+        yield Served(server)
 
 
 def names(server: Server) -> set[str]:
@@ -126,7 +126,7 @@ def test_which_methods_are_offered_and_how_they_are_called(
     options: str, expected: set[str], fake: type[Fake], tmp_path: Path, logged: Logged
 ) -> None:
     with faked(tmp_path, options) as up:
-        until(lambda: up.bridge.status.methods)
+        until(lambda: up.upstream.status.methods)
         assert names(up.server) == expected
     assert logged.take("left out: ") or "expose" in options
 
@@ -155,12 +155,12 @@ def test_a_name_that_is_taken_stays_what_it_is(fake: type[Fake], tmp_path: Path,
 def test_an_upstream_that_tells_nothing_is_told_of(fake: type[Fake], tmp_path: Path, logged: Logged) -> None:
     fake.tells = lambda: None
     with faked(tmp_path) as up:
-        until(lambda: up.bridge.status.error)
+        until(lambda: up.upstream.status.error)
         assert up.fault("add")[0] == -32601
     assert logged.take("it does not tell its methods: name them in the configuration")
 
 
-def test_a_bridge_that_fails_to_describe_is_asked_again(fake: type[Fake], tmp_path: Path, logged: Logged) -> None:
+def test_an_upstream_that_fails_to_describe_is_asked_again(fake: type[Fake], tmp_path: Path, logged: Logged) -> None:
     answers: list[Any] = [ConnectionRefusedError(111, "x"), BadUpstream("eh"), KeyError("a bug"), SIGNATURES[:2]]
 
     def tell() -> Any:
@@ -214,7 +214,7 @@ ARRANGED: list[tuple[str, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("takes", "params", "expected"), ARRANGED)
-def test_arguments_reach_the_bridge_in_its_form_or_not_at_all(  # noqa: PLR0917
+def test_arguments_reach_the_upstream_in_its_form_or_not_at_all(  # noqa: PLR0917
     takes: str, params: Any, expected: Any, fake: type[Fake], tmp_path: Path, logged: Logged
 ) -> None:
     fake.takes = takes
@@ -347,25 +347,24 @@ def test_close_is_called_once_when_the_gateway_stops(fake: type[Fake], tmp_path:
 
 def test_the_status_follows_the_calls(tmp_path: Path, logged: Logged) -> None:
     kind = KINDS[2]
-    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
-        assert up.bridge.status.methods == 10
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path) as up:
+        assert up.upstream.status.methods == 10
         assert up.call("add", 1, 2) == 3
-        assert up.bridge.status.state == "up"
+        assert up.upstream.status.state == "up"
         program.kill()
         assert up.fault("add", 1, 2) == (-32002, "no")
-        assert (up.bridge.status.state, up.bridge.status.error) == ("down", "connection refused")
+        assert (up.upstream.status.state, up.upstream.status.error) == ("down", "connection refused")
         program.start()
         assert up.call("add", 1, 2) == 3
-        assert up.bridge.status.state == "up"
+        assert up.upstream.status.state == "up"
     assert logged.take("is down: connection refused")
 
 
-def test_a_bridge_connects_to_nobody_before_it_is_called(tmp_path: Path) -> None:
+def test_an_upstream_connects_to_nobody_before_it_is_called(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     for kind in KINDS:
         file.write_text(f"[upstreams.up]\nurl = '{kind.url.format(port=1)}'\n{kind.options}")
         config = load(file, {}, ())
-        bridge = UpstreamService(
-            "up", config.upstreams["up"], config.limits
-        )  # no loop runs here, and nothing listens there
-        assert bridge.status.state == "unknown"
+        # No loop runs here, and nothing listens there.
+        upstream = UpstreamService("up", config.upstreams["up"], config.limits)
+        assert upstream.status.state == "unknown"

@@ -25,7 +25,7 @@ from gateway.upstreams.protobuf.generic import ProtobufGeneric
 from gateway.wire.framing import FrameTooLongError, FramingError
 from tests.conftest import Logged
 from tests.upstreams.kinds import TYPED, Kind, generic_frame, generic_program
-from tests.upstreams.running import ROOT, Program, bridged, until
+from tests.upstreams.running import ROOT, Program, serve_upstream, until
 
 FRAMES = next(kind for kind in TYPED if kind.name == "protobuf")
 CALLBACKS = next(kind for kind in TYPED if kind.name == "protobuf callbacks")
@@ -44,7 +44,7 @@ def proxy(url: str) -> Any:
 
 def test_the_articles_game(tmp_path: Path) -> None:
     """The answer is a call back on the same connection, among other calls of the server's."""
-    with Program(GAME) as program, bridged(GAME, program.port, tmp_path) as up:
+    with Program(GAME) as program, serve_upstream(GAME, program.port, tmp_path) as up:
         assert up.call("connect_server", "Ada") == "welcome, Ada"
         assert up.call("connect_server", msg="Grace") == "welcome, Grace"
         with proxy(up.server.url) as server:
@@ -58,7 +58,7 @@ def test_the_articles_game(tmp_path: Path) -> None:
 
 @both
 def test_both_protocols_and_both_ways_to_answer(kind: Kind, tmp_path: Path) -> None:
-    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path) as up:
         assert (up.call("add", 10, 5), up.call("subtract", a=10, b=5), up.call("add", 2**62, 2**62 - 1)) == (
             15,
             5,
@@ -70,7 +70,7 @@ def test_both_protocols_and_both_ways_to_answer(kind: Kind, tmp_path: Path) -> N
 
 def test_a_length_that_includes_itself(tmp_path: Path) -> None:
     kind = replace(FRAMES, command=generic_program("all"), options=f"{FRAMES.options}\nlength_includes_itself = true")
-    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path) as up:
         assert (up.call("add", 10, 5), up.call("add", 1, 1)) == (15, 2)
 
 
@@ -93,7 +93,7 @@ SAME: dict[str, list[Any]] = {
 @pytest.mark.parametrize("field", SAME)
 @both
 def test_every_type_comes_back_as_it_was(kind: Kind, field: str, tmp_path: Path) -> None:
-    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path) as up:
         for value in SAME[field]:
             assert up.call("echo", **{field: value}) == {"ints": [], "more": []} | {field: value}
         if field == "f_bytes":
@@ -112,7 +112,7 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_does_not_fit_is_refused_by_its_place_before_a_byte_is_sent(case: str, tmp_path: Path) -> None:
     field, value, detail = REFUSED[case]
-    with bridged(FRAMES, 1, tmp_path) as up:  # nobody is there
+    with serve_upstream(FRAMES, 1, tmp_path) as up:  # nobody is there
         error = up.answer("echo", **{field: value})["error"]
         assert (error["code"], error["data"]["detail"][: len(detail)]) == (-32602, detail)
 
@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused_by_its_place_before_a_byte_is_sent(case: s
 @both
 def test_a_call_that_nobody_answers(kind: Kind, tmp_path: Path) -> None:
     path = tmp_path / "marks"
-    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path) as up:
         for number in range(1, 6):
             assert up.call("forget", str(path)) is None
             assert up.call("add", number, 1) == number + 1
@@ -129,7 +129,7 @@ def test_a_call_that_nobody_answers(kind: Kind, tmp_path: Path) -> None:
 
 def test_a_server_that_writes_twice_to_answer_is_not_kept_waiting(tmp_path: Path) -> None:
     """Its kernel holds the second frame back until the first is acknowledged, which ours does after 40 ms if it may."""
-    with Program(CALLBACKS) as program, bridged(CALLBACKS, program.port, tmp_path) as up:
+    with Program(CALLBACKS) as program, serve_upstream(CALLBACKS, program.port, tmp_path) as up:
         times = []
         for number in range(50):
             before = time.monotonic()
@@ -164,7 +164,7 @@ def test_a_call_without_an_answer_waits_until_it_is_on_its_way(tmp_path: Path) -
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         more = "timeout = { '*' = 0.5 }"
-        with bridged(FRAMES, server.getsockname()[1], tmp_path, more, {"limits.max_body": 64 * 2**20}) as up:
+        with serve_upstream(FRAMES, server.getsockname()[1], tmp_path, more, {"limits.max_body": 64 * 2**20}) as up:
             assert up.call("forget", "x") is None
             assert up.fault("forget", "x" * 32 * 2**20) == (-32001, "maybe")
 
@@ -172,7 +172,7 @@ def test_a_call_without_an_answer_waits_until_it_is_on_its_way(tmp_path: Path) -
 def test_a_connection_that_has_lost_its_place_is_not_used_again(tmp_path: Path) -> None:
     """Two answers to one call: the second would be taken for the next call's."""
     three, nine = generic_frame(b"\x08\x03"), generic_frame(b"\x08\x09")
-    with scripted(three + nine, three) as port, bridged(FRAMES, port, tmp_path, "connections = 1") as up:
+    with scripted(three + nine, three) as port, serve_upstream(FRAMES, port, tmp_path, "connections = 1") as up:
         assert up.call("add", 1, 2) == 3
         assert up.call("add", 1, 2) == 3
 
@@ -180,7 +180,7 @@ def test_a_connection_that_has_lost_its_place_is_not_used_again(tmp_path: Path) 
 def test_what_the_server_calls_beside_the_answer_is_passed_over(tmp_path: Path) -> None:
     tick, added = generic_frame(b"\x08\x07"), generic_frame(b"\x08\x03", index=1)
     more = "connections = 1\ntimeout = { '*' = 1 }"
-    with scripted(tick * 50 + added + tick * 50, added) as port, bridged(CALLBACKS, port, tmp_path, more) as up:
+    with scripted(tick * 50 + added + tick * 50, added) as port, serve_upstream(CALLBACKS, port, tmp_path, more) as up:
         assert up.call("add", 1, 2) == 3
         assert up.fault("add", 1, 2) == (-32001, "maybe")  # the connection is the same, and says no more
         assert up.call("add", 1, 2) == 3
@@ -188,7 +188,7 @@ def test_what_the_server_calls_beside_the_answer_is_passed_over(tmp_path: Path) 
 
 def test_the_answer_to_another_method_is_no_answer(tmp_path: Path, logged: Logged) -> None:
     added, subtracted = generic_frame(b"\x08\x03", index=1), generic_frame(b"\x08\x03", index=2)
-    with scripted(subtracted + added) as port, bridged(CALLBACKS, port, tmp_path) as up:
+    with scripted(subtracted + added) as port, serve_upstream(CALLBACKS, port, tmp_path) as up:
         assert up.fault("add", 1, 2) == (-32004, "maybe")
     assert logged.take("index 2")
 

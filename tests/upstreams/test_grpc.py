@@ -45,7 +45,7 @@ from tests.conftest import Logged
 from tests.raw_http import post
 from tests.serving import Server, serving
 from tests.upstreams.kinds import TYPED, Kind, h2, h2_headers, h2_message, module
-from tests.upstreams.running import ROOT, Program, Wires, bridged, until
+from tests.upstreams.running import ROOT, Program, Wires, serve_upstream, until
 
 GRPC = next(kind for kind in TYPED if kind.name == "grpc")
 PROTO = "proto = ['tests/upstreams/programs.proto']"
@@ -77,7 +77,7 @@ def service(name: str) -> Kind:
 @pytest.mark.parametrize("protocol", ["xmlrpc", "jsonrpc"])
 def test_the_calculator_and_the_square_root(protocol: str, tmp_path: Path) -> None:
     kind = replace(GRPC, command=module("grpc_calculator", "all"), options=f"{CALCULATOR}\nprefix = ''")
-    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path) as up:
         calls = [("Add", 10, 5), ("Subtract", 10, 5), ("Multiply", 7, 3), ("Divide", 7, 3)]
         expected = [15, 5, 21, 7 / 3]
         if protocol == "xmlrpc":
@@ -130,7 +130,7 @@ def test_names_types_and_texts_come_from_each_source(source: str, port: int, tmp
     subprocess.run([*protoc, f"--descriptor_set_out={descriptors}", "programs.proto"], cwd=ROOT, check=True)
     named = {"reflection": "", "proto": PROTO, "descriptor set": f"descriptor_set = '{descriptors}'"}[source]
     kind = replace(GRPC, options=f"{named}")
-    with bridged(kind, port, tmp_path) as up:
+    with serve_upstream(kind, port, tmp_path) as up:
         until(lambda: up.offers("programs.Programs.add"))
         with proxy(up.server.url) as server:
             assert server.up.programs.Programs.add(3, 4) == 7
@@ -153,24 +153,26 @@ def test_names_types_and_texts_come_from_each_source(source: str, port: int, tmp
 def test_a_server_without_reflection_says_so_until_its_types_are_named(tmp_path: Path, logged: Logged) -> None:
     kind = all_services("--silent")
     with Program(kind) as program:
-        with bridged(kind, program.port, tmp_path) as up:
-            until(lambda: "no reflection" in up.bridge.status.error)
+        with serve_upstream(kind, program.port, tmp_path) as up:
+            until(lambda: "no reflection" in up.upstream.status.error)
             assert up.fault("programs.Programs.add", 1, 2) == (-32002, "no")
-        with bridged(kind, program.port, tmp_path, f"{PROTO}") as up:
+        with serve_upstream(kind, program.port, tmp_path, f"{PROTO}") as up:
             assert up.call("programs.Programs.add", 1, 2) == 3
     assert logged.take("name its .proto files or")
 
 
 def test_a_service_that_is_not_there_is_told_with_those_that_are(port: int, tmp_path: Path, logged: Logged) -> None:
     kind = replace(GRPC, options="service = 'programs.Program'")
-    with bridged(kind, port, tmp_path) as up:
-        until(lambda: "there is no service programs.Program; did you mean programs.Programs?" in up.bridge.status.error)
+    with serve_upstream(kind, port, tmp_path) as up:
+        until(
+            lambda: "there is no service programs.Program; did you mean programs.Programs?" in up.upstream.status.error
+        )
     assert logged.take("there is no service")
 
 
 def test_reflection_of_version_1(tmp_path: Path) -> None:
     kind = replace(GRPC, command=(*GRPC.command, "--reflection", "v1"))
-    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path) as up:
         until(lambda: up.offers("add"))
         assert up.call("add", 1, 2) == 3
 
@@ -186,8 +188,8 @@ def test_reflection_of_version_1(tmp_path: Path) -> None:
 )
 def test_reflection_that_is_broken(said: str, error: str, tmp_path: Path, logged: Logged) -> None:
     kind = replace(GRPC, command=(*GRPC.command, "--reflection", said))
-    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
-        until(lambda: error in up.bridge.status.error)
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path) as up:
+        until(lambda: error in up.upstream.status.error)
         assert up.fault("add", 1, 2) == (-32002, "no")
     assert logged.take(error)
 
@@ -206,7 +208,7 @@ LEFT_OUT: dict[str, str] = {
 
 def test_a_service_that_cannot_be_described_takes_no_other_down(tmp_path: Path, logged: Logged) -> None:
     kind = replace(GRPC, options="", command=(*GRPC.command, "--reflection", "partial"))
-    with Program(kind) as program, bridged(kind, program.port, tmp_path, "hide = ['loop.*']") as up:
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path, "hide = ['loop.*']") as up:
         until(lambda: up.offers("programs.Programs.add"))
         assert up.call("programs.Programs.add", 1, 2) == 3
         assert up.offers("programs.Failing.End")
@@ -228,7 +230,7 @@ def test_a_description_is_read_outside_of_the_loop(port: int, tmp_path: Path, mo
         return Schema(*args, **options)
 
     monkeypatch.setattr("gateway.upstreams.grpc.adapter.Schema", schema)
-    with bridged(GRPC, port, tmp_path) as up:
+    with serve_upstream(GRPC, port, tmp_path) as up:
         until(lambda: up.offers("add"))
     assert loops == [None]
 
@@ -247,20 +249,20 @@ def large(methods: int = 1, values: int = 1) -> FileDescriptorProto:
 
 
 def test_a_server_has_10_000_methods_at_most() -> None:
-    bridge = GRPCUpstream(GRPCOptions(url="grpc://localhost:1"), Limits())
+    upstream = GRPCUpstream(GRPCOptions(url="grpc://localhost:1"), Limits())
     for methods in (10_000, 10_001):
         reflected = Reflected(("large.S",), (large(methods),), {})
         if methods == 10_000:
-            assert len(bridge._described(reflected)) == methods
+            assert len(upstream._described(reflected)) == methods
         else:
             with pytest.raises(BadUpstream, match="more than 10000 methods"):
-                bridge._described(reflected)
+                upstream._described(reflected)
 
 
 def test_the_names_of_a_large_enum_are_checked_but_not_listed(tmp_path: Path, logged: Logged) -> None:
     (tmp_path / "large.pb").write_bytes(FileDescriptorSet(file=[large(values=1001)]).SerializeToString())
     kind = replace(GRPC, options=f"service = 'large.S'\ndescriptor_set = '{tmp_path}/large.pb'")
-    with bridged(kind, 1, tmp_path) as up:
+    with serve_upstream(kind, 1, tmp_path) as up:
         assert up.answer("m0", "V1001")["error"]["data"]["detail"].startswith("params.e: expected one of V0, V1")
         assert up.fault("m0", "V1000") == (-32002, "no")
         with proxy(up.server.url) as server:
@@ -300,8 +302,8 @@ def test_the_one_service_that_is_meant_must_be_described(tmp_path: Path, logged:
             ("none.Odd", "there is no service none.Odd"),
             ("half.Odd", "which is missing"),
         ):
-            with bridged(replace(kind, options=f"service = '{name}'"), program.port, tmp_path) as up:
-                until(lambda: error in up.bridge.status.error)  # noqa: B023 - it is asked at once
+            with serve_upstream(replace(kind, options=f"service = '{name}'"), program.port, tmp_path) as up:
+                until(lambda: error in up.upstream.status.error)  # noqa: B023 - it is asked at once
     assert logged.take("is down")
 
 
@@ -356,14 +358,14 @@ def said(value: Any) -> str:
 
 @pytest.mark.parametrize("field", SAME)
 def test_every_type_comes_back_as_it_was_over_json(field: str, port: int, tmp_path: Path) -> None:
-    with bridged(service("Values"), port, tmp_path) as up:
+    with serve_upstream(service("Values"), port, tmp_path) as up:
         for value in SAME[field]:
             assert said(up.call("Echo", **{field: value})[field]) == said(value)
 
 
 def test_what_xml_has_beyond_json_comes_back_as_it_was(port: int, tmp_path: Path) -> None:
     moment = datetime(2026, 11, 20, 12, 30, 1)
-    with bridged(service("Values"), port, tmp_path) as up, proxy(up.server.url) as server:
+    with serve_upstream(service("Values"), port, tmp_path) as up, proxy(up.server.url) as server:
         assert server.up.Echo(*[None] * 14, b"\0\xff")["f_bytes"] == b"\0\xff"
         assert server.up.Moment(moment) == moment
         assert server.up.Nothing() is None
@@ -379,14 +381,14 @@ def test_what_xml_has_beyond_json_comes_back_as_it_was(port: int, tmp_path: Path
 
 
 def test_an_int_is_taken_where_there_is_a_float(port: int, tmp_path: Path) -> None:
-    with bridged(service("Values"), port, tmp_path) as up:
+    with serve_upstream(service("Values"), port, tmp_path) as up:
         got = up.call("Echo", f_double=-(2**53), f_float=-(2**24), lasting=3)
         assert said([got["f_double"], got["f_float"], got["lasting"]]) == "[-9007199254740992.0, -16777216.0, 3.0]"
         assert up.call("Echo", f_double=10**22)["f_double"] == 1e22
 
 
 def test_a_moment_of_another_zone_comes_back_in_utc(port: int, tmp_path: Path) -> None:
-    with bridged(service("Values"), port, tmp_path) as up:
+    with serve_upstream(service("Values"), port, tmp_path) as up:
         assert up.call("Moment", "2026-11-20T12:30:01+02:00") == "2026-11-20T10:30:01Z"
         assert up.call("Moment") == "1970-01-01T00:00:00Z"
 
@@ -404,7 +406,7 @@ def test_a_moment_of_another_zone_comes_back_in_utc(port: int, tmp_path: Path) -
 def test_a_datetime_is_cut_to_microseconds_and_stays_in_its_year(
     said: str, returned: str, port: int, tmp_path: Path
 ) -> None:
-    with bridged(service("Values"), port, tmp_path) as up:
+    with serve_upstream(service("Values"), port, tmp_path) as up:
         assert up.call("Moment", said) == returned
         got = up.call("Echo", at=said, moments=[said], when={"7": said})
         assert (got["at"], got["moments"], got["when"]) == (returned, [returned], {"7": returned})
@@ -412,19 +414,19 @@ def test_a_datetime_is_cut_to_microseconds_and_stays_in_its_year(
 
 @pytest.mark.parametrize("said", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
 def test_a_datetime_that_has_no_year_in_utc_is_refused(said: str, tmp_path: Path) -> None:
-    with bridged(service("Values"), 1, tmp_path) as up:
+    with serve_upstream(service("Values"), 1, tmp_path) as up:
         error = up.answer("Echo", at=said)["error"]
         assert error["data"]["detail"] == "params.at: the datetime is out of range in UTC"
 
 
 def test_whole_numbers_are_taken_for_ints(port: int, tmp_path: Path) -> None:
-    with bridged(service("Values"), port, tmp_path) as up:
+    with serve_upstream(service("Values"), port, tmp_path) as up:
         got = up.call("Echo", f_int64=2.0, ints=[1e6], leaf={"name": "x"})
         assert said([got["f_int64"], got["ints"]]) == "[2, [1000000]]"
 
 
 def test_what_is_absent_and_what_is_not(port: int, tmp_path: Path) -> None:
-    with bridged(service("Values"), port, tmp_path) as up:
+    with serve_upstream(service("Values"), port, tmp_path) as up:
         got = up.call("Echo")
         assert (got["f_double"], got["f_string"], got["f_bytes"], got["f_enum"]) == (0.0, "", "", "RED")
         assert (got["ints"], got["by_name"]) == ([], {})
@@ -434,7 +436,7 @@ def test_what_is_absent_and_what_is_not(port: int, tmp_path: Path) -> None:
         assert up.call("Echo", any=None)["any"] is None  # a Value can hold it
         assert up.call("Perhaps", leaf={"name": "x"}) == {"name": "x", "raw": ""}
         assert up.call("Perhaps") is None
-    with bridged(service("Values"), port, tmp_path, "bare = false") as up:
+    with serve_upstream(service("Values"), port, tmp_path, "bare = false") as up:
         assert up.call("Perhaps", leaf={"name": "x"}) == {"leaf": {"name": "x", "raw": ""}}
         assert up.call("Perhaps") == {}
 
@@ -442,7 +444,7 @@ def test_what_is_absent_and_what_is_not(port: int, tmp_path: Path) -> None:
 def test_a_message_that_contains_itself(port: int, tmp_path: Path) -> None:
     tree = {"leaf": {"name": "a", "raw": "AP8="}, "branches": [{"branches": [], "named": {}}], "named": {}}
     tree["named"] = {"b": {"leaf": {"name": "c", "raw": ""}, "branches": [], "named": {}}}
-    with bridged(service("Values"), port, tmp_path) as up:
+    with serve_upstream(service("Values"), port, tmp_path) as up:
         assert up.call("Echo", tree=tree)["tree"] == tree
         error = up.answer("Echo", tree={"branches": [{}, {"leaf": {"raw": "*"}}]})["error"]
         assert error["data"]["detail"].startswith("params.tree.branches[1].leaf.raw: invalid base64")
@@ -482,20 +484,20 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_does_not_fit_is_refused_by_its_place_before_a_byte_is_sent(case: str, tmp_path: Path) -> None:
     field, value, detail = REFUSED[case]
-    with bridged(service("Values"), 1, tmp_path) as up:  # nobody is there
+    with serve_upstream(service("Values"), 1, tmp_path) as up:  # nobody is there
         error = up.answer("Echo", **{field: value})["error"]
         assert error["code"] == -32602
         assert error["data"]["detail"].startswith(detail), error
 
 
 def test_only_one_of_several_can_be_given(tmp_path: Path) -> None:
-    with bridged(service("Values"), 1, tmp_path) as up:
+    with serve_upstream(service("Values"), 1, tmp_path) as up:
         error = up.answer("Echo", text="a", number=5)["error"]
         assert error["data"]["detail"] == "params.number: only one of text and number can be given"
 
 
 def test_few_bytes_do_not_become_much_memory(port: int, tmp_path: Path, logged: Logged) -> None:
-    with bridged(service("Values"), port, tmp_path, "", {"limits.max_reply": 65536}) as up:
+    with serve_upstream(service("Values"), port, tmp_path, "", {"limits.max_reply": 65536}) as up:
         assert up.call("Echo", leaves=[{}] * 1000)["leaves"] == [{"name": "", "raw": ""}] * 1000
         for name, item, many in (
             ("leaves", {}, 20_000),
@@ -523,23 +525,23 @@ def test_an_answer_that_is_no_moment() -> None:
 
 
 def test_a_stream_of_answers_is_an_array(port: int, tmp_path: Path) -> None:
-    with bridged(service("Streams"), port, tmp_path) as up:
+    with serve_upstream(service("Streams"), port, tmp_path) as up:
         assert up.call("Count", 1000) == list(range(1000))
         assert up.call("Count", 0) == []
         assert up.call("Pairs", 2) == [{"a": 0, "b": 0}, {"a": 1, "b": -1}]
-    with bridged(service("Streams"), port, tmp_path, "bare = false") as up:
+    with serve_upstream(service("Streams"), port, tmp_path, "bare = false") as up:
         assert up.call("Count", 2) == [{"value": 0}, {"value": 1}]
 
 
 def test_a_stream_that_is_too_long_is_a_fault_and_ends(port: int, tmp_path: Path, logged: Logged) -> None:
     path = tmp_path / "ended"
-    with bridged(service("Streams"), port, tmp_path, "most_messages = 5", {"limits.max_reply": 65536}) as up:
+    with serve_upstream(service("Streams"), port, tmp_path, "most_messages = 5", {"limits.max_reply": 65536}) as up:
         assert up.call("Count", 5) == [0, 1, 2, 3, 4]
         assert up.fault("Count", 6) == (-32004, "yes")
         assert up.fault("Forever", str(path), 0.0) == (-32004, "yes")
         until(path.exists)
         assert len(up.call("Fill", 5)) == 5
-    with bridged(service("Streams"), port, tmp_path, "", {"limits.max_reply": 65536}) as up:
+    with serve_upstream(service("Streams"), port, tmp_path, "", {"limits.max_reply": 65536}) as up:
         assert up.fault("Fill", 7) == (-32004, "yes")
         assert up.call("Count", 3) == [0, 1, 2]
     assert len(logged.take("the response stream has more than")) == 3
@@ -547,7 +549,7 @@ def test_a_stream_that_is_too_long_is_a_fault_and_ends(port: int, tmp_path: Path
 
 def test_a_stream_ends_with_its_deadline(port: int, tmp_path: Path) -> None:
     path = tmp_path / "ended"
-    with bridged(service("Streams"), port, tmp_path, "timeout = { Forever = 2 }") as up:
+    with serve_upstream(service("Streams"), port, tmp_path, "timeout = { Forever = 2 }") as up:
         error = up.answer("Forever", str(path), 0.02)["error"]
         count = len(error["data"]["messages"])
         assert (error["code"], error["data"]["messages"]) == (-32001, list(range(count)))
@@ -610,7 +612,7 @@ def test_what_has_come_is_told_whoever_sees_the_deadline_first() -> None:
 
 
 def test_a_stream_both_ways_takes_an_array_and_gives_an_array(port: int, tmp_path: Path, logged: Logged) -> None:
-    with bridged(service("Streams"), port, tmp_path, "most_messages = 4000") as up:
+    with serve_upstream(service("Streams"), port, tmp_path, "most_messages = 4000") as up:
         assert up.call("Chat", ["a", {"text": "b"}]) == ["a", "A", "b", "B"]
         assert up.call("Chat", messages=[]) == []
         assert len(up.call("Chat", ["x" * 400] * 2000)) == 4000
@@ -619,7 +621,7 @@ def test_a_stream_both_ways_takes_an_array_and_gives_an_array(port: int, tmp_pat
 
 
 def test_an_array_is_a_stream_of_requests(port: int, tmp_path: Path) -> None:
-    with bridged(service("Streams"), port, tmp_path) as up:
+    with serve_upstream(service("Streams"), port, tmp_path) as up:
         assert up.call("Sum", [1, 2, 3]) == 6
         assert up.call("Sum", messages=[{"value": 1}, 2, {}]) == 3
         assert up.call("Sum", []) == 0
@@ -658,7 +660,7 @@ TOLD: dict[int, tuple[int, str]] = {
 
 @pytest.mark.parametrize("code", TOLD)
 def test_each_status_is_a_fault(code: int, port: int, tmp_path: Path, logged: Logged) -> None:
-    with bridged(service("Failing"), port, tmp_path) as up:
+    with serve_upstream(service("Failing"), port, tmp_path) as up:
         error = up.answer("End", code, "why")["error"]
         detail = error.get("data", {}).get("detail")  # which stands beside the message where the code has its own
         assert (error["code"], f"{error['message']}: {detail}" if detail else error["message"]) == TOLD[code]
@@ -669,9 +671,9 @@ def test_each_status_is_a_fault(code: int, port: int, tmp_path: Path, logged: Lo
 
 
 def test_a_service_that_turns_a_call_down_is_up(port: int, tmp_path: Path) -> None:
-    with bridged(service("Failing"), port, tmp_path) as up:
+    with serve_upstream(service("Failing"), port, tmp_path) as up:
         assert up.fault("End", 5, "why")[0] == -32000
-        assert up.bridge.status.state == "up"
+        assert up.upstream.status.state == "up"
 
 
 def test_the_table_has_every_status_and_every_exception_of_the_library() -> None:
@@ -686,14 +688,14 @@ def test_the_table_has_every_status_and_every_exception_of_the_library() -> None
 
 
 def test_what_a_method_raises_stays_inside(port: int, tmp_path: Path) -> None:
-    with bridged(service("Failing"), port, tmp_path) as up:
+    with serve_upstream(service("Failing"), port, tmp_path) as up:
         error = up.answer("Crash", "the password is wrong")["error"]
         data = {"grpc": {"code": 2, "name": "UNKNOWN"}}
         assert error == {"code": -32000, "message": "the upstream failed", "data": data}
 
 
 def test_what_a_stream_raises_stays_inside(port: int, tmp_path: Path) -> None:
-    with bridged(service("Streams"), port, tmp_path) as up:
+    with serve_upstream(service("Streams"), port, tmp_path) as up:
         error = up.answer("Count", -1)["error"]
         assert (error["code"], error["data"]) == (-32000, {"grpc": {"code": 2, "name": "UNKNOWN"}})
         assert "secret" not in json.dumps(error)
@@ -720,7 +722,7 @@ def test_the_details_of_a_status_are_data(port: int, tmp_path: Path, logged: Log
         },
         {"@type": "google.rpc.Unheard"},
     ]
-    with bridged(service("Failing"), port, tmp_path) as up:
+    with serve_upstream(service("Failing"), port, tmp_path) as up:
         for code in (2, 3, 5, 7, 8, 9, 14):
             error = up.answer("End", code, "rich")["error"]
             assert error["data"]["details"] == details, code
@@ -790,14 +792,14 @@ def test_a_request_that_the_server_finds_too_large_is_told_as_the_callers(text: 
 
 
 def test_a_request_beyond_the_servers_limit(port: int, tmp_path: Path) -> None:
-    with bridged(service("Failing"), port, tmp_path, "", {"limits.max_body": 10_000_000}) as up:
+    with serve_upstream(service("Failing"), port, tmp_path, "", {"limits.max_body": 10_000_000}) as up:
         error = up.answer("Crash", "x" * 5_000_000)["error"]
         assert error["code"] == -32006
         assert error["message"] == "Request too large: the upstream does not take a request of this size"
 
 
 def test_an_answer_of_too_many_bytes(port: int, tmp_path: Path, logged: Logged) -> None:
-    with bridged(service("Failing"), port, tmp_path, "", {"limits.max_reply": 65536}) as up:
+    with serve_upstream(service("Failing"), port, tmp_path, "", {"limits.max_reply": 65536}) as up:
         assert len(up.call("Large", 60_000)) == 60_000
         for _ in range(3):
             error = up.answer("Large", 70_000)["error"]
@@ -810,7 +812,7 @@ def test_an_answer_of_too_many_bytes(port: int, tmp_path: Path, logged: Logged) 
 def test_a_server_that_compresses(tmp_path: Path, logged: Logged) -> None:
     with Program(replace(GRPC, command=(*GRPC.command, "--gzip"))) as program:
         limits = {"limits.max_reply": 65536}
-        with bridged(service("Failing"), program.port, tmp_path, "", limits) as up:
+        with serve_upstream(service("Failing"), program.port, tmp_path, "", limits) as up:
             assert len(up.call("Large", 60_000)) == 60_000
             error = up.answer("Large", 10_000_000)["error"]
             assert (error["code"], error["data"]["sent"]) == (-32004, "maybe")
@@ -825,7 +827,7 @@ HURRY = f"{PROTO}\nconnections = 1\ntimeout = {{ '*' = 0.5 }}"
 
 
 def test_a_connection_without_a_sign_of_life_is_not_used_again(port: int, tmp_path: Path) -> None:
-    with Wires(port) as wires, bridged(GRPC, wires.port, tmp_path, HURRY) as up:
+    with Wires(port) as wires, serve_upstream(GRPC, wires.port, tmp_path, HURRY) as up:
         assert up.call("add", 1, 2) == 3
         wires.hush()
         assert up.fault("add", 1, 2) == (-32001, "maybe")
@@ -834,9 +836,9 @@ def test_a_connection_without_a_sign_of_life_is_not_used_again(port: int, tmp_pa
 
 
 def test_a_connection_that_has_answered_others_since_is_kept(port: int, tmp_path: Path) -> None:
-    with Wires(port) as wires, bridged(GRPC, wires.port, tmp_path, HURRY) as up, ThreadPoolExecutor(1) as pool:
+    with Wires(port) as wires, serve_upstream(GRPC, wires.port, tmp_path, HURRY) as up, ThreadPoolExecutor(1) as pool:
         late = pool.submit(up.fault, "pause", 2.0)
-        until(lambda: up.bridge.running == 1)
+        until(lambda: up.upstream.running == 1)
         until(lambda: up.call("add", 1, 2) == 3 and late.done())
         assert late.result() == (-32001, "maybe")
         assert up.call("add", 3, 4) == 7
@@ -845,10 +847,10 @@ def test_a_connection_that_has_answered_others_since_is_kept(port: int, tmp_path
 
 def test_a_connection_that_has_told_a_fault_since_is_kept(port: int, tmp_path: Path) -> None:
     more = "connections = 1\ntimeout = { 'Told' = 1.5 }"
-    with Wires(port) as wires, bridged(service("Failing"), wires.port, tmp_path, more) as up:
+    with Wires(port) as wires, serve_upstream(service("Failing"), wires.port, tmp_path, more) as up:
         with ThreadPoolExecutor(1) as pool:
             late = pool.submit(up.fault, "Told", "late")
-            until(lambda: up.bridge.running == 1)
+            until(lambda: up.upstream.running == 1)
             while not late.done():
                 assert up.fault("End", 5, "why")[0] == -32000
         assert late.result() == (-32001, "maybe")
@@ -930,7 +932,7 @@ REFUSED_STREAM = h2(3, 0, 1, b"\0\0\0\7")
 
 @pytest.mark.parametrize("said", [GOAWAY, REFUSED_STREAM], ids=["goaway", "refused"])
 def test_a_call_that_the_server_has_not_begun_with_is_sent_again(said: bytes, tmp_path: Path, logged: Logged) -> None:
-    with refusing(said) as port, bridged(GRPC, port, tmp_path, PROTO) as up:
+    with refusing(said) as port, serve_upstream(GRPC, port, tmp_path, PROTO) as up:
         assert up.call("add", 3, 4) == 7
     logged.take("is down")
 
@@ -940,7 +942,7 @@ def test_connections_that_a_server_rotates_fail_no_call(tmp_path: Path, logged: 
     seen: set[str] = set()
     with (
         Program(kind) as program,
-        bridged(kind, program.port, tmp_path) as up,
+        serve_upstream(kind, program.port, tmp_path) as up,
         ThreadPoolExecutor(4) as pool,
     ):
         while len(seen) < 12:
@@ -949,7 +951,7 @@ def test_connections_that_a_server_rotates_fail_no_call(tmp_path: Path, logged: 
 
 
 def test_a_call_that_the_server_refuses_each_time_was_not_sent(tmp_path: Path, logged: Logged) -> None:
-    with refusing(*[REFUSED_STREAM] * 100) as port, bridged(GRPC, port, tmp_path, PROTO) as up:
+    with refusing(*[REFUSED_STREAM] * 100) as port, serve_upstream(GRPC, port, tmp_path, PROTO) as up:
         assert up.fault("add", 3, 4) == (-32002, "no")
     assert logged.take("is down")
 
@@ -958,7 +960,7 @@ def test_a_call_that_the_server_refuses_each_time_was_not_sent(tmp_path: Path, l
 
 
 def test_metadata_the_exchange_and_the_time_left_go_along(port: int, tmp_path: Path) -> None:
-    with bridged(service("Failing"), port, tmp_path, "metadata = { authorization = 'Bearer 7f3a' }") as up:
+    with serve_upstream(service("Failing"), port, tmp_path, "metadata = { authorization = 'Bearer 7f3a' }") as up:
         assert up.call("Told", "authorization") == "Bearer 7f3a True"
         assert up.call("Told", "x-request-id").endswith("-2 True")
 
@@ -979,7 +981,7 @@ def test_tls_with_certificates_on_both_sides(tmp_path: Path, logged: Logged) -> 
     )
     ours = f"cert = '{tmp_path}/client.pem'\nkey = '{tmp_path}/client.key'\n"
     with Program(kind) as program:
-        with bridged(
+        with serve_upstream(
             kind, program.port, tmp_path, f"{ours}ca = '{tmp_path}/ca.pem'\nserver_name = 'calc.example'"
         ) as up:
             assert up.call("add", 1, 2) == 3
@@ -989,9 +991,9 @@ def test_tls_with_certificates_on_both_sides(tmp_path: Path, logged: Logged) -> 
             f"ca = '{tmp_path}/ca.pem'\nserver_name = 'calc.example'",
             f"{ours}",
         ):
-            with bridged(kind, program.port, tmp_path, wrong) as up:
+            with serve_upstream(kind, program.port, tmp_path, wrong) as up:
                 assert up.fault("add", 1, 2)[0] == -32002
-        with bridged(replace(kind, url="grpc://127.0.0.1:{port}"), program.port, tmp_path) as up:
+        with serve_upstream(replace(kind, url="grpc://127.0.0.1:{port}"), program.port, tmp_path) as up:
             assert up.fault("add", 1, 2)[0] == -32002
     assert logged.take("is down")
 

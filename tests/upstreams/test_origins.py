@@ -13,14 +13,14 @@ from gateway import Registry
 from tests.conftest import Logged
 from tests.serving import serving
 from tests.upstreams.kinds import KINDS, Kind
-from tests.upstreams.running import Program, bridged, until
+from tests.upstreams.running import Program, serve_upstream, until
 
 XML, JSON, TCP, NETSTRING = KINDS[:4]
 PLAIN = "prefix = ''"
 
 
 def test_the_standard_librarys_calculator_and_its_object(tmp_path: Path) -> None:
-    with Program(XML) as program, bridged(XML, program.port, tmp_path, PLAIN) as up:
+    with Program(XML) as program, serve_upstream(XML, program.port, tmp_path, PLAIN) as up:
         until(lambda: up.server.gateway.registry.get("add", "xmlrpc"))
         with proxy(up.server.url) as server:
             assert (server.add(10, 5), server.subtract(10, 5), server.multiply(10, 5)) == (15, 5, 50)
@@ -44,7 +44,7 @@ def test_the_standard_librarys_calculator_and_its_object(tmp_path: Path) -> None
 
 
 def test_json_over_http(tmp_path: Path) -> None:
-    with Program(JSON) as program, bridged(JSON, program.port, tmp_path) as up:
+    with Program(JSON) as program, serve_upstream(JSON, program.port, tmp_path) as up:
         until(lambda: up.offers("add"))
         assert up.call("add", 10, 5) == 15
         assert up.call("search", last_name="Python") == [[1, "Python", "Guido", "1991"], [2, "Python", "Monty", "1969"]]
@@ -58,7 +58,7 @@ def test_json_over_plain_tcp(kind: Kind, known: bool, tmp_path: Path) -> None:
     if known:
         table = "methods = { echo = ['value'], search = ['number?', 'last_name?', 'first_name?'] }"
         kind = replace(kind, options=f"{kind.options.partition(chr(10))[2]}\n{table}")
-    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path) as up:
         assert up.call("echo", "hello world") == "hello world"
         guido = [1, "Python", "Guido", "1991"]
         assert up.call("search", last_name="Python", first_name="Guido") == [guido]

@@ -17,7 +17,7 @@ from tests.raw_http import post
 from tests.scraping import scrape
 from tests.serving import Server, serving
 from tests.upstreams.jsonrpc.test_tcp import TCP, Peer, server
-from tests.upstreams.running import bridged, until
+from tests.upstreams.running import serve_upstream, until
 
 HERE = Path(__file__).parent
 ASKED = replace(TCP, options="")
@@ -35,20 +35,20 @@ def test_a_fault_for_one_way_of_asking_leads_to_the_next(code: int, tmp_path: Pa
         else:
             peer.answer(call, ["aria2.addUri"] if call["method"] == "system.listMethods" else call["params"])
 
-    with server(receive) as (port, _), bridged(ASKED, port, tmp_path) as up:
+    with server(receive) as (port, _), serve_upstream(ASKED, port, tmp_path) as up:
         until(lambda: up.offers("aria2.addUri"))
         assert up.call("aria2.addUri", 7) == [7]
-        assert up.bridge.status.state == "up"
+        assert up.upstream.status.state == "up"
 
 
 def test_what_an_upstream_says_instead_of_its_methods_is_shown(tmp_path: Path, logged: Logged) -> None:
     with (
         server(lambda peer, call: refuse(peer, call, 1, "Unauthorized")) as (port, _),
-        bridged(ASKED, port, tmp_path) as up,
+        serve_upstream(ASKED, port, tmp_path) as up,
     ):
-        until(lambda: up.bridge.status.error)
-        assert up.bridge.status.state == "up"
-        assert up.bridge.status.error.endswith("methods = [...]; it responds: Unauthorized")
+        until(lambda: up.upstream.status.error)
+        assert up.upstream.status.state == "up"
+        assert up.upstream.status.error.endswith("methods = [...]; it responds: Unauthorized")
         assert up.fault("add")[0] == -32601
     assert logged.take("it responds: Unauthorized")
 

@@ -24,7 +24,7 @@ from tests.serving import Server, serving
 from tests.upstreams.jsonrpc.test_tcp import Peer
 from tests.upstreams.jsonrpc.test_tcp import server as tcp_server
 from tests.upstreams.kinds import KINDS, http
-from tests.upstreams.running import Program, bridged, until
+from tests.upstreams.running import Program, serve_upstream, until
 from tests.upstreams.transport.test_http import server as http_server
 
 PERSON = {"type": "object", "properties": {"name": {"$ref": "#/components/schemas/Name"}, "boss": {}}}
@@ -169,7 +169,7 @@ def test_signatures_and_texts_of_xml_rpc_are_told(multicall: bool, tmp_path: Pat
     asked: list[str] = []
     with (
         http_server(answering(asked, multicall=multicall)) as port,
-        bridged(KINDS[0], port, tmp_path) as up,
+        serve_upstream(KINDS[0], port, tmp_path) as up,
         ServerProxy(up.server.url) as client,
     ):
         until(lambda: up.offers("odd"))
@@ -197,7 +197,7 @@ def test_signatures_and_texts_of_xml_rpc_are_told(multicall: bool, tmp_path: Pat
 def test_what_the_standard_librarys_server_tells(tmp_path: Path) -> None:
     with (
         Program(KINDS[0]) as program,
-        bridged(KINDS[0], program.port, tmp_path) as up,
+        serve_upstream(KINDS[0], program.port, tmp_path) as up,
         ServerProxy(up.server.url) as client,
     ):
         until(lambda: up.offers("add"))
@@ -233,12 +233,12 @@ def test_signatures_that_do_not_come_in_time_hold_up_nothing(tmp_path: Path, mon
 
     with (
         http_server(answer) as port,
-        bridged(KINDS[0], port, tmp_path) as up,
+        serve_upstream(KINDS[0], port, tmp_path) as up,
         ServerProxy(up.server.url) as client,
     ):
         until(lambda: up.offers("add"))
         assert client.system.methodSignature("up.add") == "undef"
-        assert up.bridge.status.state == "up"
+        assert up.upstream.status.state == "up"
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_multicalls_have_a_hundred_calls_at_most(tmp_path: Path) -> None:
             said = MANY
         connection.sendall(http(dumps((said,), methodresponse=True).encode()))
 
-    with http_server(answer) as port, bridged(KINDS[0], port, tmp_path) as up:
+    with http_server(answer) as port, serve_upstream(KINDS[0], port, tmp_path) as up:
         until(lambda: up.offers("m119"))
         found = up.server.gateway.registry.get("up.m119", "xmlrpc")
         assert found is not None
@@ -291,7 +291,7 @@ def test_only_a_few_are_asked_at_once(tmp_path: Path) -> None:
     SIGNATURES.update(names)
     HELP.update(dict.fromkeys(names, ""))
     try:
-        with http_server(answer) as port, bridged(replace(KINDS[0], options=""), port, tmp_path) as up:
+        with http_server(answer) as port, serve_upstream(replace(KINDS[0], options=""), port, tmp_path) as up:
             until(lambda: up.offers("m29"))
     finally:
         for name in names:

@@ -31,7 +31,7 @@ from tests.conftest import Logged
 from tests.raw_http import post
 from tests.upstreams import kinds
 from tests.upstreams.kinds import KINDS, root
-from tests.upstreams.running import Bridged, Program, bridged, broken, until
+from tests.upstreams.running import Program, Served, broken, serve_upstream, until
 
 RPYC = next(kind for kind in KINDS if kind.name == "rpyc")
 BAD = -32004
@@ -44,14 +44,14 @@ def program() -> Iterator[Program]:
 
 
 @contextmanager
-def served(program: Program, folder: Path, more: str = "") -> Iterator[Bridged]:
-    with bridged(RPYC, program.port, folder, more) as up:
+def served(program: Program, folder: Path, more: str = "") -> Iterator[Served]:
+    with serve_upstream(RPYC, program.port, folder, more) as up:
         until(lambda: up.offers("add"))
         yield up
 
 
 def test_the_exposed_method_and_no_other(program: Program, tmp_path: Path) -> None:
-    with bridged(RPYC, program.port, tmp_path, "prefix = ''") as up:
+    with serve_upstream(RPYC, program.port, tmp_path, "prefix = ''") as up:
         until(lambda: up.server.gateway.registry.get("cal", "xmlrpc"))
         with ServerProxy(up.server.url, allow_none=True) as server:
             assert server.cal(12) == 144
@@ -67,7 +67,7 @@ def test_the_exposed_method_and_no_other(program: Program, tmp_path: Path) -> No
 
 
 def test_what_is_not_exposed_cannot_be_called_by_configuration_either(program: Program, tmp_path: Path) -> None:
-    with bridged(RPYC, program.port, tmp_path, "methods = ['secret', 'missing']") as up:
+    with serve_upstream(RPYC, program.port, tmp_path, "methods = ['secret', 'missing']") as up:
         for name in ("secret", "missing"):
             assert up.answer(name)["error"]["data"]["detail"] == "the upstream exposes no such method"
 
@@ -225,7 +225,7 @@ def test_results_are_bounded_in_items_and_bytes(program: Program, tmp_path: Path
         assert list(pool.map(lambda size: len(up.call("make", "dict", size)), (22, 23, 24, 25))) == [22, 23, 24, 25]
     folder = tmp_path / "small"
     folder.mkdir()
-    with bridged(RPYC, program.port, folder, settings={"limits.max_reply": 65536}) as up:
+    with serve_upstream(RPYC, program.port, folder, settings={"limits.max_reply": 65536}) as up:
         until(lambda: up.offers("make"))
         assert len(up.call("make", "long", 60_000)) == 60_000
         assert up.answer("make", "long", 70_000)["error"]["code"] == BAD  # compressed it is a few bytes
@@ -324,7 +324,7 @@ def test_a_class_whose_name_is_not_one_is_not_named(name: str) -> None:
 def test_what_cannot_be_said_is_refused_before_a_byte_is_sent(tmp_path: Path) -> None:
     moment = b"<value><dateTime.iso8601>20260101T00:00:00</dateTime.iso8601></value>"
     call = b"<methodCall><methodName>up.echo</methodName><params><param>%b</param></params></methodCall>" % moment
-    with bridged(RPYC, 1, tmp_path, "methods = ['echo']") as up:
+    with serve_upstream(RPYC, 1, tmp_path, "methods = ['echo']") as up:
         said = post(up.server.port, call, "text/xml").body
     assert b"params[0]: cannot be sent over RPyC: a datetime; send it as text or a number" in said
 
@@ -338,7 +338,7 @@ def test_bytes_and_moments_over_xml(program: Program, tmp_path: Path) -> None:
 @contextmanager
 def asking(
     questions: list[Any], folder: Path, reply: Any = (1, 3), *, reads: bool = True
-) -> Iterator[tuple[Bridged, list[Any]]]:
+) -> Iterator[tuple[Served, list[Any]]]:
     """Serve a gateway in front of a service that asks these questions before it replies; what it is told is kept."""
     told: list[Any] = []
 
@@ -372,7 +372,7 @@ def asking(
                     threading.Thread(target=talk, args=(connection,), daemon=True).start()
 
         threading.Thread(target=accept, daemon=True).start()
-        with bridged(RPYC, server.getsockname()[1], folder, "methods = ['add']\ntimeout = { '*' = 5 }") as up:
+        with serve_upstream(RPYC, server.getsockname()[1], folder, "methods = ['add']\ntimeout = { '*' = 5 }") as up:
             yield up, told
         with suppress(OSError):
             server.shutdown(socket.SHUT_RDWR)
@@ -488,7 +488,7 @@ def test_a_service_that_closes(tmp_path: Path, logged: Logged) -> None:
     "greeting", [kinds.rpyc(2, 0, (1, None)), kinds.rpyc(3, 0, (("a", "b"), (), (), "")), b"SSH-2.0"]
 )
 def test_a_server_without_a_service(greeting: bytes, tmp_path: Path, logged: Logged) -> None:
-    with broken(greeting) as port, bridged(RPYC, port, tmp_path, "methods = ['add']") as up:
+    with broken(greeting) as port, serve_upstream(RPYC, port, tmp_path, "methods = ['add']") as up:
         assert up.fault("add", 1, 2) == (BAD, "no")
     assert logged.take("upstream up: Bad upstream")
 
@@ -522,6 +522,6 @@ def test_whatever_comes_is_a_value_or_misbrined(data: bytes) -> None:
         brine.load(data)
 
 
-def test_nothing_of_the_library_is_loaded_with_the_bridge() -> None:
+def test_nothing_of_the_library_is_loaded_with_the_upstream() -> None:
     code = "import sys, gateway.upstreams.rpyc.adapter; sys.exit('rpyc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -25,7 +25,7 @@ from gateway.upstreams.transport.pool import outside
 from tests.conftest import Logged
 from tests.serving import serving
 from tests.upstreams.kinds import KINDS, TYPED, Kind
-from tests.upstreams.running import Bridged, Program, bridged, broken, until
+from tests.upstreams.running import Program, Served, broken, serve_upstream, until
 
 STATEFUL = [kind for kind in (*KINDS, *TYPED) if kind.name in ("rpyc", "protobuf", "protobuf callbacks")]
 RPYC = STATEFUL[0]
@@ -47,8 +47,8 @@ def port() -> Iterator[int]:
 @contextmanager
 def served(
     kind: Kind, port: int, folder: Path, more: str = CALLER, settings: dict[str, Any] | None = None
-) -> Iterator[Bridged]:
-    with bridged(kind, port, folder, more, settings) as up:
+) -> Iterator[Served]:
+    with serve_upstream(kind, port, folder, more, settings) as up:
         until(lambda: up.offers("add_up"))
         yield up
 
@@ -56,7 +56,7 @@ def served(
 class Caller:
     """A client with a connection of its own."""
 
-    def __init__(self, up: Bridged, headers: dict[str, str] | None = None, address: str = "127.0.0.1") -> None:
+    def __init__(self, up: Served, headers: dict[str, str] | None = None, address: str = "127.0.0.1") -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", up.server.port, source_address=(address, 0))
         self.headers = headers or {}
 
@@ -78,7 +78,7 @@ def client() -> Iterator[Clients]:
     """Return what makes clients, which are closed at the end."""
     with ExitStack() as clients:
 
-        def make(up: Bridged, headers: dict[str, str] | None = None, address: str = "127.0.0.1") -> Caller:
+        def make(up: Served, headers: dict[str, str] | None = None, address: str = "127.0.0.1") -> Caller:
             made = Caller(up, headers, address)
             clients.callback(made.connection.close)
             return made
@@ -86,10 +86,10 @@ def client() -> Iterator[Clients]:
         yield make
 
 
-def sessions(up: Bridged) -> int:
+def sessions(up: Served) -> int:
     """Count the sessions of an upstream; what is no more is collected first."""
     gc.collect()
-    pool: Any = vars(vars(up.bridge)["_upstream"])["_pool"]
+    pool: Any = vars(vars(up.upstream)["_upstream"])["_pool"]
     return len(pool)
 
 
@@ -240,13 +240,13 @@ def test_a_call_that_was_given_up_ends_its_session(port: int, tmp_path: Path, cl
 
 def test_what_has_no_sessions_does_not_take_the_option(tmp_path: Path) -> None:
     kind = replace(next(kind for kind in KINDS if kind.name == "zerorpc"), options="")
-    with pytest.raises(Exception, match="session"), bridged(kind, 1, tmp_path, CALLER):
+    with pytest.raises(Exception, match="session"), serve_upstream(kind, 1, tmp_path, CALLER):
         pass
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *TYPED], ids=lambda kind: kind.name)
 def test_no_connection_holds_the_call_that_it_was_made_for(kind: Kind, tmp_path: Path, client: Clients) -> None:
-    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path) as up:
         until(lambda: up.offers("add"))
         caller = client(up, {"X-Mark": kind.name})
         assert caller.answer("add", 1, 2)["result"] == 3
@@ -258,7 +258,7 @@ def test_no_connection_holds_the_call_that_it_was_made_for(kind: Kind, tmp_path:
 def test_nothing_holds_a_call_that_has_failed(kind: Kind, tmp_path: Path, client: Clients, logged: Logged) -> None:
     """A fault that was raised has a traceback, and that has the frames with all arguments."""
     named = f"{kind.named}\ntimeout = {{ pause = 0.3 }}"
-    with Program(kind) as program, bridged(kind, program.port, tmp_path, named) as up:
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path, named) as up:
         caller = client(up, {"X-Mark": f"a {kind.name}"})
         assert caller.answer("add", 1, 2)["result"] == 3
         if "protobuf" not in kind.name:
@@ -270,7 +270,7 @@ def test_nothing_holds_a_call_that_has_failed(kind: Kind, tmp_path: Path, client
     for place, said in enumerate(kind.garbage[-2:]):
         folder = tmp_path / str(place)
         folder.mkdir()
-        with broken(said, greeting=kind.greeting) as port, bridged(kind, port, folder, named) as up:
+        with broken(said, greeting=kind.greeting) as port, serve_upstream(kind, port, folder, named) as up:
             assert client(up, {"X-Mark": f"b {kind.name}"}).answer("add", 1, 2)["error"]["code"] == -32004
             until(lambda: not held(f"b {kind.name}"))
     logged.take("upstream up")

@@ -14,7 +14,7 @@ import msgspec
 from tests.process.test_supervisor import Callers, call, fleet, processes, project
 from tests.serving import eventually
 from tests.upstreams.kinds import KINDS
-from tests.upstreams.running import ROOT, Program, bridged
+from tests.upstreams.running import ROOT, Program, serve_upstream
 
 __all__ = ["project"]
 
@@ -27,12 +27,12 @@ def write_config(folder: Path, **ports: int) -> None:
 
 
 class Adders(Callers):
-    """Callers of a bridged method."""
+    """Callers of an upstream's method."""
 
     body = '{"jsonrpc":"2.0","method":"old.add","params":[2,3],"id":1}'
 
 
-def test_workers_bridge_and_a_reload_loses_no_call_and_takes_upstreams_anew(project: Path) -> None:
+def test_workers_serve_upstreams_and_a_reload_loses_no_call_and_takes_upstreams_anew(project: Path) -> None:
     with Program(KINDS[0]) as program:
         write_config(project, old=program.port)
         with fleet(project) as running, Adders(running.port) as callers:
@@ -90,6 +90,6 @@ def test_the_first_call_of_a_wsgi_process_knows_the_methods(tmp_path: Path) -> N
 def test_a_silent_upstream_holds_up_a_start_for_a_moment_only(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
-        with bridged(KINDS[0], silent.getsockname()[1], tmp_path) as up:
+        with serve_upstream(KINDS[0], silent.getsockname()[1], tmp_path) as up:
             assert up.fault("add", 2, 3) == (-32002, "no")
             assert time.monotonic() - start < 4, "the upstream has five seconds"

@@ -31,7 +31,7 @@ from tests.raw_http import post
 from tests.serving import serving
 from tests.upstreams import kinds
 from tests.upstreams.kinds import IDL, KINDS, Kind, binary
-from tests.upstreams.running import Bridged, Program, bridged, until
+from tests.upstreams.running import Program, Served, serve_upstream, until
 
 BUFFERED = KINDS[4]
 ALL = [
@@ -119,7 +119,7 @@ def textual(value: Any) -> Any:
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)
 def test_every_type_comes_back_as_it_was(kind: Kind, tmp_path: Path) -> None:
-    with Program(kind) as program, bridged(kind, program.port, tmp_path) as up:
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path) as up:
         with ServerProxy(up.server.url, allow_none=True, use_builtin_types=True) as server:
             assert shown(server.up.echo(EVERYTHING)) == shown(in_order(EVERYTHING))
             server.up.sendObj(EVERYTHING)
@@ -148,7 +148,7 @@ def in_order(value: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ALL[:2], ids=lambda kind: kind.name)
 def test_the_calculator(kind: Kind, tmp_path: Path, logged: Logged) -> None:
     kind = replace(kind, options=kind.options.replace("'Programs'", "'Calculator'"))
-    with Program(kind) as program, bridged(kind, program.port, tmp_path, "prefix = ''") as up:
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path, "prefix = ''") as up:
         with ServerProxy(up.server.url) as server:
             assert (server.add(10, 5), server.subtract(10, 5), server.multiply(7, 3)) == (15, 5, 21)
             assert server.divide(7, 3) == 7 / 3
@@ -173,14 +173,17 @@ def test_the_calculator(kind: Kind, tmp_path: Path, logged: Logged) -> None:
 def test_what_does_not_fit_is_refused_before_a_byte_is_sent(
     method: str, value: Any, reason: str, tmp_path: Path
 ) -> None:
-    with bridged(BUFFERED, 1, tmp_path) as up:  # nobody is asked
+    with serve_upstream(BUFFERED, 1, tmp_path) as up:  # nobody is asked
         more = (1,) if method in ("add", "divide") else ()
         error = up.answer(method, value, *more)["error"]
         assert (error["code"], error["data"]["detail"]) == (-32602, reason)
 
 
 def test_arguments_are_counted_and_named_without_the_idls_signatures_too(tmp_path: Path) -> None:
-    with Program(BUFFERED) as program, bridged(BUFFERED, program.port, tmp_path, "methods = ['add', 'search']") as up:
+    with (
+        Program(BUFFERED) as program,
+        serve_upstream(BUFFERED, program.port, tmp_path, "methods = ['add', 'search']") as up,
+    ):
         assert up.call("add", a=1, b=2) == up.call("add", 1, 2) == 3
         for given, reason in (
             ([1, 2, 3], "params[2]: one too many, it takes 2 at most"),
@@ -192,7 +195,7 @@ def test_arguments_are_counted_and_named_without_the_idls_signatures_too(tmp_pat
 
 
 def test_arguments_with_a_default_may_be_left_out(tmp_path: Path) -> None:
-    with Program(BUFFERED) as program, bridged(BUFFERED, program.port, tmp_path) as up:
+    with Program(BUFFERED) as program, serve_upstream(BUFFERED, program.port, tmp_path) as up:
         person = {"id": 3, "last_name": "Hopper", "first_name": "Grace", "number": "1959"}
         assert up.call("search", last_name="Hopper") == [person]
         assert up.call("search", "1959") == [person]
@@ -202,16 +205,16 @@ def test_arguments_with_a_default_may_be_left_out(tmp_path: Path) -> None:
 def test_several_services_on_one_port(tmp_path: Path) -> None:
     for protocol in ("binary", "compact"):
         kind = kinds.thrift("thriftpy2-multiplexed", protocol, "framed", (), b"")
-        with Program(kind) as program, bridged(kind, program.port, tmp_path, "multiplexed = true") as up:
+        with Program(kind) as program, serve_upstream(kind, program.port, tmp_path, "multiplexed = true") as up:
             assert up.call("add", 1, 2) == 3
 
 
 def test_a_bug_of_the_service(tmp_path: Path, logged: Logged) -> None:
-    with Program(BUFFERED) as program, bridged(BUFFERED, program.port, tmp_path) as up:
+    with Program(BUFFERED) as program, serve_upstream(BUFFERED, program.port, tmp_path) as up:
         assert up.fault("crash", "a secret") == (-32002, "maybe")  # this library hangs up
     assert logged.take("is down: EOFError")
     official = KINDS[5]
-    with Program(official) as program, bridged(official, program.port, tmp_path) as up:
+    with Program(official) as program, serve_upstream(official, program.port, tmp_path) as up:
         assert up.answer("crash", "a secret")["error"] == {"code": -32000, "message": "the upstream failed"}
 
 
@@ -220,7 +223,7 @@ def test_a_method_that_the_server_does_not_have(tmp_path: Path) -> None:
     for kind in KINDS[4:6]:
         newer = replace(kind, options=kind.options.replace(str(IDL), str(tmp_path / "newer.thrift")))
         newer = replace(newer, options=newer.options.replace("'Programs'", "'Calculator'"))
-        with Program(kind) as program, bridged(newer, program.port, tmp_path) as up:
+        with Program(kind) as program, serve_upstream(newer, program.port, tmp_path) as up:
             assert up.answer("newest")["error"] == {
                 "code": -32601,
                 "message": "Method not found",
@@ -230,7 +233,7 @@ def test_a_method_that_the_server_does_not_have(tmp_path: Path) -> None:
 
 def test_calls_without_an_answer(tmp_path: Path, logged: Logged) -> None:
     marks, kind = tmp_path / "marks", KINDS[5]  # whose library goes on when a method fails
-    with Program(kind) as program, bridged(kind, program.port, tmp_path, "timeout = { '*' = 0.5 }") as up:
+    with Program(kind) as program, serve_upstream(kind, program.port, tmp_path, "timeout = { '*' = 0.5 }") as up:
         for _ in range(3):
             assert up.call("leave", str(marks)) is None
         until(lambda: marks.exists() and len(marks.read_text()) == len("run\n") * 3)
@@ -273,12 +276,10 @@ class Answering:
 
 
 @contextmanager
-def answering(
-    answer: Callable[[int], bytes], folder: Path, settings: dict[str, Any] | None = None
-) -> Iterator[Bridged]:
+def answering(answer: Callable[[int], bytes], folder: Path, settings: dict[str, Any] | None = None) -> Iterator[Served]:
     server = Answering(answer)
     try:
-        with bridged(BUFFERED, server.port, folder, settings=settings) as up:
+        with serve_upstream(BUFFERED, server.port, folder, settings=settings) as up:
             yield up
     finally:
         server.close()
@@ -377,7 +378,7 @@ def test_all_of_thrifts_own_exceptions_are_in_the_table(library: Any, tmp_path: 
 
 
 def test_what_callers_see_of_the_types(tmp_path: Path) -> None:
-    with bridged(BUFFERED, 1, tmp_path) as up, ServerProxy(up.server.url) as server:
+    with serve_upstream(BUFFERED, 1, tmp_path) as up, ServerProxy(up.server.url) as server:
         methods: Any = server.rpc.discover()
         described = {method["name"]: method for method in methods["methods"]}
         assert described["up.add"]["params"][0]["schema"] == {"type": "integer"} | {
@@ -445,7 +446,7 @@ LANGUAGE = f"idl = '{IDL.parent}/language.thrift'\nservice = 'Second'\nincludes 
 
 
 def test_comments_and_defaults_are_shown_to_callers(tmp_path: Path) -> None:
-    with bridged(replace(BUFFERED, options=LANGUAGE), 1, tmp_path) as up, ServerProxy(up.server.url) as server:
+    with serve_upstream(replace(BUFFERED, options=LANGUAGE), 1, tmp_path) as up, ServerProxy(up.server.url) as server:
         assert server.system.methodHelp("up.add") == (
             "Adds two numbers.\n\n  Indented, as it is.\n\nRaises Trouble, Worse."
         )
@@ -469,7 +470,7 @@ def test_a_required_field_with_a_default_is_sent(tmp_path: Path) -> None:
         "struct A { 1: required i32 x = 7; 2: i32 y = 8 } service S { void f(1: required A a = {}, 2: optional i32 b) }"
     )
     options = BUFFERED.options.replace(str(IDL), str(tmp_path / "a.thrift")).replace("'Programs'", "'S'")
-    with Echoing("binary") as service, bridged(replace(BUFFERED, options=options), service.port, tmp_path) as up:
+    with Echoing("binary") as service, serve_upstream(replace(BUFFERED, options=options), service.port, tmp_path) as up:
         assert up.call("f", {"y": 9}) is None
         assert service.received.pop() == {1: {1: 7, 2: 9}}
         assert up.call("f") is None
@@ -480,7 +481,7 @@ def test_a_required_field_with_a_default_is_sent(tmp_path: Path) -> None:
 def test_fields_without_numbers_on_the_wire(protocol: str, tmp_path: Path) -> None:
     (tmp_path / "a.thrift").write_text("struct A { i32 x; 7: i32 y; i32 z } service S { void f(A a, i32 b) }")
     options = f"idl = '{tmp_path}/a.thrift'\nprotocol = '{protocol}'"
-    with Echoing(protocol) as service, bridged(replace(BUFFERED, options=options), service.port, tmp_path) as up:
+    with Echoing(protocol) as service, serve_upstream(replace(BUFFERED, options=options), service.port, tmp_path) as up:
         assert up.call("f", {"x": 1, "y": 2, "z": 3}, 4) is None
         assert service.received.pop() == {-1: {-1: 1, 7: 2, -2: 3}, -2: 4}
 
@@ -584,7 +585,7 @@ def test_uuids_are_texts(protocol: str, tmp_path: Path) -> None:
     )
     options = f"idl = '{tmp_path}/a.thrift'\nprotocol = '{protocol}'"
     one, two = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "00112233-4455-6677-8899-aabbccddeeff"
-    with Echoing(protocol) as service, bridged(replace(BUFFERED, options=options), service.port, tmp_path) as up:
+    with Echoing(protocol) as service, serve_upstream(replace(BUFFERED, options=options), service.port, tmp_path) as up:
         assert up.call("echo", one.upper()) == one
         assert service.received.pop() == {1: uuid.UUID(one)}
         assert up.call("echo_all", [one, two]) == [one, two]

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from gateway.config import ConfigError
 from tests.conftest import Logged
 from tests.upstreams.kinds import KINDS, Kind
-from tests.upstreams.running import Program, bridged
+from tests.upstreams.running import Program, serve_upstream
 
 WITH_TLS = [kind for kind in KINDS if kind.name in ("jsonrpc+tcp", "thrift binary framed official", "rpyc")]
 UNAVAILABLE, BAD = -32002, -32004
@@ -46,7 +46,7 @@ def test_calls_are_made_where_the_certificate_is_trusted(
     kind: Kind, program: Program, tmp_path: Path, logged: Logged
 ) -> None:
     trusted = f"{named(kind)}\nca = '{tmp_path}/ca.pem'"
-    with bridged(kind, program.port, tmp_path, trusted) as up:
+    with serve_upstream(kind, program.port, tmp_path, trusted) as up:
         assert [up.call("add", number, 2) for number in range(3)] == [2, 3, 4]
         program.kill()
         assert up.fault("add", 1, 2)[0] == UNAVAILABLE
@@ -58,7 +58,7 @@ def test_calls_are_made_where_the_certificate_is_trusted(
 def test_a_certificate_of_an_unknown_authority_is_not_trusted(
     kind: Kind, program: Program, tmp_path: Path, logged: Logged
 ) -> None:
-    with bridged(kind, program.port, tmp_path, named(kind)) as up:
+    with serve_upstream(kind, program.port, tmp_path, named(kind)) as up:
         assert up.fault("add", 1, 2) == (UNAVAILABLE, "no")
     assert logged.take("CERTIFICATE_VERIFY_FAILED")
 
@@ -67,14 +67,14 @@ def test_a_certificate_for_another_name_is_not_trusted(
     kind: Kind, program: Program, tmp_path: Path, logged: Logged
 ) -> None:
     other = replace(kind, url=kind.url.replace("localhost", "127.0.0.1"))
-    with bridged(other, program.port, tmp_path, f"{named(kind)}\nca = '{tmp_path}/ca.pem'") as up:
+    with serve_upstream(other, program.port, tmp_path, f"{named(kind)}\nca = '{tmp_path}/ca.pem'") as up:
         assert up.fault("add", 1, 2) == (UNAVAILABLE, "no")
     assert logged.take("CERTIFICATE_VERIFY_FAILED")
 
 
 def test_plain_and_tls_do_not_meet(kind: Kind, program: Program, tmp_path: Path, logged: Logged) -> None:
     plain = next(each for each in WITH_TLS if each.name == kind.name)
-    with bridged(plain, program.port, tmp_path, named(kind)) as up:
+    with serve_upstream(plain, program.port, tmp_path, named(kind)) as up:
         assert up.fault("add", 1, 2)[0] in (UNAVAILABLE, BAD)
     assert logged.take("upstream up")
 
@@ -82,6 +82,6 @@ def test_plain_and_tls_do_not_meet(kind: Kind, program: Program, tmp_path: Path,
 def test_certificates_are_for_tls(kind: Kind, tmp_path: Path) -> None:
     plain = next(each for each in WITH_TLS if each.name == kind.name)
     told = f"ca, cert and key are for a url with {kind.url.partition('://')[0]}"
-    with pytest.raises(ConfigError) as raised, bridged(plain, 1, tmp_path, f"{named(kind)}\nca = 'ca.pem'"):
+    with pytest.raises(ConfigError) as raised, serve_upstream(plain, 1, tmp_path, f"{named(kind)}\nca = 'ca.pem'"):
         pass
     assert told in str(raised.value)

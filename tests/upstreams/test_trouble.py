@@ -2,7 +2,7 @@
 
 Down at the start, killed, restarted, silent, talking nonsense, without an end, too late; and callers who hang up. In
 none of these does a later call get an earlier call's answer, a call run twice, anything leak, or anything of the inside
-reach the caller (``Bridged.answer`` looks at each fault).
+reach the caller (``Served.answer`` looks at each fault).
 """
 
 import json
@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import Logged
 from tests.raw_http import Wire, request
 from tests.upstreams.kinds import KINDS, TYPED, Kind
-from tests.upstreams.running import Bridged, Program, Wires, bridged, broken, descriptors, free_port, until
+from tests.upstreams.running import Program, Served, Wires, broken, descriptors, free_port, serve_upstream, until
 
 UNAVAILABLE, DEADLINE, BAD = -32002, -32001, -32004
 HURRY = "timeout = { pause = 0.3, mark = 0.3 }"
@@ -40,7 +40,7 @@ def runs(path: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def assert_in_place(up: Bridged) -> None:
+def assert_in_place(up: Served) -> None:
     """Make calls whose answers cannot be mistaken for others', one after the other and at once."""
     for number in range(5):
         assert up.call("add", number, 1000) == number + 1000
@@ -51,19 +51,19 @@ def assert_in_place(up: Bridged) -> None:
 @pytest.mark.parametrize("named", [True, False], ids=["named", "asked"])
 def test_not_running_at_the_start(kind: Kind, named: bool, tmp_path: Path, logged: Logged) -> None:
     program = Program(kind, free_port())
-    with bridged(kind, program.port, tmp_path, kind.named if named else "") as up:
+    with serve_upstream(kind, program.port, tmp_path, kind.named if named else "") as up:
         assert up.fault("add", 1, 2) == (UNAVAILABLE, "no")
         assert up.fault("add", 1, 2) == (UNAVAILABLE, "no")
         with program:
             until(lambda: up.offers("add"))
             assert_in_place(up)
-            assert up.bridge.status.state == "up"
+            assert up.upstream.status.state == "up"
     assert len(logged.take("is down")) == 1
 
 
 def test_killed_in_the_middle_of_a_call(kind: Kind, program: Program, tmp_path: Path, logged: Logged) -> None:
     path = tmp_path / "marks"
-    with bridged(kind, program.port, tmp_path) as up, ThreadPoolExecutor(1) as pool:
+    with serve_upstream(kind, program.port, tmp_path) as up, ThreadPoolExecutor(1) as pool:
         until(lambda: up.offers("mark"))
         running = pool.submit(up.fault, "mark", str(path), 60)
         until(lambda: runs(path) == 1)
@@ -83,7 +83,7 @@ def test_an_idempotent_call_is_sent_again_and_no_other(
         path = tmp_path / f"marks-{idempotent}"
         with (
             Wires(program.port) as wires,
-            bridged(kind, wires.port, tmp_path, more) as up,
+            serve_upstream(kind, wires.port, tmp_path, more) as up,
             ThreadPoolExecutor(1) as pool,
         ):
             until(lambda: up.offers("mark"))
@@ -99,7 +99,7 @@ def test_an_idempotent_call_is_sent_again_and_no_other(
 
 
 def test_restarted_between_calls(kind: Kind, program: Program, tmp_path: Path) -> None:
-    with bridged(kind, program.port, tmp_path) as up:
+    with serve_upstream(kind, program.port, tmp_path) as up:
         until(lambda: up.offers("add"))
         for _ in range(3):
             assert_in_place(up)
@@ -109,7 +109,7 @@ def test_restarted_between_calls(kind: Kind, program: Program, tmp_path: Path) -
 
 
 def test_silent_until_the_deadline(kind: Kind, program: Program, tmp_path: Path, logged: Logged) -> None:
-    with bridged(kind, program.port, tmp_path, "timeout = { subtract = 0.5 }") as up:
+    with serve_upstream(kind, program.port, tmp_path, "timeout = { subtract = 0.5 }") as up:
         until(lambda: up.offers("add"))
         assert_in_place(up)
         program.signal(signal.SIGSTOP)
@@ -126,7 +126,7 @@ def test_silent_until_the_deadline(kind: Kind, program: Program, tmp_path: Path,
 
 
 def test_too_late(kind: Kind, program: Program, tmp_path: Path) -> None:
-    with bridged(kind, program.port, tmp_path, HURRY) as up:
+    with serve_upstream(kind, program.port, tmp_path, HURRY) as up:
         until(lambda: up.offers("add"))
         for _ in range(3):
             assert up.fault("pause", 0.8) == (DEADLINE, "maybe")
@@ -138,7 +138,7 @@ def test_garbage(kind: Kind, tmp_path: Path, logged: Logged) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         more = kind.named if "methods" not in kind.options else ""
-        with broken(answer, greeting=kind.greeting) as port, bridged(kind, port, folder, more) as up:
+        with broken(answer, greeting=kind.greeting) as port, serve_upstream(kind, port, folder, more) as up:
             for _ in range(2):
                 code, sent = up.fault("add", 1, 2)
                 assert (code, sent is None) == (BAD, False), answer
@@ -148,7 +148,7 @@ def test_garbage(kind: Kind, tmp_path: Path, logged: Logged) -> None:
 
 def test_too_much(kind: Kind, tmp_path: Path, logged: Logged) -> None:
     more = kind.named if "methods" not in kind.options else ""
-    with broken(*kind.endless, greeting=kind.greeting) as port, bridged(kind, port, tmp_path, more, SMALL) as up:
+    with broken(*kind.endless, greeting=kind.greeting) as port, serve_upstream(kind, port, tmp_path, more, SMALL) as up:
         for _ in range(3):
             assert up.fault("add", 1, 2) == (BAD, "maybe")
     assert len(logged.take("upstream up: ")) == 3
@@ -156,20 +156,20 @@ def test_too_much(kind: Kind, tmp_path: Path, logged: Logged) -> None:
 
 def test_a_caller_who_hangs_up(kind: Kind, program: Program, tmp_path: Path) -> None:
     path = tmp_path / "marks"
-    with bridged(kind, program.port, tmp_path) as up:
+    with serve_upstream(kind, program.port, tmp_path) as up:
         until(lambda: up.offers("mark"))
         for number in range(1, 4):
             call = {"jsonrpc": "2.0", "method": "up.mark", "params": [str(path), 0.5], "id": number}
             with Wire(up.server.port) as wire:
                 wire.send(request("/api", {"Content-Type": "application/json"}, json.dumps(call).encode()))
                 until(lambda: runs(path) == number)  # noqa: B023 - until is over when the loop goes on
-            until(lambda: up.bridge.running == 0)
+            until(lambda: up.upstream.running == 0)
             assert_in_place(up)
         assert runs(path) == 3
 
 
 def test_nothing_leaks(kind: Kind, program: Program, tmp_path: Path, logged: Logged) -> None:
-    def trouble(up: Bridged) -> None:
+    def trouble(up: Served) -> None:
         with ThreadPoolExecutor(8) as pool:
             assert {code for code, _ in pool.map(lambda _: up.fault("pause", 1), range(8))} == {DEADLINE}
         program.kill()
@@ -177,15 +177,15 @@ def test_nothing_leaks(kind: Kind, program: Program, tmp_path: Path, logged: Log
         program.start()
         assert_in_place(up)
 
-    with bridged(kind, program.port, tmp_path, HURRY) as up:
+    with serve_upstream(kind, program.port, tmp_path, HURRY) as up:
         until(lambda: up.offers("add"))
         trouble(up)
         before, threads = descriptors(), threading.active_count()
         for _ in range(4):
             trouble(up)
-        most = before + up.bridge.options.connections
+        most = before + up.upstream.options.connections
         until(lambda: descriptors() <= most and threading.active_count() <= threads)
-        assert up.bridge.running == 0
+        assert up.upstream.running == 0
     until(lambda: descriptors() < before)
     assert logged.take("is down")
     logged.take("no connection became free")

@@ -21,7 +21,7 @@ from gateway.upstreams.zerorpc.connection import Connection
 from tests.conftest import Logged
 from tests.raw_http import post
 from tests.upstreams.kinds import KINDS, router
-from tests.upstreams.running import Bridged, Program, bridged, broken, until
+from tests.upstreams.running import Program, Served, broken, serve_upstream, until
 
 ZERO = next(kind for kind in KINDS if kind.name == "zerorpc")
 OLD = replace(ZERO, command=(*ZERO.command, "old"))
@@ -36,14 +36,14 @@ def program() -> Iterator[Program]:
 
 
 @contextmanager
-def served(program: Program, folder: Path, more: str = QUICK) -> Iterator[Bridged]:
-    with bridged(ZERO, program.port, folder, more) as up:
+def served(program: Program, folder: Path, more: str = QUICK) -> Iterator[Served]:
+    with serve_upstream(ZERO, program.port, folder, more) as up:
         until(lambda: up.offers("add"))
         yield up
 
 
 def test_the_object_that_is_got_and_sent(program: Program, tmp_path: Path) -> None:
-    with bridged(ZERO, program.port, tmp_path, "prefix = ''") as up:
+    with serve_upstream(ZERO, program.port, tmp_path, "prefix = ''") as up:
         until(lambda: up.server.gateway.registry.get("getObj", "xmlrpc"))
         thing = {"name": "thing", "parts": [1, 2.5, None, True, "ü"], "data": b"\0\xff"}
         with ServerProxy(up.server.url, allow_none=True, use_builtin_types=True) as server:
@@ -72,7 +72,7 @@ def test_values_that_not_every_protocol_has(program: Program, tmp_path: Path) ->
     ],
 )
 def test_what_cannot_be_said_is_refused_before_a_byte_is_sent(value: Any, reason: str, tmp_path: Path) -> None:
-    with bridged(ZERO, 1, tmp_path, "methods = ['echo']") as up:
+    with serve_upstream(ZERO, 1, tmp_path, "methods = ['echo']") as up:
         error = up.answer("echo", value)["error"]
         assert (error["code"], error["data"]["detail"]) == (-32602, reason)
 
@@ -80,7 +80,7 @@ def test_what_cannot_be_said_is_refused_before_a_byte_is_sent(value: Any, reason
 def test_moments_are_refused(tmp_path: Path) -> None:
     moment = b"<value><dateTime.iso8601>20260101T00:00:00</dateTime.iso8601></value>"
     call = b"<methodCall><methodName>up.echo</methodName><params><param>%b</param></params></methodCall>" % moment
-    with bridged(ZERO, 1, tmp_path, "methods = ['echo']") as up:
+    with serve_upstream(ZERO, 1, tmp_path, "methods = ['echo']") as up:
         said = post(up.server.port, call, "text/xml").body
     assert b"params[0]: cannot be sent as MessagePack: a datetime; send it as text or a number" in said
 
@@ -107,7 +107,7 @@ def test_faults(
     method: str, params: tuple[Any, ...], code: int, message: str, *, program: Program, tmp_path: Path, logged: Logged
 ) -> None:
     names = ["add", method] if method != "add" else ["add"]
-    with bridged(ZERO, program.port, tmp_path, f"{QUICK}\nmethods = {names}") as up:
+    with serve_upstream(ZERO, program.port, tmp_path, f"{QUICK}\nmethods = {names}") as up:
         error = up.answer(method, *params)["error"]
         assert error["code"] == code
         assert message in json.dumps(error, ensure_ascii=False)
@@ -165,7 +165,7 @@ def event(call_id: Any, name: Any, args: Any) -> bytes:
 
 
 @contextmanager
-def answering(answer: Callable[[bytes], bytes], folder: Path) -> Iterator[Bridged]:
+def answering(answer: Callable[[bytes], bytes], folder: Path) -> Iterator[Served]:
     """Serve a gateway in front of a server that answers each call as a function says, which gets the call's id."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -184,7 +184,9 @@ def answering(answer: Callable[[bytes], bytes], folder: Path) -> Iterator[Bridge
                     connection.sendall(answer(msgspec.msgpack.decode(data[start:])[0]["message_id"]))
 
         threading.Thread(target=serve, daemon=True).start()
-        with bridged(ZERO, server.getsockname()[1], folder, "methods = ['add', 'echo']\ntimeout = { '*' = 2 }") as up:
+        with serve_upstream(
+            ZERO, server.getsockname()[1], folder, "methods = ['add', 'echo']\ntimeout = { '*' = 2 }"
+        ) as up:
             yield up
         with suppress(OSError):
             server.shutdown(socket.SHUT_RDWR)
@@ -261,7 +263,7 @@ def test_a_ping_is_answered(tmp_path: Path) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=serve, args=(server,), daemon=True).start()
-        with bridged(ZERO, server.getsockname()[1], tmp_path, "methods = ['add']") as up:
+        with serve_upstream(ZERO, server.getsockname()[1], tmp_path, "methods = ['add']") as up:
             assert up.call("add", 1, 2) == 3
     assert seen[0].startswith(b"\4\7\4PONGab")
 
@@ -281,7 +283,7 @@ GREETINGS: list[tuple[bytes, str]] = [
 
 @pytest.mark.parametrize(("greeting", "reason"), GREETINGS)
 def test_a_server_that_is_no_zerorpc_server(greeting: bytes, reason: str, tmp_path: Path, logged: Logged) -> None:
-    with broken(greeting) as port, bridged(ZERO, port, tmp_path, "methods = ['add']") as up:
+    with broken(greeting) as port, serve_upstream(ZERO, port, tmp_path, "methods = ['add']") as up:
         error = up.answer("add", 1, 2)["error"]
         assert (error["code"], error["data"]["sent"]) == (BAD, "no")
         assert reason in error["message"]
@@ -289,7 +291,7 @@ def test_a_server_that_is_no_zerorpc_server(greeting: bytes, reason: str, tmp_pa
 
 
 def test_a_server_that_says_nothing_at_all(tmp_path: Path, logged: Logged) -> None:
-    with broken(b"") as port, bridged(ZERO, port, tmp_path, "methods = ['add']\nconnect_timeout = 0.2") as up:
+    with broken(b"") as port, serve_upstream(ZERO, port, tmp_path, "methods = ['add']\nconnect_timeout = 0.2") as up:
         assert up.fault("add", 1, 2) == (UNAVAILABLE, "no")
     assert logged.take("is down: TimeoutError")
 

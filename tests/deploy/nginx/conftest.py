@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.edge import Edge, edge
-from tests.edging import FREE, METHODS
+from tests.deploy.nginx.edging import FREE, METHODS
 
 
 @pytest.fixture(scope="module")

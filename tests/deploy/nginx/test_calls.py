@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 from benchmarks.edge import Edge, edge, nginx
-from tests.edging import ADD, FREE, KINDS, METHODS, Upstream, answer_five, ask, calling, curl_2, logged_lines, result
+from tests.deploy.nginx.edging import (
+    ADD,
+    FREE,
+    KINDS,
+    METHODS,
+    Upstream,
+    answer_five,
+    ask,
+    calling,
+    curl_2,
+    logged_lines,
+    result,
+)
 from tests.raw_http import Wire, request
 
 pytestmark = pytest.mark.unmeasured

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.edge import Edge, edge
 from tests.conftest import CORPUS_SETTINGS
-from tests.edging import FREE, ask
+from tests.deploy.nginx.edging import FREE, ask
 from tests.raw_http import Wire, request
 from tests.test_corpus import PLAIN, RAW, SMALL, body_of, check, named, raw_bytes
 

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks import edge as edges
 from benchmarks.edge import Edge, certified, nginx, own_files, program
-from tests.edging import (
+from tests.deploy.nginx.edging import (
     ask,
     calling,
     check_refusal,

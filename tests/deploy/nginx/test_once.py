@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.edge import Edge, edge, nginx
-from tests.edging import (
+from tests.deploy.nginx.edging import (
     FREE,
     METHODS,
     Upstream,

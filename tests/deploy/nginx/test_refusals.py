@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from benchmarks.edge import Edge, edge, nginx
-from tests.edging import (
+from tests.deploy.nginx.edging import (
     ADD,
     KINDS,
     METHODS,

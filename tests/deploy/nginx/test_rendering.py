@@ -10,7 +10,7 @@ import pytest
 from benchmarks.edge import certified, own_files, program
 from gateway.config import OPTIONS, load
 from gateway.deploy.nginx import warnings
-from tests.edging import rendered
+from tests.deploy.nginx.edging import rendered
 
 ROOT = Path(__file__).parents[3]
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from benchmarks.edge import Edge, edge
-from tests.edging import ADD, FREE, METHODS, ask, calling, logged_lines, result
+from tests.deploy.nginx.edging import ADD, FREE, METHODS, ask, calling, logged_lines, result
 from tests.raw_http import Wire, request
 from tests.serving import eventually
 

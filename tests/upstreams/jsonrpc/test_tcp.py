@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import Logged
 from tests.upstreams.kinds import KINDS
-from tests.upstreams.running import bridged, until
+from tests.upstreams.running import serve_upstream, until
 
 TCP = KINDS[2]
 
@@ -63,7 +63,7 @@ def test_a_connection_without_a_sign_of_life_is_not_used_again(tmp_path: Path) -
         if peer.number:
             peer.answer(call, peer.number)
 
-    with server(receive) as (port, peers), bridged(TCP, port, tmp_path, "timeout = { '*' = 0.4 }") as up:
+    with server(receive) as (port, peers), serve_upstream(TCP, port, tmp_path, "timeout = { '*' = 0.4 }") as up:
         assert up.fault("echo", 1) == (-32001, "maybe")
         assert [up.call("echo", 1), up.call("echo", 1)] == [1, 1]
         until(lambda: peers[0].closed)
@@ -78,7 +78,7 @@ def test_a_connection_that_has_said_something_since_is_kept(tmp_path: Path) -> N
             peer.answer(peer.calls[0], "late")
             peer.answer(call, "right")
 
-    with server(receive) as (port, peers), bridged(TCP, port, tmp_path, "timeout = { pause = 0.3 }") as up:
+    with server(receive) as (port, peers), serve_upstream(TCP, port, tmp_path, "timeout = { pause = 0.3 }") as up:
         assert up.fault("pause", 1) == (-32001, "maybe")
         assert [up.call("echo", 1), up.call("echo", 1)] == ["right", "right"]
         assert len(peers) == 1
@@ -92,7 +92,7 @@ def test_answers_come_in_any_order(tmp_path: Path) -> None:
 
     with (
         server(receive) as (port, peers),
-        bridged(TCP, port, tmp_path, "connections = 1") as up,
+        serve_upstream(TCP, port, tmp_path, "connections = 1") as up,
         ThreadPoolExecutor(20) as pool,
     ):
         assert list(pool.map(lambda number: up.call("echo", number), range(20))) == [[number] for number in range(20)]
@@ -102,7 +102,7 @@ def test_answers_come_in_any_order(tmp_path: Path) -> None:
 def test_what_was_not_asked_for_closes_an_idle_connection_at_once(tmp_path: Path) -> None:
     with (
         server(lambda peer, call: peer.answer(call, peer.number)) as (port, peers),
-        bridged(TCP, port, tmp_path) as up,
+        serve_upstream(TCP, port, tmp_path) as up,
     ):
         assert up.call("echo", 1) == 0
         peers[0].say({"jsonrpc": "2.0", "id": 1, "result": "again"})  # the id is over
@@ -119,7 +119,7 @@ def test_an_error_without_an_id_fails_all_calls_of_its_connection(tmp_path: Path
 
     with (
         server(receive) as (port, peers),
-        bridged(TCP, port, tmp_path, "connections = 1") as up,
+        serve_upstream(TCP, port, tmp_path, "connections = 1") as up,
         ThreadPoolExecutor(3) as pool,
     ):
         assert [code for code, _ in pool.map(lambda number: up.fault("echo", number), range(3))] == [-32700] * 3
@@ -137,7 +137,11 @@ def test_what_waits_to_be_written_is_never_written_when_its_caller_has_gone(tmp_
             peer.answer(call, len(call["params"][0]))
 
     large, more = "x" * 900_000, "timeout = { '*' = 1 }\nconnections = 1"
-    with server(receive) as (port, peers), bridged(TCP, port, tmp_path, more) as up, ThreadPoolExecutor(12) as pool:
+    with (
+        server(receive) as (port, peers),
+        serve_upstream(TCP, port, tmp_path, more) as up,
+        ThreadPoolExecutor(12) as pool,
+    ):
         faults = list(pool.map(lambda _: up.fault("echo", large), range(12)))
         assert {code for code, _ in faults} == {-32001}
         assert {sent for _, sent in faults} == {"no", "maybe"}
@@ -152,7 +156,7 @@ def test_a_last_response_without_its_newline_is_taken(tmp_path: Path) -> None:
         peer.connection.sendall(json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": 7}).encode())
         peer.connection.shutdown(socket.SHUT_WR)
 
-    with server(receive) as (port, _), bridged(TCP, port, tmp_path) as up:
+    with server(receive) as (port, _), serve_upstream(TCP, port, tmp_path) as up:
         assert up.call("echo", 1) == 7
 
 
@@ -161,7 +165,7 @@ def test_a_last_response_that_is_cut_off_is_none(tmp_path: Path, logged: Logged)
         peer.connection.sendall(b'{"jsonrpc": "2.0", "id": 1, "resu')
         peer.connection.shutdown(socket.SHUT_WR)
 
-    with server(receive) as (port, _), bridged(TCP, port, tmp_path) as up:
+    with server(receive) as (port, _), serve_upstream(TCP, port, tmp_path) as up:
         assert up.fault("echo", 1) == (-32002, "maybe")
     assert logged.take("is down: EOFError")
 
@@ -171,7 +175,7 @@ def test_an_id_that_was_never_sent_fails_the_only_call_at_once(call_id: Any, tmp
     def receive(peer: Peer, _: dict[str, Any]) -> None:
         peer.say({"jsonrpc": "2.0", "id": call_id, "result": 7})
 
-    with server(receive) as (port, _), bridged(TCP, port, tmp_path) as up:
+    with server(receive) as (port, _), serve_upstream(TCP, port, tmp_path) as up:
         assert up.fault("echo", 1) == (-32004, "maybe")
     assert logged.take("upstream up: Bad upstream: the response has an id that was never sent")
 
@@ -186,7 +190,7 @@ def test_an_id_that_was_never_sent_is_logged_where_several_calls_wait(tmp_path: 
 
     with (
         server(receive) as (port, _),
-        bridged(TCP, port, tmp_path, "connections = 1") as up,
+        serve_upstream(TCP, port, tmp_path, "connections = 1") as up,
         ThreadPoolExecutor(2) as pool,
     ):
         assert list(pool.map(lambda number: up.call("echo", number), range(2))) == [[0], [1]]

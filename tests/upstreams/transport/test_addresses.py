@@ -17,7 +17,7 @@ from gateway.hosts.loops import new_event_loop
 from gateway.upstreams.transport.addresses import connect, resolve
 from tests.conftest import Logged
 from tests.upstreams.kinds import KINDS
-from tests.upstreams.running import ROOT, bridged, until
+from tests.upstreams.running import ROOT, serve_upstream, until
 
 JSON = KINDS[1]
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [new_event_loop, asyncio.new_event_loop]
@@ -108,7 +108,7 @@ def test_a_name_that_does_not_resolve_is_unavailable(
 ) -> None:
     lookups[1].set()
     kind = type("Kind", (), {"url": "jsonrpc+http://no.such.host.invalid:{port}/", "options": ""})
-    with bridged(kind, 1, tmp_path, "methods = ['add']") as up:  # type: ignore[arg-type]
+    with serve_upstream(kind, 1, tmp_path, "methods = ['add']") as up:  # type: ignore[arg-type]
         assert up.fault("add", 1, 2) == (-32002, "no")
     assert logged.take("is down: gaierror: ")
 

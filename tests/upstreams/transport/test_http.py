@@ -25,7 +25,7 @@ from gateway.upstreams.transport.http import FAILURES
 from tests.conftest import Logged
 from tests.scraping import scrape
 from tests.upstreams.kinds import KINDS, Kind, http
-from tests.upstreams.running import bridged, until
+from tests.upstreams.running import serve_upstream, until
 
 XML, JSON = (replace(kind, options="") for kind in KINDS[:2])
 NAMED = "methods = ['add', 'echo']"
@@ -76,7 +76,7 @@ def test_what_is_sent(tmp_path: Path) -> None:
         connection.sendall(said(len(heads)))
 
     more = f"{NAMED}\nheaders = {{ Authorization = 'Bearer abc', Content-Type = 'x' }}\ntimeout = {{ add = 7 }}"
-    with server(answer) as port, bridged(XML, port, tmp_path, more) as up:
+    with server(answer) as port, serve_upstream(XML, port, tmp_path, more) as up:
         assert up.call("add", 1, 2) == 1
         head, _, body = heads[0].partition(b"\r\n\r\n")
         lines = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
@@ -99,11 +99,11 @@ def test_connections_are_kept_and_bounded(tmp_path: Path) -> None:
         lock.acquire(timeout=10)
         connection.sendall(said(1))
 
-    with server(answer) as port, bridged(XML, port, tmp_path, f"{NAMED}\nconnections = 2") as up:
+    with server(answer) as port, serve_upstream(XML, port, tmp_path, f"{NAMED}\nconnections = 2") as up:
         calls = [threading.Thread(target=up.call, args=("add", 1, 2)) for _ in range(6)]
         for call in calls:
             call.start()
-        until(lambda: up.bridge.running == 6)
+        until(lambda: up.upstream.running == 6)
         until(lambda: len(together) == 2)
         time.sleep(0.1)
         assert len(together) == 2, "more calls than connections"
@@ -122,7 +122,7 @@ def test_an_answer_that_nobody_asked_for_answers_nobody(tmp_path: Path) -> None:
         connection.sendall(said(len(calls)))
         threading.Timer(0.1, connection.sendall, [said(-1)]).start()
 
-    with server(answer) as port, bridged(XML, port, tmp_path, NAMED) as up:
+    with server(answer) as port, serve_upstream(XML, port, tmp_path, NAMED) as up:
         for number in range(1, 4):
             assert up.call("add", 1, 2) == number
             time.sleep(0.3)  # so that the second answer is there
@@ -152,7 +152,7 @@ def test_bodies_end_in_several_ways(sent: bytes, tmp_path: Path) -> None:
         if b"Length: %d" not in sent and CHUNKED not in sent:
             connection.shutdown(socket.SHUT_RDWR)
 
-    with server(answer) as port, bridged(XML, port, tmp_path, NAMED) as up:
+    with server(answer) as port, serve_upstream(XML, port, tmp_path, NAMED) as up:
         for _ in range(3):
             assert up.call("add", 1, 2) == 7
 
@@ -178,7 +178,7 @@ def test_an_answer_that_has_no_end_or_two_is_none(sent: bytes, again: bytes, tmp
         while again:
             connection.sendall(again)
 
-    with server(answer) as port, bridged(XML, port, tmp_path, NAMED) as up:
+    with server(answer) as port, serve_upstream(XML, port, tmp_path, NAMED) as up:
         assert up.fault("add", 1, 2) == (-32004, "maybe")
     assert logged.take("upstream up: ")
 
@@ -188,7 +188,7 @@ def test_half_an_answer_is_none(tmp_path: Path, logged: Logged) -> None:
         connection.sendall(said(7)[: -5 if b"echo" in request else 20])
         connection.shutdown(socket.SHUT_RDWR)
 
-    with server(answer) as port, bridged(XML, port, tmp_path, NAMED) as up:
+    with server(answer) as port, serve_upstream(XML, port, tmp_path, NAMED) as up:
         for method in ("add", "echo"):
             assert up.fault(method, 1) == (-32002, "maybe")
     assert logged.take("is down")
@@ -204,7 +204,7 @@ def test_half_an_answer_is_none(tmp_path: Path, logged: Logged) -> None:
     ],
 )
 def test_headers_that_cannot_be_sent_are_told_at_the_start(headers: str, problem: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=re.escape(problem)), bridged(XML, 1, tmp_path, f"headers = {headers}"):
+    with pytest.raises(ConfigError, match=re.escape(problem)), serve_upstream(XML, 1, tmp_path, f"headers = {headers}"):
         pass
 
 
@@ -216,7 +216,10 @@ def test_a_url_is_sent_as_it_is_meant(tmp_path: Path) -> None:
         connection.sendall(said(1))
 
     kind = replace(XML, url="xmlrpc+http://localhost:{port}/a%20b/\u00e9?q=\u00e9&r=%2F+")
-    with server(answer) as port, bridged(kind, port, tmp_path, f"{NAMED}\nheaders = {{ Host = 'erp.example' }}") as up:
+    with (
+        server(answer) as port,
+        serve_upstream(kind, port, tmp_path, f"{NAMED}\nheaders = {{ Host = 'erp.example' }}") as up,
+    ):
         assert up.call("add", 1, 2) == 1
     lines = heads[0].split(b"\r\n")
     assert lines[0] == b"POST /a%20b/%C3%A9?q=%C3%A9&r=%2F+ HTTP/1.1"
@@ -232,7 +235,7 @@ def test_statuses_with_an_answer_in_them_are_answers(tmp_path: Path) -> None:
         assert call_id is not None
         connection.sendall(http(body % int(call_id[1]), next(statuses)))
 
-    with server(answer) as port, bridged(JSON, port, tmp_path, NAMED) as up:
+    with server(answer) as port, serve_upstream(JSON, port, tmp_path, NAMED) as up:
         for _ in range(3):
             assert up.answer("add")["error"] == {"code": 5, "message": "no such person"}
 
@@ -241,7 +244,7 @@ def test_an_error_without_an_id_is_the_calls_own(tmp_path: Path) -> None:
     body = b'{"jsonrpc": "2.0", "id": null, "error": {"code": -32600, "message": "not like this"}}'
     with (
         server(lambda _, connection: connection.sendall(http(body))) as port,
-        bridged(JSON, port, tmp_path, NAMED) as up,
+        serve_upstream(JSON, port, tmp_path, NAMED) as up,
     ):
         assert up.answer("add")["error"]["data"] == {"detail": "not like this"}
 
@@ -257,9 +260,9 @@ def test_tls_with_a_ca_of_ones_own(tmp_path: Path, logged: Logged) -> None:
         connection.sendall(said(7))
 
     with server(answer, context) as port:
-        with bridged(kind, port, tmp_path, f"{NAMED}\nca = '{tmp_path}/ca.pem'") as up:
+        with serve_upstream(kind, port, tmp_path, f"{NAMED}\nca = '{tmp_path}/ca.pem'") as up:
             assert up.call("add", 1, 2) == 7
-        with bridged(kind, port, tmp_path, NAMED) as up:
+        with serve_upstream(kind, port, tmp_path, NAMED) as up:
             assert up.fault("add", 1, 2) == (-32002, "no")
     assert logged.take("CERTIFICATE_VERIFY_FAILED")
 
@@ -279,7 +282,7 @@ def test_a_server_that_closes_idle_connections_loses_no_idempotent_call(
         connection.sendall(http(b'{"jsonrpc": "2.0", "id": %b, "result": 1}' % call_id[1]) if call_id else said(1))
         connection.shutdown(socket.SHUT_RDWR)
 
-    with server(answer) as port, bridged(kind, port, tmp_path, f"{NAMED}\nidempotent = ['add']") as up:
+    with server(answer) as port, serve_upstream(kind, port, tmp_path, f"{NAMED}\nidempotent = ['add']") as up:
         for _ in range(20):
             assert up.call("add", 1, 2) == 1
     logged.take("is down")  # where the call and the end of the connection have crossed
@@ -319,16 +322,16 @@ def test_a_status_is_told_where_the_body_says_nothing(  # noqa: PLR0917
     named = replace(kind, url=kind.url.rstrip("/") + "?key=secret")
     with (
         server(lambda _, connection: connection.sendall(said)) as port,
-        bridged(named, port, tmp_path, NAMED) as up,
+        serve_upstream(named, port, tmp_path, NAMED) as up,
     ):
         error = up.answer("add", 1, 2)["error"]
         assert (error["code"], error["data"].get("sent")) == told
         assert {name: error["data"][name] for name in data} == data
         assert error["data"].keys() - {"sent", "detail"} == data.keys()
         path = "/RPC2" if kind is XML else "/"
-        assert up.bridge.status.error == f"HTTP status {status[:3]} for {path}"
+        assert up.upstream.status.error == f"HTTP status {status[:3]} for {path}"
         assert f"HTTP status {status[:3]}" in error["message"]
-        assert up.bridge.status.state == ("down" if told[0] == -32002 else "up")
+        assert up.upstream.status.state == ("down" if told[0] == -32002 else "up")
     assert logged.take(f"HTTP status {status[:3]} for {path}")
 
 
@@ -339,7 +342,7 @@ def test_a_date_tells_when_to_try_again(tmp_path: Path, logged: Logged) -> None:
         header = f"Retry-After: {formatdate(when.pop(0), usegmt=True)}\r\n"
         connection.sendall(http(HTML, "429 Too Many Requests", header.encode()))
 
-    with server(answer) as port, bridged(XML, port, tmp_path, NAMED) as up:
+    with server(answer) as port, serve_upstream(XML, port, tmp_path, NAMED) as up:
         assert 90 <= up.answer("add")["error"]["data"]["retry_after"] <= 101
         assert up.answer("add")["error"]["data"]["retry_after"] == 0
     logged.take("HTTP status 429")
@@ -356,7 +359,7 @@ def test_an_idempotent_call_is_sent_again_unless_the_upstream_says_when(
         connection.sendall(http(HTML, f"{status} No", headers))
 
     more = f"{NAMED}\nidempotent = ['add']"
-    with server(answer) as port, bridged(XML, port, tmp_path, more) as up:
+    with server(answer) as port, serve_upstream(XML, port, tmp_path, more) as up:
         assert up.fault("add") == (-32002, "maybe")
         assert len(requests) == runs
         assert up.fault("echo") == (-32002, "maybe")
@@ -367,10 +370,10 @@ def test_an_idempotent_call_is_sent_again_unless_the_upstream_says_when(
 def test_upstreams_shows_the_status_of_the_one_attempt(tmp_path: Path, logged: Logged) -> None:
     with (
         server(lambda _, connection: connection.sendall(http(HTML, "404 Not Found"))) as port,
-        bridged(XML, port, tmp_path) as up,
+        serve_upstream(XML, port, tmp_path) as up,
     ):
-        until(lambda: up.bridge.status.error)
-        assert (up.bridge.status.state, up.bridge.status.error) == ("down", "HTTP status 404 for /RPC2")
+        until(lambda: up.upstream.status.error)
+        assert (up.upstream.status.state, up.upstream.status.error) == ("down", "HTTP status 404 for /RPC2")
     logged.take("is down: HTTP status 404 for /RPC2")
 
 
@@ -379,7 +382,10 @@ def test_compressed_responses_are_unpacked(coding: str, tmp_path: Path) -> None:
     plain = said(7).partition(b"\r\n\r\n")[2]
     packed = zlib.compress(plain) if coding == "deflate" else gzip.compress(plain)
     answer = http(packed, headers=f"Content-Encoding: {coding}\r\n".encode())
-    with server(lambda _, connection: connection.sendall(answer)) as port, bridged(XML, port, tmp_path, NAMED) as up:
+    with (
+        server(lambda _, connection: connection.sendall(answer)) as port,
+        serve_upstream(XML, port, tmp_path, NAMED) as up,
+    ):
         assert up.call("add", 1, 2) == 7
 
 
@@ -400,7 +406,7 @@ def test_what_cannot_be_unpacked_within_the_limit(
     settings = {"limits.max_reply": 2**20}
     with (
         server(lambda _, connection: connection.sendall(answer)) as port,
-        bridged(XML, port, tmp_path, NAMED, settings) as up,
+        serve_upstream(XML, port, tmp_path, NAMED, settings) as up,
     ):
         error = up.answer("add", 1, 2)["error"]
         assert error["code"] == -32004
@@ -410,8 +416,8 @@ def test_what_cannot_be_unpacked_within_the_limit(
 
 def test_32_connections_are_the_default(tmp_path: Path) -> None:
     for kind in (XML, JSON):
-        with bridged(kind, 1, tmp_path, NAMED) as up:
-            assert up.bridge.options.connections == 32
+        with serve_upstream(kind, 1, tmp_path, NAMED) as up:
+            assert up.upstream.options.connections == 32
 
 
 def test_a_call_that_waited_in_vain_for_a_connection_says_so(tmp_path: Path, logged: Logged) -> None:
@@ -424,11 +430,11 @@ def test_a_call_that_waited_in_vain_for_a_connection_says_so(tmp_path: Path, log
     more = f"{NAMED}\nconnections = 1\ntimeout = {{ add = 0.3 }}"
     with (
         server(answer) as port,
-        bridged(XML, port, tmp_path, more, {"metrics.bind": "127.0.0.1:0"}) as up,
+        serve_upstream(XML, port, tmp_path, more, {"metrics.bind": "127.0.0.1:0"}) as up,
         ThreadPoolExecutor(1) as pool,
     ):
         running = pool.submit(up.call, "echo", 1)
-        until(lambda: up.bridge.running == 1)
+        until(lambda: up.upstream.running == 1)
         for _ in range(3):
             error = up.answer("add", 1, 2)["error"]
             assert (error["code"], error["data"]["sent"]) == (-32001, "no")
@@ -437,7 +443,7 @@ def test_a_call_that_waited_in_vain_for_a_connection_says_so(tmp_path: Path, log
         assert running.result(20) == 1
         scraped = scrape(up.server.metrics)
         assert scraped.of("gateway_upstream_no_connection_total", upstream="up") == 3
-        assert up.bridge.status.error == "no connection to the upstream became free in time"
+        assert up.upstream.status.error == "no connection to the upstream became free in time"
     assert len(logged.take("no connection became free in time: all 1 are in use (calls: 1)")) == 1
 
 
@@ -451,14 +457,14 @@ def test_a_call_that_has_waited_for_a_connection_is_told_of_the_response_that_it
             connection.sendall(said(1))
 
     more = f"{NAMED}\nconnections = 1\ntimeout = {{ add = 1 }}"
-    with server(answer) as port, bridged(XML, port, tmp_path, more) as up, ThreadPoolExecutor(2) as pool:
+    with server(answer) as port, serve_upstream(XML, port, tmp_path, more) as up, ThreadPoolExecutor(2) as pool:
         running = pool.submit(up.call, "echo", 1)
         assert first.wait(20)
         waiting = pool.submit(up.answer, "add", 1, 2)
-        until(lambda: up.bridge.running == 2)
+        until(lambda: up.upstream.running == 2)
         go.set()
         assert running.result(20) == 1
         error = waiting.result(20)["error"]
         assert (error["data"]["sent"], error["code"]) == ("maybe", -32001)
         assert "no response from the upstream in time" in error["message"]
-        assert up.bridge.status.take_no_connection() == 0
+        assert up.upstream.status.take_no_connection() == 0

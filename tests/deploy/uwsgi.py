@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 _BACKLOG = {"limits.backlog": 100}  # which every kernel lets it have
 

@@ -19,7 +19,7 @@ from gateway.deploy.nginx import render
 from tests.raw_http import Response, Wire, request
 from tests.serving import eventually
 
-METHODS = ["tests.edge_methods:registry"]
+METHODS = ["tests.deploy.nginx.edge_methods:registry"]
 FREE = ["nginx.rate=0", "nginx.connections=0"]
 ADD = {
     "text/xml": b"<methodCall><methodName>add</methodName><params><param><value><int>2</int></value></param>"
