@@ -27,7 +27,8 @@ from gateway.core.layers import ConcurrencyLimiter, charged, deadline, limited, 
 from gateway.core.rates import Buckets, RateLimits
 from gateway.core.running import Running
 from gateway.core.threads import ThreadPool
-from gateway.endpoints.rpc import Observers, RPCEndpoint, rate_limited
+from gateway.endpoints.observers import Observers
+from gateway.endpoints.rpc import RPCEndpoint, rate_limited
 from gateway.methods import RESERVED, Method, RegistrationError, Registry
 from gateway.methods.introspection import add_introspection, describe
 from gateway.methods.loading import load_registry
@@ -230,9 +231,9 @@ def levels(gateway: Gateway, requests: int, connections: int) -> Levels:
 
 def _observers(metrics: Metrics | None) -> Observers:
     if metrics is None:
-        return Observers(calls=(log.log_call,), refusals=(log.log_refusal,))
+        return Observers(calls=(log.log_calls,), refusals=(log.log_refusal,))
     return Observers(
-        calls=(log.log_call, metrics.call), refusals=(log.log_refusal, metrics.refusal), traffic=(metrics.traffic,)
+        calls=(log.log_calls, metrics.calls), refusals=(log.log_refusal, metrics.refusal), traffic=(metrics.traffic,)
     )
 
 

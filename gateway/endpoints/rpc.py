@@ -27,7 +27,8 @@ from gateway.codecs import Codec, Decoded
 from gateway.core.access import AccessPolicy
 from gateway.core.rates import RateLimits
 from gateway.endpoints.heads import Headers, HeadJudge, Judged, Objection, content_types
-from gateway.model.calls import Answer, Batch, Call, CallHandler, Context, Entry, InvalidCall, Reply
+from gateway.endpoints.observers import Observers
+from gateway.model.calls import Answer, Batch, Call, CallHandler, CallRecord, Context, Entry, InvalidCall, Reply
 from gateway.model.faults import GatewayFault, InvalidRequest, ParseError, RateLimited, RequestTooLarge
 from gateway.model.http import HTTPRequest, HTTPResponse, Refusal
 from gateway.model.limits import Limits
@@ -40,22 +41,6 @@ _TIMEOUT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 _HEALTH = ("/healthz", "/readyz")
 _TURN = 0.005  # seconds that the calls of a batch may hold the loop, before others have their turn
-
-
-class Observers(Struct, frozen=True, kw_only=True):
-    """The observers of calls and requests: the log, the metrics.
-
-    Attributes:
-        calls: called for each call, after its answer was sent: with the call, its context, the answer (None if the
-            caller has hung up), and how many seconds it took.
-        refusals: called for each request that was refused before it was a call.
-        traffic: called for each answered request: with its protocol, and the bytes of its body and of its answer.
-
-    """
-
-    calls: tuple[Callable[[Entry, Context, Answer | None, float], None], ...] = ()
-    refusals: tuple[Callable[[Refusal], None], ...] = ()
-    traffic: tuple[Callable[[str, int, int], None], ...] = ()
 
 
 class RPCEndpoint:
@@ -144,8 +129,7 @@ class RPCEndpoint:
         self, refusal: Refusal, answer: GatewayFault | str, codec: Codec | None = None, headers: Headers = ()
     ) -> HTTPResponse:
         """Refuse a request: with a fault where the protocol is known, in plain text otherwise."""
-        for observe in self.observers.refusals:
-            observe(refusal)
+        self.observers.refused(refusal)
         if codec is None or isinstance(answer, str):
             text = answer if isinstance(answer, str) else answer.message
             content_type, body = "text/plain; charset=utf-8", f"{text}\n".encode()
@@ -159,11 +143,6 @@ class RPCEndpoint:
         """Recognize the protocol by the first byte of the body."""
         first = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
         return next((codec for codec in self.codecs if first and first in codec.first_bytes), None)
-
-    def observe(self, entry: Entry, context: Context, answer: Answer | None, seconds: float) -> None:
-        """Report a call to all observers."""
-        for observe in self.observers.calls:
-            observe(entry, context, answer, seconds)
 
     def _object(self, objection: Objection, request_id: str) -> HTTPResponse:
         refusal = Refusal(
@@ -218,8 +197,7 @@ class Exchange(Struct, kw_only=True):
         else:
             answers = [await self._answer(codec, decoded, None, endpoint.limits.max_reply)]
             document = b"" if _is_notification(decoded) else codec.single(answers[0])
-        for observe in endpoint.observers.traffic:
-            observe(codec.name, len(body), len(document))
+        endpoint.observers.answered(codec.name, len(body), len(document))
         return self._respond(codec, document, _summary(decoded, answers) if judged.caller.is_proxied else ())
 
     def too_large(self) -> HTTPResponse:
@@ -304,8 +282,18 @@ class Exchange(Struct, kw_only=True):
             if answer.fault is not None and answer.fault is not reply.fault:
                 log_unencodable(context, answer.fault)
         finally:
-            seconds = time.monotonic() - start
-            asyncio.get_running_loop().call_soon(self.endpoint.observe, entry, context, answer, seconds)
+            self.endpoint.observers.note(
+                CallRecord(
+                    method=context.method,
+                    protocol=codec.name,
+                    client=self.judged.caller.client,
+                    outcome="cancelled" if answer is None else None if answer.fault is None else answer.fault.code,
+                    bytes=0 if answer is None or _is_notification(entry) else len(answer.wire),
+                    request_id=self.request_id,
+                    position=position,
+                    seconds=time.monotonic() - start,
+                )
+            )
         return answer
 
     def _respond(self, codec: Codec, body: bytes, extra: Headers) -> HTTPResponse:

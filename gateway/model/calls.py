@@ -7,7 +7,7 @@ fault to answer with. A CallHandler turns a Call into a Reply. An Answer is a re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -57,6 +57,32 @@ class Answer(Struct, frozen=True, kw_only=True):
 
     wire: bytes
     fault: Fault | None = None
+
+
+class CallRecord(Struct, frozen=True, kw_only=True):
+    """What became of a call, for those who observe: no arguments, no result.
+
+    Attributes:
+        method: the name that was called, or the pattern of an upstream's ``methods`` that it fits; empty where the
+            entry was not a call. Callers choose it.
+        protocol: see Context.
+        client: the address that the call comes from, without a port.
+        outcome: a fault's code, None where all went well, ``"cancelled"`` where the caller has hung up.
+        bytes: those of the answer that was sent.
+        request_id: see Context.
+        position: see Context.
+        seconds: how long it took.
+
+    """
+
+    method: str
+    protocol: str
+    client: str
+    outcome: int | Literal["cancelled"] | None
+    bytes: int
+    request_id: str
+    position: int | None
+    seconds: float
 
 
 class Caller(Struct, frozen=True, kw_only=True):

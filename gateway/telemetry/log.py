@@ -8,6 +8,8 @@ tracebacks, under the error ids that callers are told).
 
 import json
 import logging
+import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
@@ -15,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from gateway.model.calls import Answer, Call, Context, Entry
+from gateway.model.calls import CallRecord, Context
 from gateway.model.faults import Fault
 from gateway.model.http import Refusal
 from gateway.telemetry.stderr import StandardError
@@ -65,24 +67,59 @@ class RefusalLine(Struct, frozen=True, kw_only=True):
         return f"refused status={self.status} client={client} request_id={self.request_id} reason={self.reason!r}"
 
 
-def log_call(entry: Entry, context: Context, answer: Answer | None, seconds: float) -> None:
-    """Write the line of a call; without a response its caller has hung up."""
+def log_calls(records: Iterable[CallRecord]) -> None:
+    """Write the lines of calls.
+
+    Where nobody but our own handler would have them, all are written at once, without the records of the standard
+    library, which take longer than the call of an inline method.
+    """
     if not _calls.isEnabledFor(logging.INFO):
         return
-    fault = answer.fault if answer is not None else None
-    _calls.info(
-        CallLine(
-            method=context.method if isinstance(entry, Call) and LOGGABLE.fullmatch(context.method) else "-",
-            protocol=context.protocol,
-            client=context.client,
-            outcome="cancelled" if answer is None else "ok" if fault is None else "fault",
-            code=None if fault is None else fault.code,
-            ms=round(seconds * 1000, 3),
-            bytes=0 if answer is None or (isinstance(entry, Call) and entry.notification) else len(answer.wire),
-            request_id=context.request_id,
-            position=context.position,
-        )
+    lines = [_line_of(record) for record in records]
+    sole = _sole_handler()
+    if sole is None:
+        for line in lines:
+            _calls.info(line)
+    else:
+        handler, formatter = sole
+        begin = formatter.begin(_stamp(time.time()), "info")
+        handler.write([f"{begin}{formatter.say(line)}" for line in lines])
+
+
+def _line_of(record: CallRecord) -> CallLine:
+    code = record.outcome if isinstance(record.outcome, int) else None
+    return CallLine(
+        method=_loggable(record.method),
+        protocol=record.protocol,
+        client=record.client,
+        outcome="ok" if record.outcome is None else "cancelled" if code is None else "fault",
+        code=code,
+        ms=round(record.seconds * 1000, 3),
+        bytes=record.bytes,
+        request_id=record.request_id,
+        position=record.position,
     )
+
+
+@lru_cache(maxsize=1024)
+def _loggable(name: str) -> str:
+    return name if LOGGABLE.fullmatch(name) else "-"
+
+
+def _sole_handler() -> "tuple[StandardError, _Formatter] | None":
+    """Return our handler and its formatter, if a line of a call would go there as it is, and nowhere else."""
+    handlers: list[logging.Handler] = []
+    logger: logging.Logger | None = _calls
+    while logger is not None:
+        handlers += logger.handlers
+        logger = logger.parent if logger.propagate else None
+    if len(handlers) != 1 or _calls.filters or logging.getLogRecordFactory() is not logging.LogRecord:
+        return None
+    handler = handlers[0]
+    formatter = handler.formatter
+    if type(handler) is not StandardError or handler.filters or handler.level > logging.INFO:
+        return None
+    return (handler, formatter) if isinstance(formatter, _Formatter) else None
 
 
 def log_refusal(refused: Refusal) -> None:
@@ -97,12 +134,22 @@ def log_unencodable(context: Context, fault: Fault) -> None:
     _errors.warning("%s in %s (request %s): %s", fault.title, context.method, context.request_id, fault.detail)
 
 
-class _TextFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """A form of lines: how one begins, and how one of our own goes on."""
+
+    begin: Callable[[str, str], str]
+    say: Callable[[Struct], str]
+
+
+class _TextFormatter(_Formatter):
+    begin = staticmethod("{} {:7} ".format)
+    say = staticmethod(str)
+
     def format(self, record: logging.LogRecord) -> str:
         text = record.getMessage()
         if not isinstance(record.msg, Struct):
             text = _indented(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
-        return f"{_datetime(record)} {record.levelname.lower():7} {text}"
+        return f"{self.begin(_stamp(record.created), record.levelname.lower())}{text}"
 
 
 def _indented(text: str) -> str:
@@ -113,11 +160,18 @@ def _indented(text: str) -> str:
     )
 
 
-class _JSONFormatter(logging.Formatter):
+class _JSONFormatter(_Formatter):
+    begin = staticmethod('{{"time":"{}","level":"{}",'.format)
+
+    @staticmethod
+    def say(line: Struct) -> str:
+        return msgspec.json.encode(line)[1:].decode()
+
     def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, Any] = {"time": _datetime(record), "level": record.levelname.lower()}
+        now, level = _stamp(record.created), record.levelname.lower()
         if isinstance(record.msg, Struct):
-            return msgspec.json.encode(fields | msgspec.structs.asdict(record.msg)).decode()
+            return f"{self.begin(now, level)}{self.say(record.msg)}"
+        fields: dict[str, Any] = {"time": now, "level": level}
         fields |= {"event": record.name.removeprefix("gateway."), "message": _unicode(record.getMessage())}
         if record.exc_info:
             fields["traceback"] = _unicode(self.formatException(record.exc_info))
@@ -129,8 +183,8 @@ def _unicode(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _datetime(record: logging.LogRecord) -> str:
-    return f"{_second(int(record.created))}.{int(record.msecs):03}Z"
+def _stamp(seconds: float) -> str:
+    return f"{_second(int(seconds))}.{int(seconds % 1 * 1000):03}Z"
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,6 @@
 """What Prometheus reads: what became of calls, how long they took, and how much is going on.
 
-    Metrics.call, refusal, traffic    observers of exchanges (gateway/endpoints/rpc.py), which count
+    Metrics.calls, refusal, traffic   observers of exchanges (gateway/endpoints/rpc.py), which count
     Metrics.update(levels)            once a second, and before the next: writes down what they have counted, and levels
     Metrics.expose(accept)            -> a Content-Type, and the text: of all workers, whichever of them is asked
     forget(directory, slot)           for the supervisor: the levels of a worker vanish when it has ended
@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from msgspec import Struct, field
 
-from gateway.model.calls import Answer, Context, Entry
+from gateway.model.calls import CallRecord
 from gateway.model.faults import CATALOGUE
 from gateway.model.http import Refusal
 
@@ -193,13 +193,14 @@ class Metrics:
         reason = str(error.strerror or error).lower()
         _log.error("metrics cannot be written to %s: %s; this worker serves without them", self._directory, reason)
 
-    def call(self, entry: Entry, context: Context, answer: Answer | None, seconds: float) -> None:
-        """Count a call; without an answer its caller has hung up."""
-        outcome = _CANCELLED if answer is None else None if answer.fault is None else answer.fault.code
-        tally = self._usual.get((context.method, context.protocol, outcome)) or self._tally(context, outcome)
-        tally.calls += 1
-        tally.seconds += seconds
-        tally.buckets[bisect_left(_BUCKETS, seconds)] += 1
+    def calls(self, records: Iterable[CallRecord]) -> None:
+        """Count calls."""
+        for record in records:
+            key = record.method, record.protocol, record.outcome
+            tally = self._usual.get(key) or self._tally(*key)
+            tally.calls += 1
+            tally.seconds += record.seconds
+            tally.buckets[bisect_left(_BUCKETS, record.seconds)] += 1
 
     def refusal(self, refused: Refusal) -> None:
         """Count a request that was refused before it was a call."""
@@ -250,20 +251,20 @@ class Metrics:
             yield from self._merge(whole)
         yield self._gauge_family("gateway_metrics_torn_files", "Files of workers that cannot be read", torn)
 
-    def _tally(self, context: Context, outcome: _Outcome) -> _Tally:
+    def _tally(self, method: str, protocol: str, outcome: _Outcome) -> _Tally:
         """Find where calls are counted that have come to this, and keep it at hand if callers cannot invent the key."""
-        known = self._known(context.method, context.protocol)
-        method = context.method if known else _NONE
-        if outcome is None or outcome is _CANCELLED:
-            labels = (method, context.protocol, outcome or "ok", _NONE)
+        known = self._known(method, protocol)
+        label = method if known else _NONE
+        if outcome is None or outcome == _CANCELLED:
+            labels = (label, protocol, outcome or "ok", _NONE)
         else:
-            labels = (method, context.protocol, "fault", self._code(str(outcome)))
+            labels = (label, protocol, "fault", self._code(str(outcome)))
         tally = self._tallies.get(labels)
         if tally is None:
             histogram = self._one("call_duration_seconds", *labels[:2])
             tally = self._tallies[labels] = _Tally(self._one("calls", *labels), histogram)
         if known and labels[3] != _FOLDED:
-            self._usual[context.method, context.protocol, outcome] = tally
+            self._usual[method, protocol, outcome] = tally
         return tally
 
     def _code(self, code: str) -> str:

@@ -9,8 +9,11 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
+
+_WHOLE = 4096  # bytes that a pipe takes as a whole or not at all (PIPE_BUF), so lines of other processes come between
 
 
 class StandardError(logging.Handler):
@@ -34,6 +37,22 @@ class StandardError(logging.Handler):
         except Exception:  # noqa: BLE001 - logging's own rule: a line that cannot be written ends no call
             self.handleError(record)
 
+    def write(self, lines: Iterable[str]) -> None:
+        """Write lines that are formatted, in as few pieces as can be."""
+        with self.lock or nullcontext():
+            if self._write is None:
+                sys.stderr.write("".join([f"{line}\n" for line in lines]))
+                return
+            piece, count = b"", 0
+            for line in lines:
+                data = f"{line}\n".encode("utf-8", "backslashreplace")
+                if len(piece) + len(data) > _WHOLE and count:
+                    self._send(piece, count)
+                    piece, count = b"", 0
+                piece, count = piece + data, count + 1
+            if count:
+                self._send(piece, count)
+
     def close(self) -> None:
         """Close what was opened here; standard error itself stays open."""
         super().close()
@@ -41,17 +60,17 @@ class StandardError(logging.Handler):
             os.close(self._own)
             self._own = self._write = None
 
-    def _send(self, line: bytes) -> None:
+    def _send(self, data: bytes, lines: int = 1) -> None:
         assert self._write is not None  # noqa: S101 - the caller has looked
-        data = self._rest + (self._loss() if self._lost else b"") + line
+        data = self._rest + (self._loss() if self._lost else b"") + data
         try:
             sent = self._write(data)
         except BlockingIOError:
-            self._lost += 1
+            self._lost += lines
             return
         if sent < len(self._rest):  # the rest of a line that was cut comes first
             self._rest = self._rest[sent:]
-            self._lost += 1
+            self._lost += lines
         else:
             self._rest = data[sent:]
             self._lost = 0

@@ -1,7 +1,11 @@
 """The log of a gateway that runs as a program, in both forms: what its lines say, and what they never say."""
 
+import logging
+import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,8 @@ import msgspec
 import pytest
 from msgspec import Struct
 
+from gateway.model.calls import CallRecord
+from gateway.telemetry.log import CallLine, Format, configure_own, log_calls
 from tests.raw_http import Response, Wire, exchange, request
 from tests.test_cli import Serving, serving, start
 
@@ -256,3 +262,151 @@ def test_below_its_level_nothing_is_logged(level: str, lines: int, tmp_path: Pat
     with serving(tmp_path, "--set", f"log.level={level}") as running:
         exchange(running.port, REQUESTS["ok"])
         assert len(running.stop().err.splitlines()) == lines
+
+
+RECORDS = [
+    CallRecord(
+        method=method,
+        protocol="xmlrpc",
+        client="127.0.0.1",
+        outcome=outcome,  # type: ignore[arg-type]
+        bytes=number,
+        request_id=f"id-{number}",
+        position=number or None,
+        seconds=number / 7,
+    )
+    for number, (method, outcome) in enumerate(
+        [("add", None), ("größe", 7), ("x" * 100, -32601), ("", -32700), ("a b", "cancelled"), ("a\nb", None)]
+    )
+]
+
+
+@contextmanager
+def own_log(form: Format) -> Iterator[Callable[[], list[str]]]:
+    """Have the gateway's lines in a pipe, as in a program that leaves the log alone; yield what reads them."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    loggers = [logging.getLogger("gateway.calls"), logging.getLogger("gateway"), logging.getLogger()]
+    before = [(logger.level, logger.handlers.copy()) for logger in loggers]
+    for logger in loggers:
+        logger.handlers.clear()
+    with os.fdopen(writing, "w") as file, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "stderr", file)
+        configure_own("info", form)
+        try:
+            yield lambda: re.sub(r"\d{4}-.*?Z", "", read_all(reading)).splitlines()
+        finally:
+            ours().close()
+            for logger, (level, handlers) in zip(loggers, before, strict=True):
+                logger.setLevel(level)
+                logger.handlers[:] = handlers
+                logger.filters.clear()
+                logger.propagate = True
+            logging.setLogRecordFactory(logging.LogRecord)
+    os.close(reading)
+
+
+def read_all(pipe: int) -> str:
+    pieces = []
+    with suppress(BlockingIOError):
+        while piece := os.read(pipe, 2**16):
+            pieces.append(piece)
+    return b"".join(pieces).decode()
+
+
+class Told(logging.Handler):
+    """A handler of a program's own, and a filter, which keep the records that they see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    def sees(self, record: logging.LogRecord) -> bool:
+        self.records.append(record)
+        return True
+
+
+def ours() -> logging.Handler:
+    return logging.getLogger("gateway").handlers[0]
+
+
+def propagating(told: Told) -> None:
+    logging.getLogger("gateway").propagate = True
+    logging.getLogger().addHandler(told)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        lambda told: logging.getLogger("gateway.calls").addHandler(told),
+        lambda told: logging.getLogger("gateway").addHandler(told),
+        propagating,
+        lambda told: logging.getLogger("gateway.calls").addFilter(told.sees),
+        lambda told: ours().addFilter(told.sees),
+        lambda told: ours().setFormatter(formatting(told)),
+        lambda told: logging.setLogRecordFactory(making(told)),
+    ],
+)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_a_program_does_to_the_log_holds_for_the_lines_of_calls(
+    own: Callable[[Told], object], form: Format
+) -> None:
+    with own_log(form) as written:
+        log_calls(RECORDS)
+        as_usual = written()
+        assert len(as_usual) == len(RECORDS)
+        told = Told()
+        own(told)
+        log_calls(RECORDS)
+        assert written() == as_usual
+    seen: list[Any] = [record.msg for record in told.records]
+    assert [line.request_id for line in seen] == [record.request_id for record in RECORDS]
+    assert {type(line) for line in seen} == {CallLine}
+
+
+def formatting(told: Told) -> logging.Formatter:
+    class Formatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            told.emit(record)
+            return formatter.format(record)
+
+    formatter = ours().formatter or Formatter()
+    return Formatter()
+
+
+def making(told: Told) -> Callable[..., logging.LogRecord]:
+    def make(*args: Any, **options: Any) -> logging.LogRecord:
+        record = logging.LogRecord(*args, **options)
+        told.emit(record)
+        return record
+
+    return make
+
+
+def test_a_handler_that_takes_warnings_only_takes_no_lines_of_calls() -> None:
+    with own_log("text") as written:
+        ours().setLevel(logging.WARNING)
+        log_calls(RECORDS)
+        logging.getLogger("gateway.calls").warning("the only line")
+        (line,) = written()
+        assert "the only line" in line
+
+
+def test_lines_that_standard_error_does_not_accept_are_counted_and_none_is_cut() -> None:
+    other = "a line of another process"
+    with own_log("text") as written:
+        log_calls(RECORDS)
+        usual = set(written())
+        for _ in range(15):
+            log_calls(RECORDS * 20)
+        lines = written()
+        os.write(sys.stderr.fileno(), f"{other}\n".encode())
+        log_calls(RECORDS)
+        lines += written()
+    lost = {line: re.search(r"\d+(?= lines of the log were lost)", line) for line in lines}
+    counts = [int(found[0]) for found in lost.values() if found]
+    assert len(lines) - 1 - len(counts) + sum(counts) == 301 * len(RECORDS)
+    assert {line for line in lines if not lost[line]} == usual | {other}
