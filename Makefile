@@ -1,6 +1,7 @@
 # make run    serve handlers/ on 127.0.0.1:8000
 # make test   format, lint, types, and all tests
-# make bench  calls per second against a plain Tornado handler, and what a bridge adds to a call
+# make bench  calls per second, memory and bridges, beside servers of Go, node and Python; ten minutes (ROUNDS=5 SECONDS=1)
+# make figures  write what make bench has measured last into README.md and benchmarks/
 # make compare  calls that block: other servers and the gateway side by side, with pictures; takes half an hour
 # make fuzz  300,000 mutated documents for the readers of codecs; FUZZ=... for another number
 # make soak   everything at once for ten minutes (SOAK=3600: an hour); shows memory and descriptors of each process
@@ -10,6 +11,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOAK ?= 600
+ROUNDS ?= 5
+SECONDS ?= 1
 
 # need PROGRAM,PACKAGE,PURPOSE: install a program that the tests run
 need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { command -v apt-get >/dev/null && \
@@ -19,7 +22,7 @@ need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { 
 # The tests start hundreds of processes: without compiled modules, each of them would compile the gateway again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check bench compare soak fuzz edge clean
+.PHONY: run test check bench figures compare soak fuzz edge clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
@@ -29,6 +32,7 @@ test: check $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
 	@$(call need,systemd-analyze,systemd,the systemd unit)
 	@$(call need,nginx,nginx,the edge)
 	@$(call need,openssl,openssl,the edge)
+	@$(call need,wrk,wrk,the benchmark)
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95 --format=total
 	$(BIN)/coverage report --fail-under=100 --include='gateway/codecs/*,gateway/model/faults.py,gateway/core/dispatch.py'
@@ -39,8 +43,11 @@ check: $(VENV)/test.stamp
 	$(BIN)/mypy
 
 bench: $(VENV)/test.stamp $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
-	$(BIN)/python -m benchmarks.calls
-	$(BIN)/python -m benchmarks.bridges
+	@$(call need,wrk,wrk,the speed)
+	$(BIN)/python -m benchmarks.speed --rounds $(ROUNDS) --seconds $(SECONDS)
+
+figures: $(VENV)/test.stamp
+	$(BIN)/python -m benchmarks.speed --publish
 
 compare: $(VENV)/test.stamp
 	@$(call need,nginx,nginx,the edge)

@@ -1,20 +1,22 @@
 """The peer: what people write today, a Tornado RequestHandler around the standard library's codecs.
 
-It prints its port, and serves ``add`` until it is terminated. With the argument ``uvloop`` it runs on that loop.
+It prints its port, and serves ``add`` and ``echo`` until it is terminated. With the argument ``uvloop`` it runs on that
+loop.
 """
 
 import asyncio
 import json
 import sys
 import xmlrpc.client
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import uvloop
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-FUNCTIONS = {"add": lambda a, b: a + b}
+FUNCTIONS: dict[str, Callable[..., Any]] = {"add": lambda a, b: a + b, "echo": lambda value: value}
 
 
 class XMLRPCHandler(RequestHandler):

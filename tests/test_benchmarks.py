@@ -20,20 +20,6 @@ pytestmark = pytest.mark.unmeasured
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_benchmark_writes_a_row_for_each_protocol_number_of_connections_and_server() -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.calls", "--rounds", "1", "--seconds", "0.05"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    rows = [line for line in run.stdout.splitlines() if line.startswith(("| XML-RPC", "| JSON-RPC"))]
-    assert len(rows) == 2 * 3 * 3
-    assert "round 1 of 1" in run.stderr
-
-
 def test_the_benchmark_of_bridges_writes_a_row_for_each_protocol_and_number_of_calls() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks.bridges", "--rounds", "1", "--seconds", "0.05", "--objects", "3"],

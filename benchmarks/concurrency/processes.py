@@ -42,8 +42,9 @@ def started(
     *,
     environment: Mapping[str, str] | None = None,
     stop: signal.Signals = signal.SIGTERM,
+    errors: int = subprocess.STDOUT,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program in the project's folder, and write what it says to a file."""
+    """Run a program in the project's folder, and write what it says to a file; ``errors`` is its stderr."""
     with log.open("wb") as output:
         program = subprocess.Popen(
             command,
@@ -51,7 +52,7 @@ def started(
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=errors,
             start_new_session=True,
         )
     try:

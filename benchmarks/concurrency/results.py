@@ -3,22 +3,17 @@
 read(file) -> Results, write(file, results)
 """
 
-import os
-import platform
-import re
-import shutil
-import subprocess
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from xml.parsers import expat
 
 import msgspec
 from msgspec import Struct
 
 from benchmarks.concurrency.driving import Pace, Step
+from benchmarks.machine import machine, versions
 
 _PACKAGES = ("callgate", "tornado", "uvloop", "flask", "pyuwsgi", "locust", "gevent")
+_PROGRAMS = {"nginx": ("nginx", "-v")}
 
 
 class Results(Struct, frozen=True, kw_only=True):
@@ -44,7 +39,12 @@ class Results(Struct, frozen=True, kw_only=True):
 def gathered(pace: Pace, steps: list[Step], many: Step | None) -> Results:
     """Put the steps together with what there is to say of this machine."""
     return Results(
-        taken=time.strftime("%Y-%m-%d"), machine=_machine(), versions=_versions(), pace=pace, steps=steps, many=many
+        taken=time.strftime("%Y-%m-%d"),
+        machine=machine(),
+        versions=versions(_PACKAGES, _PROGRAMS),
+        pace=pace,
+        steps=steps,
+        many=many,
     )
 
 
@@ -56,29 +56,3 @@ def read(file: Path) -> Results:
 def write(file: Path, results: Results) -> None:
     """Write results.json."""
     file.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
-
-
-def _machine() -> dict[str, str]:
-    processor = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "processor": processor[1].strip() if processor else platform.machine(),
-        "cores": str(len(os.sched_getaffinity(0))),
-        "memory": f"{memory:.0f} GiB",
-        "system": f"{platform.system()} {platform.release()}",
-        "net.core.somaxconn": Path("/proc/sys/net/core/somaxconn").read_text().strip(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {"CPython": platform.python_version(), "expat": expat.EXPAT_VERSION.removeprefix("expat_")}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    nginx = shutil.which("nginx")
-    if nginx:
-        said = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=False).stderr
-        found["nginx"] = said.partition("/")[2].strip()
-    return found

@@ -1,0 +1,1 @@
+"""``make bench``: calls per second of the gateway and of other servers, side by side."""
