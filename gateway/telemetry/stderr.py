@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
 
-_WHOLE = 4096  # bytes that a pipe takes as a whole or not at all (PIPE_BUF), so lines of other processes come between
+# Bytes that are written at once. A pipe takes 4096 as a whole or not at all (PIPE_BUF), so that no line of another
+# process comes inside of one of ours; the rest is room for the line that tells of lost ones.
+_WHOLE = 3840
 
 
 class StandardError(logging.Handler):
