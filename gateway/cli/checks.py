@@ -166,7 +166,7 @@ def _open_to_everybody(gateway: Gateway) -> Iterator[str]:
 def _keys_unencrypted(gateway: Gateway) -> Iterator[str]:
     config = gateway.config
     is_protected = config.tls.certificate or config.access.trusted_proxies
-    if config.access.keys and not is_protected and _is_public(config.server.bind):
+    if config.access.keys and not is_protected and any(map(_is_public, config.server.bind)):
         yield "server.bind: API keys are sent unencrypted; set tls.certificate, or put nginx in front"
 
 
@@ -192,8 +192,13 @@ def _ports_twice(gateway: Gateway) -> Iterator[str]:
 
 def _addresses(config: Config) -> list[tuple[str, str]]:
     """Return the addresses for calls, by their options."""
-    listened = {"server.bind": config.server.bind, "server.tcp": config.server.tcp}
-    return [(option, address) for option, address in listened.items() if address]
+    listened = [*(("server.bind", address) for address in config.server.bind), ("server.tcp", config.server.tcp)]
+    return [(option, address) for option, address in listened if _is_network(address)]
+
+
+def _is_network(address: str) -> bool:
+    """Tell whether an address is host:port, and neither a Unix socket nor one that was opened by others."""
+    return address[-1:].isdecimal() and not address.startswith(("unix:", "fd:"))
 
 
 def _split(address: str) -> tuple[str, str]:
@@ -203,6 +208,8 @@ def _split(address: str) -> tuple[str, str]:
 
 def _is_public(address: str) -> bool:
     """Tell whether an address is one of the internet, or stands for all addresses. A name is not looked up."""
+    if not _is_network(address):
+        return False
     host, _ = _split(address)
     if host in _EVERYWHERE:
         return True

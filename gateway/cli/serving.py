@@ -1,6 +1,8 @@
 """``gateway serve``."""
 
+import shlex
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import click
 
@@ -8,16 +10,23 @@ from gateway.cli.loading import MODULE_HELP, configured, counted, fail
 from gateway.config import ConfigError
 from gateway.config.access import Access
 from gateway.config.described import described
+from gateway.process.sockets import URLs
 
 
 @click.command(epilog=MODULE_HELP)
 @configured
 @click.option(
-    "--bind", metavar="HOST:PORT", help="The address to listen on, for example 127.0.0.1:8000; port 0 takes a free one."
+    "--bind",
+    metavar="HOST:PORT",
+    multiple=True,
+    help="The address to listen on, for example 127.0.0.1:8000; port 0 takes a free one. unix:/path is a Unix socket,"
+    " fd:3 an inherited socket, systemd all sockets that systemd passes. Can be repeated.",
 )
 @click.option("--tcp", metavar="HOST:PORT", help="The address for JSON-RPC over plain TCP, without HTTP.")
 @click.option("--workers", metavar="N", help="The number of processes that serve; auto starts one for each core.")
-def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], **given: str | None) -> None:
+def serve(
+    modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], bind: tuple[str, ...], **given: str | None
+) -> None:
     """Serve MODULEs and upstreams until SIGINT or SIGTERM.
 
     SIGHUP, like the command reload, reads configuration and methods again without losing a call.
@@ -26,26 +35,48 @@ def serve(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
     from gateway.process.control import StartupError  # noqa: PLC0415
     from gateway.process.prefork import Source, serve_modules  # noqa: PLC0415
 
+    settings += (f"server.bind={','.join(bind)}",) if bind else ()
     settings = (*settings, *(f"server.{name}={value}" for name, value in given.items() if value is not None))
     try:
         serve_modules(
             Source(file=file, settings=settings, modules=modules),
             lambda urls, count, config: click.echo(
-                f"{_ready(urls.calls, urls.tcp, urls.metrics, count, config.access)}\ngateway: {described(config)}"
+                f"{_ready(urls, count, config.access)}\ngateway: {described(config)}"
             ),
         )
     except (ConfigError, StartupError) as error:
         fail(error.problems)
 
 
-def _ready(url: str, tcp: str | None, metrics_url: str | None, methods: int, access: Access) -> str:
+def _ready(urls: URLs, methods: int, access: Access) -> str:
+    told = " and ".join((urls.calls, *urls.others, *([urls.tcp] if urls.tcp else [])))
+    metrics = "" if urls.metrics is None else f"\ngateway: metrics at {urls.metrics}"
+    ready = f"gateway: ready at {told} ({counted(methods, 'method')}). To call it:"
+    return f"{ready}\n{_examples(urls.calls, access)}{metrics}"
+
+
+def _examples(url: str, access: Access) -> str:
+    """Show how to call the URL in each protocol, with what everybody has."""
     xml = "<methodCall><methodName>system.listMethods</methodName></methodCall>"
     json = '{"jsonrpc":"2.0","method":"system.listMethods","id":1}'
     called = url.replace("://", "://NAME:KEY@") if access.keys and not access.anonymous else url
-    metrics = "" if metrics_url is None else f"\ngateway: metrics at {metrics_url}"
-    return (
-        f"gateway: ready at {url}{f' and {tcp}' if tcp else ''} ({counted(methods, 'method')}). To call it:\n"
-        f"""  python3 -c "from xmlrpc.client import ServerProxy as S; print(S('{called}').system.listMethods())"\n"""
-        f"  curl -H 'Content-Type: text/xml' -d '{xml}' {called}\n"
-        f"  curl -H 'Content-Type: application/json' -d '{json}' {called}{metrics}"
-    )
+    split = urlsplit(called)
+    lines = []
+    curl = "curl"
+    if split.scheme.endswith("+unix"):  # the standard library's client has no way to call it
+        curl += f" --unix-socket {shlex.quote(unquote(split.netloc.rpartition('@')[2]))}"
+        called = urlunsplit(
+            split._replace(scheme=split.scheme.removesuffix("+unix"), netloc=_on_localhost(split.netloc))
+        )
+    else:
+        lines.append(
+            f"""python3 -c "from xmlrpc.client import ServerProxy as S; print(S('{called}').system.listMethods())\""""
+        )
+    lines.append(f"{curl} -H 'Content-Type: text/xml' -d '{xml}' {called}")
+    lines.append(f"{curl} -H 'Content-Type: application/json' -d '{json}' {called}")
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def _on_localhost(place: str) -> str:
+    user, at, _ = place.rpartition("@")
+    return f"{user}{at}localhost"

@@ -29,6 +29,7 @@ from gateway.upstreams.options import nearest
 _NO_SECTIONS = {"upstreams", "file"}
 _UPSTREAM = re.compile(r"upstreams\.([A-Za-z][A-Za-z0-9_-]*)\.([^.]+)")
 _SECRET = {"keys", "headers", "metadata"}  # options that may hold a key, even where none belongs
+_ADDRESS = r"unix:/[^,\s]{1,106}|fd:(?:[3-9]|[1-9][0-9]{1,3})|systemd"
 _PORT = "(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
 
@@ -48,13 +49,27 @@ class ServerSection(Struct, frozen=True, kw_only=True):
     """Where the gateway listens, and what it serves."""
 
     bind: Annotated[
+        tuple[
+            Annotated[
+                str,
+                Meta(
+                    pattern=rf"^(?:(\[[0-9a-fA-F:.]+\]|[^:\s/,]*):{_PORT}|{_ADDRESS})$",
+                    description="host:port, like 127.0.0.1:8000, with a port from 0, which takes a free one, to 65535;"
+                    " [::1]:8000 for IPv6, :8000 for all addresses; unix:/path for a Unix socket; fd:3 for a socket"
+                    " that the process has inherited; systemd for all that systemd passes.",
+                ),
+            ],
+            ...,
+        ],
+        Meta(min_length=1, description="The addresses to listen on: one, or a list of several."),
+    ] = ("127.0.0.1:8000",)
+    unix_mode: Annotated[
         str,
         Meta(
-            pattern=rf"^(\[[0-9a-fA-F:.]+\]|[^:\s/]*):{_PORT}$",
-            description="host:port, like 127.0.0.1:8000, with a port from 0, which takes a free one, to 65535;"
-            " [::1]:8000 for IPv6, :8000 for all addresses.",
+            pattern="^[0-7]{3}$",
+            description="three octal digits, like 660; the permissions of Unix sockets: who may write to one may call.",
         ),
-    ] = "127.0.0.1:8000"
+    ] = "660"
     paths: Annotated[
         tuple[
             Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._~%@:+=/-]*$", description="a path that begins with a slash")],

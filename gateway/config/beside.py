@@ -4,14 +4,14 @@ A program in a package may also have it beside the package.
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from gateway.config import Config, changed, load
 
 
 def load_for_program(
-    config: str | Path | Config | None, environment: Mapping[str, str], settings: tuple[str, ...] = ()
+    config: str | Path | Config | None, environment: Mapping[str, str], bind: str | Iterable[str] | None = None
 ) -> Config:
     """Load the configuration of the program that calls the function that calls this one.
 
@@ -19,12 +19,13 @@ def load_for_program(
         config: a file, or what has been loaded already; None looks for conf/gateway.toml beside the program, and then
             in the current folder.
         environment: its variables win over the file; a Config is taken as it is.
-        settings: ``name=value``, which win over everything.
+        bind: one address or several, which win over ``server.bind``.
 
     Raises:
         ConfigError: anything is wrong; it lists all of it.
 
     """
+    settings = () if bind is None else (f"server.bind={bind if isinstance(bind, str) else ','.join(bind)}",)
     if isinstance(config, Config):
         return changed(config, settings)
     frame = inspect.currentframe()

@@ -18,6 +18,13 @@ _ADDRESS = Annotated[
         description="host:port, like 0.0.0.0:443 or [::]:443, with a port from 1 to 65535",
     ),
 ]
+_SERVER = Annotated[
+    str,
+    Meta(
+        pattern=rf"^(?:(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):{_PORT}|unix:/[A-Za-z0-9._/-]{{1,106}})$",
+        description="host:port, like 10.0.0.11:8000, with a port from 1 to 65535, or unix:/path",
+    ),
+]
 
 
 class NginxSection(Struct, frozen=True, kw_only=True):
@@ -45,7 +52,8 @@ class NginxSection(Struct, frozen=True, kw_only=True):
         Meta(min_length=1, description="The versions of TLS; older ones are insecure."),
     ] = ("TLSv1.2", "TLSv1.3")
     servers: Annotated[
-        tuple[_ADDRESS, ...], Meta(description="host:port of the gateways; if empty, server.bind on this machine.")
+        tuple[_SERVER, ...],
+        Meta(description="host:port or unix:/path of the gateways; if empty, server.bind on this machine."),
     ] = ()
     proxies: Annotated[
         tuple[Network, ...],

@@ -4,7 +4,7 @@ os.fork copies the calling thread, and all open sockets with it. A copy of the e
 answer requests beside the process that it comes from; any other copy would keep the port and the connections open for
 as long as it lives. (subprocess does not need this: it closes what it has not been given.)
 
-    closed_in_children(ports)    while this process serves on them
+    closed_in_children(names)    while this process serves on these ports and Unix sockets
     end_child()                  after each step of a method: ends the process, if it is a child that a method forked
 """
 
@@ -20,20 +20,20 @@ from gateway.model.calls import CURRENT
 _DESCRIPTORS = Path("/proc/self/fd")
 
 _log = logging.getLogger("gateway")
-_served: list[int] = []  # ports of this process
+_served: list[int | str] = []  # ports of this process, and paths of Unix sockets
 _forked_in: list[str] = []  # the method that has forked this process; empty in all others
 
 
 @contextmanager
-def closed_in_children(ports: Iterable[int]) -> Iterator[None]:
-    """Close the sockets that have one of these TCP ports in processes that are forked from this one meanwhile."""
-    ports = tuple(ports)
-    _served.extend(ports)
+def closed_in_children(names: Iterable[int | str]) -> Iterator[None]:
+    """Close sockets by their TCP port or Unix path in processes that are forked from this one meanwhile."""
+    names = tuple(names)
+    _served.extend(names)
     try:
         yield
     finally:
-        for port in ports:
-            _served.remove(port)
+        for name in names:
+            _served.remove(name)
 
 
 def end_child() -> None:
@@ -51,8 +51,8 @@ def _after_fork() -> None:
         _close(set(_served))
 
 
-def _close(ports: set[int]) -> None:
-    """Close sockets by their local port, which accepted connections share with the socket that they come from.
+def _close(names: set[int | str]) -> None:
+    """Close sockets by their local name, which accepted connections share with the socket that they come from.
 
     Their numbers stay in use, because objects of the event loop still know them, and may close them later.
     """
@@ -60,14 +60,16 @@ def _close(ports: set[int]) -> None:
     for entry in list(_DESCRIPTORS.iterdir()):
         number = int(entry.name)
         with suppress(OSError):  # it is not a socket, or the one that the list was read from
-            if _local_port(number) in ports:
+            if _local_name(number) in names:
                 os.dup2(nothing, number, inheritable=False)
     os.close(nothing)
 
 
-def _local_port(number: int) -> int:
+def _local_name(number: int) -> int | str:
     with socket.socket(fileno=os.dup(number)) as copy:
-        return int(copy.getsockname()[1]) if copy.family in (socket.AF_INET, socket.AF_INET6) else 0
+        if copy.family in (socket.AF_INET, socket.AF_INET6):
+            return int(copy.getsockname()[1])
+        return str(copy.getsockname()) if copy.family == socket.AF_UNIX else ""
 
 
 if _DESCRIPTORS.is_dir():

@@ -84,7 +84,7 @@ def warnings(config: Config) -> Iterator[str]:
     """Report what would work, but not as it should, each with its remedy."""
     for server in _gateways(config):
         host = server.rpartition(":")[0].strip("[]")
-        source = address("127.0.0.1" if host == "localhost" else host)
+        source = address("127.0.0.1" if host in ("localhost", "unix") else host)
         proxies = config.access.trusted_proxies
         if source is not None and source.is_loopback:
             is_trusted, remedy = any(source in network for network in proxies), str(source)
@@ -106,10 +106,22 @@ def _gateways(config: Config) -> tuple[str, ...]:
         raise ConfigError([problem])
     if config.nginx.servers:
         return config.nginx.servers
-    host, _, port = config.server.bind.rpartition(":")
+    address = _reached(config.server.bind)
+    if address.startswith("unix:"):
+        return (address,)
+    host, _, port = address.rpartition(":")
     if int(port) == 0:
         raise ConfigError(["server.bind: port 0 is a free one, which nginx cannot know: choose one"])
     return (f"{_EVERYWHERE.get(host, host)}:{port}",)
+
+
+def _reached(addresses: tuple[str, ...]) -> str:
+    """Choose the address for nginx: a Unix socket if there is one, else the first that says where it is."""
+    found = [address for address in addresses if address != "systemd" and not address.startswith("fd:")]
+    if not found:
+        problem = "server.bind: nginx cannot know where a socket is that others open: name it in nginx.servers"
+        raise ConfigError([problem])
+    return next((address for address in found if address.startswith("unix:")), found[0])
 
 
 def _refusals(limits: Limits) -> dict[int, GatewayFault]:

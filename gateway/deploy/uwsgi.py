@@ -5,7 +5,7 @@ conf/uwsgi.ini was made from the defaults. Every number in it is one of the gate
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from gateway.config import Config
 from gateway.methods import Registry
@@ -26,7 +26,7 @@ need-app = true
 
 # server.bind, for HTTP from a proxy. The proxy must wait for slow clients, because each connection holds a thread here.
 # (The option http would add a process of uWSGI, which breaks off running calls when it is reloaded.)
-http-socket = {bind}
+{sockets}
 
 # A connection has one request; it is the proxy that keeps connections to clients open.
 add-header = Connection: close
@@ -89,7 +89,7 @@ def render(config: Config, registry: Registry, environment: Mapping[str, str]) -
     variables = "".join(f"{name}={shlex.quote(value)} " for name, value in environment.items())
     return _UWSGI.format(
         environment=variables,
-        bind=config.server.bind,
+        sockets="\n".join(_sockets(config)),
         listen=limits.backlog,
         processes="%k" if config.server.workers == "auto" else config.server.workers,
         threads=limits.threads,
@@ -101,3 +101,14 @@ def render(config: Config, registry: Registry, environment: Mapping[str, str]) -
         harakiri=math.ceil(deadline + limits.body_timeout + limits.write_timeout + limits.linger),
         mercy=mercy,
     )
+
+
+def _sockets(config: Config) -> Iterator[str]:
+    """Yield the lines for the addresses. What systemd passes, uWSGI takes by itself."""
+    for address in config.server.bind:
+        if address.startswith("fd:"):
+            yield f"http-socket = fd://{address.removeprefix('fd:')}"
+        elif address != "systemd":
+            yield f"http-socket = {address.removeprefix('unix:')}"
+    if any(address.startswith("unix:") for address in config.server.bind):
+        yield f"chmod-socket = {config.server.unix_mode}"

@@ -21,6 +21,7 @@ Take: TypeAlias = Callable[[socket.socket, Any], None]
 
 _TURN = 16  # connections in a turn of the loop, so that workers which share a socket share what comes in a burst
 _LAST = 4096  # connections that are accepted at the end; more may come than ever end, but by default no more can wait
+_HERE = ("127.0.0.1", 0)  # the other end of a Unix socket is a process of this machine
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -131,5 +132,5 @@ class Listener:
             log.warning("no connection can be accepted for the moment: %s", os.strerror(error.errno or 0).lower())
             self._pause()
             return False
-        self._take(accepted, address)
+        self._take(accepted, _HERE if bound.family == socket.AF_UNIX else address)
         return True

@@ -8,12 +8,13 @@ Both leave the program's log, signals and tasks alone.
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from gateway.app import Gateway, build, check_hashes
 from gateway.config import Config
@@ -35,8 +36,8 @@ class Server:
 
     Args:
         registry: the methods.
-        bind: host:port; port 0 takes a free one. Without it, ``server.bind`` of the configuration, which is
-            127.0.0.1:8000 by default.
+        bind: an address like ``server.bind`` in conf/gateway.toml, or several of them; host:port, for example, where
+            port 0 takes a free one. Without it, that of the configuration, which is 127.0.0.1:8000 by default.
         config: a file, or a Config that has been loaded already. Without it, the file is the one that GATEWAY_CONFIG
             names, or conf/gateway.toml beside the calling module, or in the current folder.
 
@@ -46,9 +47,9 @@ class Server:
     """
 
     def __init__(
-        self, registry: Registry, bind: str | None = None, *, config: str | Path | Config | None = None
+        self, registry: Registry, bind: str | Iterable[str] | None = None, *, config: str | Path | Config | None = None
     ) -> None:
-        self._config = load_for_program(config, os.environ, () if bind is None else (f"server.bind={bind}",))
+        self._config = load_for_program(config, os.environ, bind)
         self._registry = registry
         self._urls: URLs | None = None
         self._ending: asyncio.Future[bytes]
@@ -56,13 +57,18 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The URL to POST calls to."""
+        """The URL to POST calls to, at the first address."""
         return self._started().calls
 
     @property
     def port(self) -> int:
-        """The port of ``url``."""
-        return int(self.url.rpartition(":")[2].partition("/")[0])
+        """The port of ``url``; 0 for a Unix socket."""
+        return urlsplit(self.url).port or 0
+
+    @property
+    def other_urls(self) -> tuple[str, ...]:
+        """The URLs to POST calls to at the other addresses."""
+        return self._started().others
 
     @property
     def metrics_url(self) -> str | None:
@@ -131,13 +137,13 @@ class Server:
 
 
 def running(
-    registry: Registry, bind: str | None = "127.0.0.1:0", *, config: str | Path | Config | None = None
+    registry: Registry, bind: str | Iterable[str] | None = "127.0.0.1:0", *, config: str | Path | Config | None = None
 ) -> AbstractContextManager[Server]:
     """Serve a registry from a thread with an event loop of its own, inside of a ``with`` block.
 
     Args:
         registry: the methods.
-        bind: host:port; by default a free port of this machine. With None, ``server.bind`` of the configuration.
+        bind: as for Server; by default a free port of this machine. With None, ``server.bind`` of the configuration.
         config: as for Server.
 
     Returns:
@@ -147,7 +153,7 @@ def running(
         ConfigError: the configuration is wrong. The block itself raises what Server.start raises.
 
     """
-    loaded = load_for_program(config, os.environ, () if bind is None else (f"server.bind={bind}",))
+    loaded = load_for_program(config, os.environ, bind)
     return _in_thread(Server(registry, config=loaded))
 
 

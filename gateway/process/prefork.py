@@ -24,6 +24,7 @@ from gateway.methods.loading import LoadError
 from gateway.process import tls
 from gateway.process.control import RETIRE, START, STOP, Assignment, ForcedShutdown, Generation, Report, StartupError
 from gateway.process.metrics_directory import MetricsDirectory
+from gateway.process.opening import remove_files
 from gateway.process.server import log_process, raise_descriptor_limit, run
 from gateway.process.sockets import Listeners, URLs, listen, urls_of
 from gateway.process.supervisor import MERCY, supervise
@@ -86,6 +87,7 @@ class _Plans:
         self._planned: dict[Generation, tuple[Config, Listeners]] = {}
         self._metrics = MetricsDirectory()
         self._pid_file = ""
+        self._addresses: set[str] = set()  # all that were ever bound
 
     def plan(self, *existing: Generation) -> Generation:
         """Read the configuration, and open what is new in it."""
@@ -95,18 +97,19 @@ class _Plans:
         except ConfigError as error:
             raise StartupError(error.problems) from None
         before = {generation: planned for generation, planned in self._planned.items() if generation in existing}
-        listeners = listen(config, context, *before.values())
+        listeners = listen(config, context, *(bound for _, bound in before.values()))
         directory = self._metrics.ensure()
         generation = Generation(
             workers=_count(config.server.workers),
             work=lambda assignment: self._work(config, listeners, directory, assignment),
-            listeners=(*listeners.calls, *listeners.metrics, *listeners.tcp),
+            listeners=listeners.all(),
             grace=config.server.grace,
             drain=config.server.drain,
             watchdog=config.server.watchdog,
             ended=lambda slot: None if directory is None else forget(directory, slot),
         )
         self._planned = before | {generation: (config, listeners)}
+        self._addresses.update(config.server.bind)
         return generation
 
     def note_ready(self, generation: Generation, report: Report) -> None:
@@ -137,6 +140,7 @@ class _Plans:
         """Remove what the supervisor has put into the file system."""
         self._remove_pid()
         self._metrics.remove()
+        remove_files(self._addresses)
 
     def _work(self, config: Config, listeners: Listeners, directory: Path | None, assignment: Assignment) -> int:
         """Serve in a worker, and say over the link how it goes; returns the exit code."""

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from xml.parsers import expat
@@ -33,7 +33,7 @@ from gateway.methods import Registry
 from gateway.model.networks import address
 from gateway.process import tls
 from gateway.process.control import RETIRE, STOP
-from gateway.process.sockets import Listeners, URLs, listen, ports_of, urls_of
+from gateway.process.sockets import Listeners, URLs, close, listen, local_names, urls_of
 from gateway.telemetry import log
 from gateway.telemetry.metrics import Levels, Metrics
 from gateway.upstreams.frame import introduce
@@ -45,12 +45,15 @@ _TICK = 0.02  # seconds between two looks at what has not ended yet
 _MERCY = 1.0  # seconds that cancelled calls have to end
 
 
-def serve(registry: Registry, bind: str | None = None, *, config: str | Path | Config | None = None) -> None:
+def serve(
+    registry: Registry, bind: str | Iterable[str] | None = None, *, config: str | Path | Config | None = None
+) -> None:
     """Serve a registry from this process, until SIGINT or SIGTERM; a second signal ends it at once.
 
     Args:
         registry: the methods.
-        bind: host:port; without it, ``server.bind`` of the configuration, which is 127.0.0.1:8000 by default.
+        bind: an address like ``server.bind`` in conf/gateway.toml, host:port for example, or several of them; without
+            it, that of the configuration, which is 127.0.0.1:8000 by default.
         config: a file, or a Config that has been loaded already. Without it, the file is the one that GATEWAY_CONFIG
             names, or conf/gateway.toml beside the calling module, or in the current folder.
 
@@ -59,7 +62,7 @@ def serve(registry: Registry, bind: str | None = None, *, config: str | Path | C
         StartupError: the address cannot be bound.
 
     """
-    config = load_for_program(config, os.environ, () if bind is None else (f"server.bind={bind}",))
+    config = load_for_program(config, os.environ, bind)
     log.configure(config.log.level, config.log.format)
     check_hashes()
     raise_descriptor_limit()
@@ -75,11 +78,12 @@ def serve(registry: Registry, bind: str | None = None, *, config: str | Path | C
         loop.run_until_complete(run(gateway, listeners, ending))
     finally:
         loop.close()
+        close(listeners)
 
 
 def _print(urls: URLs, configuration: str) -> None:
-    told = f"{urls.calls} and {urls.tcp}" if urls.tcp else urls.calls
-    print(f"gateway: ready at {told}", flush=True)  # noqa: T201 - as the command does
+    told = (urls.calls, *urls.others, *([urls.tcp] if urls.tcp else []))
+    print(f"gateway: ready at {' and '.join(told)}", flush=True)  # noqa: T201 - as the command does
     if urls.metrics is not None:
         print(f"gateway: metrics at {urls.metrics}", flush=True)  # noqa: T201 - likewise
     print(f"gateway: {configuration}", flush=True)  # noqa: T201 - likewise
@@ -109,7 +113,7 @@ async def serve_until(
     They have ``server.drain`` seconds. STOP means that nobody takes over: for ``server.grace`` seconds callers are told
     so at /readyz, before connections are no longer accepted. ``ready`` is called when connections are accepted.
     """
-    with closed_in_children(ports_of(listeners)):
+    with closed_in_children(local_names(listeners)):
         await _serve(ending, gateway, listeners, ready)
 
 

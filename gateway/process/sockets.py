@@ -7,105 +7,142 @@ close(listeners)
 
 import socket
 import ssl
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+from urllib.parse import quote
 
 from msgspec import Struct
 
 from gateway.config import Config
 from gateway.process.control import StartupError
+from gateway.process.opening import open_address, remove_files, set_mode
 
 
 class Listeners(Struct, frozen=True, kw_only=True):
     """The sockets of a gateway, for calls, for metrics, and for calls over plain TCP.
 
-    ``tls`` is how calls are encrypted; None for not at all.
+    Attributes:
+        opened: the sockets, by what they are for and their address.
+        tls: how calls are encrypted; None for not at all.
+
     """
 
-    calls: tuple[socket.socket, ...]
-    metrics: tuple[socket.socket, ...]
-    tcp: tuple[socket.socket, ...]
+    opened: Mapping[tuple[str, str], tuple[socket.socket, ...]]
     tls: ssl.SSLContext | None
+
+    def of(self, use: str) -> tuple[socket.socket, ...]:
+        """Return the sockets that are for "calls", "metrics" or "tcp"."""
+        return tuple(bound for (its, _), found in self.opened.items() if its == use for bound in found)
+
+    @property
+    def calls(self) -> tuple[socket.socket, ...]:
+        """The sockets for calls over HTTP."""
+        return self.of("calls")
+
+    @property
+    def metrics(self) -> tuple[socket.socket, ...]:
+        """The sockets for metrics."""
+        return self.of("metrics")
+
+    @property
+    def tcp(self) -> tuple[socket.socket, ...]:
+        """The sockets for calls over plain TCP."""
+        return self.of("tcp")
+
+    def all(self) -> tuple[socket.socket, ...]:
+        """Return all sockets."""
+        return tuple(bound for found in self.opened.values() for bound in found)
 
 
 class URLs(NamedTuple):
-    """Where a gateway is reached: the URL to POST to, those of its metrics and of plain TCP; None without one."""
+    """Where a gateway is reached.
+
+    Attributes:
+        calls: the URL to POST to, at the first address.
+        metrics: the URL of its metrics; None without one.
+        tcp: the address for plain TCP; None without one.
+        others: the URLs to POST to at the other addresses.
+
+    """
 
     calls: str
     metrics: str | None
     tcp: str | None
+    others: tuple[str, ...] = ()
 
 
-def listen(config: Config, context: ssl.SSLContext | None, *before: tuple[Config, Listeners]) -> Listeners:
+def listen(config: Config, context: ssl.SSLContext | None, *before: Listeners) -> Listeners:
     """Open the sockets of a configuration, or take over those before it that have the same address.
 
     Raises:
         StartupError: an address cannot be bound.
 
     """
-    wanted = {
-        "calls": (config.server.bind, "--bind HOST:PORT"),
-        "metrics": (config.metrics.bind, "metrics.bind"),
-        "tcp": (config.server.tcp, "--tcp HOST:PORT"),
-    }
-    found = {name: getattr(old, name) for configured, old in before for name in _unmoved(configured, config)}
-    opened: dict[str, tuple[socket.socket, ...]] = {}
+    kept = {place: found for old in before for place, found in old.opened.items()}
+    opened: dict[tuple[str, str], tuple[socket.socket, ...]] = {}
     try:
-        for name, (place, option) in wanted.items():
-            if name not in found:
-                opened[name] = _bind(place, config.limits.backlog, option)
+        for use, address, option in _wanted(config):
+            opened[use, address] = kept.get((use, address)) or _open(config, address, option)
+            set_mode(address, int(config.server.unix_mode, 8))
     except StartupError:
-        for bound in chain.from_iterable(opened.values()):
-            bound.close()
+        for place in opened.keys() - kept.keys():
+            for bound in opened[place]:
+                bound.close()
         raise
-    return Listeners(**found, **opened, tls=context)
+    return Listeners(opened=opened, tls=context)
 
 
 def close(listeners: Listeners) -> None:
-    """Close all sockets; a host has closed its own already."""
-    for bound in chain(listeners.calls, listeners.metrics, listeners.tcp):
+    """Close all sockets, those that a host has closed already too, and remove the files of Unix sockets."""
+    for bound in listeners.all():
         bound.close()
+    remove_files(address for _, address in listeners.opened)
 
 
-def _unmoved(before: Config, now: Config) -> Iterator[str]:
-    """Tell which sockets have the address that they had."""
-    if before.server.bind == now.server.bind:
-        yield "calls"
-    if before.metrics.bind == now.metrics.bind:
-        yield "metrics"
-    if before.server.tcp == now.server.tcp:
-        yield "tcp"
+def _wanted(config: Config) -> Iterator[tuple[str, str, str]]:
+    """Yield what each address is for, the address, and the option that names it."""
+    for address in config.server.bind:
+        yield "calls", address, "--bind HOST:PORT"
+    for use, address, option in (
+        ("metrics", config.metrics.bind, "metrics.bind"),
+        ("tcp", config.server.tcp, "--tcp HOST:PORT"),
+    ):
+        if address:
+            yield use, address, option
 
 
-def _bind(bind: str, backlog: int, option: str) -> tuple[socket.socket, ...]:
-    from gateway.hosts.listening import bind as open_sockets  # noqa: PLC0415 - likewise
-
-    if not bind:
-        return ()
-    address, _, port = bind.rpartition(":")
+def _open(config: Config, address: str, option: str) -> tuple[socket.socket, ...]:
     try:
-        return tuple(open_sockets(address.strip("[]"), int(port), backlog))
+        return open_address(address, config.limits.backlog, int(config.server.unix_mode, 8))
     except (OSError, UnicodeError) as error:  # a host name can be one that has no bytes
         reason = str(getattr(error, "strerror", None) or error).lower()
-        raise StartupError([f"cannot listen on {bind}: {reason}; choose another address with {option}"]) from None
+        raise StartupError([f"cannot listen on {address}: {reason}; choose another address with {option}"]) from None
 
 
 def urls_of(config: Config, listeners: Listeners) -> URLs:
     """Return where the sockets are reached."""
     scheme = "http" if listeners.tls is None else "https"
+    calls = [
+        _url(scheme, bound) + config.server.paths[0]
+        for (use, address), found in listeners.opened.items()
+        for bound in (found if address == "systemd" else found[:1])
+        if use == "calls"
+    ]
     return URLs(
-        calls=f"{scheme}://{_place(listeners.calls[0])}{config.server.paths[0]}",
-        metrics=f"http://{_place(listeners.metrics[0])}/metrics" if listeners.metrics else None,
-        tcp=f"tcp://{_place(listeners.tcp[0])}" if listeners.tcp else None,
+        calls=calls[0],
+        metrics=f"{_url('http', listeners.metrics[0])}/metrics" if listeners.metrics else None,
+        tcp=_url("tcp", listeners.tcp[0]) if listeners.tcp else None,
+        others=tuple(calls[1:]),
     )
 
 
-def ports_of(listeners: Listeners) -> set[int]:
-    """Return the ports of all sockets."""
-    return {bound.getsockname()[1] for bound in chain(listeners.calls, listeners.metrics, listeners.tcp)}
+def local_names(listeners: Listeners) -> set[int | str]:
+    """Return the ports of all sockets, and the paths of Unix sockets."""
+    return {name if isinstance(name, str) else name[1] for name in (each.getsockname() for each in listeners.all())}
 
 
-def _place(bound: socket.socket) -> str:
-    address, port = bound.getsockname()[:2]
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+def _url(scheme: str, bound: socket.socket) -> str:
+    if bound.family == socket.AF_UNIX:
+        return f"{scheme}+unix://{quote(bound.getsockname(), safe='')}"
+    host, port = bound.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

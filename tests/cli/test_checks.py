@@ -143,6 +143,7 @@ SETTINGS: dict[tuple[str, ...], list[str]] = {
         )
     },
     ("server.bind=10.0.0.1:8000",): [],
+    ("server.bind=10.0.0.1:8000,unix:/run/gw.sock,fd:3,systemd",): [],
     ("server.bind=rpc.internal:8000",): [],
     (EVERYWHERE, "access.allow=10.0.0.0/8"): [],
     (EVERYWHERE, rules({"methods": ["*"], "networks": ["10.0.0.0/8"]})): [],

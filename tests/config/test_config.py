@@ -24,7 +24,8 @@ HASH = "sha256:" + "0123456789abcdef" * 4
 OTHERS = {
     "jsonrpc.int64": "text",
     "xmlrpc.none": "empty",
-    "server.bind": ":1",
+    "server.bind": ["unix:/run/gateway.sock"],
+    "server.unix_mode": "600",
     "server.paths": ["/other"],
     "server.modules": ["other"],
     "server.pid_file": "gateway.pid",
@@ -111,14 +112,14 @@ IN_FILE = {
         "nginx.listen[0]: expected host:port, like 0.0.0.0:443 or [::]:443, with a port from 1 to 65535, not '443'"
     ),
     "[nginx]\nservers = ['10.0.0.1:0']": (
-        "nginx.servers[0]: expected host:port, like 0.0.0.0:443 or [::]:443, with a port from 1 to 65535,"
+        "nginx.servers[0]: expected host:port, like 10.0.0.11:8000, with a port from 1 to 65535, or unix:/path,"
         " not '10.0.0.1:0'"
     ),
     "[nginx]\nkey = 'a\"; b'": "nginx.key: expected a path without \", $ and \\, not 'a\"; b'",
     "[nginx]\nserver_name = 'a;b'": "nginx.server_name: expected a host name, not 'a;b'",
     "[nginx]\ntls_protocols = ['TLSv1']": "nginx.tls_protocols[0]: expected TLSv1.2 or TLSv1.3, not 'TLSv1'",
     "[server]\nworkers = 0": "server.workers: expected an integer >= 1, not 0",
-    "[server]\nbind = 8000": "server.bind: expected a string, not 8000",
+    "[server]\nbind = 8000": "server.bind: expected a list, not 8000",
     "[server]\nworkers = 'many'": "server.workers: expected auto, or an integer, not 'many'",
     "[server]\nbnd = ':1'": "there is no option server.bnd; did you mean server.bind?",
     "[server]\nkey = 'a'": "there is no option server.key; did you mean tls.key?",
@@ -299,9 +300,10 @@ def test_a_setting_without_a_name_or_a_value(setting: str) -> None:
 def test_which_addresses_can_be_bound(bind: str, good: bool) -> None:
     settings = [f"server.bind={bind}"]
     if good:
-        assert load(None, {}, settings).server.bind == bind
+        assert load(None, {}, settings).server.bind == (bind,)
     else:
-        problem = f"command line: server.bind: expected {HOST_PORT}, not {bind!r}"
+        expected = HOST_PORT if bind else "a list with at least one entry"
+        problem = f"command line: server.bind: expected {expected}, not {bind!r}"
         assert problems(None, {}, settings) == [problem]
 
 

@@ -320,6 +320,12 @@ def test_the_file_is_what_comes_of_the_defaults() -> None:
     ("settings", "line"),
     [
         ({"server.bind": "[::1]:9000"}, "http-socket = [::1]:9000"),
+        ({"server.bind": "unix:/run/gw.sock"}, "http-socket = /run/gw.sock"),
+        (
+            {"server.bind": ":9,unix:/gw", "server.unix_mode": "600"},
+            "chmod-socket = 600",
+        ),
+        ({"server.bind": "systemd,fd:5"}, "http-socket = fd://5"),
         ({"server.workers": 3}, "processes = 3"),
         ({"server.workers": "auto"}, "processes = %k"),
         ({"server.drain": 2.5}, "worker-reload-mercy = 3"),

@@ -164,7 +164,7 @@ def test_two_servers_share_a_loop_with_a_tornado_application() -> None:
 
 
 def test_the_configuration_and_plain_tcp_and_metrics_are_those_of_serve() -> None:
-    config = Config(server=ServerSection(bind="127.0.0.1:0", tcp="127.0.0.1:0", paths=("/calls",)))
+    config = Config(server=ServerSection(bind=("127.0.0.1:0",), tcp="127.0.0.1:0", paths=("/calls",)))
     with gateway.running(registry, None, config=config) as server:
         assert server.url.endswith("/calls")
         assert str(server.tcp_url).startswith("tcp://127.0.0.1:")

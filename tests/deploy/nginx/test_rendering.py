@@ -92,6 +92,9 @@ DIRECTIVES = {  # what is configured: what nginx is told
     "server.bind=[::]:8123": "server [::1]:8123 max_fails=0;",
     "server.bind=:8123": "server 127.0.0.1:8123 max_fails=0;",
     "server.bind=0.0.0.0:8123": "server 127.0.0.1:8123 max_fails=0;",
+    "server.bind=:8123,unix:/run/gw.sock": "server unix:/run/gw.sock max_fails=0;",
+    "server.bind=systemd,:8123": "server 127.0.0.1:8123 max_fails=0;",
+    "nginx.servers=unix:/run/other.sock": "server unix:/run/other.sock max_fails=0;",
     "server.drain=4": "        keepalive 64;\n        keepalive_timeout 2s;\n",
     "nginx.listen=192.0.2.1:8443": "listen 192.0.2.1:8443 ssl http2 ",
     "nginx.server_name=rpc.example": "server_name rpc.example;",
@@ -135,6 +138,9 @@ def test_what_is_switched_off_is_not_there() -> None:
 
 IMPOSSIBLE = {
     "server.bind=127.0.0.1:0": "server.bind: port 0 is a free one, which nginx cannot know: choose one",
+    "server.bind=systemd,fd:3": (
+        "server.bind: nginx cannot know where a socket is that others open: name it in nginx.servers"
+    ),
     "tls.certificate=a.pem": (
         "tls.certificate: nginx speaks plain HTTP to the gateway; leave [tls] empty, and set nginx.certificate"
     ),
@@ -154,6 +160,8 @@ WARNED = {  # where the gateway is, whom it trusts: what is to be added
     ("server.bind=127.0.0.1:1", "127.0.0.0/8"): None,
     ("server.bind=localhost:1", "127.0.0.1"): None,
     ("server.bind=[::1]:1", "127.0.0.1"): "add ::1 to",
+    ("server.bind=unix:/run/gw.sock", ""): "add 127.0.0.1 to",
+    ("server.bind=unix:/run/gw.sock", "127.0.0.1"): None,
     ("nginx.servers=10.0.0.11:1", ""): "add nginx's address to",
     ("nginx.servers=10.0.0.11:1", "10.0.0.1"): None,
     ("nginx.servers=a.example:1", ""): "add nginx's address to",
