@@ -19,7 +19,7 @@ from benchmarks.edge import nginx
 from gateway import Config, Context, Registry, StartupError
 from gateway.config import MetricsSection, load
 from gateway.process.sockets import close, listen
-from tests.deploy.edging import METHODS, ask, calling, result
+from tests.deploy.nginx.edging import METHODS, ask, calling, result
 from tests.process.test_supervisor import call, fleet, write_handlers
 from tests.raw_http import post
 from tests.serving import eventually
