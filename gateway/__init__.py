@@ -14,6 +14,7 @@ with ``endpoint`` in a Flask app or another WSGI server.
 """
 
 from gateway.app import endpoint
+from gateway.client import AsyncClient, CallError, Client
 from gateway.config import Config, ConfigError
 from gateway.methods import RegistrationError, Registry, method
 from gateway.methods.loading import LoadError
@@ -36,7 +37,10 @@ from gateway.process.embedding import Server, running
 from gateway.process.server import serve
 
 __all__ = [
+    "AsyncClient",
     "BadUpstream",
+    "CallError",
+    "Client",
     "Config",
     "ConfigError",
     "Context",

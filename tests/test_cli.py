@@ -22,8 +22,8 @@ import pytest
 from click.testing import CliRunner
 from msgspec import Struct
 
-from gateway import Registry, client
-from gateway.cli import main
+from gateway import Registry
+from gateway.cli import calling, main
 from gateway.core.access import make_key
 from tests.certificates import Authority
 from tests.raw_http import Wire, post, request
@@ -480,21 +480,26 @@ NO_URLS = {
     "foo": "foo is not a URL to call: it must begin with http:// or https://, as http://127.0.0.1:8000/api",
     "localhost:8000/api": "localhost:8000/api is not a URL to call",
     "file:///etc/hostname": "file:///etc/hostname is not a URL to call",
-    "http://": "no response from http://: no host given",
-    "http://127.0.0.1:port/": "no response from http://127.0.0.1:port/: nonnumeric port",
-    "http://[::1/": "no response from http://[::1/: Invalid IPv6 URL",
-    "http://a..b/": "no response from http://a..b/: ",
+    "http://": "http:// has no host, as http://127.0.0.1:8000/api",
+    "http://127.0.0.1:port/": "http://127.0.0.1:port/ is not a URL to call: '127.0.0.1:port' is not a host and a port",
+    "http://[::1/": "http://[::1/ is not a URL to call: '[::1' is not a host and a port",
+    "http://a..b/": "http://a..b/ is not a URL to call: 'a..b' is not the name of a host",
+    "tcp://127.0.0.1": "tcp://127.0.0.1 has no port from 1 to 65535",
 }
 FOREIGN = {
     b"HTTP/1.1 200 OK\r\n\r\n<html>hello</html>": "{url}: the response is not {protocol}: ",
     b"HTTP/1.1 200 OK\r\n\r\n": "{url}: the response is not {protocol}: ",
     b"HTTP/1.1 200 OK\r\n\r\n[1]": "{url}: the response is not {protocol}: ",
     b"HTTP/1.1 500 Oh no\r\n\r\nsome \x1b[31mred\r\ntext": "{url} responds with 500 Oh no: some [31mred text",
-    b"HTTP/1.1 404 Not Found\r\n\r\n": "{url} responds with 404 Not Found: ",
-    b"HTTP/1.1 301 Moved\r\nLocation: https://b/\r\n\r\n": "{url} responds with 301 Moved (see https://b/): ",
-    b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort": "no response from {url}: IncompleteRead",
-    b"SSH-2.0-OpenSSH\r\n": "no response from {url}: SSH-2.0-OpenSSH",
-    b"": "no response from {url}: Remote end closed connection without response",
+    b"HTTP/1.1 404 Not Found\r\n\r\n": "{url} responds with 404 Not Found; is the path right?",
+    b"HTTP/1.1 301 Moved\r\nLocation: https://b/\r\n\r\n": (
+        "{url} responds with 301 Moved (see https://b/); call https://b/ instead"
+    ),
+    b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort": (
+        "no response from {url}: it closed the connection after 43 bytes of the response"
+    ),
+    b"SSH-2.0-OpenSSH\r\n": "no response from {url}: it does not respond in HTTP: SSH-2.0-OpenSSH",
+    b"": "no response from {url}: it closed the connection without a response",
 }
 JSON_ONLY = {
     b'{"jsonrpc":"2.0","result":1,"id":2}': "{url} responds to another call than this one",
@@ -594,17 +599,22 @@ def test_call_of_something_that_is_no_rpc_server(protocol: str, answer: bytes, p
     assert ended.err.startswith(f"gateway: {problem.format(url=url, protocol=name)}")
 
 
+REFUSED = "is the server started, and the port right?"
+
+
 def test_call_of_nobody() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}/api"
         ended = called(url, "add", "1")
-    assert ended == Run(code=1, out="", err=f"gateway: no response from {url}: connection refused\n")
+    assert ended == Run(code=1, out="", err=f"gateway: no response from {url}: connection refused; {REFUSED}\n")
 
 
-def test_call_of_somebody_who_never_answers(server: Serving) -> None:
-    ended = called(server.url, "forever", "--timeout", "0.2")
-    assert ended == Run(code=1, out="", err=f"gateway: no response from {server.url}: timed out\n")
+def test_call_of_somebody_who_never_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
+        ended = called(url, "forever", "--timeout", "0.2")
+    assert ended == Run(code=1, out="", err=f"gateway: no response from {url}: timed out\n")
 
 
 def test_call_by_https_of_a_port_that_speaks_http() -> None:
@@ -623,11 +633,14 @@ def test_call_takes_only_the_response_to_itself(body: bytes, problem: str) -> No
 
 
 def test_call_reads_no_more_than_a_response_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MOST", 1000)
+    monkeypatch.setattr(calling, "_MOST", 1000)
     for status, length in (("200 OK", 1001), ("500 Oh no", 5000)):
         with answering(f"HTTP/1.1 {status}\r\n\r\n{'x' * length}".encode()) as port:
             ended = called(f"http://127.0.0.1:{port}/", "add")
-        assert ended.err == f"gateway: the response of http://127.0.0.1:{port}/ has more than 1000 bytes\n"
+        assert (
+            ended.err
+            == f"gateway: the response of http://127.0.0.1:{port}/ has more than 1000 bytes; raise max_response\n"
+        )
 
 
 @pytest.mark.parametrize("case", COMMAND_LINE, ids=[case["id"] for case in COMMAND_LINE])

@@ -8,12 +8,14 @@ from typing import Any
 import click
 import msgspec
 
-from gateway import client
 from gateway.cli.loading import fail
+from gateway.client import CallError, Client
 from gateway.codecs import CODECS
-from gateway.model.faults import ForeignFault
+from gateway.model.faults import Fault
 from gateway.wire.http_grammar import TOKEN
 
+_MOST = 2**30  # bytes of a response: the largest limits.max_reply that a gateway can have
+_ENCRYPTED = ("https:", "jsonrpc+https:", "xmlrpc+https:", "tcp+tls:", "jsonrpc+tcp+tls:")
 _FIELD = re.compile(r"[ -~\t]*")  # of a header (RFC 9110, 5.5), without what is obsolete
 
 
@@ -52,28 +54,37 @@ def call(
     An ARG is JSON (10, true, '["a"]', '{"b": 1}'); what is not JSON is a string. name=value gives an argument by name.
     A string that looks like one is written as JSON: '"a=b"'. After --, nothing is an option. A fault has exit code 1.
     """
-    server = _server(url, headers, given)
+    params = _params(arguments)
     try:
-        result = client.call(server, protocol, method, _params(arguments))
-    except ForeignFault as fault:
-        data = "" if fault.data is None else f" {_shown(fault.data)}"
-        fail([f"fault {fault.code}: {fault.message}{data}"])
-    except client.CallError as error:
+        with client_of(url, protocol, headers, given) as client:
+            result = client.call(method, **params) if isinstance(params, dict) else client.call(method, *params)
+    except Fault as fault:
+        said = getattr(fault, "foreign", None) or fault
+        data = "" if said.data is None else f" {_shown(said.data)}"
+        fail([f"fault {said.code}: {said.message}{data}"])
+    except (CallError, ValueError) as error:
         fail([str(error)])
     click.echo(result if isinstance(result, str) else _shown(result), color=True)  # as it is, escapes and all
 
 
-def _server(url: str, headers: tuple[str, ...], given: dict[str, Any]) -> client.Server:
-    """Put together whom to call; what is wrong with it is not shown, since it may be a key."""
+def client_of(url: str, protocol: str, headers: tuple[str, ...], given: dict[str, Any]) -> Client:
+    """Make the client of a command; what is wrong with its options is not shown, since it may be a key.
+
+    Raises:
+        ValueError: the URL is wrong, or a file cannot be read.
+
+    """
     insecure = given.pop("insecure")
-    if (given["ca"] is not None or insecure) and not url.lower().startswith("https:"):
+    if (given["ca"] is not None or insecure) and not url.lower().startswith(_ENCRYPTED):
         raise click.UsageError("--ca and --insecure need a URL that begins with https://")
     if given["key"] is not None and not re.fullmatch(r"[!-~]+", given["key"]):
         raise click.UsageError("--key: expected printable ASCII characters without blanks")
     pairs = [(name, value.strip()) for name, colon, value in (text.partition(":") for text in headers) if colon]
     if len(pairs) < len(headers) or not all(TOKEN.fullmatch(name) and _FIELD.fullmatch(value) for name, value in pairs):
         raise click.UsageError("--header: expected 'NAME: VALUE' in printable ASCII characters")
-    return client.Server(url=url, headers=tuple(pairs), verify=not insecure, **given)
+    return Client(
+        url, protocol=protocol, headers=dict(pairs), verify=not insecure, retries=0, max_response=_MOST, **given
+    )
 
 
 def _params(arguments: tuple[str, ...]) -> list[Any] | dict[str, Any]:

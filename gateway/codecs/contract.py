@@ -1,5 +1,6 @@
 """The contract of a codec: bytes to calls, replies to bytes. No socket, no clock, no log."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
 from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
@@ -7,6 +8,7 @@ from gateway.model.faults import Fault, ResponseTooLarge, detached
 from gateway.model.values import encoding_error
 
 Decoded: TypeAlias = Call | InvalidCall | Batch
+_Answered: TypeAlias = tuple[Id, Reply]
 
 
 class Codec(Protocol):
@@ -67,11 +69,33 @@ class Codec(Protocol):
 
         """
 
-    def decode_answer(self, body: bytes, charset: str | None, /) -> tuple[Id, Reply] | None:
+    def encode_notification(self, method: str, params: Params, /) -> bytes:
+        """Write a call that is not answered.
+
+        Raises:
+            InvalidParams: an argument cannot be encoded, or the protocol has no such calls.
+
+        """
+
+    def encode_batch(self, calls: Sequence[Call], /) -> bytes:
+        """Write several calls, whose ids are their places, counted from 1.
+
+        Raises:
+            InvalidParams: an argument cannot be encoded; the detail names its place in the batch.
+
+        """
+
+    def decode_answer(self, body: bytes, charset: str | None = None, *, lenient: bool = False) -> _Answered | None:
         """Read another server's answer: the id of the call, where the protocol has one, and what became of it.
 
         A fault in it is a ForeignFault, anything else that is not an answer a BadUpstream, and a call is None.
+        ``lenient`` takes some of what other servers get wrong.
         """
+
+    def decode_batch(
+        self, body: bytes, charset: str | None = None, *, lenient: bool = False
+    ) -> list[_Answered] | Reply:
+        """Read another server's answers to a batch, by the ids of ``encode_batch``, or the one fault for all of it."""
 
 
 class ReplyWriter(Protocol):

@@ -125,15 +125,25 @@ class ForeignFault(Fault):
 
 
 class GatewayFault(Fault):
-    """One of the gateway's own answers: a row of the catalogue, a detail for this case, and data by name."""
+    """One of the gateway's own answers: a row of the catalogue, a detail for this case, and data by name.
+
+    ``foreign`` is what another server has answered, exactly, where a client has read this fault from it.
+    """
 
     data: dict[str, Any]
+    foreign: ForeignFault | None = None
 
     def __init__(self, detail: str = "", **data: Any) -> None:
         Exception.__init__(self, detail)
         self.code, self.title, self.status = next(CATALOGUE[kind] for kind in type(self).__mro__ if kind in CATALOGUE)
         self.detail = detail
         self.data = data
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which to call again; None where the fault does not say."""
+        said = self.data.get("retry_after")
+        return said if isinstance(said, int | float) else None
 
 
 class ParseError(GatewayFault):

@@ -5,7 +5,7 @@ github.com/msgpack-rpc/msgpack-rpc/blob/master/spec.md: a request is [0, id, met
 """
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,14 +13,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway import Fault, Registry, client
+from gateway import Fault, Registry
 from gateway.app import build
+from gateway.client import Client
 from gateway.codecs import CODECS, Codec, Decoded
 from gateway.codecs.contract import encoded
 from gateway.config import Config, ConfigError
 from gateway.deploy import nginx
 from gateway.model.calls import Answer, Call, Entry, Id, InvalidCall, Params, Reply
-from gateway.model.faults import ForeignFault, InvalidRequest, ParseError
+from gateway.model.faults import BadUpstream, ForeignFault, InvalidParams, InvalidRequest, ParseError
 from tests.raw_http import Response, post
 from tests.scraping import until
 from tests.serving import Server, serving
@@ -95,7 +96,18 @@ class MessagePackRPC:
     def encode_call(self, method: str, params: Params, call_id: Id, /) -> bytes:
         return msgspec.msgpack.encode([0, call_id, method, params])
 
-    def decode_answer(self, body: bytes, charset: str | None, /) -> tuple[Id, Reply] | None:
+    def encode_notification(self, method: str, params: Params, /) -> bytes:
+        return msgspec.msgpack.encode([2, method, params])
+
+    def encode_batch(self, calls: Sequence[Call], /) -> bytes:
+        raise InvalidParams("MessagePack-RPC has no batches")
+
+    def decode_batch(self, body: bytes, charset: str | None = None, *, lenient: bool = False) -> Reply:
+        return Reply(fault=BadUpstream("MessagePack-RPC has no batches"))
+
+    def decode_answer(
+        self, body: bytes, charset: str | None = None, *, lenient: bool = False
+    ) -> tuple[Id, Reply] | None:
         _, call_id, error, result = msgspec.msgpack.decode(body)
         return call_id, Reply(value=result, fault=error and ForeignFault(error["code"], error["message"]))
 
@@ -163,9 +175,10 @@ def test_a_method_of_one_protocol_is_nowhere_else(server: Server) -> None:
 
 
 def test_the_client_speaks_it(server: Server) -> None:
-    assert client.call(client.Server(url=server.url), "msgpackrpc", "only_here", []) == 3
-    with pytest.raises(ForeignFault) as raised:
-        client.call(client.Server(url=server.url), "msgpackrpc", "fail", [])
+    with Client(server.url, protocol="msgpackrpc") as client:
+        assert client.only_here() == 3
+        with pytest.raises(ForeignFault) as raised:
+            client.fail()
     assert (raised.value.code, raised.value.message) == (7, "no")
 
 

@@ -14,10 +14,11 @@ and the other way round, as a client of other servers:
           -> None         a request object: the server calls by itself
 
 The messages of the five errors that the specification names are exactly its words; what is known beyond them is in
-``error.data``. text.py reads strict JSON, and usual.py finds results that need no conversion.
+``error.data``. text.py reads strict JSON, usual.py finds results that need no conversion, answers.py reads the response
+objects of other servers, and batches.py is about batches for them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from math import isfinite
@@ -26,13 +27,14 @@ from typing import Any
 import msgspec
 
 from gateway.codecs.contract import Decoded, encoded
+from gateway.codecs.jsonrpc import batches
+from gateway.codecs.jsonrpc.answers import ID_TYPES, read_answer
 from gateway.codecs.jsonrpc.text import parse
 from gateway.codecs.jsonrpc.usual import is_usual
 from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
 from gateway.model.faults import (
     BadUpstream,
     Fault,
-    ForeignFault,
     GatewayFault,
     InvalidParams,
     InvalidRequest,
@@ -43,8 +45,6 @@ from gateway.model.faults import (
 from gateway.model.values import EncodingError, by_name, in_utc, is_exact_double, legible, located, offset, plain
 
 _BOM = b"\xef\xbb\xbf"
-_ID_TYPES = frozenset({str, int, float, type(None)})
-_VERSIONS = ("2.0", "1.0")
 _SPECIFIED_CODES = frozenset({-32700, -32600, -32601, -32602, -32603})
 _MAX_INT = 10**4300  # Python itself reads and writes at most 4,300 digits (CVE-2020-10735)
 _MAX_BITS = _MAX_INT.bit_length() - 1  # what has no more is below it
@@ -130,7 +130,17 @@ class JSONRPC:
             InvalidParams: an argument cannot be encoded as JSON; the detail names its place.
 
         """
-        call = {"jsonrpc": "2.0", "method": method, "params": params, "id": call_id}
+        return self._request({"jsonrpc": "2.0", "method": method, "params": params, "id": call_id})
+
+    def encode_notification(self, method: str, params: Params) -> bytes:
+        """Write a request object without an id, which is not answered (section 4.1)."""
+        return self._request({"jsonrpc": "2.0", "method": method, "params": params})
+
+    def encode_batch(self, calls: Sequence[Call]) -> bytes:
+        """Write an array of request objects (section 6); the ids are their places, counted from 1."""
+        return batches.encode(self, calls)
+
+    def _request(self, call: dict[str, Any]) -> bytes:
         try:
             said = self._say(call, 0, [_UNBOUNDED])
         except EncodingError as error:
@@ -151,19 +161,17 @@ class JSONRPC:
             document = parse(body.removeprefix(_BOM), self._max_depth, unique=not lenient)
         except ParseError as fault:
             return None, Reply(fault=BadUpstream(f"the response is not JSON-RPC: {fault.detail}"))
-        if type(document) is not dict or document.get("jsonrpc", "1.0") not in _VERSIONS:
-            return None, _no_answer('a response is an object with jsonrpc "2.0"')
-        if "method" in document and "result" not in document and "error" not in document:
-            return None
-        answered = document.get("id")
-        is_error = document.get("error") is not None and document.get("result") is None
-        if type(answered) not in _ID_TYPES or ("id" not in document and not (is_error and "jsonrpc" in document)):
-            return None, _no_answer("its id is a string, a number or null")
-        if is_error:
-            return answered, _read_error(document["error"], is_old="jsonrpc" not in document)
-        if "result" in document and document.get("error") is None:
-            return answered, Reply(value=document["result"])
-        return answered, _no_answer("it has either a result or an error")
+        return read_answer(document)
+
+    def decode_batch(
+        self, body: bytes, _charset: str | None = None, *, lenient: bool = False
+    ) -> list[tuple[Id, Reply]] | Reply:
+        """Read the response objects of a batch, in any order; one that is not in an array is about all of it."""
+        try:
+            document = parse(body.removeprefix(_BOM), self._max_depth, unique=not lenient)
+        except ParseError as fault:
+            return Reply(fault=BadUpstream(f"the response is not JSON-RPC: {fault.detail}"))
+        return batches.read(document)
 
     def _say(self, value: Any, depth: int, left: list[int]) -> Any:
         """Turn a value into one that JSON carries exactly (bytes as base64, datetime by RFC 3339).
@@ -231,7 +239,7 @@ def _entry(document: Any) -> Entry:
     if type(document) is not dict:
         return InvalidCall(fault=InvalidRequest("a call is an object"))
     call_id = document.get("id")
-    if type(call_id) not in _ID_TYPES:
+    if type(call_id) not in ID_TYPES:
         return InvalidCall(fault=InvalidRequest("id is a string, a number or null"))
     if document.get("jsonrpc") != "2.0":
         return InvalidCall(fault=InvalidRequest('jsonrpc is exactly "2.0"'), id=call_id)
@@ -242,21 +250,6 @@ def _entry(document: Any) -> Entry:
     if type(params) is not list and type(params) is not dict:
         return InvalidCall(fault=InvalidRequest("params is an array or an object"), id=call_id)
     return Call(method=method, params=params, id=call_id, notification="id" not in document)
-
-
-def _no_answer(reason: str) -> Reply:
-    return Reply(fault=BadUpstream(f"the response is not JSON-RPC: {reason}"))
-
-
-def _read_error(error: Any, *, is_old: bool) -> Reply:
-    """Read an error object (section 5.1); in JSON-RPC 1.0 it may also be a text, or an array as Stratum has it."""
-    if is_old and type(error) is str:
-        return Reply(fault=ForeignFault(Fault.code, error))
-    if is_old and type(error) is list and [type(each) for each in error[:2]] == [int, str]:
-        return Reply(fault=ForeignFault(error[0], error[1]))
-    if type(error) is not dict or type(error.get("code")) is not int or type(error.get("message")) is not str:
-        return _no_answer("an error has an int code and a string message")
-    return Reply(fault=ForeignFault(error["code"], error["message"], error.get("data")))
 
 
 def _error(fault: Fault) -> dict[str, Any]:

@@ -13,14 +13,15 @@ and the other way round, as a client of other servers:
     bytes -> Reply       a methodResponse; BadUpstream for anything else
 
 text.py turns bytes into text, usual.py the usual text into a call, document.py any other text, and scalars.py has the
-scalars both ways; here are the codec itself, multicalls, and answers.
+scalars both ways; multicalls.py has the entries and results of multicalls; here are the codec itself, and answers.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from gateway.codecs.contract import Decoded, encoded
-from gateway.codecs.xmlrpc import usual
+from gateway.codecs.xmlrpc import multicalls, usual
 from gateway.codecs.xmlrpc.document import read_answer, read_call
 from gateway.codecs.xmlrpc.scalars import WRITERS
 from gateway.codecs.xmlrpc.text import escaped, escaped_legibly, read_text
@@ -112,7 +113,7 @@ class XMLRPC:
             return InvalidCall(fault=InvalidParams("system.multicall takes one array of structs"))
         if len(params[0]) > self._max_batch:
             return InvalidCall(fault=InvalidRequest(f"limit: a multicall has at most {self._max_batch} calls"))
-        return Batch([_multicall_entry(entry) for entry in params[0]])
+        return Batch([multicalls.entry(entry) for entry in params[0]])
 
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
         """Write the value of a result, or the struct of a fault."""
@@ -168,6 +169,21 @@ class XMLRPC:
             found = located(error, params, self._is_scalar, -1)  # the arguments themselves are no array of the document
             raise InvalidParams(f"params{found.place}: cannot be encoded as XML-RPC: {found.reason}") from None
         return _CALL % (name.encode(), "".join(parts).encode())
+
+    def encode_notification(self, _method: str, _params: Params) -> bytes:
+        """Refuse it: each methodCall has a methodResponse."""
+        raise InvalidParams("XML-RPC has no notifications")
+
+    def encode_batch(self, calls: Sequence[Call]) -> bytes:
+        """Write a call of system.multicall."""
+        return self.encode_call(self.batch_method, multicalls.entries(calls))
+
+    def decode_batch(
+        self, body: bytes, charset: str | None = None, *, lenient: bool = False
+    ) -> list[tuple[Id, Reply]] | Reply:
+        """Read what system.multicall returns: an array of one value for each result, a struct for each fault."""
+        _, reply = self.decode_answer(body, charset, lenient=lenient)
+        return reply if reply.fault is not None else multicalls.read(reply.value)
 
     def decode_answer(self, body: bytes, charset: str | None = None, *, lenient: bool = False) -> tuple[Id, Reply]:
         """Read a methodResponse; a fault in it is a ForeignFault, anything else a BadUpstream. It never has an id.
@@ -248,16 +264,3 @@ def _check_room(parts: int, room: int) -> None:
     """Give up what holds the same values many times over, before it is written out: no part has less than 9 bytes."""
     if 9 * parts > room:
         raise ResponseTooLarge("the response exceeds the limit")
-
-
-def _multicall_entry(entry: Any) -> Entry:
-    """Make a call of one struct of a multicall; what is none faults in its own slot."""
-    if type(entry) is not dict:
-        return InvalidCall(fault=InvalidRequest("bad multicall entry: not a struct"))
-    method = entry.get("methodName")
-    params = entry.get("params")
-    if type(method) is not str or type(params) is not list:
-        return InvalidCall(fault=InvalidRequest("bad multicall entry: it has a methodName and an array of params"))
-    if method == "system.multicall":
-        return InvalidCall(fault=InvalidRequest("recursion: a multicall in a multicall"))
-    return Call(method=method, params=params)

@@ -150,7 +150,16 @@ def _read_answer(texts: list[str], children: list[Any]) -> Reply:
 
 def _read_fault(texts: list[str], children: list[Any]) -> ForeignFault:
     _stray(texts)
-    fault = children[0] if len(children) == 1 else None
+    return fault_of(children[0] if len(children) == 1 else None)
+
+
+def fault_of(fault: Any) -> ForeignFault:
+    """Return the fault that a struct says.
+
+    Raises:
+        InvalidRequest: it says none.
+
+    """
     if type(fault) is not dict:
         raise InvalidRequest("a fault is a struct")
     code, text = fault.get("faultCode"), fault.get("faultString")

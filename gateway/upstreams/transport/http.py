@@ -11,11 +11,8 @@ status says what has happened.
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -29,14 +26,13 @@ from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, TLSOptions, client_context, open_stream
 from gateway.upstreams.transport.pool import Pool
 from gateway.wire.content_coding import CorruptBodyError, is_known, unpack
-from gateway.wire.http_grammar import TOKEN, charset
+from gateway.wire.http_grammar import TOKEN, charset, seconds
 
 _MOST_HEAD = 65536  # bytes of a response's head, or of anything else that is not a body
 _KEPT = 4.0  # seconds that an idle connection is kept; many a server closes it after 5
 _SAFE = "/%:@!$&'()*+,;=~"  # in a path, beside letters and digits (RFC 3986, section 3.3); what is quoted stays so
 _FRAMING = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
 _OF_EACH_CALL = frozenset({"x-request-id", "x-request-timeout"})
-_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _SHOWN = 40  # characters of a header that a fault quotes
 _BY_STATUS: dict[int, type[GatewayFault]] = {
     401: Denied,
@@ -239,7 +235,7 @@ class _Connection(StreamConnection):
             case b"content-encoding":
                 self._received.coding = said.strip()
             case b"retry-after":
-                self._received.retry_after = _seconds(value.decode("latin-1").strip())
+                self._received.retry_after = seconds(value.decode("latin-1").strip())
             case b"content-length":
                 self._received.length = int(said)
             case b"transfer-encoding":
@@ -288,18 +284,6 @@ class _Connection(StreamConnection):
 
     def _pending(self) -> Iterable[asyncio.Future[Any]]:
         return () if self._waiting is None else (self._waiting,)
-
-
-def _seconds(said: str) -> int | None:
-    """Read a Retry-After header (RFC 9110, section 10.2.3): seconds, or a date."""
-    if _SECONDS.fullmatch(said):
-        return int(said)
-    try:
-        at = parsedate_to_datetime(said)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
-    return max(0, round((at - datetime.now(UTC)).total_seconds()))
 
 
 def _cause(error: Exception) -> Exception:

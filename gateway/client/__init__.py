@@ -1,0 +1,37 @@
+"""Our own callers: of a gateway, and of any other server of XML-RPC or JSON-RPC 2.0.
+
+    Client          blocking; threads may share it
+    AsyncClient     for asyncio
+    errors.py       what is raised where there is no response; the server's faults are those of gateway/model/faults.py
+
+core.py is both clients without their sockets, wires.py one exchange by HTTP or plain TCP, blocking.py and loop.py are
+the sockets.
+"""
+
+from gateway.client.calls import AsyncClient, Batch, Client
+from gateway.client.core import Outcome
+from gateway.client.errors import (
+    ArgumentError,
+    BadResponse,
+    CallError,
+    CallTimeout,
+    ConnectionLost,
+    StatusError,
+    TLSError,
+    Unreachable,
+)
+
+__all__ = [
+    "ArgumentError",
+    "AsyncClient",
+    "BadResponse",
+    "Batch",
+    "CallError",
+    "CallTimeout",
+    "Client",
+    "ConnectionLost",
+    "Outcome",
+    "StatusError",
+    "TLSError",
+    "Unreachable",
+]
