@@ -117,7 +117,7 @@ GROUPS = (
         title=f"Echo of {STRUCTS:,} structs",
         note="Structs of five members, 4.2 MB of XML there and back, on one connection.",
         reference="go",
-        cases=(Case(group="structs", protocol=XML, method="echo", connections=1, structs=STRUCTS, seconds=2),),
+        cases=(Case(group="structs", protocol=XML, method="echo", connections=1, structs=STRUCTS, seconds=3),),
     ),
     Group(
         key="structs-json",

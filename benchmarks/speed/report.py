@@ -38,8 +38,8 @@ def report(results: Results) -> str:
     return "\n\n".join(_wrapped(part) for part in parts)
 
 
-_CODECS = """Milliseconds to read a call's body, and to write the response, in one process without a server. A call is
-`add(7, 3)`."""
+_CODECS = """Milliseconds of processor time to read a call's body, and to write the response, in one process without a
+server. A call is `add(7, 3)`."""
 _MEMORY = """KiB of memory that a server grows by for each idle connection, and for each call that waits on one: 1,000
 coroutines, or 500 threads."""
 _BRIDGES = """`add(2, 3)` of a server of each protocol, directly, and over JSON-RPC through a gateway in front of it.
