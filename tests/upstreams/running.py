@@ -1,9 +1,12 @@
 """What the tests of upstreams need: real servers to stop and start, broken ones, and a gateway in front of them."""
 
+import atexit
+import functools
 import json
 import os
 import random
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -49,13 +52,47 @@ def free_port() -> int:
             return port
 
 
+class ForkServer:
+    """A process that has imported a module, and forks servers; see forkserver.py."""
+
+    def __init__(self, python: str, module: str) -> None:
+        self._process = subprocess.Popen(
+            [python, "-m", "tests.upstreams.forkserver", module],
+            cwd=ROOT,
+            env=_unmeasured(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        atexit.register(self._process.communicate)
+
+    def fork(self, *arguments: str) -> int:
+        """Start a server, and return its process id."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps({"arguments": arguments, "environment": _unmeasured()}), file=self._process.stdin, flush=True)
+        return int(self._process.stdout.readline())
+
+
+def _unmeasured() -> dict[str, str]:
+    """Return an environment in which coverage is not measured: nothing of the gateway is in these servers."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
+_fork_server = functools.cache(ForkServer)
+
+
 class Program:
-    """A real server in a process of its own, whose coverage is not measured: nothing of the gateway is in it."""
+    """A real server in a process of its own."""
 
     def __init__(self, kind: Kind, port: int | None = None) -> None:
         self.port = port or free_port()
-        self._command = [part.replace("{port}", str(self.port)) for part in kind.command]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._python, _, self._module, *options = kind.command
+        self._arguments = [part.replace("{port}", str(self.port)) for part in options]
+        self._handle = -1  # of the process; -1 while it does not run
+        self._id = 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -66,29 +103,28 @@ class Program:
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
-        self._process = subprocess.Popen(
-            [*self._command, str(self.port)],
-            cwd=ROOT,
-            env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        until(lambda: self._process is not None and (listens(self.port) or self._process.poll() is not None))
-        assert self._process.poll() is None, "the server has ended"
+        self._id = _fork_server(self._python, self._module).fork(*self._arguments, str(self.port))
+        self._handle = os.pidfd_open(self._id)
+        until(lambda: listens(self.port) or self._has_ended(0))
+        assert not self._has_ended(0), "the server has ended"
 
     def kill(self) -> None:
         """End it without a word."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(20)
-            self._process = None
+        if self._handle >= 0:
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            assert self._has_ended(20), "the server does not end"
+            os.close(self._handle)
+            self._handle = -1
 
     def signal(self, number: signal.Signals) -> None:
         """Stop it, and see it stopped, or let it go on."""
-        assert self._process is not None
-        self._process.send_signal(number)
+        signal.pidfd_send_signal(self._handle, number)
         if number == signal.SIGSTOP:
-            os.waitpid(self._process.pid, os.WUNTRACED)
+            stat = Path(f"/proc/{self._id}/stat")
+            until(lambda: stat.read_text().rpartition(") ")[2].startswith("T"))
+
+    def _has_ended(self, seconds: float) -> bool:
+        return bool(select.select([self._handle], [], [], seconds)[0])
 
 
 def listens(port: int) -> bool:
