@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed.codecs LIBRARY SECONDS
 
-It prints a JSON object: milliseconds of processor time, by what is done. Whether the gateway's XML is read by the compiled codec is told
-by the environment, so each row of LIBRARIES runs in a process of its own.
+It prints a JSON object: milliseconds of processor time, by what is done. The environment tells whether the compiled
+codec reads the XML of the gateway, so each row of LIBRARIES runs in a process of its own.
 """
 
 import json
