@@ -9,11 +9,11 @@
         return a / b
 
 ``gateway serve`` serves such functions from the package ``handlers`` of the current folder. A program of its own serves
-a Registry with ``serve``, which blocks; with ``Server`` on its event loop; with ``running`` beside it, in a thread; or
-with ``endpoint`` in a Flask app or another WSGI server.
+a Registry with ``serve``, which blocks; with ``Server`` on its event loop; with ``running`` beside it, in a thread; as
+an ASGI application, with ``asgi``; or with ``endpoint`` in the app of another framework (docs/mounting.md).
 """
 
-from gateway.app import endpoint
+from gateway.app import asgi, endpoint
 from gateway.client import AsyncClient, CallError, Client
 from gateway.config import Config, ConfigError
 from gateway.methods import RegistrationError, Registry, method
@@ -59,6 +59,7 @@ __all__ = [
     "Server",
     "StartupError",
     "Unavailable",
+    "asgi",
     "current_context",
     "endpoint",
     "method",

@@ -2,6 +2,7 @@
 
 build(config, registry) -> Gateway    codecs, layers, dispatcher, endpoint: everything but sockets and processes
 endpoint(registry) -> Endpoint        the same, for a host that a program brings with it, like a Flask app
+asgi(registry) -> ASGIHost            the same as an ASGI application
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from msgspec import Struct, structs
 
 from gateway.codecs import CODECS, Codec
 from gateway.codecs.jsonrpc import JSONRPC
-from gateway.config import Config, ConfigError
+from gateway.config import Config, ConfigError, changed
 from gateway.config.beside import load_for_program
 from gateway.config.described import described
 from gateway.core.access import AccessPolicy
@@ -29,6 +30,7 @@ from gateway.core.running import Running
 from gateway.core.threads import ThreadPool
 from gateway.endpoints.observers import Observers
 from gateway.endpoints.rpc import RPCEndpoint, rate_limited
+from gateway.hosts.asgi import ASGIHost, Scope
 from gateway.methods import RESERVED, Method, RegistrationError, Registry
 from gateway.methods.introspection import add_introspection, describe
 from gateway.methods.loading import load_registry
@@ -268,7 +270,37 @@ def endpoint(*served: Registry | str, config: str | Path | Config | None = None)
         RegistrationError: two methods have the same name.
 
     """
-    config = load_for_program(config, os.environ)
+    return _endpoint(load_for_program(config, os.environ), served)
+
+
+def asgi(
+    *served: Registry | str,
+    config: str | Path | Config | None = None,
+    paths: Iterable[str] = (),
+    user: Callable[[Scope], str | None] = lambda _: None,
+) -> ASGIHost:
+    """Make an ASGI application, to run by itself or to be mounted in another one.
+
+    Args:
+        served: as for ``endpoint``.
+        config: likewise.
+        paths: where calls are POSTed to, below the path that the application is mounted at; without any,
+            ``server.paths``.
+        user: returns the name of the user whom middleware has found, from the scope of a request; that is then
+            ``context.key``. None stands for nobody.
+
+    Raises:
+        ConfigError: as for ``endpoint``.
+        LoadError: likewise.
+        RegistrationError: likewise.
+
+    """
+    loaded = load_for_program(config, os.environ)
+    named = ",".join(paths)
+    return ASGIHost(_endpoint(changed(loaded, [f"server.paths={named}"]) if named else loaded, served), user)
+
+
+def _endpoint(config: Config, served: tuple[Registry | str, ...]) -> Endpoint:
     _log.info("%s", described(config))
     names = [name for name in served if isinstance(name, str)]
     loaded = [registry_of(config, names)] if names or not served else []

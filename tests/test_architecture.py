@@ -50,6 +50,8 @@ WIRING = {"app", "process", "wsgi", "cli", "__main__"}
 THIRD_PARTIES = {
     "tornado": {"hosts"},
     "flask": {"hosts"},
+    "aiohttp": {"hosts"},
+    "django": {"hosts"},
     "uvloop": {"hosts"},
     "click": {"cli"},
     "prometheus_client": {"telemetry"},

@@ -67,8 +67,8 @@ class AccessPolicy:
             return AccessDenied(403, "the Host is not in access.hosts")
         if "Origin" in headers and headers["Origin"] not in self._access.origins:
             return AccessDenied(403, "the Origin is not in access.origins")
-        key = None
-        if self._keys:
+        key = head.user
+        if key is None and self._keys:
             authorization = headers.get("Authorization")
             key = None if authorization is None else self._key(authorization)
             if key is None and (authorization is not None or not self._access.anonymous):

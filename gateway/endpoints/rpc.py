@@ -267,6 +267,7 @@ class Exchange(Struct, kw_only=True):
             arrival=self.arrival,
             deadline=self.deadline,
             connection=None if self.judged.caller.is_proxied else self.head.connection,
+            request=self.head.request,
         )
         start = time.monotonic()
         answer = None

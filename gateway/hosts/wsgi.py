@@ -30,6 +30,7 @@ from http import HTTPStatus
 from typing import Any, TypeAlias, TypeVar
 
 from gateway.hosts.loops import new_event_loop
+from gateway.hosts.mounted import within
 from gateway.model.http import Admission, Admitted, Endpoint, HTTPRequest, HTTPResponse
 from gateway.wire.http_grammar import HOST, TOKEN
 
@@ -61,13 +62,26 @@ class WSGIHost:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request for the path in it."""
-        return self._answer(environ, start_response, environ.get("PATH_INFO", ""))
+        return self.answer(environ, start_response, environ.get("PATH_INFO", ""))
 
-    def at(self, path: str) -> Application:
-        """Return an application whose requests are all for one path of the endpoint, whatever path leads to it."""
-        return lambda environ, start_response: self._answer(environ, start_response, path)
+    def answer(
+        self,
+        environ: Environ,
+        start_response: StartResponse,
+        path: str,
+        request: object | None = None,
+        user: str | None = None,
+    ) -> Iterable[bytes]:
+        """Answer a request for a path of the endpoint, for a framework that has found its way here.
 
-    def _answer(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
+        Args:
+            environ: the request.
+            start_response: takes the status and the headers.
+            path: the path, whatever leads to it.
+            request: what the framework has made of the request.
+            user: who calls, where the framework knows it.
+
+        """
         body = None
         try:
             headers = _Headers(environ)
@@ -78,8 +92,10 @@ class WSGIHost:
                 target=path.replace("?", "%3F"),  # it has been decoded, and what follows a question mark is not a path
                 headers=headers,
                 peer=environ.get("REMOTE_ADDR", ""),
+                request=request,
+                user=user,
             )
-            response = self._converse(head, body)
+            response = self._converse(within(head, self._endpoint.limits.max_header), body)
         except _MalformedRequestError as error:
             response = _plain(HTTPStatus.BAD_REQUEST, f"Bad request: {error}.")
         except Exception:

@@ -90,7 +90,8 @@ class Caller(Struct, frozen=True, kw_only=True):
 
     Attributes:
         client: the address that the call comes from, without a port; behind a trusted proxy that of its client.
-        key: the name of the API key that was shown; None without one.
+        key: the name of the API key that was shown, or of the user whom the surrounding application has found; None
+            without either.
         certificate: the common name of the client's certificate; None without one.
         is_proxied: whether the request came through a trusted proxy.
 
@@ -119,6 +120,8 @@ class Context(Struct, kw_only=True):
         native: the types beside those of JSON that the protocol has, like bytes; other protocols send them as texts.
         connection: something of which there is one for each connection of a client, for as long as that is open; None
             where clients may share the connection, like that of a trusted proxy, or where it is not known.
+        request: the request as the surrounding framework has it: Flask's, Django's, aiohttp's, Tornado's
+            RequestHandler, the scope of ASGI; None where the gateway is not mounted in one.
 
     """
 
@@ -132,6 +135,7 @@ class Context(Struct, kw_only=True):
     deadline: float
     called: str = ""
     connection: object | None = None
+    request: object | None = None
     native: tuple[type, ...] = ()
     wide_ints: bool = True
 
@@ -142,7 +146,7 @@ class Context(Struct, kw_only=True):
 
     @property
     def key(self) -> str | None:
-        """The name of the caller's API key; None without one."""
+        """The name of the caller's API key, or of the surrounding application's user; None without either."""
         return self.caller.key
 
     @property

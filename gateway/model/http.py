@@ -37,6 +37,8 @@ class HTTPRequest(Struct, frozen=True, kw_only=True):
             request is refused with 431.
         connection: something of which there is one for each connection, for as long as that is open, and to which weak
             references can be made; None where the host does not know.
+        request: the request of the framework that the endpoint is mounted in, for methods that want to see it.
+        user: who calls, where the surrounding application has found out; a name, which stands for an API key's.
 
     """
 
@@ -47,6 +49,8 @@ class HTTPRequest(Struct, frozen=True, kw_only=True):
     certificate: str | None = None
     is_whole: bool = True
     connection: object | None = None
+    request: object | None = None
+    user: str | None = None
 
 
 class HTTPResponse(Struct, frozen=True, kw_only=True):

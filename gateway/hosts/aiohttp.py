@@ -1,0 +1,70 @@
+"""The aiohttp host: an endpoint as routes of an application that has others as well.
+
+    app.add_routes(routes(gateway.endpoint(registry)))
+
+A body is asked for only when its request was let in, so that no ``100 Continue`` is sent for a refused one. Where
+aiohttp unpacks bodies, what comes out of them is counted. A call is cancelled when its client hangs up if the server is
+run with ``handler_cancellation=True``. ``context.request`` is aiohttp's request.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TypeAlias
+
+from aiohttp import HttpVersion11
+from aiohttp.web import Request, Response, RouteDef, route
+
+from gateway.hosts.mounted import Headers, Mount
+from gateway.model.http import Endpoint, HTTPRequest
+
+User: TypeAlias = Callable[[Request], str | None]
+
+_UNPACKED = frozenset({"gzip", "deflate"})  # of the Content-Encodings that the endpoint knows
+
+
+def routes(
+    endpoint: Endpoint, paths: Iterable[str] = (), user: User = lambda _: None, *, auto_decompress: bool = True
+) -> list[RouteDef]:
+    """Make the routes of an endpoint, for ``Application.add_routes``.
+
+    Args:
+        endpoint: what ``gateway.endpoint`` returns.
+        paths: where calls are POSTed to; without any, the endpoint's own paths.
+        user: returns the name of the user whom middleware has found, from the request; that is then ``context.key``.
+            None stands for nobody.
+        auto_decompress: what the server is run with. aiohttp's own choice is to unpack bodies, and then it takes one
+            that is cut short for whole; with False, such a body is refused.
+
+    """
+    mount = Mount(endpoint)
+
+    async def call(request: Request) -> Response:
+        unpacked = auto_decompress and request.headers.get("Content-Encoding", "").strip().lower() in _UNPACKED
+        head = HTTPRequest(
+            method=request.method,
+            target=mount.path,
+            headers=Headers(pair for pair in request.headers.items() if not (unpacked and _is_coding(pair[0]))),
+            peer=request.remote or "",
+            request=request,
+            user=user(request),
+        )
+        version = f"{request.version.major}.{request.version.minor}"
+        response = await mount.respond(head, _pieces(request), version)
+        return Response(status=response.status, headers=response.headers, body=response.body or None)
+
+    return [route("*", path, call, expect_handler=_wait) for path in tuple(paths) or endpoint.paths]
+
+
+async def _wait(request: Request) -> None:
+    """Send no 100 Continue yet: the body of a request that is refused is not wanted."""
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the response has not begun
+    async for piece in request.content.iter_any():
+        yield piece
+
+
+def _is_coding(name: str) -> bool:
+    return name.lower() == "content-encoding"

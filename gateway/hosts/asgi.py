@@ -1,0 +1,124 @@
+"""The ASGI host: an endpoint as an ASGI application, by itself or mounted in one of Starlette, FastAPI or Django.
+
+    app = gateway.asgi(registry)            uvicorn module:app, hypercorn module:app
+    site.mount("/rpc", app)                 Starlette, FastAPI: calls are POSTed to /rpc/api, /rpc/RPC2 and so on
+
+A body is asked for only when its request was let in, so that no ``100 Continue`` is sent for a refused one. A call that
+waits is cancelled when its client hangs up. ``context.request`` is the scope, which has what middleware has put there.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+from gateway.hosts.eager import start
+from gateway.hosts.mounted import Headers, Mount, Upload, response_headers
+from gateway.model.http import Endpoint, HTTPRequest, HTTPResponse
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+
+class ASGIHost:
+    """An ASGI application for one endpoint.
+
+    Args:
+        endpoint: what ``gateway.endpoint`` returns.
+        user: returns the name of the user whom middleware has found, from the scope of a request; that is then
+            ``context.key``. None stands for nobody.
+
+    """
+
+    def __init__(self, endpoint: Endpoint, user: Callable[[Scope], str | None] = lambda _: None) -> None:
+        self._mount = Mount(endpoint)
+        self._user = user
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or the life of the server."""
+        if scope["type"] == "http":
+            response = await self._respond(scope, receive)
+            if response is not None:
+                await _send(response, send, is_head=scope["method"] == "HEAD")
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await send({"type": "websocket.close"})  # it is refused with 403
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """Open the endpoint before the first request: the lifespan of an app that this one is mounted in.
+
+        Raises:
+            Exception: the endpoint cannot be opened.
+
+        """
+        del app
+        await self._mount.open()
+        yield
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with self.lifespan():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the server is told of it, and ends
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+    async def _respond(self, scope: Scope, receive: Receive) -> HTTPResponse | None:
+        """Answer a request; None where the client has hung up."""
+        client = scope.get("client")
+        head = HTTPRequest(
+            method=scope["method"],
+            target=_path(scope).replace("?", "%3F"),  # it has been decoded, and no query follows
+            headers=Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
+            peer=client[0] if client else "",
+            request=scope,
+            user=self._user(scope),
+        )
+        upload = await self._mount.begin(head, scope["http_version"])
+        if isinstance(upload, HTTPResponse):
+            return upload
+        with upload:
+            return await upload.read(_pieces(receive)) or await _answer(upload, receive)
+
+
+async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError("the client has hung up")
+        yield message.get("body", b"")
+        more = message.get("more_body", False)
+
+
+async def _answer(upload: Upload, receive: Receive) -> HTTPResponse | None:
+    """Answer a request, unless its client hangs up first."""
+    answer = start(upload.answer())
+    if isinstance(answer, HTTPResponse):
+        return answer
+    leaving = asyncio.ensure_future(receive())  # behind the body, nothing else can come
+    try:
+        await asyncio.wait((answer, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return answer.result() if answer.done() else None
+    finally:
+        answer.cancel()
+        leaving.cancel()
+
+
+async def _send(response: HTTPResponse, send: Send, *, is_head: bool) -> None:
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response_headers(response)]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if is_head else response.body})
+
+
+def _path(scope: Scope) -> str:
+    """Return the path below the one that the application is mounted at."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path

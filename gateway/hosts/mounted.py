@@ -1,0 +1,220 @@
+"""What hosts have in common that are mounted in another program's server: ASGI, aiohttp, Tornado's handlers, Django.
+
+    mount.respond(head, pieces) -> HTTPResponse    where the body can be asked for
+    mount.begin(head) -> HTTPResponse              where it is pushed: this refuses the request, before its body is read
+                      -> Upload                    take each piece of the body; then ``await upload.answer()``; close it
+
+A server hands a head over as it understood it. What can still be seen to be wrong is 400 here, as in the WSGI host.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from http import HTTPStatus
+from types import TracebackType
+from typing import Self
+from weakref import WeakKeyDictionary
+
+from msgspec import Struct, structs
+
+from gateway.hosts.fairness import Crowd
+from gateway.model.http import Admission, Admitted, Endpoint, HTTPRequest, HTTPResponse
+from gateway.model.limits import Limits
+from gateway.wire.http_grammar import HOST, TOKEN
+
+log = logging.getLogger("gateway")
+
+_BROKEN = re.compile(r"[\r\n\0]")
+_LENGTH = re.compile(r"0*([0-9]{1,18})")
+_LINE = len(": \r\n")
+_BUG = "the endpoint raised an exception, which is a bug"
+
+
+def _plain(status: HTTPStatus, text: str) -> HTTPResponse:
+    headers = (("Content-Type", "text/plain; charset=utf-8"),)
+    return HTTPResponse(status=status, headers=headers, body=f"{text}\n".encode())
+
+
+_FAILED = _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
+
+
+class _Opened(Struct, frozen=True):
+    """An endpoint on one event loop, and the requests that each client has there."""
+
+    admit: Admission
+    crowd: Crowd
+
+
+class Mount:
+    """An endpoint on whatever event loop it is called."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.limits = endpoint.limits
+        self.path = endpoint.paths[0]
+        self._open = endpoint.open
+        self._openings = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[_Opened]]()
+
+    async def open(self) -> None:
+        """Open the endpoint on this loop; otherwise the first request does it.
+
+        Raises:
+            Exception: it cannot be opened. The next request tries it again.
+
+        """
+        await self._opened()
+
+    async def respond(self, head: HTTPRequest, pieces: AsyncIterable[bytes], version: str = "1.1") -> HTTPResponse:
+        """Answer a request; only if its head is let in, a body is asked for. Raises nothing but CancelledError."""
+        upload = await self.begin(head, version)
+        if isinstance(upload, HTTPResponse):
+            return upload
+        with upload:
+            return await upload.read(pieces) or await upload.answer()
+
+    async def begin(self, head: HTTPRequest, version: str = "1.1") -> "HTTPResponse | Upload":
+        """Judge a request by its head. Raises nothing but CancelledError.
+
+        Args:
+            head: the head; whether it has too many bytes is found out here.
+            version: of HTTP; before 1.1, no Host is needed.
+
+        """
+        problem = _problem(head, version)
+        if problem is not None:
+            return _plain(HTTPStatus.BAD_REQUEST, f"Bad request: {problem}.")
+        try:
+            opened = await self._opened()
+            admitted = opened.admit(within(head, self.limits.max_header))
+            if isinstance(admitted, HTTPResponse):
+                return admitted
+            if int(head.headers.get("Content-Length", "0")) > self.limits.max_body:
+                return admitted.too_large()
+            if not opened.crowd.enter(admitted.client):
+                return admitted.too_many()
+        except Exception:
+            log.exception(_BUG)
+            return _FAILED
+        return Upload(admitted, self.limits, opened.crowd)
+
+    async def _opened(self) -> _Opened:
+        loop = asyncio.get_running_loop()
+        opening = self._openings.get(loop)
+        if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
+            opening = self._openings[loop] = asyncio.ensure_future(self._open_here())
+        return await asyncio.shield(opening)  # a request that is cancelled leaves it to the others
+
+    async def _open_here(self) -> _Opened:
+        crowd = Crowd(self.limits.client_connections, lambda _: False)
+        return _Opened(admit=await self._open(), crowd=crowd)
+
+
+class Upload:
+    """A request that was let in by its head. Close it in the end: until then its client is counted to have it."""
+
+    def __init__(self, admitted: Admitted, limits: Limits, crowd: Crowd) -> None:
+        self._admitted = admitted
+        self._limits = limits
+        self._crowd = crowd
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop counting the request. Call it once."""
+        self._pieces.clear()
+        self._crowd.leave(self._admitted.client)
+
+    def take(self, piece: bytes) -> HTTPResponse | None:
+        """Take a piece of the body. A response refuses the request, because it is too large."""
+        self._size += len(piece)
+        if self._size > self._limits.max_body:
+            self._pieces.clear()
+            return self._admitted.too_large()
+        self._pieces.append(piece)
+        return None
+
+    async def read(self, pieces: AsyncIterable[bytes]) -> HTTPResponse | None:
+        """Take all pieces. A response refuses the request, because it is too large, too slow, or cannot be read."""
+        try:
+            async with asyncio.timeout(self._limits.body_timeout):
+                async for piece in pieces:
+                    refusal = self.take(piece)
+                    if refusal is not None:
+                        return refusal
+        except TimeoutError:
+            return self._admitted.unreadable(408, "the body did not come in time")
+        except Exception as error:  # noqa: BLE001 - each server has its own for a client that leaves or sends nonsense
+            log.debug("a body could not be read: %s", error)
+            return self._admitted.unreadable(400, "the body did not come as its head says")
+        return None
+
+    async def answer(self) -> HTTPResponse:
+        """Answer the request, now that its body is here. Raises nothing but CancelledError."""
+        try:
+            return await self._admitted.answer(b"".join(self._pieces))
+        except Exception:
+            log.exception(_BUG)
+            return _FAILED
+
+
+class Headers(Mapping[str, str]):
+    """The headers of a request; names in any case, and values of a name that comes twice joined by a comma."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._values: dict[str, str] = {}
+        for name, value in pairs:
+            key = name.title()
+            self._values[key] = f"{self._values[key]}, {value}" if key in self._values else value
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.title()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def response_headers(response: HTTPResponse) -> tuple[tuple[str, str], ...]:
+    """Return the headers of a response, with its Content-Length."""
+    if response.status == HTTPStatus.NO_CONTENT:
+        return response.headers
+    return (*response.headers, ("Content-Length", str(len(response.body))))
+
+
+def _problem(head: HTTPRequest, version: str) -> str | None:
+    """Say what is wrong with a head that RFC 9112 has a server refuse, where it has not."""
+    headers = head.headers
+    coding, length = headers.get("Transfer-Encoding"), headers.get("Content-Length")
+    if not TOKEN.fullmatch(head.method):
+        return "the method is not a token"
+    if not all(map(TOKEN.fullmatch, headers)):
+        return "the name of a header is not a token"
+    if any(map(_BROKEN.search, headers.values())):
+        return "a header has a line break in it"
+    if not HOST.fullmatch(headers.get("Host", "" if version == "1.0" else ",")):
+        return "one Host header is needed"
+    if length is not None and not _LENGTH.fullmatch(length):
+        return "the Content-Length is not a number"
+    if coding is not None and (length is not None or coding.strip(" \t").lower() != "chunked"):
+        return "the only Transfer-Encoding is chunked, and without a Content-Length"
+    return None
+
+
+def within(head: HTTPRequest, most: int) -> HTTPRequest:
+    """Return a head; one with more bytes than that says so, and is refused."""
+    size = (
+        len(head.method)
+        + len(head.target)
+        + sum(len(name) + len(value) + _LINE for name, value in head.headers.items())
+    )
+    return head if size <= most else structs.replace(head, is_whole=False)
