@@ -3,7 +3,8 @@
 # make bench  calls per second, memory and bridges, beside servers of Go, node and Python; ten minutes (ROUNDS=5 SECONDS=1)
 # make figures  write what make bench has measured last into README.md and benchmarks/
 # make compare  calls that block: other servers and the gateway side by side, with pictures; takes half an hour
-# make fuzz  300,000 mutated documents for the readers of codecs; FUZZ=... for another number
+# make fuzz  300,000 mutated documents for the readers and values for the writers of codecs, those in C under sanitizers;
+#            FUZZ=... for another number
 # make soak   everything at once for ten minutes (SOAK=3600: an hour); shows memory and descriptors of each process
 # make edge   nginx in front of workers, on free ports, as the present user, with a certificate for localhost
 
@@ -27,7 +28,10 @@ unexport PYTHONDONTWRITEBYTECODE
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
 
+# A build that fails leaves the codec in Python alone, and nobody would notice.
 test: check $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
+	@! command -v $(CC) >/dev/null || GATEWAY_CODEC=compiled $(BIN)/python -c 'import gateway.codecs' || \
+		{ echo "the compiled codec was not built, and there is a compiler (are the headers of Python there?): $(BIN)/python -m pip install --editable . -v"; exit 1; }
 	@$(call need,curl,curl,what the README shows)
 	@$(call need,systemd-analyze,systemd,the systemd unit)
 	@$(call need,nginx,nginx,the edge)
@@ -54,8 +58,18 @@ compare: $(VENV)/test.stamp
 	@$(call need,openssl,openssl,the edge)
 	$(BIN)/python -m benchmarks.concurrency
 
+FUZZED := FUZZ=$${FUZZ:-300000} $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/codecs/test_usual.py tests/codecs/test_compiled.py
+CODEC := gateway/codecs/xmlrpc/_compiled.c
+SANITIZED := build/sanitized/_compiled.so
+
+# CPython keeps much until it ends, so the tests look for leaks, and not the sanitizer.
 fuzz: $(VENV)/test.stamp
-	FUZZ=$${FUZZ:-300000} $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/codecs/test_usual.py
+	@if command -v $(CC) >/dev/null; then set -ex; mkdir -p build/sanitized; \
+	$(CC) -shared -fPIC -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -Wall -Wextra -Werror \
+		-isystem "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')" $(CODEC) -o $(SANITIZED); \
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+		PYTHONMALLOC=malloc SANITIZED_CODEC=$(SANITIZED) $(FUZZED); \
+	else $(FUZZED); fi
 
 soak: $(VENV)/test.stamp
 	SOAK=$(SOAK) $(BIN)/python -m benchmarks.soak
@@ -70,7 +84,7 @@ $(VENV)/bin/python:
 		{ echo "Python 3.11 or newer is needed; say which with: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { echo "python3 has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
 
-$(VENV)/run.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+$(VENV)/run.stamp: $(VENV)/bin/python pyproject.toml constraints.txt gateway/codecs/xmlrpc/_compiled.c
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from gateway.codecs import CODECS, Codec
+from gateway.codecs import CODECS, IMPLEMENTATION, Codec
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.config import Config, ConfigError, changed
 from gateway.config.beside import load_for_program
@@ -114,7 +114,7 @@ def build(
         handler = charged(handler, rates.charge, rate_limited)
     metrics = None
     if make_metrics is not None and config.metrics.bind:
-        metrics = make_metrics(served.get, tuple(CODECS), _identity()[1])
+        metrics = make_metrics(served.get, tuple(CODECS), _identity()[1], codec=IMPLEMENTATION)
     rpc = RPCEndpoint(
         codecs=codecs,
         handler=handler,

@@ -8,10 +8,13 @@ Each module has the commands of one purpose; loading.py has what they share.
 import click
 
 from gateway.cli import calling, checking, deploying, listing, serving
+from gateway.codecs import IMPLEMENTATION
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="callgate", prog_name="gateway")
+@click.version_option(
+    package_name="callgate", prog_name="gateway", message=f"%(prog)s, version %(version)s, {IMPLEMENTATION} codec"
+)
 def main() -> None:
     """Serve Python functions to XML-RPC and JSON-RPC 2.0 callers, on one URL."""
 

@@ -7,8 +7,9 @@ Nothing else knows which protocols there are.
 from gateway.codecs.contract import Codec, Decoded
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
+from gateway.codecs.xmlrpc.choice import IMPLEMENTATION
 
-__all__ = ["CODECS", "Codec", "Decoded"]
+__all__ = ["CODECS", "IMPLEMENTATION", "Codec", "Decoded"]
 
 CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (XMLRPC, JSONRPC)}
 """The protocols that are spoken, by name."""

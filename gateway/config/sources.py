@@ -17,9 +17,9 @@ from typing import Any, TypeAlias
 DEFAULT_FILE = Path("conf/gateway.toml")
 _PREFIX = "GATEWAY_"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # of an upstream
-# The place of the file; and what CGI, and Kubernetes for a Service named gateway, set.
+# The codec, the place of the file; and what CGI, and Kubernetes for a Service named gateway, set.
 _NOT_OPTIONS = re.compile(
-    r"GATEWAY_(?:CONFIG|INTERFACE|SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)"
+    r"GATEWAY_(?:CODEC|CONFIG|INTERFACE|SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)"
 )
 
 Setting: TypeAlias = tuple[str, Any, str]  # option, value, where it was found

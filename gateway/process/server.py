@@ -22,6 +22,7 @@ from xml.parsers import expat
 import msgspec
 
 from gateway.app import Gateway, build, check_hashes, levels
+from gateway.codecs import IMPLEMENTATION
 from gateway.config import Config
 from gateway.config.beside import load_for_program
 from gateway.config.described import described
@@ -218,7 +219,8 @@ async def _end_tasks() -> None:
 def log_process() -> None:
     """Say what this process is."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    _log.info("python %s, %s, %d descriptors", sys.version.split()[0], expat.EXPAT_VERSION, descriptors)
+    python = sys.version.split()[0]
+    _log.info("python %s, %s, %s codec, %d descriptors", python, expat.EXPAT_VERSION, IMPLEMENTATION, descriptors)
 
 
 def free_large_blocks() -> None:

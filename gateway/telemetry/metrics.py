@@ -110,7 +110,7 @@ FAMILIES: dict[str, _Family] = {
     "workers": _Family("Gauge", "Workers that live", (), _SUM),
     "worker_starts": _Family("Counter", "Workers started"),
     "start_time_seconds": _Family("Gauge", "Start of the oldest worker", (), {"multiprocess_mode": "livemin"}),
-    "build_info": _Family("Gauge", "Versions", ("version", "python"), {"multiprocess_mode": "livemax"}),
+    "build_info": _Family("Gauge", "Versions", ("version", "python", "codec"), {"multiprocess_mode": "livemax"}),
 }
 
 
@@ -123,18 +123,21 @@ class Metrics:
         version: of the gateway.
         directory: where all workers keep their numbers; None for one that is alone, and keeps them in memory.
         slot: the worker's own number in the directory, which no other living process has.
+        codec: which implementation of the codecs runs, "compiled" or "pure".
 
     Nothing that happens to the directory is an error: what cannot be written there is kept in memory, and not exposed.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - most of them have a default
         self,
         known: Callable[[str, str], object],
         protocols: Iterable[str],
         version: str,
         directory: Path | None = None,
         slot: int = 0,
+        *,
+        codec: str = "pure",
     ) -> None:
         import prometheus_client  # noqa: PLC0415 - not before the fork, and not where nobody watches
         from prometheus_client import exposition, metrics_core, multiprocess, values  # noqa: PLC0415 - likewise
@@ -173,7 +176,7 @@ class Metrics:
             {
                 ("workers",): 1,
                 ("start_time_seconds",): time.time(),
-                ("build_info", version, platform.python_version()): 1,
+                ("build_info", version, platform.python_version(), codec): 1,
             }
         )
 

@@ -1,4 +1,4 @@
-"""The reader of usual documents against the one that reads all: what the first one reads, the other reads likewise.
+"""The readers of usual documents against the one that reads all: what they read, that one reads likewise.
 
 ``FUZZ`` is the number of mutated documents, 5,000 without it; ``make fuzz`` takes 300,000.
 """
@@ -6,6 +6,7 @@
 import os
 import random
 import xmlrpc.client
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from gateway.codecs.xmlrpc import XMLRPC, document, usual
 from gateway.codecs.xmlrpc.text import read_text
 from gateway.model.calls import Call, Reply
 from gateway.model.faults import GatewayFault
+from tests.codecs.compiled import COMPILED
 from tests.codecs.test_properties import SEEDS, XML_VALUES, fixed
 
 DEPTH = 8
@@ -36,6 +38,7 @@ PIECES = [
     ),
     *("\u0663", "\ufffe", "\ue000"),
 ]
+READ = Counter[str]()  # how many documents the compiled reader has read
 NESTED: list[Any] = [None, [], {}, [[1], {}], {"a": [{}]}]
 CALLS = [
     *(xmlrpc.client.dumps(params, "a.b") for params in ((), (7, 3), ("a<&>\"'é\U0001f600", True, -1.5, b"bytes"))),
@@ -54,7 +57,7 @@ ANSWERS = [
 
 
 def read_by_both(text: str, max_depth: int = DEPTH) -> tuple[str | None, str | None]:
-    """Return what each reader makes of a document; None where it makes nothing of it."""
+    """Return what the readers in Python make of a document, None for nothing, and hold the compiled one to it."""
     try:
         text = read_text(text.encode("utf-8", "surrogatepass"), "utf-8")
     except GatewayFault:
@@ -67,6 +70,10 @@ def read_by_both(text: str, max_depth: int = DEPTH) -> tuple[str | None, str | N
     except GatewayFault:
         whole = None
     found = read[1](text, max_depth)
+    if COMPILED is not None:
+        same = (COMPILED.read_answer if "methodResponse>" in text else COMPILED.read_call)(text.encode(), max_depth)
+        assert same is None or repr(same) == whole, text
+        READ["compiled"] += same is not None
     return whole, None if found is None else repr(found)
 
 
@@ -101,12 +108,14 @@ def test_mutated_documents_are_read_likewise_or_not_at_all() -> None:
     chance = random.Random(20261129)
     seeds = [*CALLS, *ANSWERS]
     read = 0
+    READ.clear()
     for _ in range(int(os.environ.get("FUZZ", "5000"))):
         text = mutated(chance.choice(seeds), chance)
         whole, found = read_by_both(text)
         assert found in (None, whole), text
         read += found is not None
     assert read > 400
+    assert COMPILED is None or READ["compiled"] > 0.9 * read
 
 
 @fixed(300)

@@ -24,6 +24,7 @@ from msgspec import Struct
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 
 from gateway import Fault, Registry
+from gateway.codecs import IMPLEMENTATION
 from gateway.telemetry.metrics import FAMILIES, Metrics, forget
 from tests.raw_http import Response, Wire, exchange, post, request
 from tests.scraping import scrape, until
@@ -325,6 +326,7 @@ def test_it_says_what_runs_and_since_when(server: Server) -> None:
     numbers = scrape(server.metrics)
     python = ".".join(str(part) for part in sys.version_info[:3])
     assert numbers.labels("gateway_build_info", "python") == {python}
+    assert numbers.labels("gateway_build_info", "codec") == {IMPLEMENTATION}
     assert numbers.labels("gateway_build_info", "version") == {server.gateway.describe()["info"]["version"]}
     assert 0 <= time.time() - numbers.of("gateway_start_time_seconds") < 60
     assert (numbers.of("gateway_workers"), numbers.of("gateway_worker_starts_total")) == (1, 1)

@@ -14,6 +14,7 @@ and the other way round, as a client of other servers:
 
 text.py turns bytes into text, usual.py the usual text into a call, document.py any other text, and scalars.py has the
 scalars both ways; multicalls.py has the entries and results of multicalls; here are the codec itself, and answers.
+Where _compiled.c was built, it comes before all of them, and returns None for what it leaves to them (choice.py).
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from typing import Any
 
 from gateway.codecs.contract import Decoded, encoded
 from gateway.codecs.xmlrpc import multicalls, usual
+from gateway.codecs.xmlrpc.choice import compiled
 from gateway.codecs.xmlrpc.document import read_answer, read_call
 from gateway.codecs.xmlrpc.scalars import WRITERS
 from gateway.codecs.xmlrpc.text import escaped, escaped_legibly, read_text
@@ -47,6 +49,7 @@ _FAULT = _PROLOG + b"<methodResponse><fault>%b</fault></methodResponse>"
 _SLOT = b"<value><array><data>%b</data></array></value>"
 
 
+_UTF8 = frozenset({None, "utf-8", "utf8"})  # what the compiled codec reads, which looks at the declaration itself
 _NONE = {"nil": "<value><nil/></value>", "empty": "<value><string></string></value>", "fault": None}
 
 _CAPABILITIES: dict[str, dict[str, str | int]] = {
@@ -93,17 +96,23 @@ class XMLRPC:
         self._max_depth = max_depth
         self._max_batch = max_batch
         self._none = _NONE[none]
+        self._none_bytes = None if self._none is None else self._none.encode()
         self._i8 = i8
         self._nan = nan
         self.capabilities = {said: _CAPABILITIES[said] for said in _CAPABILITIES if said != "nil" or none == "nil"}
 
     def decode(self, body: bytes, charset: str | None) -> Decoded:
         """Read a methodCall; a system.multicall becomes a Batch, anything that is not a call an InvalidCall."""
-        try:
-            document = read_text(body, charset)
-            method, params = usual.read_call(document, self._max_depth) or read_call(document, self._max_depth)
-        except GatewayFault as fault:
-            return InvalidCall(fault=detached(fault))
+        found = None
+        if compiled is not None and charset in _UTF8:
+            found = compiled.read_call(body, self._max_depth)
+        if found is None:
+            try:
+                document = read_text(body, charset)
+                found = usual.read_call(document, self._max_depth) or read_call(document, self._max_depth)
+            except GatewayFault as fault:
+                return InvalidCall(fault=detached(fault))
+        method, params = found
         if method == self.batch_method:
             return self._multicall(params)
         return Call(method=method, params=params)
@@ -121,12 +130,10 @@ class XMLRPC:
 
     def write_value(self, value: Any, _: Id, room: int) -> bytes:
         """Write the value of a result."""
-        parts: list[str] = []
         try:
-            self._say(value, parts, 0, room)
+            return self._write(value, room)
         except EncodingError as error:
             raise located(error, value, self._is_scalar) from None
-        return "".join(parts).encode()
 
     def write_fault(self, fault: Fault, _: Id) -> bytes:
         """Write the struct of a fault: faultCode, faultString and nothing else, for clients break on a third member."""
@@ -158,17 +165,13 @@ class XMLRPC:
         """
         if isinstance(params, dict):
             raise InvalidParams("XML-RPC has no arguments by name")
-        parts: list[str] = []
         try:
             name = escaped(method)
-            for value in params:
-                parts.append("<param>")
-                self._say(value, parts, 0, _UNBOUNDED)
-                parts.append("</param>")
+            said = [b"<param>%b</param>" % self._write(value, _UNBOUNDED) for value in params]
         except EncodingError as error:
             found = located(error, params, self._is_scalar, -1)  # the arguments themselves are no array of the document
             raise InvalidParams(f"params{found.place}: cannot be encoded as XML-RPC: {found.reason}") from None
-        return _CALL % (name.encode(), "".join(parts).encode())
+        return _CALL % (name.encode(), b"".join(said))
 
     def encode_notification(self, _method: str, _params: Params) -> bytes:
         """Refuse it: each methodCall has a methodResponse."""
@@ -190,6 +193,10 @@ class XMLRPC:
 
         ``lenient`` reads empty and zero dates and doubles that are not finite as None, and duplicate members.
         """
+        if compiled is not None and charset in _UTF8:
+            found = compiled.read_answer(body, self._max_depth)
+            if found is not None:
+                return None, Reply(value=found[0])
         try:
             document = read_text(body, charset)
             if (found := usual.read_answer(document, self._max_depth)) is not None:
@@ -197,6 +204,15 @@ class XMLRPC:
             return None, read_answer(document, self._max_depth, nan=self._nan, lenient=lenient)
         except GatewayFault as fault:
             return None, Reply(fault=BadUpstream(f"the response is not XML-RPC: {fault.detail}"))
+
+    def _write(self, value: Any, room: int) -> bytes:
+        if compiled is not None:
+            written = compiled.write_value(value, self._max_depth, room, self._none_bytes, self._i8)
+            if written is not None:
+                return written
+        parts: list[str] = []
+        self._say(value, parts, 0, room)
+        return "".join(parts).encode()
 
     def _say(self, value: Any, parts: list[str], depth: int, room: int) -> None:
         if depth >= self._max_depth:
