@@ -132,6 +132,7 @@ def test_no_file_says_to_install_another_name() -> None:
     [
         *PAGES,
         "docs/bridges.md",
+        "docs/calling.md",
         "docs/checks.md",
         "docs/conformance.md",
         "docs/design.md",

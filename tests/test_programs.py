@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("docs/embedding.md",)
+PAGES = (
+    "docs/calling.md",
+    "docs/embedding.md",
+)
 BLOCK = re.compile(
     r"(?:<!-- (?P<kind>program|beside): (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL
 )

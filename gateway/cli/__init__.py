@@ -7,7 +7,7 @@ Each module has the commands of one purpose; loading.py has what they share.
 
 import click
 
-from gateway.cli import calling, checking, deploying, listing, serving
+from gateway.cli import calling, checking, deploying, listing, serving, stubbing
 from gateway.codecs import IMPLEMENTATION
 
 
@@ -29,5 +29,6 @@ for _command in (
     deploying.key,
     deploying.uwsgi_,
     calling.call,
+    stubbing.stubs,
 ):
     main.add_command(_command)

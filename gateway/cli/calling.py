@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +20,49 @@ _ENCRYPTED = ("https:", "jsonrpc+https:", "xmlrpc+https:", "tcp+tls:", "jsonrpc+
 _FIELD = re.compile(r"[ -~\t]*")  # of a header (RFC 9110, 5.5), without what is obsolete
 
 
+_OPTIONS = (
+    click.option(
+        "--protocol",
+        type=click.Choice(list(CODECS)),
+        default="jsonrpc",
+        show_default=True,
+        help="The protocol; XML-RPC has no arguments by name.",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0.001, max=86400),
+        default=60.0,
+        show_default=True,
+        help="Seconds to wait for the server.",
+    ),
+    click.option(
+        "--key", metavar="KEY", help="An API key, sent as a Bearer token. http://NAME:KEY@host does the same."
+    ),
+    click.option(
+        "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header to send. Can be repeated."
+    ),
+    click.option(
+        "--ca",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="A file of certificates in PEM; the servers signed by them are trusted.",
+    ),
+    click.option("--insecure", is_flag=True, help="Do not check the server's certificate: anybody can answer."),
+)
+
+
+def of_a_server(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a command that calls a server."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
 # An ARG may begin with a dash, like -5 or -hot, unless it is an option of this command.
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 @click.argument("url")
 @click.argument("method")
 @click.argument("arguments", nargs=-1, metavar="[ARG]...")
-@click.option(
-    "--protocol",
-    type=click.Choice(list(CODECS)),
-    default="jsonrpc",
-    show_default=True,
-    help="The protocol; XML-RPC has no arguments by name.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0.001, max=86400),
-    default=60.0,
-    show_default=True,
-    help="Seconds to wait for the server.",
-)
-@click.option("--key", metavar="KEY", help="An API key, sent as a Bearer token. http://NAME:KEY@host does the same.")
-@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header to send. Can be repeated.")
-@click.option(
-    "--ca",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="A file of certificates in PEM; the servers signed by them are trusted.",
-)
-@click.option("--insecure", is_flag=True, help="Do not check the server's certificate: anybody can answer.")
+@of_a_server
 def call(
     url: str, method: str, arguments: tuple[str, ...], protocol: str, headers: tuple[str, ...], **given: Any
 ) -> None:

@@ -94,6 +94,11 @@ class _Caller:
         """The server's URL, without a name and a key."""
         return self._core.url
 
+    @property
+    def protocol(self) -> str:
+        """The protocol that is spoken, like ``"jsonrpc"``."""
+        return self._core.codec.name
+
     def using(self, **options: Unpack[CallOptions]) -> Self:
         """Return a client with other options for its calls, on the same connections.
 
