@@ -269,7 +269,7 @@ def test_a_report_has_a_row_for_each_run_with_its_ratio_and_its_noise(results: R
     assert text.count("| 3% (up to 3%) |") == len(results.runs)
     flat = " ".join(text.split())
     assert "the gateway makes 30,000 calls of `add` per second of processor time, 1.50 times as many as Go" in flat
-    assert "Not measured: gateway, compiled codec (the compiled codec is not built)." in flat
+    assert "Not measured: gateway with compiled codec (the compiled codec is not built)." in flat
     assert "while others used 3% of the machine's processors" in flat
     assert "not quiet" not in flat
     assert "| gateway | `sleepThread` | 2.5 | 31.0 |" in text
@@ -288,7 +288,7 @@ def test_aims_are_said_to_be_reached_or_missed(results: Results) -> None:
     assert len(lines) == len(AIMS) - 2 + 1  # the two of the compiled codec were not measured
     assert "reached  XML-RPC at 64, against Go: 1.5 (wanted >= 1)" in lines
     assert "MISSED   a waiting thread, KiB: 31 (wanted <= 30)" in lines
-    assert "missing  gateway, compiled codec: the compiled codec is not built" in lines
+    assert "missing  gateway with compiled codec: the compiled codec is not built" in lines
 
 
 def test_figures_are_written_between_the_markers_and_nowhere_else(results: Results, tmp_path: Path) -> None:

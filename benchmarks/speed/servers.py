@@ -69,7 +69,7 @@ class Server(Struct, frozen=True, kw_only=True):
     @property
     def short(self) -> str:
         """Return the name without what it consists of."""
-        return re.split(",| on ", self.name)[0]
+        return re.split(",| on | with ", self.name)[0]
 
     @property
     def cores(self) -> list[int]:
@@ -127,7 +127,7 @@ SERVERS = (
     ),
     Server(
         key="gateway-compiled",
-        name="gateway, compiled codec",
+        name="gateway with compiled codec",
         paths={XML: "/RPC2"},
         methods=_ALL,
         command=_GATEWAY,
