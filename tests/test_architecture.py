@@ -55,7 +55,7 @@ THIRD_PARTIES = {
     "uvloop": {"hosts"},
     "click": {"cli"},
     "prometheus_client": {"telemetry"},
-    "httptools": {"upstreams"},
+    "httptools": {"hosts", "upstreams"},
     "grpc": {"upstreams"},
     "google": {"upstreams"},
 }

@@ -1,5 +1,6 @@
-"""The small cases of the corpus, byte by byte, and split in two at every position."""
+"""The small cases of the corpus, byte by byte, and split in two at every position; raw ones with their heads."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from tests.conftest import Logged
 from tests.raw_http import Wire, request
 from tests.serving import Server
-from tests.test_corpus import SMALL, body_of, check, named
+from tests.test_corpus import RAW, SMALL, body_of, check, named, raw_bytes
 
 pytestmark = pytest.mark.unmeasured
 
@@ -39,3 +40,18 @@ def test_case_split_at_every_position(case: dict[str, Any], corpus_server: Serve
             check(case, wire.read())
     logged.take("secret-internal-detail")
     logged.take("cannot be encoded as")
+
+
+@pytest.mark.parametrize("case", [case for case in RAW if len(raw_bytes(case) or b"") < 250], ids=named)
+@pytest.mark.parametrize("step", [1, 7])
+def test_raw_case_in_pieces(step: int, case: dict[str, Any], corpus_server: Server) -> None:
+    data = raw_bytes(case) or b""
+    with Wire(corpus_server.port) as wire:
+        with suppress(ConnectionError):  # it is refused before all of it is sent
+            wire.send_slowly(data[start : start + step] for start in range(0, len(data), step))
+        response = wire.read()
+        if case.get("expect_interim"):
+            response = wire.read()
+        check(case, response)
+        if case["expect"].get("close"):
+            assert wire.is_closed()

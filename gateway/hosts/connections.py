@@ -36,7 +36,7 @@ log = logging.getLogger("gateway")
 
 _SWEEP = 0.5  # seconds; each limit strikes at most twice as much too late
 _TICK = 0.02  # seconds between two looks at what has not ended yet
-_OWN = 32  # descriptors that a worker has for itself, with some to spare
+_OWN = 48  # descriptors that a worker has for itself, and those of a turn's connections, which close at its end
 _NEVER = float("inf")
 _RESTED = 1.0  # seconds after which an idle connection, or one that owes a head, is closed for another one
 _STUCK = 5.0  # seconds after which one whose body makes no progress is; a lost packet is sent again within three

@@ -122,8 +122,8 @@ async def _serve(
     ending: asyncio.Future[bytes], gateway: Gateway, listeners: Listeners, ready: Callable[[], object]
 ) -> None:
     from gateway.hosts.connections import capacity  # noqa: PLC0415 - who only imports the gateway needs no host
+    from gateway.hosts.http import HTTPHost  # noqa: PLC0415 - likewise
     from gateway.hosts.tcp import TCPHost  # noqa: PLC0415 - likewise
-    from gateway.hosts.tornado import TornadoHost  # noqa: PLC0415 - likewise
 
     server, limits = gateway.config.server, gateway.config.limits
     if listeners.tcp:  # both have their half of the connections of this process
@@ -136,7 +136,7 @@ async def _serve(
         found = address(peer)
         return found is not None and any(found in network for network in proxies)
 
-    http = TornadoHost(gateway.rpc.admit, limits, is_proxy, listeners.tls)
+    http = HTTPHost(gateway.rpc.admit, limits, is_proxy, listeners.tls)
     tcp = TCPHost(gateway.rpc.admit_message, limits, server.paths[0], FRAMINGS[server.tcp_framing], is_proxy)
     discoveries = await introduce(gateway.upstreams, gateway.registry)
     http.serve(listeners.calls)
@@ -187,11 +187,11 @@ async def _monitored(
     if gateway.metrics is None:
         yield []
         return
-    from gateway.hosts.tornado import TornadoHost  # noqa: PLC0415 - likewise
+    from gateway.hosts.http import HTTPHost  # noqa: PLC0415 - likewise
 
     names = (gateway.config.metrics.bind.rpartition(":")[0], *gateway.config.access.hosts)
     admit = monitoring.admission(gateway.metrics, measure, gateway.rpc.health, names)
-    scraped = TornadoHost(admit, gateway.config.limits)
+    scraped = HTTPHost(admit, gateway.config.limits)
     scraped.serve(sockets)
     sampling = asyncio.create_task(monitoring.sample(gateway.metrics, measure))
     try:

@@ -1,4 +1,4 @@
-"""The Tornado host's clocks, its number of connections, and how it retires."""
+"""The HTTP host's clocks, its number of connections, and how it retires."""
 
 import asyncio
 import os
@@ -13,8 +13,8 @@ from contextlib import ExitStack
 import pytest
 
 from gateway import Registry
+from gateway.hosts.http import HTTPHost
 from gateway.hosts.listening import Listener, bind
-from gateway.hosts.tornado import TornadoHost
 from gateway.model.http import HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
 from tests.conftest import Logged
@@ -281,7 +281,7 @@ def test_without_descriptors_nothing_is_accepted_until_there_are_some_again(logg
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     async def run_out() -> bytes:
-        host = TornadoHost(lambda _: HTTPResponse(body=b"seen"), Limits())
+        host = HTTPHost(lambda _: HTTPResponse(body=b"seen"), Limits())
         sockets = bind("127.0.0.1", 0, 64)
         reader, writer = await asyncio.open_connection(*sockets[0].getsockname())
         writer.write(request("/api", {"Connection": "close"}, b""))
@@ -330,8 +330,8 @@ def test_a_host_that_retires_closes_each_connection_with_its_next_answer() -> No
 
 async def started(
     admit: Callable[[HTTPRequest], HTTPResponse] = lambda _: HTTPResponse(body=b"seen"),
-) -> tuple[TornadoHost, tuple[str, int]]:
-    host = TornadoHost(admit, Limits())
+) -> tuple[HTTPHost, tuple[str, int]]:
+    host = HTTPHost(admit, Limits())
     sockets = bind("127.0.0.1", 0, 64)
     name: tuple[str, int] = sockets[0].getsockname()
     host.serve(sockets)

@@ -23,8 +23,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway import Registry
 from gateway.config import ConfigError, TLSSection
+from gateway.hosts.http import HTTPHost
 from gateway.hosts.listening import bind
-from gateway.hosts.tornado import TornadoHost
 from gateway.model.http import HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
 from gateway.process.tls import load
@@ -405,7 +405,7 @@ def seen_by_the_endpoint(tls: TLSSection, client: ssl.SSLContext) -> list[str | 
         return HTTPResponse(body=b"seen")
 
     async def serve_one() -> None:
-        host = TornadoHost(admit, Limits(), tls=load(tls))
+        host = HTTPHost(admit, Limits(), tls=load(tls))
         sockets = bind("127.0.0.1", 0, 8)
         host.serve(sockets)
         address, port = sockets[0].getsockname()
@@ -425,7 +425,7 @@ def seen_by_the_endpoint(tls: TLSSection, client: ssl.SSLContext) -> list[str | 
 
 def test_new_files_are_for_new_connections_and_old_ones_go_on(authority: Authority, tmp_path: Path) -> None:
     async def serve_two() -> tuple[str, str]:
-        host = TornadoHost(lambda _: HTTPResponse(body=b"seen"), Limits(), tls=load(served(authority.issue("first"))))
+        host = HTTPHost(lambda _: HTTPResponse(body=b"seen"), Limits(), tls=load(served(authority.issue("first"))))
         sockets = bind("127.0.0.1", 0, 8)
         host.serve(sockets)
         port = sockets[0].getsockname()[1]
