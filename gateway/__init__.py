@@ -18,7 +18,7 @@ from gateway.client import AsyncClient, CallError, Client
 from gateway.config import Config, ConfigError
 from gateway.methods import RegistrationError, Registry, method
 from gateway.methods.loading import LoadError
-from gateway.model.calls import Context, current_context
+from gateway.model.calls import Call, Caller, Context, Reply, current_context
 from gateway.model.faults import (
     BadUpstream,
     DeadlineExceeded,
@@ -31,15 +31,18 @@ from gateway.model.faults import (
     RateLimited,
     Unavailable,
 )
-from gateway.model.http import Endpoint
+from gateway.model.http import AccessDenied, Endpoint, HTTPRequest
 from gateway.process.control import StartupError
 from gateway.process.embedding import Server, running
 from gateway.process.server import serve
 
 __all__ = [
+    "AccessDenied",
     "AsyncClient",
     "BadUpstream",
+    "Call",
     "CallError",
+    "Caller",
     "Client",
     "Config",
     "ConfigError",
@@ -48,6 +51,7 @@ __all__ = [
     "Denied",
     "Endpoint",
     "Fault",
+    "HTTPRequest",
     "InternalError",
     "InvalidParams",
     "LoadError",
@@ -56,6 +60,7 @@ __all__ = [
     "RateLimited",
     "RegistrationError",
     "Registry",
+    "Reply",
     "Server",
     "StartupError",
     "Unavailable",

@@ -13,7 +13,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from msgspec import Struct, structs
 
@@ -23,7 +25,8 @@ from gateway.config import Config, ConfigError, changed
 from gateway.config.beside import load_for_program
 from gateway.config.described import described
 from gateway.core.access import AccessPolicy
-from gateway.core.dispatch import dispatcher, invoke, invoke_inline
+from gateway.core.dispatch import dispatcher, fault_of, invoke, invoke_inline
+from gateway.core.hooks import Everywhere, Lifespans, around, catching
 from gateway.core.layers import ConcurrencyLimiter, charged, deadline, limited, permitted
 from gateway.core.rates import Buckets, RateLimits
 from gateway.core.running import Running
@@ -31,11 +34,12 @@ from gateway.core.threads import ThreadPool
 from gateway.endpoints.observers import Observers
 from gateway.endpoints.rpc import RPCEndpoint, rate_limited
 from gateway.hosts.asgi import ASGIHost, Scope
-from gateway.methods import RESERVED, Method, RegistrationError, Registry
+from gateway.methods import RESERVED, Method, RegistrationError, Registry, place_of
 from gateway.methods.introspection import add_introspection, describe
-from gateway.methods.loading import load_registry
+from gateway.methods.loading import load_function, load_registry
 from gateway.model.calls import CallHandler
 from gateway.model.faults import Fault
+from gateway.model.hooks import Authenticate
 from gateway.model.http import Admission, Endpoint
 from gateway.model.limits import Limits
 from gateway.telemetry import log
@@ -56,6 +60,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     limiters: Mapping[str, list[ConcurrencyLimiter]]
     metrics: Metrics | None
     upstreams: tuple[UpstreamService, ...]
+    lifespans: Lifespans
 
     def offered(self) -> list[tuple[str, Method]]:
         """Return the methods that are served, with their names, without those of introspection."""
@@ -88,13 +93,15 @@ def build(
     Raises:
         ConfigError: an upstream cannot be served as it is configured, and it lists all of them; or a method is for a
             protocol that there is not.
+        LoadError: middleware, or the function that authenticates requests, cannot be loaded.
         OSError: the metrics' directory cannot be written to.
 
     """
     limits = config.limits
     served = Registry()
     served.mount(registry)
-    policy = AccessPolicy(config.access)
+    policy = AccessPolicy(config.access, _authenticate(config, served))
+    lifespans = Lifespans(served.hooks.lifespans, SimpleNamespace())
     codecs = _codecs(config)
     _introspect(served, codecs, policy)
     upstreams = _upstreams(config, served)
@@ -105,7 +112,10 @@ def build(
         "async": [ConcurrencyLimiter(limits.calls, limits.waiting)],
         "method": list[ConcurrencyLimiter](),
     }
-    compose = _composer(limits, pool, limiters, running or Running())
+    everywhere = Everywhere(
+        middleware=tuple(load_function(name) for name in config.server.middleware), state=lifespans.state
+    )
+    compose = _composer(limits, pool, limiters, running or Running(), everywhere)
     handler = dispatcher(served, compose, limits.timeout, partial(_absent, upstreams))
     rates = RateLimits(limits, buckets or Buckets())
     if config.access.rules:
@@ -132,6 +142,7 @@ def build(
         limiters=limiters,
         metrics=metrics,
         upstreams=upstreams,
+        lifespans=lifespans,
     )
 
 
@@ -171,20 +182,38 @@ def _check_protocols(served: Registry) -> None:
 
 
 def _composer(
-    limits: Limits, pool: ThreadPool, limiters: Mapping[str, list[ConcurrencyLimiter]], running: Running
+    limits: Limits,
+    pool: ThreadPool,
+    limiters: Mapping[str, list[ConcurrencyLimiter]],
+    running: Running,
+    everywhere: Everywhere,
 ) -> Callable[[Method], CallHandler]:
-    """Return what puts the layers around a method."""
+    """Return what puts the layers around a method. The deadline is the outermost of those that may wait."""
 
     def compose(method: Method) -> CallHandler:
-        if method.run == "inline":
-            return invoke_inline(method, running)  # it has returned before anything could be limited
-        handler = limited(invoke(method, pool, running), limiters[method.run][0], limits.retry_after)
+        state, middleware = everywhere.state, everywhere.middleware + method.hooks.middleware
+        handlers = method.hooks.exception_handlers
+        fault = catching(handlers) if handlers else fault_of
+        if method.run == "inline":  # it has returned before anything could be limited
+            inline = invoke_inline(method, running, state, fault)
+            return deadline(around(inline, middleware, state)) if middleware else inline
+        handler = limited(invoke(method, pool, running, state, fault), limiters[method.run][0], limits.retry_after)
         if method.options.concurrency is not None:
             limiters["method"].append(ConcurrencyLimiter(method.options.concurrency, limits.waiting))
             handler = limited(handler, limiters["method"][-1], limits.retry_after)
-        return deadline(handler)
+        return deadline(around(handler, middleware, state) if middleware else handler)
 
     return compose
+
+
+def _authenticate(config: Config, served: Registry) -> Authenticate | None:
+    """Return the function of the user's that finds out who sends a request."""
+    if config.access.authenticate:
+        served.authenticate(load_function(config.access.authenticate))
+    function = served.hooks.authenticate
+    if function is not None and config.access.keys:
+        raise ConfigError([f"access.keys: {place_of(function)} decides who is let in: leave access.keys empty"])
+    return function
 
 
 def _absent(upstreams: Iterable[UpstreamService], name: str) -> Method | Fault | None:
@@ -326,15 +355,24 @@ def endpoint_of(config: Config, *registries: Registry) -> Endpoint:
 
     discoveries: set[asyncio.Future[None]] = set()
 
+    opened = WeakKeyDictionary[asyncio.AbstractEventLoop, Lifespans]()
+
     async def open_here() -> Admission:
         gateway = assemble()
+        await gateway.lifespans.open()
+        opened[asyncio.get_running_loop()] = gateway.lifespans
         for discovery in await introduce(gateway.upstreams, gateway.registry):
             discoveries.add(discovery)
             discovery.add_done_callback(discoveries.discard)
         return gateway.rpc.admit
 
+    async def close_here() -> None:
+        lifespans = opened.pop(asyncio.get_running_loop(), None)
+        if lifespans is not None:
+            await lifespans.close()
+
     assemble()  # what is wrong is reported now, and not to the first caller
-    return Endpoint(open=open_here, limits=config.limits, paths=config.server.paths)
+    return Endpoint(open=open_here, close=close_here, limits=config.limits, paths=config.server.paths)
 
 
 def check_hashes() -> None:

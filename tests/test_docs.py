@@ -137,6 +137,7 @@ def test_no_file_says_to_install_another_name() -> None:
         "docs/conformance.md",
         "docs/design.md",
         "docs/embedding.md",
+        "docs/hooks.md",
         "docs/metrics.md",
         "docs/mounting.md",
         "docs/deployment.md",

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = (
     "docs/calling.md",
     "docs/embedding.md",
+    "docs/hooks.md",
 )
 BLOCK = re.compile(
     r"(?:<!-- (?P<kind>program|beside): (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL

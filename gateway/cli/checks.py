@@ -156,6 +156,8 @@ def _origins_that_never_match(gateway: Gateway) -> Iterator[str]:
 def _open_to_everybody(gateway: Gateway) -> Iterator[str]:
     config, access = gateway.config, gateway.config.access
     is_limited = access.allow and all(network.prefix_length for network in access.allow)
+    if gateway.registry.hooks.authenticate is not None:
+        return
     if is_limited or (access.keys and not access.anonymous) or config.tls.client_ca or access.rules:
         return
     for option, address in _addresses(config):

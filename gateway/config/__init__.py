@@ -80,6 +80,16 @@ class ServerSection(Struct, frozen=True, kw_only=True):
     modules: Annotated[
         tuple[str, ...], Meta(description="The modules whose methods are served; none to serve upstreams only.")
     ] = ("handlers",)
+    middleware: Annotated[
+        tuple[
+            Annotated[
+                str,
+                Meta(pattern=r"^[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*$", description="a function, module:function"),
+            ],
+            ...,
+        ],
+        Meta(description="The middleware of all methods, module:function; the first one is the outermost."),
+    ] = ()
     tcp: Annotated[
         str,
         Meta(
@@ -312,13 +322,15 @@ def _contradictions(config: Config) -> Iterator[str]:
         yield f"access.keys: expected the name of an API key, which does not begin with {KEY_PREFIX}"
     for rule in config.access.rules:
         for name in rule.keys or ():
-            if name not in config.access.keys:
+            if name not in config.access.keys and not config.access.authenticate:
                 shown = (
                     "expected the name of an API key, not a key"
                     if name.startswith(KEY_PREFIX)
                     else (f"there is no key {name!r} in access.keys{nearest(name, config.access.keys)}")
                 )
                 yield f"access.rules: {shown}"
+    if config.access.authenticate and config.access.keys:
+        yield "access.authenticate: the function decides alone; leave access.keys empty, or authenticate"
     if bool(config.tls.certificate) != bool(config.tls.key):
         absent, given = ("key", "certificate") if config.tls.certificate else ("certificate", "key")
         yield f"tls.{absent} is needed with tls.{given}"

@@ -66,6 +66,14 @@ class Access(Struct, frozen=True, kw_only=True):
     anonymous: Annotated[
         bool, Meta(description="Whether callers without a key are let in although there are keys.")
     ] = False
+    authenticate: Annotated[
+        str,
+        Meta(
+            pattern=r"^(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*)?$",
+            description="module:function, or nothing; the function that finds out who sends a request, in the place of"
+            " keys.",
+        ),
+    ] = ""
     rules: Annotated[
         tuple[Rule, ...], Meta(description="Who may call which methods; the first rule that matches a method decides.")
     ] = ()

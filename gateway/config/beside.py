@@ -11,7 +11,11 @@ from gateway.config import Config, changed, load
 
 
 def load_for_program(
-    config: str | Path | Config | None, environment: Mapping[str, str], bind: str | Iterable[str] | None = None
+    config: str | Path | Config | None,
+    environment: Mapping[str, str],
+    settings: tuple[str, ...] = (),
+    *,
+    bind: str | Iterable[str] | None = None,
 ) -> Config:
     """Load the configuration of the program that calls the function that calls this one.
 
@@ -19,13 +23,15 @@ def load_for_program(
         config: a file, or what has been loaded already; None looks for conf/gateway.toml beside the program, and then
             in the current folder.
         environment: its variables win over the file; a Config is taken as it is.
-        bind: one address or several, which win over ``server.bind``.
+        settings: ``name=value``, which win over everything.
+        bind: one address or several, in the place of ``server.bind``.
 
     Raises:
         ConfigError: anything is wrong; it lists all of it.
 
     """
-    settings = () if bind is None else (f"server.bind={bind if isinstance(bind, str) else ','.join(bind)}",)
+    if bind is not None:
+        settings += (f"server.bind={bind if isinstance(bind, str) else ','.join(bind)}",)
     if isinstance(config, Config):
         return changed(config, settings)
     frame = inspect.currentframe()

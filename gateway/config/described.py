@@ -15,6 +15,8 @@ def callers(config: Config) -> str:
     who = "everybody who can reach it"
     if config.tls.client_ca:
         who = "clients with a certificate"
+    if access.authenticate:
+        who = f"whom {access.authenticate} lets in"
     if access.keys and not access.anonymous:
         who += ", with an API key" if config.tls.client_ca else " and has an API key"
     if access.allow:

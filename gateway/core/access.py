@@ -17,39 +17,46 @@ import base64
 import binascii
 import hashlib
 import hmac
+import logging
 import secrets
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TypeAlias
 
-from msgspec import Struct
-
 from gateway.config.access import KEY_PREFIX, Access
+from gateway.methods import place_of
+from gateway.methods.hooks import returned
 from gateway.model.calls import Caller
-from gateway.model.http import HTTPRequest
+from gateway.model.hooks import Authenticate
+from gateway.model.http import AccessDenied, HTTPRequest
 from gateway.model.networks import Address, address
 from gateway.wire.http_grammar import host_name
+
+_log = logging.getLogger("gateway.errors")
 
 _DIGEST = "sha256:"
 _LONGEST_KEPT = 100  # characters of X-Forwarded-For: two or three addresses
 _Client: TypeAlias = tuple[str | None, bool, bool]  # its address; whether a proxy stands between; whether it may call
 
 
-class AccessDenied(Struct, frozen=True):
-    """The refusal of a request by its sender. Only the log has the reason."""
-
-    status: int
-    reason: str
-
-
 class AccessPolicy:
     """The rules of a deployment; empty ones let everybody in, except web pages.
 
     A request with an Origin comes from a page. Unless its site is listed, that page was not asked for, and is refused.
+
+    Args:
+        access: the rules.
+        authenticate: a function of the user's in the place of ``access.keys``; it is asked last.
+
+    Attributes:
+        is_constant: whether two requests with the same head, peer and certificate always have the same verdict.
+
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, authenticate: Authenticate | None = None) -> None:
+        self.is_constant = authenticate is None
         self._access = access
+        self._authenticate = authenticate
         self._hosts = frozenset(host.lower() for host in access.hosts)
         self._keys = {name: stored.removeprefix(_DIGEST) for name, stored in access.keys.items()}
         self._peer = lru_cache(maxsize=4096)(self._find_client)
@@ -68,12 +75,13 @@ class AccessPolicy:
         if "Origin" in headers and headers["Origin"] not in self._access.origins:
             return AccessDenied(403, "the Origin is not in access.origins")
         key = head.user
-        if key is None and self._keys:
+        if key is None and self._keys and self._authenticate is None:
             authorization = headers.get("Authorization")
             key = None if authorization is None else self._key(authorization)
             if key is None and (authorization is not None or not self._access.anonymous):
                 return AccessDenied(401, "no key" if authorization is None else "the key is not in access.keys")
-        return Caller(client=client, key=key, certificate=head.certificate, is_proxied=is_proxied)
+        caller = Caller(client=client, key=key, certificate=head.certificate, is_proxied=is_proxied)
+        return caller if self._authenticate is None else _asked(self._authenticate, head, caller)
 
     def _locate(self, peer: str, headers: Mapping[str, str]) -> _Client:
         """Find the client. Only what trusted proxies send is kept, and only if it is short: callers choose the rest."""
@@ -121,6 +129,16 @@ class AccessPolicy:
         digest = hashlib.sha256(shown).hexdigest()
         found = [name for name, stored in self._keys.items() if hmac.compare_digest(stored, digest)]
         return found[0] if found and user in (None, found[0]) else None
+
+
+def _asked(authenticate: Authenticate, head: HTTPRequest, caller: Caller) -> Caller | AccessDenied:
+    """Let a function of the user's decide; nobody is let in where it fails."""
+    try:
+        found = authenticate(head, caller)
+        return found if isinstance(found, AccessDenied) else returned(authenticate, found, Caller)
+    except Exception:  # noqa: BLE001 - whatever a user's function raises
+        _log.exception("%s: the authentication has failed", place_of(authenticate))
+        return AccessDenied(403, "the authentication has failed")
 
 
 def make_key() -> tuple[str, str]:

@@ -14,7 +14,8 @@ import types
 import xmlrpc.client
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeAlias
 
 from gateway.core.forks import end_child
 from gateway.core.running import Running
@@ -25,6 +26,9 @@ from gateway.model.faults import Fault, InternalError, MethodNotFound, detached
 from gateway.wire.http_grammar import PRINTABLE
 
 log = logging.getLogger("gateway.errors")
+
+FaultMaker: TypeAlias = Callable[[BaseException, Context], Fault]
+"""Makes the fault of an exception that a method has raised."""
 
 
 def dispatcher(
@@ -60,8 +64,22 @@ def dispatcher(
     return dispatch
 
 
-def invoke(method: Method, pool: ThreadPool, running: Running) -> WaitingHandler:
-    """Make the innermost handler of a method: bind first, call second, and turn what is raised into a fault."""
+def fault_of(error: BaseException, context: Context) -> Fault:
+    """Make the fault of an exception that was raised in a call: a Fault is its own, and all else is a crash."""
+    if isinstance(error, Fault):
+        return detached(error)
+    if isinstance(error, xmlrpc.client.Fault):
+        return _foreign(detached(error))
+    return crash(error, context)
+
+
+def invoke(
+    method: Method, pool: ThreadPool, running: Running, state: SimpleNamespace, fault: FaultMaker = fault_of
+) -> WaitingHandler:
+    """Make the innermost handler of a method: bind first, call second, and turn what is raised into a fault.
+
+    ``fault`` makes the fault of what the method raises, ``state`` is ``context.state``.
+    """
     function, bind = method.function, method.bind
     threads = pool if method.run == "thread" else None
     counts, place = running.counts, running.place(method.name)
@@ -70,7 +88,8 @@ def invoke(method: Method, pool: ThreadPool, running: Running) -> WaitingHandler
         try:
             args, kwargs = bind(call.params, context)
         except BaseException as error:  # noqa: BLE001 - InvalidParams, or whatever a type of the user's raises when made
-            return Reply(fault=_fault(error, context))
+            return Reply(fault=fault_of(error, context))
+        context.state = state
         token = CURRENT.set(context)
         counts[place] += 1
         try:
@@ -83,7 +102,7 @@ def invoke(method: Method, pool: ThreadPool, running: Running) -> WaitingHandler
                 raise
             return Reply(fault=crash(error, context))
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt too are only the method's own
-            return Reply(fault=_fault(error, context))
+            return Reply(fault=fault(error, context))
         finally:
             counts[place] -= 1
             CURRENT.reset(token)
@@ -91,7 +110,9 @@ def invoke(method: Method, pool: ThreadPool, running: Running) -> WaitingHandler
     return call_method
 
 
-def invoke_inline(method: Method, running: Running) -> CallHandler:
+def invoke_inline(
+    method: Method, running: Running, state: SimpleNamespace, fault: FaultMaker = fault_of
+) -> CallHandler:
     """Make the handler of a method that never waits, which is a plain function like the method."""
     function, bind = method.function, method.bind
     counts, place = running.counts, running.place(method.name)
@@ -100,13 +121,14 @@ def invoke_inline(method: Method, running: Running) -> CallHandler:
         try:
             args, kwargs = bind(call.params, context)
         except BaseException as error:  # noqa: BLE001 - see invoke
-            return Reply(fault=_fault(error, context))
+            return Reply(fault=fault_of(error, context))
+        context.state = state
         token = CURRENT.set(context)
         counts[place] += 1
         try:
             return Reply(value=function(*args, **kwargs))
         except BaseException as error:  # noqa: BLE001 - see invoke
-            return Reply(fault=_fault(error, context))
+            return Reply(fault=fault(error, context))
         finally:
             counts[place] -= 1
             CURRENT.reset(token)
@@ -134,14 +156,6 @@ def _stepwise(awaitable: Awaitable[Any]) -> Generator[Any, Any, Any]:
             step, value = steps.throw, error
         else:
             step = steps.send
-
-
-def _fault(error: BaseException, context: Context) -> Fault:
-    if isinstance(error, Fault):
-        return detached(error)
-    if isinstance(error, xmlrpc.client.Fault):
-        return _foreign(detached(error))
-    return crash(error, context)
 
 
 def _foreign(error: xmlrpc.client.Fault) -> Fault:

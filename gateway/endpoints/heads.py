@@ -16,10 +16,10 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from gateway.codecs import Codec
-from gateway.core.access import AccessDenied, AccessPolicy
+from gateway.core.access import AccessPolicy
 from gateway.model.calls import Caller
 from gateway.model.faults import Denied, GatewayFault, RequestTooLarge
-from gateway.model.http import HTTPRequest, HTTPResponse
+from gateway.model.http import AccessDenied, HTTPRequest, HTTPResponse
 from gateway.wire import content_coding
 from gateway.wire.http_grammar import charset
 

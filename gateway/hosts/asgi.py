@@ -51,13 +51,18 @@ class ASGIHost:
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
         """Open the endpoint before the first request: the lifespan of an app that this one is mounted in.
 
+        What the registries' lifespans have opened is closed at the end.
+
         Raises:
             Exception: the endpoint cannot be opened.
 
         """
         del app
         await self._mount.open()
-        yield
+        try:
+            yield
+        finally:
+            await self._mount.close()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

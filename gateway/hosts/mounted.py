@@ -53,6 +53,7 @@ class Mount:
         self.limits = endpoint.limits
         self.path = endpoint.paths[0]
         self._open = endpoint.open
+        self.close = endpoint.close
         self._openings = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[_Opened]]()
 
     async def open(self) -> None:

@@ -14,6 +14,7 @@ from gateway.methods.published import Published
 from gateway.methods.shapes import Shape, UnknownFieldError
 from gateway.model.calls import Context, Params
 from gateway.model.faults import InvalidParams
+from gateway.model.hooks import NO_HOOKS, Hooks
 
 _NO_SHAPE = Shape()
 
@@ -52,6 +53,7 @@ class Method(Struct, frozen=True, kw_only=True):
             None without it.
         place: where the function is written: ``file:line``.
         published: what an upstream tells of it; None for the gateway's own functions.
+        hooks: what the registries that it comes from have put around its calls.
 
     """
 
@@ -69,6 +71,7 @@ class Method(Struct, frozen=True, kw_only=True):
     options: MethodOptions
     place: str
     published: Published | None = None
+    hooks: Hooks = NO_HOOKS
 
     def bind(self, params: Params, context: Context) -> tuple[list[Any], dict[str, Any]]:
         """Fit the caller's arguments to the function and convert them by its type hints.

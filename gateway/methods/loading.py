@@ -13,9 +13,10 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 from gateway.methods import RegistrationError, Registry, marked_functions
 
@@ -38,9 +39,7 @@ def load_registry(names: Iterable[str]) -> Registry:
         LoadError: a module cannot be imported, or a function cannot be registered; it lists all of it.
 
     """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    _search_here()
     registry = Registry()
     problems: list[str] = []
     modules: dict[ModuleType, None] = {}  # each once, however often it is named
@@ -62,6 +61,31 @@ def load_registry(names: Iterable[str]) -> Registry:
     if problems:
         raise LoadError(problems)
     return registry
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """Import the function that a configuration names, ``module:function``.
+
+    Raises:
+        LoadError: there is no such function.
+
+    """
+    _search_here()
+    problems: list[str] = []
+    module_name, _, attribute = name.partition(":")
+    module = _import(module_name, problems)
+    found = getattr(module, attribute, None)
+    if module is not None and not callable(found):
+        problems.append(f"{module_name}: the module has no function named {attribute}")
+    if problems or found is None:
+        raise LoadError(problems)
+    return cast("Callable[..., Any]", found)
+
+
+def _search_here() -> None:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
 
 
 def _mount(registry: Registry, module_name: str, attribute: str, problems: list[str]) -> None:

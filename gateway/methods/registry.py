@@ -10,6 +10,15 @@ from typing import Any, Unpack
 import msgspec
 
 from gateway.methods.binding import Method
+from gateway.methods.hooks import (
+    RegisteredHooks,
+    check_authenticate,
+    check_handler,
+    check_middleware,
+    lifespan_of,
+    starting,
+    stopping,
+)
 from gateway.methods.options import MARK, AnyFunction, GivenOptions, MethodOptions, RegistrationError, read_options
 from gateway.methods.places import place_of
 from gateway.methods.reading import make_method
@@ -32,6 +41,7 @@ class Registry:
         self._prefix = prefix
         self._methods: dict[str, Method] = {}
         self._from_instance: set[str] = set()
+        self._hooks = RegisteredHooks()
 
     def __len__(self) -> int:
         return len(self._methods)
@@ -127,13 +137,22 @@ class Registry:
     def mount(self, other: "Registry", prefix: str = "") -> None:
         """Add all methods of another registry, under a prefix (``"billing."``), or none of them.
 
+        They keep the middleware and the exception handlers that the other registry has now. Its lifespans become those
+        of this one.
+
         Raises:
-            RegistrationError: a name is taken.
+            RegistrationError: a name is taken, or both have a function that authenticates requests.
 
         """
-        taken = {self._prefix + prefix + name: found for name, found in other.methods()}
+        made: dict[int, Method] = {}  # a method has the same hooks under all its names
+        for name, found in other.methods():
+            if id(found) not in made:
+                hooks = other.hooks.around(name, found.hooks)
+                made[id(found)] = found if hooks is found.hooks else msgspec.structs.replace(found, hooks=hooks)
+        taken = {self._prefix + prefix + name: made[id(found)] for name, found in other.methods()}
         for name, found in taken.items():
             self._check(name, found, reserved=False)
+        self._hooks.take_over(other.hooks)
         self._methods |= taken
         self._from_instance.difference_update(taken)
 
@@ -142,7 +161,82 @@ class Registry:
         inner = Registry(f"{self._prefix}{prefix}.")
         inner._methods = self._methods
         inner._from_instance = self._from_instance
+        inner._hooks = self._hooks
         return inner
+
+    def middleware(self, function: AnyFunction) -> AnyFunction:
+        """Put a function around all calls of this registry's or namespace's methods; a decorator.
+
+        It is ``async def (call, context, next)`` and returns a Reply, mostly that of ``await next(call, context)``. The
+        first one that is registered is the outermost. The call's deadline is that of all of them together.
+
+        Raises:
+            RegistrationError: it is not such a function.
+
+        """
+        check_middleware(function)
+        self._hooks.middleware.append((self._prefix, function))
+        return function
+
+    def exception_handler(self, kind: type[BaseException]) -> Callable[[AnyFunction], AnyFunction]:
+        """Let a function make the fault of an exception that a method of this registry or namespace raises.
+
+        A decorator for ``def (error, context)``, which returns a Fault. Of several, the one for the nearest base class
+        is asked. A Fault that a method raises needs none.
+
+        Raises:
+            RegistrationError: it is not such a function, or ``kind`` is not a class of exceptions.
+
+        """
+
+        def add(function: AnyFunction) -> AnyFunction:
+            check_handler(kind, function)
+            self._hooks.exception_handlers.append((self._prefix, kind, function))
+            return function
+
+        return add
+
+    def lifespan(self, function: AnyFunction) -> AnyFunction:
+        """Open what methods need in each process before its first call, and close it after the last; a decorator.
+
+        The function is an async generator with one ``yield``, or returns an async context manager. It is given the
+        state, if it takes it: what it puts there is in ``context.state`` of each call.
+
+        Raises:
+            RegistrationError: it takes something else.
+
+        """
+        self._hooks.lifespans.append(lifespan_of(function))
+        return function
+
+    def on_startup(self, function: AnyFunction) -> AnyFunction:
+        """Call a function, async or not, in each process before its first call; a decorator. See ``lifespan``."""
+        self._hooks.lifespans.append(starting(function))
+        return function
+
+    def on_shutdown(self, function: AnyFunction) -> AnyFunction:
+        """Call a function, async or not, in each process after its last call; a decorator. See ``lifespan``."""
+        self._hooks.lifespans.append(stopping(function))
+        return function
+
+    def authenticate(self, function: AnyFunction) -> AnyFunction:
+        """Let a function find out who sends a request, from its head, in the place of ``access.keys``; a decorator.
+
+        It is ``def (head, caller)``, with an HTTPRequest and what is known of the caller, and returns a Caller or
+        AccessDenied. It is asked for each request before its body is read, on the event loop, so it must not wait.
+
+        Raises:
+            RegistrationError: it is not such a function, or there is another one.
+
+        """
+        check_authenticate(function)
+        self._hooks.set_authenticate(function)
+        return function
+
+    @property
+    def hooks(self) -> RegisteredHooks:
+        """The hooks of this registry."""
+        return self._hooks
 
     def register_function(self, function: Callable[..., Any] | None = None, name: str | None = None) -> Any:
         """Register a function as ``SimpleXMLRPCServer.register_function`` does; a decorator without one.

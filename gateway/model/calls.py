@@ -7,6 +7,7 @@ fault to answer with. A CallHandler turns a Call into a Reply. An Answer is a re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
@@ -90,10 +91,11 @@ class Caller(Struct, frozen=True, kw_only=True):
 
     Attributes:
         client: the address that the call comes from, without a port; behind a trusted proxy that of its client.
-        key: the name of the API key that was shown, or of the user whom the surrounding application has found; None
-            without either.
+        key: the name of the API key that was shown, or of the user whom the surrounding application, or an
+            authentication of the registry's, has found; None without one.
         certificate: the common name of the client's certificate; None without one.
         is_proxied: whether the request came through a trusted proxy.
+        claims: what an authentication of the user's own tells of the caller.
 
     """
 
@@ -101,6 +103,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     key: str | None = None
     certificate: str | None = None
     is_proxied: bool = False
+    claims: Any = None
 
 
 class Context(Struct, kw_only=True):
@@ -116,6 +119,7 @@ class Context(Struct, kw_only=True):
         arrival: when the request was complete, in seconds of ``time.monotonic()``.
         deadline: when the caller stops waiting, on the same clock.
         called: the name that was called where ``method`` is a pattern.
+        state: what the lifespans of the registries have put there for this process.
         wide_ints: whether ints beyond 53 bits are numbers in the protocol; otherwise they are texts there.
         native: the types beside those of JSON that the protocol has, like bytes; other protocols send them as texts.
         connection: something of which there is one for each connection of a client, for as long as that is open; None
@@ -138,6 +142,7 @@ class Context(Struct, kw_only=True):
     request: object | None = None
     native: tuple[type, ...] = ()
     wide_ints: bool = True
+    state: SimpleNamespace = SimpleNamespace()
 
     @property
     def client(self) -> str:

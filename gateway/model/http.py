@@ -80,6 +80,19 @@ class Refusal(Struct, frozen=True, kw_only=True):
     request_id: str
 
 
+class AccessDenied(Struct, frozen=True):
+    """The refusal of a request by its sender.
+
+    Attributes:
+        status: the HTTP status: 401 where other credentials could help, else 403.
+        reason: for the log alone.
+
+    """
+
+    status: int
+    reason: str
+
+
 class Admitted(Protocol):
     """A request that was let in by its head."""
 
@@ -152,12 +165,17 @@ Know: TypeAlias = Callable[[HTTPRequest], Plain | None]
 """Judges a head that may be kept; None where heads like it always take the full way."""
 
 
+async def _nothing() -> None:
+    """Close nothing."""
+
+
 class Endpoint(Struct, frozen=True, kw_only=True):
     """What a host of another program, like a Flask app, serves.
 
     Attributes:
         open: opens the endpoint in this process. What it returns belongs to one process and one event loop; a process
             that is forked later opens the endpoint again. What all processes share was made before.
+        close: closes what ``open`` has opened for methods, on the same loop, if the host knows when it ends.
         limits: what the host keeps to.
         paths: where calls are POSTed to.
 
@@ -166,3 +184,4 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     open: Callable[[], Awaitable[Admission]]
     limits: Limits
     paths: tuple[str, ...]
+    close: Callable[[], Awaitable[None]] = _nothing

@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 from gateway.app import Gateway, build, check_hashes
 from gateway.config import Config
 from gateway.config.beside import load_for_program
+from gateway.core.hooks import LifespanError
 from gateway.hosts.loops import new_event_loop
 from gateway.methods import Registry
 from gateway.process import tls
-from gateway.process.control import STOP
+from gateway.process.control import STOP, StartupError
 from gateway.process.server import serve_until
 from gateway.process.sockets import Listeners, URLs, close, listen, urls_of
 from gateway.telemetry.metrics import Metrics
@@ -49,7 +50,7 @@ class Server:
     def __init__(
         self, registry: Registry, bind: str | Iterable[str] | None = None, *, config: str | Path | Config | None = None
     ) -> None:
-        self._config = load_for_program(config, os.environ, bind)
+        self._config = load_for_program(config, os.environ, bind=bind)
         self._registry = registry
         self._urls: URLs | None = None
         self._ending: asyncio.Future[bytes]
@@ -85,7 +86,8 @@ class Server:
 
         Raises:
             ConfigError: a file of [tls] is wrong, an upstream cannot be served, or the process cannot serve safely.
-            StartupError: an address cannot be bound.
+            LoadError: middleware that the configuration names cannot be loaded.
+            StartupError: an address cannot be bound, or what the methods need cannot be opened.
             RuntimeError: it has been started before.
 
         """
@@ -126,7 +128,10 @@ class Server:
 
     async def _serve(self, gateway: Gateway, listeners: Listeners, ready: asyncio.Future[None]) -> None:
         try:
-            await serve_until(self._ending, gateway, listeners, lambda: ready.set_result(None))
+            async with gateway.lifespans:
+                await serve_until(self._ending, gateway, listeners, lambda: ready.set_result(None))
+        except LifespanError as error:
+            raise StartupError(error.problems) from None
         finally:
             close(listeners)
 
@@ -153,7 +158,7 @@ def running(
         ConfigError: the configuration is wrong. The block itself raises what Server.start raises.
 
     """
-    loaded = load_for_program(config, os.environ, bind)
+    loaded = load_for_program(config, os.environ, bind=bind)
     return _in_thread(Server(registry, config=loaded))
 
 

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from gateway.app import build, check_hashes, registry_of
 from gateway.config import Config, ConfigError, load
+from gateway.core.hooks import LifespanError
 from gateway.core.rates import Buckets
 from gateway.hosts.loops import new_event_loop
 from gateway.methods.loading import LoadError
@@ -155,17 +156,27 @@ class _Plans:
         except (LoadError, ConfigError) as error:
             _report(link, Report(problems=error.problems))
             return 1
-        _report(link, Report(methods=len(gateway.offered())))
-        if link.recv(1) != START:
-            return 0
         loop = new_event_loop()
         ending: asyncio.Future[bytes] = loop.create_future()
-        loop.add_reader(link, _obey, link, loop, ending)
-        loop.add_signal_handler(signal.SIGTERM, _end, ending, STOP)
-        if config.server.watchdog:
-            loop.call_soon(beat, loop, record, config.server.watchdog)
+
+        async def start() -> bool:
+            """Say that this worker is ready, and wait until it is told to serve."""
+            starting: asyncio.Future[bytes] = loop.create_future()
+            loop.add_reader(link, _obey, link, loop, starting)
+            _report(link, Report(methods=len(gateway.offered())))
+            if await starting != START:
+                return False
+            loop.add_reader(link, _obey, link, loop, ending)
+            loop.add_signal_handler(signal.SIGTERM, _end, ending, STOP)
+            if config.server.watchdog:
+                loop.call_soon(beat, loop, record, config.server.watchdog)
+            return True
+
         try:
-            loop.run_until_complete(run(gateway, listeners, ending))
+            loop.run_until_complete(run(gateway, listeners, ending, start))
+        except LifespanError as error:
+            _report(link, Report(problems=error.problems))
+            return 1
         finally:
             loop.close()
         return 0

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from xml.parsers import expat
@@ -27,13 +27,14 @@ from gateway.config import Config
 from gateway.config.beside import load_for_program
 from gateway.config.described import described
 from gateway.core.forks import closed_in_children
+from gateway.core.hooks import LifespanError
 from gateway.endpoints import metrics as monitoring
 from gateway.hosts import Host
 from gateway.hosts.loops import new_event_loop
 from gateway.methods import Registry
 from gateway.model.networks import address
 from gateway.process import tls
-from gateway.process.control import RETIRE, STOP
+from gateway.process.control import RETIRE, STOP, StartupError
 from gateway.process.sockets import Listeners, URLs, close, listen, local_names, urls_of
 from gateway.telemetry import log
 from gateway.telemetry.metrics import Levels, Metrics
@@ -60,10 +61,11 @@ def serve(
 
     Raises:
         ConfigError: the configuration or a file of [tls] is wrong, or the process cannot serve safely.
-        StartupError: the address cannot be bound.
+        LoadError: middleware that the configuration names cannot be loaded.
+        StartupError: the address cannot be bound, or what the methods need cannot be opened.
 
     """
-    config = load_for_program(config, os.environ, bind)
+    config = load_for_program(config, os.environ, bind=bind)
     log.configure(config.log.level, config.log.format)
     check_hashes()
     raise_descriptor_limit()
@@ -75,8 +77,14 @@ def serve(
         loop.add_signal_handler(number, _stop, loop, ending)
     try:
         gateway = build(config, registry, make_metrics=Metrics)
-        loop.call_soon(_print, urls_of(config, listeners), described(config))
-        loop.run_until_complete(run(gateway, listeners, ending))
+
+        async def tell() -> bool:
+            _print(urls_of(config, listeners), described(config))
+            return True
+
+        loop.run_until_complete(run(gateway, listeners, ending, tell))
+    except LifespanError as error:
+        raise StartupError(error.problems) from None
     finally:
         loop.close()
         close(listeners)
@@ -96,11 +104,31 @@ def _stop(loop: asyncio.AbstractEventLoop, ending: asyncio.Future[bytes]) -> Non
         loop.remove_signal_handler(number)
 
 
-async def run(gateway: Gateway, listeners: Listeners, ending: asyncio.Future[bytes]) -> None:
-    """Serve on a loop and in a process of our own until told to end; then end whatever runs on the loop."""
+async def _go() -> bool:
+    return True
+
+
+async def run(
+    gateway: Gateway,
+    listeners: Listeners,
+    ending: asyncio.Future[bytes],
+    opened: Callable[[], Awaitable[bool]] = _go,
+) -> None:
+    """Serve on a loop and in a process of our own until told to end; then end whatever runs on the loop.
+
+    ``opened`` is awaited when what the methods need is open; where it returns False, nothing is served.
+
+    Raises:
+        LifespanError: what the methods need cannot be opened.
+
+    """
     free_large_blocks()
-    await serve_until(ending, gateway, listeners)
-    await _end_tasks()
+    try:
+        async with gateway.lifespans:
+            if await opened():
+                await serve_until(ending, gateway, listeners)
+    finally:
+        await _end_tasks()
 
 
 async def serve_until(

@@ -26,6 +26,8 @@ OTHERS = {
     "xmlrpc.none": "empty",
     "server.bind": ["unix:/run/gateway.sock"],
     "server.unix_mode": "600",
+    "server.middleware": ["module:function"],
+    "access.authenticate": "module:function",
     "server.paths": ["/other"],
     "server.modules": ["other"],
     "server.pid_file": "gateway.pid",

@@ -19,9 +19,9 @@ import pytest
 
 from gateway import Context, Registry
 from gateway.config.access import Access
-from gateway.core.access import AccessDenied, AccessPolicy, make_key
+from gateway.core.access import AccessPolicy, make_key
 from gateway.model.calls import Caller
-from gateway.model.http import HTTPRequest
+from gateway.model.http import AccessDenied, HTTPRequest
 from gateway.model.networks import Network
 from tests.conftest import CORPUS_SETTINGS
 from tests.corpus_methods import registry as corpus_registry
