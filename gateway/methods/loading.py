@@ -4,7 +4,8 @@
     package.module     this module
     module:registry    the Registry of this name in the module
 
-From a module its own functions marked with @method are taken. Whatever is wrong in any of them is reported at once.
+From a module its own functions marked with @method are taken, and its own registries with a prefix, ``Registry(prefix=
+"stock.")``. Whatever is wrong in any of them is reported at once.
 """
 
 import importlib
@@ -42,17 +43,20 @@ def load_registry(names: Iterable[str]) -> Registry:
     _search_here()
     registry = Registry()
     problems: list[str] = []
+    mounted: dict[int, Registry] = {}
     modules: dict[ModuleType, None] = {}  # each once, however often it is named
     for name in dict.fromkeys(names):
         module_name, colon, attribute = name.partition(":")
         if not _NAME.fullmatch(name) or name.endswith(".py"):
             problems.append(f"{name!r} is not a module: write package, package.module or module:registry, not its path")
         elif colon:
-            _mount(registry, module_name, attribute, problems)
+            _mount(registry, module_name, attribute, mounted, problems)
         else:
             modules |= dict.fromkeys(_modules(name, problems))
     for module in modules:
         _register_marked(registry, module, problems)
+        for namespace in _namespaces(module):
+            _mount_once(registry, namespace, mounted, problems)
     if not problems and not len(registry):
         problems.append(
             f"{', '.join(names) or 'server.modules'}: there are no methods: mark a function with @method, or name a"
@@ -88,18 +92,33 @@ def _search_here() -> None:
         sys.path.insert(0, here)
 
 
-def _mount(registry: Registry, module_name: str, attribute: str, problems: list[str]) -> None:
+def _mount(
+    registry: Registry, module_name: str, attribute: str, mounted: dict[int, Registry], problems: list[str]
+) -> None:
     module = _import(module_name, problems)
     if module is None:
         return
-    mounted = getattr(module, attribute, None)
-    if not isinstance(mounted, Registry):
+    found = getattr(module, attribute, None)
+    if not isinstance(found, Registry):
         problems.append(f"{module_name}: the module has no Registry named {attribute}")
         return
+    _mount_once(registry, found, mounted, problems)
+
+
+def _mount_once(registry: Registry, found: Registry, mounted: dict[int, Registry], problems: list[str]) -> None:
+    if id(found) in mounted:
+        return
+    mounted[id(found)] = found
     try:
-        registry.mount(mounted)
+        registry.mount(found)
     except RegistrationError as error:
         problems.append(str(error))
+
+
+def _namespaces(module: ModuleType) -> Iterator[Registry]:
+    """Yield the registries with a prefix that a module itself makes, each once."""
+    found = {id(value): value for value in vars(module).values() if type(value) is Registry}
+    yield from (registry for registry in found.values() if registry.belongs_to(module.__name__))
 
 
 def _register_marked(registry: Registry, module: ModuleType, problems: list[str]) -> None:

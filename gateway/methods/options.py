@@ -132,3 +132,13 @@ def marked_functions(module: Any) -> Iterator[Callable[..., Any]]:
         if marked and written(value).__module__ == module.__name__ and id(value) not in found:
             found.add(id(value))
             yield value
+
+
+def marked_methods(instance: object) -> Iterator[tuple[Callable[..., Any], MethodOptions]]:
+    """Find the methods of an object that its class marks with ``@method``, by their names, with their options."""
+    for name in dir(type(instance)):
+        written_there = inspect.getattr_static(type(instance), name)
+        marked = getattr(written_there, "__func__", written_there)  # beneath staticmethod and classmethod
+        options = inspect.getattr_static(marked, MARK, None) or inspect.getattr_static(written_there, MARK, None)
+        if isinstance(options, MethodOptions):
+            yield getattr(instance, name), options

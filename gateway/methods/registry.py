@@ -3,9 +3,10 @@
 import functools
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterator
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 import msgspec
 
@@ -19,7 +20,15 @@ from gateway.methods.hooks import (
     starting,
     stopping,
 )
-from gateway.methods.options import MARK, AnyFunction, GivenOptions, MethodOptions, RegistrationError, read_options
+from gateway.methods.options import (
+    MARK,
+    AnyFunction,
+    GivenOptions,
+    MethodOptions,
+    RegistrationError,
+    marked_methods,
+    read_options,
+)
 from gateway.methods.places import place_of
 from gateway.methods.reading import make_method
 
@@ -27,6 +36,8 @@ RESERVED = ("rpc.", "system.")  # JSON-RPC 2.0, section 4; the XML-RPC introspec
 
 _UNUSABLE = re.compile(r"[\s<>&]")  # the standard library's client writes a name as it is
 _PROPERTIES = (property, functools.cached_property)
+
+AnyObject = TypeVar("AnyObject")
 
 
 class Registry:
@@ -39,6 +50,7 @@ class Registry:
 
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix
+        self._module = sys._getframe(1).f_globals.get("__name__")  # noqa: SLF001 - as the standard library does it
         self._methods: dict[str, Method] = {}
         self._from_instance: set[str] = set()
         self._hooks = RegisteredHooks()
@@ -159,6 +171,7 @@ class Registry:
     def namespace(self, prefix: str) -> "Registry":
         """Return a view of this registry that puts ``prefix`` and a dot before each name; namespaces can be nested."""
         inner = Registry(f"{self._prefix}{prefix}.")
+        inner._module = None  # it is served with this one
         inner._methods = self._methods
         inner._from_instance = self._from_instance
         inner._hooks = self._hooks
@@ -233,6 +246,10 @@ class Registry:
         self._hooks.set_authenticate(function)
         return function
 
+    def belongs_to(self, module: str) -> bool:
+        """Tell whether a module serves this registry as a namespace: it was made there, with a prefix."""
+        return bool(self._prefix) and self._module == module
+
     @property
     def hooks(self) -> RegisteredHooks:
         """The hooks of this registry."""
@@ -249,6 +266,27 @@ class Registry:
         if function is None:
             return functools.partial(self.register_function, name=name)
         return self.register(function) if name is None else self.register(function, name=name)
+
+    def register_object(self, instance: AnyObject) -> AnyObject:
+        """Register the methods of an object whose functions are marked with ``@method`` in its class, or in a base.
+
+        Returns:
+            the object itself.
+
+        Raises:
+            RegistrationError: none is marked, or one cannot be registered; nothing of it is registered then.
+
+        """
+        if isinstance(instance, type):
+            raise RegistrationError(f"{instance.__qualname__} is a class: register an object of it")
+        found = Registry()
+        for function, options in marked_methods(instance):
+            found.add(make_method(function, options))
+        if not len(found):
+            kind = type(instance).__qualname__
+            raise RegistrationError(f"{kind} has no method that is marked with @method")
+        self.mount(found)
+        return instance
 
     def register_instance(self, instance: object) -> None:
         """Register the public methods of an object as ``SimpleXMLRPCServer.register_instance`` does.

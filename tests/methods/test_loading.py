@@ -21,6 +21,11 @@ SHOP = {
     "shop/_private/inner.py": "raise AssertionError('nor are its modules')\n",
     "shop/deep/__init__.py": "",
     "shop/deep/down.py": f"{HEAD}@method(name='deep.down')\ndef down(): ...\n@method\ndef below(): ...\n",
+    "spaces/__init__.py": "",
+    "spaces/own.py": f"{HEAD}outer = Registry()\ninner = outer.namespace('inner')\n"
+    "own = again = Registry(prefix='own.')\n@inner.register\ndef hidden(): ...\n@own.register\ndef shown(): ...\n@own.namespace('deep').register\n"
+    "def deeper(): ...\n@method\ndef marked_there(): ...\n",
+    "spaces/taken.py": f"{HEAD}from spaces.own import own\nfrom lone import registry\n",
     "lone.py": f"{HEAD}registry = Registry()\n@registry.register\ndef only(): ...\n@method\ndef marked(): ...",
 }
 TAKEN = {
@@ -28,6 +33,9 @@ TAKEN = {
     ("shop.apple",): ["first", "pip"],
     ("shop.deep",): ["deep.down", "below"],
     ("lone",): ["marked"],
+    ("spaces",): ["marked_there", "own.shown", "own.deep.deeper"],
+    ("spaces.own:own",): ["own.shown", "own.deep.deeper"],
+    ("spaces", "spaces.own:own"): ["own.shown", "own.deep.deeper", "marked_there"],
     ("lone:registry",): ["only"],
     ("lone:registry", "shop.zebra", "lone"): ["only", "last", "marked"],
     ("shop.zebra", "shop", "shop", "lone:registry", "lone:registry"): [

@@ -1161,3 +1161,83 @@ def test_a_mistaken_argument_is_refused_at_its_place(server: Server, index: int)
         with pytest.raises(InvalidParams) as raised:
             ask_jsonrpc(server, name, {"_": 1, "value": value})
         assert raised.value.detail == f"params.value{message}"
+
+
+# ---- methods of a class ----------------------------------------------------------------------------------------------
+
+
+class Base:
+    @method
+    def inherited(self) -> str:
+        return type(self).__name__
+
+    @method
+    def unmarked_later(self) -> str:
+        raise NotImplementedError
+
+
+class Shop(Base):
+    @method
+    def order(self, fruit: str, count: int = 1) -> str:
+        return f"{count} {fruit}"
+
+    @method(name="stock.count", aliases=("count",), run="inline")
+    def counted(self) -> int:
+        return 3
+
+    @method
+    async def later(self) -> str:
+        return "later"
+
+    @method
+    @staticmethod
+    def outside(a: int) -> int:
+        return a
+
+    @staticmethod
+    @method
+    def inside(a: int) -> int:
+        return a
+
+    @classmethod
+    @method
+    def of_class(cls) -> str:
+        return cls.__name__
+
+    def unmarked_later(self) -> str:
+        return "not served"
+
+    def not_served(self) -> None: ...
+
+    @property
+    def costly(self) -> None:
+        raise AssertionError("a property is not asked")
+
+
+def test_the_marked_methods_of_an_object_are_registered() -> None:
+    registry = Registry("shop.")
+    shop = Shop()
+    assert registry.register_object(shop) is shop
+    names = ["count", "inherited", "inside", "later", "of_class", "order", "outside", "stock.count"]
+    assert sorted(registry) == [f"shop.{name}" for name in names]
+    found = {name.removeprefix("shop."): each for name, each in registry.methods()}
+    assert found["inherited"].function() == found["of_class"].function() == "Shop"
+    assert [found[name].run for name in ("order", "count", "later")] == ["thread", "inline", "async"]
+    assert [param.name for param in found["order"].params] == ["fruit", "count"]
+    assert found["outside"].function(1) == found["inside"].function(1) == 1
+
+
+def test_an_object_is_registered_as_a_whole_or_not_at_all() -> None:
+    registry = Registry()
+    registry.register(lambda: 1, name="order")
+    with pytest.raises(RegistrationError, match="'order' is registered twice"):
+        registry.register_object(Shop())
+    assert list(registry) == ["order"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"), [(Shop, "Shop is a class: register an object of it"), (Registry(), "Registry has no method")]
+)
+def test_what_has_no_marked_methods_is_not_registered(wrong: object, problem: str) -> None:
+    with pytest.raises(RegistrationError, match=problem):
+        Registry().register_object(wrong)
