@@ -23,8 +23,8 @@ SHOP = {
     "shop/deep/down.py": f"{HEAD}@method(name='deep.down')\ndef down(): ...\n@method\ndef below(): ...\n",
     "spaces/__init__.py": "",
     "spaces/own.py": f"{HEAD}outer = Registry()\ninner = outer.namespace('inner')\n"
-    "own = again = Registry(prefix='own.')\n@inner.register\ndef hidden(): ...\n@own.register\ndef shown(): ...\n@own.namespace('deep').register\n"
-    "def deeper(): ...\n@method\ndef marked_there(): ...\n",
+    "own = again = Registry(prefix='own.')\n@inner.register\ndef hidden(): ...\n@own.register\n"
+    "def shown(): ...\n@own.namespace('deep').register\ndef deeper(): ...\n@method\ndef marked_there(): ...\n",
     "spaces/taken.py": f"{HEAD}from spaces.own import own\nfrom lone import registry\n",
     "lone.py": f"{HEAD}registry = Registry()\n@registry.register\ndef only(): ...\n@method\ndef marked(): ...",
 }
