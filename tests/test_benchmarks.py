@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bridges import UPSTREAMS
+from benchmarks.callers import CALLERS, measured, table
 from benchmarks.load import drive, http
 from benchmarks.soak.calls import KINDS
 from benchmarks.soak.report import Outcome, Sample, picture, report
@@ -34,6 +35,13 @@ def test_the_benchmark_of_bridges_writes_a_row_for_each_protocol_and_number_of_c
     assert rows == [each.name for each in UPSTREAMS.values() for _ in (1, 64)]
     assert len(objects.splitlines()) == 2 + 5
     assert "bridges: round 1 of 1" in run.stderr
+
+
+def test_the_benchmark_of_clients_writes_a_row_for_each() -> None:
+    found = measured(1, 0.02)
+    lines = table(found).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == list(CALLERS)
+    assert lines[3].split("|")[4].strip().endswith(")")
 
 
 def test_a_wrong_answer_is_no_fast_answer() -> None:

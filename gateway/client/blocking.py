@@ -11,7 +11,7 @@ import time
 from gateway.client.address import Address
 from gateway.client.transport import Places, Stream
 
-_PIECE = 262144  # bytes that are received at once
+_PIECE = 65536  # bytes that are received at once; for more, malloc would ask the kernel each time
 
 
 class Blocking:

@@ -257,8 +257,15 @@ class Core:
             raise timed_out(self.url, "no", remedy) from None
         try:
             stream = self._take_idle() or await self._connect(deadline)
+            stream.written = False
             try:
-                answer = await self._exchange(stream, head, body, deadline, is_answered=is_answered)
+                answer = await self._wire.exchange(stream, head, body, deadline, is_answered=is_answered)
+            except TimeoutError:
+                stream.close()
+                raise timed_out(self.url, _how_far(stream)) from None
+            except (OSError, EOFError) as error:
+                stream.close()
+                raise lost(self.url, error, _how_far(stream)) from None
             except BaseException:
                 stream.close()
                 raise
@@ -269,17 +276,6 @@ class Core:
             return answer
         finally:
             places.give_back()
-
-    async def _exchange(
-        self, stream: Stream, head: bytes, body: bytes, deadline: float, *, is_answered: bool
-    ) -> Answer:
-        stream.written = False
-        try:
-            return await self._wire.exchange(stream, head, body, deadline, is_answered=is_answered)
-        except TimeoutError:
-            raise timed_out(self.url, _how_far(stream)) from None
-        except (OSError, EOFError) as error:
-            raise lost(self.url, error, _how_far(stream)) from None
 
     async def _connect(self, deadline: float) -> Stream:
         until = min(deadline, time.monotonic() + self._connect_timeout)

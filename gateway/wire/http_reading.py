@@ -24,9 +24,8 @@ _HEAD = re.compile(
     rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+"
 )
 _READ = re.compile(
-    rb"\n(connection|content-encoding|content-length|content-type|location|retry-after|transfer-encoding):([^\r]*+)",
-    re.IGNORECASE,
-)
+    rb"\n(connection|content-encoding|content-length|content-type|location|retry-after|transfer-encoding):"
+)  # in lower case
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15}+)[ \t]*+(?:;[\t -~\x80-\xff]*+)?\r\n")
 _LENGTH = re.compile(r"[0-9]{1,15}", re.ASCII)
 
@@ -98,6 +97,8 @@ class ResponseReader:
             ResponseTooLongError: it has too many bytes.
 
         """
+        if not self._received and (whole := self._usual(data)) is not None:
+            return whole
         self._received += len(data)
         self._held += data
         while self._head is None:
@@ -115,6 +116,16 @@ class ResponseReader:
         if self._head.length is None or len(self._held) < self._head.length:
             return None
         return self._whole(bytes(self._held[: self._head.length]), len(self._held) == self._head.length)
+
+    def _usual(self, data: bytes) -> ReadResponse | None:
+        """Read a response that has come in one piece, with its length: nearly all of them do."""
+        end = data.find(b"\r\n\r\n")
+        if end < 0 or end > _MOST_HEAD or not data.startswith(_VERSION):
+            return None
+        head = parsed(data[: end + 2])
+        if head.status < 200 or head.length != len(data) - end - 4 or head.length > self._most:
+            return None
+        return ReadResponse(head=head, body=data[end + 4 :], keeps=head.keeps)
 
     def end(self) -> ReadResponse:
         """Take the end of the connection, which ends a body that has no length.
@@ -199,8 +210,9 @@ def parsed(head: bytes) -> ReadHead:
     if found is None or found.end() < len(head):
         raise NotHTTPError(f"this is not a line of a head: {shown(head[found.end() :] if found else head)}")
     headers: dict[str, str] = {}
-    for field in _READ.finditer(head):
-        name, value = field[1].decode("ascii").lower(), field[2].decode("latin-1").strip(" \t")
+    for field in _READ.finditer(head.lower()):
+        name = field[1].decode("ascii")
+        value = head[field.end() : head.index(b"\r", field.end())].decode("latin-1").strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     status, is_old = int(found[2]), found[1] == b"0"
     is_chunked, length = _framing(headers, is_old=is_old)
@@ -226,6 +238,8 @@ def _framing(headers: Mapping[str, str], *, is_old: bool) -> tuple[bool, int | N
         return True, None
     if length is None:
         return False, None
+    if _LENGTH.fullmatch(length):
+        return False, int(length)
     said = {each.strip(" \t") for each in length.split(",")}
     if len(said) != 1 or not _LENGTH.fullmatch(length := said.pop()):
         raise NotHTTPError(f"this is not a Content-Length: {length[:_SHOWN]}")

@@ -50,6 +50,7 @@ _MAX_INT = 10**4300  # Python itself reads and writes at most 4,300 digits (CVE-
 _MAX_BITS = _MAX_INT.bit_length() - 1  # what has no more is below it
 _EVERY, _EXACT_IN_DOUBLES = 63, 53  # bits of ints that are written as numbers
 _MINUTE = timedelta(minutes=1)
+_REQUEST = b'{"jsonrpc":"2.0","method":%b,"params":%b,"id":%b}'
 _UNBOUNDED = 2**62  # bytes; the arguments of a call came by a call, which was bounded
 _FAULT_ROOM = 2**20  # for the data of a fault
 
@@ -130,6 +131,9 @@ class JSONRPC:
             InvalidParams: an argument cannot be encoded as JSON; the detail names its place.
 
         """
+        if is_usual(params, self._max_depth - 1, _UNBOUNDED, self._bits):
+            with suppress(UnicodeEncodeError):  # a lone surrogate, whose place is found below
+                return _REQUEST % tuple(map(msgspec.json.encode, (method, params, call_id)))
         return self._request({"jsonrpc": "2.0", "method": method, "params": params, "id": call_id})
 
     def encode_notification(self, method: str, params: Params) -> bytes:
