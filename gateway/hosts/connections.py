@@ -232,6 +232,8 @@ class Connections(Generic[C]):
         clock = self._clocks.get(connection)
         if clock is None or client == connection.peer or not self._crowd.brings_many(connection.peer):
             return True
+        if clock.client is not None:  # for this request
+            return True
         if not self._crowd.enter(client):
             return False
         clock.client = client

@@ -74,6 +74,11 @@ LINES = [
     b": y",
     b"X: \0",
     b"GET / HTTP/1.1",
+    b"X-Request-ID: abc",
+    b"x-request-id:def",
+    b"X-Request-ID:  two",
+    b"X-Request-Timeout: 2.5",
+    b"Content-Length: 12",
 ]
 BYTES = [bytes([each]) for each in b'\r\n\0\t\x0b\x7f\x80 :,;0159aAfFGx/_-"*']
 
@@ -142,9 +147,32 @@ class Echo:
         return HTTPResponse(status=status, body=reason.encode())
 
 
+class PlainEcho:
+    """The same for a head that is known; the others are answered on the full way."""
+
+    client = "127.0.0.1"
+
+    def __init__(self, head: HTTPRequest) -> None:
+        self._head = head
+
+    def answer(
+        self, body: bytes, request_id: str | None, wish: str | None, connection: object, respond: object
+    ) -> bytes | None:
+        head = self._head
+        headers = {name.lower(): value for name, value in head.headers.items()}
+        for name, value in (("x-request-id", request_id), ("x-request-timeout", wish), ("content-length", None)):
+            headers.pop(name, None)
+            if value is not None:
+                headers[name] = value
+        if body:
+            headers["content-length"] = str(len(body))
+        text = told(head.method, head.target, headers, body)
+        return b"HTTP/1.1 200 OK\r\nX-Plain: yes\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text)
+
+
 def told(method: str, target: str, headers: dict[str, str], body: bytes) -> bytes:
     named = {name.lower(): value.strip(" \t") for name, value in headers.items()}
-    return json.dumps([method, target, named, body.decode("latin-1")]).encode()
+    return json.dumps([method, target, dict(sorted(named.items())), body.decode("latin-1")]).encode()
 
 
 def tornado_echo(request: httputil.HTTPServerRequest) -> None:
@@ -219,6 +247,22 @@ def _echoed(data: bytes) -> Iterator[list[Any]]:
             yield json.loads(body)
 
 
+async def read_with_and_without_known_heads(messages: list[bytes]) -> list[tuple[list[Request], ...]]:
+    """Have each message read three times by a host that keeps heads, and once by one that does not."""
+    hosts = [HTTPHost(Echo, Limits(), know=PlainEcho), HTTPHost(Echo, Limits())]
+    ports = []
+    for host in hosts:
+        sockets = bind("127.0.0.1", 0, 64)
+        ports.append(sockets[0].getsockname()[1])
+        host.serve(sockets)
+    try:
+        return [tuple([await asked(ports[number], message) for number in (0, 0, 0, 1)]) for message in messages]
+    finally:
+        for host in hosts:
+            host.retire()
+            await host.close()
+
+
 async def read_by_both(messages: list[bytes]) -> list[tuple[list[Request], list[Request]]]:
     """Have messages read by the host and by Tornado."""
     host, sockets = HTTPHost(Echo, Limits()), bind("127.0.0.1", 0, 64)
@@ -271,6 +315,16 @@ def test_what_the_host_accepts_llhttp_and_tornado_read_in_the_same_way(logged: L
     assert refused > 100
     assert len(reasons) == 4, "each of them is seen"
     logged.take("Malformed HTTP")
+
+
+def test_a_head_that_is_known_is_read_as_if_it_were_not() -> None:
+    rng = random.Random(5)
+    messages = [*BASES, *map(mutated, range(250))]
+    messages += [_line(rng.choice(BASES[:4]), rng) for _ in range(100)]
+    for message, (*known, unknown) in zip(
+        messages, asyncio.run(read_with_and_without_known_heads(messages)), strict=True
+    ):
+        assert known == [unknown] * 3, message
 
 
 # Heads

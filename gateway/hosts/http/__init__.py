@@ -3,6 +3,8 @@
     connection.py    one client: bytes -> HTTPRequest -> admit -> the body -> answer -> HTTPResponse -> bytes
     heads.py         what a head says, held to RFC 9112
     bodies.py        bodies, with a length or in chunks
+    exchange.py      a request and its response
+    known.py         heads that are known by their bytes, and need not be read again
     tls.py           TLS between the two
 
 A request is judged by its head, so that one that is refused never sees ``100 Continue``. A body beyond the limit is
@@ -19,8 +21,9 @@ from typing import Any
 
 from gateway.hosts.connections import Connections
 from gateway.hosts.http.connection import Connection
+from gateway.hosts.http.known import KnownHeads
 from gateway.hosts.http.tls import TLS
-from gateway.model.http import Admission
+from gateway.model.http import Admission, Know
 from gateway.model.limits import Limits
 
 _TURNS = 20  # of the loop, in which a connection that is closed has its end
@@ -35,6 +38,7 @@ class HTTPHost:
         tls: how connections that are still to come are encrypted, None for not at all. It may be replaced at any time.
         admit: judges a request by its head.
         limits: what is kept to.
+        known: the heads that were judged and are kept, None where none are.
 
     """
 
@@ -44,12 +48,14 @@ class HTTPHost:
         limits: Limits,
         is_proxy: Callable[[str], bool] = lambda _: False,
         tls: ssl.SSLContext | None = None,
+        know: Know | None = None,
     ) -> None:
         self.connections: Connections[Connection] = Connections(limits, is_proxy)
-        self.calls: set[asyncio.Task[None]] = set()
+        self.calls: set[Any] = set()
         self.tls = tls
         self.admit = admit
         self.limits = limits
+        self.known = None if know is None else KnownHeads(know, limits.max_body)
         self._openings: dict[Connection, asyncio.Task[Any]] = {}
 
     def serve(self, sockets: Iterable[socket.socket]) -> None:

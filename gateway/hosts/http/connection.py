@@ -1,6 +1,7 @@
 """A client's connection: bytes to requests, one after the other, and responses to bytes.
 
     bytes -> head -> admit -> body -> answer -> response, in one write
+    bytes -> head that is known -> body -> Plain.answer -> response, in one write (known.py)
 
 While a call runs, or its client has not taken the response, nothing more of a connection is answered, and no more than
 a little of it is read: a client that sends on waits for itself. After _TURN requests that came together it is the
@@ -15,12 +16,12 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from msgspec import Struct
-
 from gateway.hosts.connections import Connections
 from gateway.hosts.eager import start
-from gateway.hosts.http.bodies import BadBodyError, Body, Chunked, Sized
-from gateway.hosts.http.heads import BadHeadError, Head, beginning_of, can_begin, read
+from gateway.hosts.http.bodies import BadBodyError, Chunked, Sized
+from gateway.hosts.http.exchange import Exchange
+from gateway.hosts.http.heads import BadHeadError, beginning_of, can_begin, read
+from gateway.hosts.http.known import Known, KnownHeads
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
 from gateway.wire.http_responses import response_head
@@ -31,37 +32,23 @@ _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: cl
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TURN = 8  # requests of one connection, after which it is the others' turn; a client may send without waiting
 _AHEAD = 2**14  # bytes that are held of a client that does not wait for its responses, beside the last ones read
-_SHORT = 2**15  # bytes of a response that are copied behind its head; more are written beside it
 
 
-class Exchange(Struct):
-    """A request that is being read or answered.
+class Cancellable(Protocol):
+    """A call that runs."""
 
-    Attributes:
-        head: its head.
-        body: its body.
-        admitted: what answers it, None where it is refused.
-        refusal: what it is answered with, if it is refused, once its body is whole.
-        is_slow: its body was not whole when its head was.
-        is_answered: the response was written before the body was whole; what still comes of it is thrown away.
-
-    """
-
-    head: Head
-    body: Body
-    admitted: Admitted | None = None
-    refusal: HTTPResponse | None = None
-    is_slow: bool = False
-    is_answered: bool = False
+    def cancel(self) -> object:
+        """End it."""
 
 
 class Serving(Protocol):
     """What a connection asks of its host."""
 
     connections: "Connections[Connection]"
-    calls: set[asyncio.Task[None]]
+    calls: set[Any]
     admit: Admission
     limits: Limits
+    known: KnownHeads | None
 
     def give_up(self, connection: "Connection") -> None:
         """Close a connection that has not begun."""
@@ -89,6 +76,7 @@ class Connection(asyncio.Protocol):
         "_is_deaf",
         "_is_leaving",
         "_is_reading",
+        "_known",
         "_owed",
         "_socket",
         "_transport",
@@ -106,7 +94,8 @@ class Connection(asyncio.Protocol):
         self._input = b""  # what has not been read of what has come,
         self._at = 0  # from here on
         self._exchange: Exchange | None = None
-        self._call: asyncio.Task[None] | None = None
+        self._call: Cancellable | None = None
+        self._known: Known | None = None  # the head of the last request, if it is known
         self._written = 0  # bytes of all responses
         self._owed = 0  # bytes of those that the client has not taken, as they were written
         self._is_blocked = False  # the client has not taken all that was written
@@ -154,6 +143,7 @@ class Connection(asyncio.Protocol):
         self._input, self._exchange = b"", None
         self._host.connections.forget(self)
         if self._call is not None:
+            self._host.calls.discard(self._call)
             self._call.cancel()
 
     def pause_writing(self) -> None:
@@ -167,7 +157,7 @@ class Connection(asyncio.Protocol):
         if self._is_leaving:
             self._transport.close()
         elif not self._is_deaf:
-            if self._exchange is None:
+            if self._exchange is None and self._call is None:
                 self._host.connections.note_idle(self)
             self._go_on()
 
@@ -240,43 +230,64 @@ class Connection(asyncio.Protocol):
 
     def _steps(self) -> bool:
         """Read a request and begin to answer it; False where more bytes are needed, or nothing more is read."""
-        if self._is_deaf or (self._exchange is None and not self._read_head()):
+        if self._is_deaf or (self._exchange is None and not self._reads_head()):
             return False
         exchange = self._exchange
-        if exchange is None or not self._read_body(exchange):
+        if exchange is None:  # it was answered already
+            return True
+        if not self._reads_body(exchange):
             return False
         if exchange.is_answered:
             self._leave()
+        elif exchange.known is not None:
+            if not self._answers_plainly(exchange.known, exchange.body.data()):
+                self._answer_fully(exchange.known, exchange.body.data())
         elif exchange.admitted is None:
-            self._respond(exchange.refusal or HTTPResponse(status=HTTPStatus.INTERNAL_SERVER_ERROR))
+            self._respond(exchange.refusal)
         else:
             self._begin(exchange.admitted, exchange.body.data())
         return True
 
-    def _read_head(self) -> bool:
+    def _reads_head(self) -> bool:
         """Read the head of the next request, and have it judged; False where it is not here or not one."""
-        end = self._input.find(b"\r\n\r\n", self._at) + 4
-        if end < 4 or end - self._at > self._host.limits.max_header:
-            if self._at < len(self._input):
-                self._look_at_beginning(self._input[self._at : self._at + self._host.limits.max_header + 1])
-            return False
-        data, self._at = self._input[self._at : end], end
+        data, at, known = self._input, self._at, self._known
+        if known is not None and data.startswith(known.head, at):
+            end = at + len(known.head)
+        else:
+            end = data.find(b"\r\n\r\n", at) + 4
+            if end < 4 or end - at > self._host.limits.max_header:
+                if at < len(data):
+                    self._look_at_beginning(data[at : at + self._host.limits.max_header + 1])
+                return False
+            heads = self._host.known
+            known = None if heads is None else heads.find(data[at:end], self.peer, self.certificate)
+            self._known = known
+        self._at = end
+        if known is None or self._host.connections.retired:
+            return self._reads_unknown(data[at:end])
+        self._at = end + known.length
+        if self._at > len(data):
+            self._at = end
+            self._exchange = Exchange(Sized(known.length), known=known)
+        elif not self._answers_plainly(known, data[end : self._at]):
+            self._answer_fully(known, data[end : self._at])
+        return True
+
+    def _reads_unknown(self, data: bytes) -> bool:
+        """Read a head that is not known, and have it judged; False where it is not one."""
         try:
             head = read(data)
         except BadHeadError:
             self._refuse()
             return False
-        body: Body = Chunked() if head.length is None else Sized(head.length)
-        self._exchange = exchange = Exchange(head, body)
-        self._judge(exchange)
-        if exchange.admitted is None:
-            body.drop()
+        self._exchange = exchange = Exchange(Chunked() if head.length is None else Sized(head.length), head)
+        self._judge(exchange, data)
         if not head.expects:
             return True
         if exchange.admitted is None and not exchange.is_answered:
-            self._respond(exchange.refusal or HTTPResponse(), close=True)
+            self._respond(exchange.refusal, close=True)
             return False
-        if exchange.admitted is not None and not body.is_whole:
+        if exchange.admitted is not None and not exchange.body.is_whole:
             self._write(_CONTINUE)
         return True
 
@@ -294,32 +305,34 @@ class Connection(asyncio.Protocol):
                 refused = HTTPResponse(status=HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             self._refuse(response_head(refused, ("close",)) + (b"" if head.method == "HEAD" else refused.body))
 
-    def _judge(self, exchange: Exchange) -> None:
-        """Have a request judged by its head."""
+    def _judge(self, exchange: Exchange, data: bytes = b"") -> None:
+        """Have a request judged by its head, and keep the bytes of that, if they are given."""
         head = exchange.head
-        admitted = self._host.admit(
-            HTTPRequest(
-                method=head.method,
-                target=head.target,
-                headers=head.headers,
-                peer=self.peer,
-                certificate=self.certificate,
-                connection=self,
-            )
+        assert head is not None  # noqa: S101 - it has just been read
+        request = HTTPRequest(
+            method=head.method,
+            target=head.target,
+            headers=head.headers,
+            peer=self.peer,
+            certificate=self.certificate,
+            connection=self,
         )
+        if data and self._host.known is not None:
+            self._host.known.learn(data, head, request)
+        admitted = self._host.admit(request)
+        is_too_long = exchange.body.announced > self._host.limits.max_body
         if isinstance(admitted, HTTPResponse):
-            exchange.refusal = admitted
-        elif exchange.body.announced <= self._host.limits.max_body:
-            if self._host.connections.count(self, admitted.client):
-                exchange.admitted = admitted
-            else:
-                exchange.refusal = admitted.too_many()
+            exchange.refuse(admitted)
+        elif is_too_long:
+            exchange.refuse(admitted.too_large())
+        elif self._host.connections.count(self, admitted.client):
+            exchange.admitted = admitted
         else:
-            exchange.refusal = admitted.too_large()
-        if exchange.body.announced > self._host.limits.max_body and not head.expects:
+            exchange.refuse(admitted.too_many())
+        if is_too_long and not head.expects:
             self._answer_early(exchange)
 
-    def _read_body(self, exchange: Exchange) -> bool:
+    def _reads_body(self, exchange: Exchange) -> bool:
         """Read on in a body; False where it is not whole."""
         body, begin = exchange.body, self._at
         try:
@@ -343,12 +356,51 @@ class Connection(asyncio.Protocol):
         To close at once would reset the connection before the client has read the response.
         """
         if exchange.admitted is not None:
-            exchange.refusal = exchange.admitted.too_large()
-            exchange.admitted = None
-            exchange.body.drop()
+            exchange.refuse(exchange.admitted.too_large())
         exchange.is_answered = True
-        self._respond(exchange.refusal or HTTPResponse(), close=True)
+        self._respond(exchange.refusal, close=True)
         self._host.connections.note_linger(self)
+
+    def _answers_plainly(self, known: Known, body: bytes) -> bool:
+        """Answer a request with a head that is known; False where it takes the full way, and nothing was done."""
+        plain, connections = known.plain, self._host.connections
+        if plain.client != self.peer and not connections.count(self, plain.client):
+            return False
+        answer = plain.answer(body, known.request_id, known.wish, self, self._respond_late)
+        if answer is None:
+            return False
+        self._exchange = None
+        if isinstance(answer, bytes):
+            self._write(answer)
+            self._rest()
+        else:
+            self._call = answer
+            self._host.calls.add(answer)
+            connections.note_busy(self)
+        return True
+
+    def _answer_fully(self, known: Known, body: bytes) -> None:
+        """Answer a request with a head that is known, but which is not plain after all."""
+        self._exchange = exchange = Exchange(Sized(0), read(known.head))
+        self._judge(exchange)
+        if exchange.admitted is None:
+            self._respond(exchange.refusal)
+        else:
+            self._begin(exchange.admitted, body)
+
+    def _respond_late(self, response: bytes) -> None:
+        """Write the response of a call that took its time."""
+        self._host.calls.discard(self._call)
+        self._call = None
+        if self._transport.is_closing():
+            return
+        if self._host.connections.retired:
+            self._write(response.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            self._leave()
+        else:
+            self._write(response)
+            self._rest()
+            self._go_on()
 
     def _begin(self, admitted: Admitted, body: bytes) -> None:
         task = start(self._answer(admitted, body))
@@ -382,24 +434,19 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None or self._transport.is_closing():  # the client has hung up
             return
-        head = exchange.head
-        close = close or self._host.connections.retired or "close" in head.options
-        options: tuple[str, ...] = ("close",) if close else ()
-        if head.is_old and not close:
-            close = head.options != ("keep-alive",)
-            options = () if close else ("keep-alive",)
-        if head.method == "HEAD":
-            self._write(response_head(response, options))
-        elif len(response.body) <= _SHORT:
-            self._write(response_head(response, options) + response.body)
-        else:
-            self._write(response_head(response, options), response.body)
+        pieces, close = exchange.encoded(response, close=close or self._host.connections.retired)
+        self._write(*pieces)
         if exchange.is_answered:
             return
         self._exchange = None
         if close:
             self._leave()
-        elif self._is_blocked:
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Wait for the next request, once the client has taken the response."""
+        if self._is_blocked:
             self._host.connections.note_busy(self)
         else:
             self._host.connections.note_idle(self)
