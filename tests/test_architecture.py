@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).parent.parent
 BELOW_APP = {"model", "wire", "codecs", "methods", "telemetry", "hosts", "upstreams", "config", "core", "endpoints"}
 BELOW_APP |= {"deploy", "client"}

@@ -20,6 +20,8 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/migrating.md", "docs/methods.md")
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)

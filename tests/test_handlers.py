@@ -22,6 +22,8 @@ from handlers import calculator, greeting, objects, phonebook, sleeping, validat
 from tests.raw_http import post
 from tests.serving import Server, serving
 
+pytestmark = pytest.mark.unmeasured
+
 HUGE = 10**400
 STOOGES = {"moe": 1, "larry": -2, "curly": 3}
 DATE = datetime(2024, 2, 29, 12, 34, 56)

@@ -6,13 +6,11 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gateway.codecs.xmlrpc import XMLRPC
-from gateway.model.calls import Call, Id, Reply
+from gateway.model.calls import Reply
 from gateway.model.faults import BadUpstream, ForeignFault, InvalidParams
-from tests.codecs.test_properties import CALL, JSON, JSON_VALUES, ROOM, XML, XML_VALUES, fixed
+from tests.codecs.test_properties import JSON, XML, json_answer
 
 MOMENT = datetime(2026, 11, 20, 12, 30, 1)
 XML_START = b"<?xml version='1.0'?><methodResponse>"
@@ -58,12 +56,6 @@ NO_JSON = {
 }
 
 
-def json_answer(body: bytes) -> tuple[Id, Reply]:
-    answer = JSON.decode_answer(body)
-    assert answer is not None
-    return answer
-
-
 def faulted(reply: Reply) -> str:
     assert isinstance(reply.fault, BadUpstream)
     return reply.fault.message
@@ -79,31 +71,6 @@ def test_what_is_no_answer_in_json(answer: bytes, reason: str) -> None:
     message = faulted(json_answer(answer)[1])
     assert message.startswith("Bad upstream: the response is not JSON-RPC: ")
     assert reason in message
-
-
-@fixed(300)
-@given(st.lists(XML_VALUES, max_size=3))
-def test_an_xml_call_is_read_as_it_was_written(params: list[Any]) -> None:
-    decoded = XML.decode(XML.encode_call("a.b", params), None)
-    assert isinstance(decoded, Call)
-    assert repr((decoded.method, decoded.params)) == repr(("a.b", params))
-
-
-@fixed(300)
-@given(XML_VALUES)
-def test_an_xml_answer_is_read_as_it_was_written(value: Any) -> None:
-    _, reply = XML.decode_answer(XML.single(XML.encode(CALL, Reply(value=value), ROOM)))
-    assert (repr(reply.value), reply.fault) == (repr(value), None)
-
-
-@fixed(300)
-@given(st.lists(JSON_VALUES, max_size=3) | st.dictionaries(st.text("ab"), JSON_VALUES, max_size=3))
-def test_a_json_call_and_its_answer_are_read_as_they_were_written(params: Any) -> None:
-    decoded = JSON.decode(JSON.encode_call("m", params, 7), None)
-    assert repr(decoded) == repr(Call(method="m", params=params, id=7))
-    assert isinstance(decoded, Call)
-    call_id, reply = json_answer(JSON.encode(decoded, Reply(value=params), ROOM).wire)
-    assert repr((call_id, reply)) == repr((7, Reply(value=params)))
 
 
 def test_the_standard_library_reads_a_call_and_its_answer_is_read() -> None:
@@ -156,14 +123,6 @@ def test_an_argument_that_json_cannot_say_is_refused_by_its_place(params: Any, p
     with pytest.raises(InvalidParams) as raised:
         JSON.encode_call("m", params, 1)
     assert place in raised.value.message
-
-
-@fixed(300)
-@given(st.binary(max_size=60))
-def test_any_bytes_are_an_answer_or_a_bad_upstream(noise: bytes) -> None:
-    for body in (noise, XML_START + noise, b'{"jsonrpc":"2.0",' + noise):
-        for reply in (XML.decode_answer(body)[1], (JSON.decode_answer(body) or (None, Reply()))[1]):
-            assert reply.fault is None or isinstance(reply.fault, BadUpstream | ForeignFault)
 
 
 @pytest.mark.parametrize("text", ["nan", "NaN", "-inf", " Infinity "])

@@ -11,6 +11,8 @@ from gateway.codecs.xmlrpc.encodings import ENCODINGS
 from tests.raw_http import post
 from tests.serving import Server, serving
 
+pytestmark = pytest.mark.unmeasured
+
 # The names and labels of https://encoding.spec.whatwg.org/#names-and-labels, and the codec of Python for each.
 STANDARD = {
     ("UTF-8", "utf-8"): "unicode-1-1-utf-8 unicode11utf8 unicode20utf8 utf-8 utf8 x-unicode20utf8",

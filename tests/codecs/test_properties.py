@@ -15,8 +15,8 @@ from gateway import Registry
 from gateway.codecs import Codec
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
-from gateway.model.calls import Batch, Call, InvalidCall, Reply
-from gateway.model.faults import CATALOGUE, Fault
+from gateway.model.calls import Batch, Call, Id, InvalidCall, Reply
+from gateway.model.faults import CATALOGUE, BadUpstream, Fault, ForeignFault
 from tests.conftest import Logged
 from tests.raw_http import Wire, request
 from tests.serving import Server, serving
@@ -252,3 +252,42 @@ def test_a_moment_with_a_zone_stays_the_same_moment(moment: datetime) -> None:
     if answer.fault is None:
         told = datetime.strptime(answer.wire.decode()[25:42], "%Y%m%dT%H:%M:%S").replace(tzinfo=UTC)
         assert timedelta(0) <= moment - told < timedelta(seconds=1)
+
+
+def json_answer(body: bytes) -> tuple[Id, Reply]:
+    answer = JSON.decode_answer(body)
+    assert answer is not None
+    return answer
+
+
+@fixed(300)
+@given(st.lists(XML_VALUES, max_size=3))
+def test_an_xml_call_is_read_as_it_was_written(params: list[Any]) -> None:
+    decoded = XML.decode(XML.encode_call("a.b", params), None)
+    assert isinstance(decoded, Call)
+    assert repr((decoded.method, decoded.params)) == repr(("a.b", params))
+
+
+@fixed(300)
+@given(XML_VALUES)
+def test_an_xml_answer_is_read_as_it_was_written(value: Any) -> None:
+    _, reply = XML.decode_answer(XML.single(XML.encode(CALL, Reply(value=value), ROOM)))
+    assert (repr(reply.value), reply.fault) == (repr(value), None)
+
+
+@fixed(300)
+@given(st.lists(JSON_VALUES, max_size=3) | st.dictionaries(st.text("ab"), JSON_VALUES, max_size=3))
+def test_a_json_call_and_its_answer_are_read_as_they_were_written(params: Any) -> None:
+    decoded = JSON.decode(JSON.encode_call("m", params, 7), None)
+    assert repr(decoded) == repr(Call(method="m", params=params, id=7))
+    assert isinstance(decoded, Call)
+    call_id, reply = json_answer(JSON.encode(decoded, Reply(value=params), ROOM).wire)
+    assert repr((call_id, reply)) == repr((7, Reply(value=params)))
+
+
+@fixed(300)
+@given(st.binary(max_size=60))
+def test_any_bytes_are_an_answer_or_a_bad_upstream(noise: bytes) -> None:
+    for body in (noise, b"<?xml version='1.0'?><methodResponse>" + noise, b'{"jsonrpc":"2.0",' + noise):
+        for reply in (XML.decode_answer(body)[1], (JSON.decode_answer(body) or (None, Reply()))[1]):
+            assert reply.fault is None or isinstance(reply.fault, BadUpstream | ForeignFault)

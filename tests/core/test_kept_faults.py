@@ -25,6 +25,8 @@ from tests.conftest import Logged
 from tests.raw_http import post
 from tests.serving import Server, children, eventually, serving
 
+pytestmark = pytest.mark.unmeasured
+
 ALWAYS = Fault(7, "always the same")
 ALWAYS_CRASHED = RuntimeError("always the same")
 GATEWAY = str(Path(gateway.__file__).parent)

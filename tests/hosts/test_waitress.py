@@ -15,6 +15,8 @@ from tests.hosts.test_wsgi import host
 from tests.raw_http import Wire, request
 from tests.test_corpus import PLAIN, body_of, check, named
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:

@@ -10,6 +10,8 @@ from tests.process.test_supervisor import Fleet, call, fleet, processes, write_h
 from tests.raw_http import Wire, request
 from tests.serving import eventually
 
+pytestmark = pytest.mark.unmeasured
+
 HANGING = """
 import os
 import re

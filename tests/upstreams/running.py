@@ -40,6 +40,13 @@ def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
     return found
 
 
+def seconds(action: Callable[[], Any]) -> float:
+    """Return how long something takes; a test waits until it takes less than what it must not wait for."""
+    start = time.monotonic()
+    action()
+    return time.monotonic() - start
+
+
 def free_port() -> int:
     """Return a port where nobody listens, for a server that is to be started, and started again, later.
 

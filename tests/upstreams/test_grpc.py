@@ -44,8 +44,9 @@ from gateway.upstreams.protobuf.values import Values
 from tests.conftest import Logged
 from tests.raw_http import post
 from tests.serving import Server, serving
+from tests.test_cli import here
 from tests.upstreams.kinds import TYPED, Kind, h2, h2_headers, h2_message, module
-from tests.upstreams.running import ROOT, Program, Wires, serve_upstream, until
+from tests.upstreams.running import ROOT, Program, Served, Wires, serve_upstream, until
 
 GRPC = next(kind for kind in TYPED if kind.name == "grpc")
 PROTO = "proto = ['tests/upstreams/programs.proto']"
@@ -69,6 +70,24 @@ def port() -> Iterator[int]:
 
 def service(name: str) -> Kind:
     return replace(GRPC, options=f"service = 'programs.{name}'\n{PROTO}")
+
+
+@pytest.fixture(scope="module")
+def values(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serve_upstream(service("Values"), port, tmp_path_factory.mktemp("values")) as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serve_upstream(service("Values"), 1, tmp_path_factory.mktemp("unreachable")) as up:  # nobody is there
+        yield up
+
+
+@pytest.fixture(scope="module")
+def failing(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serve_upstream(service("Failing"), port, tmp_path_factory.mktemp("failing")) as up:
+        yield up
 
 
 # ---- the articles' programs ------------------------------------------------------------------------------------------
@@ -357,10 +376,9 @@ def said(value: Any) -> str:
 
 
 @pytest.mark.parametrize("field", SAME)
-def test_every_type_comes_back_as_it_was_over_json(field: str, port: int, tmp_path: Path) -> None:
-    with serve_upstream(service("Values"), port, tmp_path) as up:
-        for value in SAME[field]:
-            assert said(up.call("Echo", **{field: value})[field]) == said(value)
+def test_every_type_comes_back_as_it_was_over_json(field: str, values: Served) -> None:
+    for value in SAME[field]:
+        assert said(values.call("Echo", **{field: value})[field]) == said(value)
 
 
 def test_what_xml_has_beyond_json_comes_back_as_it_was(port: int, tmp_path: Path) -> None:
@@ -403,13 +421,10 @@ def test_a_moment_of_another_zone_comes_back_in_utc(port: int, tmp_path: Path) -
         ("1969-12-31T23:59:59.9999999Z", "1969-12-31T23:59:59.999999Z"),
     ],
 )
-def test_a_datetime_is_cut_to_microseconds_and_stays_in_its_year(
-    said: str, returned: str, port: int, tmp_path: Path
-) -> None:
-    with serve_upstream(service("Values"), port, tmp_path) as up:
-        assert up.call("Moment", said) == returned
-        got = up.call("Echo", at=said, moments=[said], when={"7": said})
-        assert (got["at"], got["moments"], got["when"]) == (returned, [returned], {"7": returned})
+def test_a_datetime_is_cut_to_microseconds_and_stays_in_its_year(said: str, returned: str, values: Served) -> None:
+    assert values.call("Moment", said) == returned
+    got = values.call("Echo", at=said, moments=[said], when={"7": said})
+    assert (got["at"], got["moments"], got["when"]) == (returned, [returned], {"7": returned})
 
 
 @pytest.mark.parametrize("said", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
@@ -482,12 +497,11 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_does_not_fit_is_refused_by_its_place_before_a_byte_is_sent(case: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused_by_its_place_before_a_byte_is_sent(case: str, unreachable: Served) -> None:
     field, value, detail = REFUSED[case]
-    with serve_upstream(service("Values"), 1, tmp_path) as up:  # nobody is there
-        error = up.answer("Echo", **{field: value})["error"]
-        assert error["code"] == -32602
-        assert error["data"]["detail"].startswith(detail), error
+    error = unreachable.answer("Echo", **{field: value})["error"]
+    assert error["code"] == -32602
+    assert error["data"]["detail"].startswith(detail), error
 
 
 def test_only_one_of_several_can_be_given(tmp_path: Path) -> None:
@@ -659,14 +673,13 @@ TOLD: dict[int, tuple[int, str]] = {
 
 
 @pytest.mark.parametrize("code", TOLD)
-def test_each_status_is_a_fault(code: int, port: int, tmp_path: Path, logged: Logged) -> None:
-    with serve_upstream(service("Failing"), port, tmp_path) as up:
-        error = up.answer("End", code, "why")["error"]
-        detail = error.get("data", {}).get("detail")  # which stands beside the message where the code has its own
-        assert (error["code"], f"{error['message']}: {detail}" if detail else error["message"]) == TOLD[code]
-        if error["code"] == -32000:
-            assert error["data"]["grpc"]["code"] == code
-        assert up.answer("End", code, "")["error"]["code"] == TOLD[code][0]
+def test_each_status_is_a_fault(code: int, failing: Served, logged: Logged) -> None:
+    error = failing.answer("End", code, "why")["error"]
+    detail = error.get("data", {}).get("detail")  # which stands beside the message where the code has its own
+    assert (error["code"], f"{error['message']}: {detail}" if detail else error["message"]) == TOLD[code]
+    if error["code"] == -32000:
+        assert error["data"]["grpc"]["code"] == code
+    assert failing.answer("End", code, "")["error"]["code"] == TOLD[code][0]
     logged.take("upstream up")
 
 
@@ -1019,7 +1032,9 @@ WRONG: dict[str, str] = {
 
 
 @pytest.mark.parametrize("options", WRONG)
-def test_what_is_wrong_in_the_configuration_is_told(options: str, tmp_path: Path) -> None:
+def test_what_is_wrong_in_the_configuration_is_told(
+    options: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "bad.proto").write_text("what?")
     (tmp_path / "lost.proto").write_text('syntax = "proto3"; import "no.proto";')
     half = FileDescriptorProto(name="half.proto", dependency=["google/api/http.proto"])
@@ -1030,13 +1045,12 @@ def test_what_is_wrong_in_the_configuration_is_told(options: str, tmp_path: Path
     (tmp_path / "conf" / "gateway.toml").write_text(
         f"[server]\nmodules = []\n[upstreams.up]\nurl = 'grpc://127.0.0.1:1'\n{options}\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-m", "gateway", "check"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 1
-    told = re.sub(r"^gateway: error\[\w+\]: (conf/gateway\.toml: )?", "", ended.stderr)
+    monkeypatch.chdir(tmp_path)
+    ended = here("check")
+    assert ended.code == 1
+    told = re.sub(r"^gateway: error\[\w+\]: (conf/gateway\.toml: )?", "", ended.err)
     assert told.startswith(WRONG[options])
-    assert len(ended.stderr.splitlines()) == 1
+    assert len(ended.err.splitlines()) == 1
 
 
 def test_a_proto_without_protoc_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from tests.serving import serving
 from tests.upstreams.kinds import KINDS, Kind
 from tests.upstreams.running import Program, serve_upstream, until
 
+pytestmark = pytest.mark.unmeasured
+
 XML, JSON, TCP, NETSTRING = KINDS[:4]
 PLAIN = "prefix = ''"
 

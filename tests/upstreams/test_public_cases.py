@@ -22,6 +22,8 @@ from tests.raw_http import post
 from tests.serving import serving
 from tests.test_public_corpus import CASES
 
+pytestmark = pytest.mark.unmeasured
+
 UPSTREAM = [case for case in CASES if case["proto"].startswith("upstream:")]
 LENIENT = {"pb-133", "pb-135", "pb-137"}
 PREFIXES = {"xmlrpc+http": "x", "jsonrpc+http": "j", "jsonrpc+tcp": "t"}

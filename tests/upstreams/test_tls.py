@@ -12,6 +12,8 @@ from tests.conftest import Logged
 from tests.upstreams.kinds import KINDS, Kind
 from tests.upstreams.running import Program, serve_upstream
 
+pytestmark = pytest.mark.unmeasured
+
 WITH_TLS = [kind for kind in KINDS if kind.name in ("jsonrpc+tcp", "thrift binary framed official", "rpyc")]
 UNAVAILABLE, BAD = -32002, -32004
 

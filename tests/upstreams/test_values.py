@@ -13,6 +13,8 @@ from tests.raw_http import post
 from tests.upstreams.kinds import KINDS, Kind
 from tests.upstreams.running import Program, serve_upstream, until
 
+pytestmark = pytest.mark.unmeasured
+
 XML, JSON, TCP, NETSTRING = KINDS[:4]
 BOTH: tuple[Any, ...] = (
     None,
