@@ -44,7 +44,7 @@ from gateway.model.http import Admission, Endpoint
 from gateway.model.limits import Limits
 from gateway.telemetry import log
 from gateway.telemetry.metrics import Levels, Metrics
-from gateway.upstreams import UpstreamConfigError
+from gateway.upstreams import Options, Upstream, UpstreamConfigError
 from gateway.upstreams.frame import Claims, UpstreamService, introduce
 
 _log = logging.getLogger("gateway")
@@ -76,12 +76,14 @@ class Gateway(Struct, frozen=True, kw_only=True):
         return describe(self.registry.methods(JSONRPC.name), *_identity(), int_texts=int_texts)
 
 
-def build(
+def build(  # noqa: PLR0913 - each stands for something that a gateway has only sometimes
     config: Config,
     registry: Registry,
     buckets: Buckets | None = None,
     make_metrics: Callable[..., Metrics] | None = None,
     running: Running | None = None,
+    *,
+    fakes: Mapping[str, Upstream] | None = None,
 ) -> Gateway:
     """Put a gateway together around the methods of a registry.
 
@@ -89,6 +91,7 @@ def build(
     upstreams that are known before they are reached. ``buckets`` are what workers share to charge their callers; a
     gateway without others has its own. ``make_metrics`` is ``Metrics``, or a partial of it with a directory and a slot;
     without it, or without ``metrics.bind``, nothing is counted. ``running`` is where the calls that run are noted.
+    ``fakes`` stand for upstreams in tests, by their names.
 
     Raises:
         ConfigError: an upstream cannot be served as it is configured, and it lists all of them; or a method is for a
@@ -104,7 +107,7 @@ def build(
     lifespans = Lifespans(served.hooks.lifespans, SimpleNamespace())
     codecs = _codecs(config)
     _introspect(served, codecs, policy)
-    upstreams = _upstreams(config, served)
+    upstreams = _upstreams(config, served, fakes or {})
     _check_protocols(served)
     pool = ThreadPool()
     limiters = {
@@ -222,14 +225,16 @@ def _absent(upstreams: Iterable[UpstreamService], name: str) -> Method | Fault |
     return passing or next((fault for upstream in upstreams if (fault := upstream.absent(name)) is not None), None)
 
 
-def _upstreams(config: Config, served: Registry) -> tuple[UpstreamService, ...]:
+def _upstreams(config: Config, served: Registry, fakes: Mapping[str, Upstream]) -> tuple[UpstreamService, ...]:
     """Make the upstreams, and add the methods that they know already; nothing is connected before the loop runs."""
     upstreams: list[UpstreamService] = []
     claims: Claims = {}
     problems: list[str] = []
-    for name, options in config.upstreams.items():
+    wanted = {name: Options(url=f"fake://{name}") for name in fakes} | config.upstreams
+    for name, options in wanted.items():
         try:
-            upstreams.append(UpstreamService(name, options, config.limits, claims, len(upstreams)))
+            fake = fakes.get(name)
+            upstreams.append(UpstreamService(name, options, config.limits, claims, len(upstreams), fake=fake))
             upstreams[-1].add_known(served)
         except (UpstreamConfigError, RegistrationError) as error:
             problems.append(f"upstreams.{name}: {error}")

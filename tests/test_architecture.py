@@ -36,6 +36,8 @@ TABLE: dict[str, set[str]] = {  # a folder or a module -> the folders that it ma
     "process": BELOW_APP | {"app"},
     "wsgi": BELOW_APP | {"app"},
     "cli": BELOW_APP | {"app", "process"},
+    "testing": BELOW_APP | {"app"},
+    "pytest_plugin": BELOW_APP | {"app", "process", "testing"},
     "__main__": {"cli"},
     "": BELOW_APP | {"app", "process"},  # gateway/__init__.py
 }
@@ -48,7 +50,7 @@ ABOVE_SIBLINGS = {
     ("upstreams", "frame"),
     ("upstreams", "calling"),
 }  # what uses siblings only through the table of schemes
-WIRING = {"app", "process", "wsgi", "cli", "__main__"}
+WIRING = {"app", "process", "wsgi", "cli", "testing", "__main__"}
 THIRD_PARTIES = {
     "tornado": {"hosts"},
     "flask": {"hosts"},

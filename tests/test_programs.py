@@ -8,14 +8,18 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from tests.conftest import Logged
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
     "docs/calling.md",
     "docs/embedding.md",
     "docs/hooks.md",
+    "docs/testing.md",
 )
 BLOCK = re.compile(
     r"(?:<!-- (?P<kind>program|beside): (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL
@@ -24,7 +28,7 @@ BLOCK = re.compile(
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_programs_print_what_the_page_says(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], logged: Logged
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
@@ -42,3 +46,10 @@ def test_the_programs_print_what_the_page_says(
         elif block["language"] == "text":
             assert printed == block["text"]
     assert programs
+    logged.take("the fake upstream is down")  # what docs/testing.md shows
+    for name in [name for name, module in sys.modules.items() if _is_in(tmp_path, module)]:
+        del sys.modules[name]  # another page has another module of this name
+
+
+def _is_in(folder: Path, module: ModuleType) -> bool:
+    return str(getattr(module, "__file__", None)).startswith(f"{folder}/")

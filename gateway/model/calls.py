@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from types import SimpleNamespace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from msgspec import Struct
 
@@ -106,6 +106,20 @@ class Caller(Struct, frozen=True, kw_only=True):
     claims: Any = None
 
 
+class _AnyCase(dict[str, str]):
+    """Headers in lower case, which are found in any."""
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a header."""
+        return super().get(name.lower(), default)
+
+
 class Context(Struct, kw_only=True):
     """What a method may know of its call: who calls, how, and how long the caller will wait.
 
@@ -143,6 +157,45 @@ class Context(Struct, kw_only=True):
     native: tuple[type, ...] = ()
     wide_ints: bool = True
     state: SimpleNamespace = SimpleNamespace()
+
+    @classmethod
+    def fake(  # noqa: PLR0913 - all of them are named
+        cls,
+        method: str = "",
+        *,
+        client: str = "127.0.0.1",
+        key: str | None = None,
+        claims: Any = None,
+        headers: Mapping[str, str] = {},
+        timeout: float = 30.0,
+        protocol: str = "jsonrpc",
+        **state: Any,
+    ) -> Self:
+        """Make a context for a test that calls a function by itself.
+
+        Args:
+            method: the name that was called.
+            client: the address that the call comes from.
+            key: the name of the caller.
+            claims: what an authentication tells of the caller.
+            headers: the request's headers; names are found in any case.
+            timeout: seconds until the deadline.
+            protocol: the caller's.
+            state: what lifespans have put into ``context.state``.
+
+        """
+        now = time.monotonic()
+        return cls(
+            protocol=protocol,
+            method=method,
+            caller=Caller(client=client, key=key, claims=claims),
+            headers=_AnyCase((name.lower(), value) for name, value in headers.items()),
+            request_id="fake",
+            position=None,
+            arrival=now,
+            deadline=now + timeout,
+            state=SimpleNamespace(**state),
+        )
 
     @property
     def client(self) -> str:

@@ -30,7 +30,7 @@ from gateway.methods.shapes import Shape, shape_of
 from gateway.model.calls import current_context
 from gateway.model.faults import Fault, MethodNotFound, Unavailable
 from gateway.model.limits import Limits
-from gateway.upstreams import Options, Parameter, Signature, upstream_class
+from gateway.upstreams import Options, Parameter, Signature, Upstream, upstream_class
 from gateway.upstreams.calling import UpstreamCalls
 from gateway.upstreams.faults import MOST_SHOWN, is_answer, reason
 from gateway.upstreams.naming import Names, configured, is_pattern, is_plain, unmatched
@@ -59,7 +59,8 @@ Claims: TypeAlias = dict[str, _Claim]
 class UpstreamService:
     """One upstream in service.
 
-    ``claims`` is shared by the upstreams of a gateway, and ``order`` is the place of this one in the file.
+    ``claims`` is shared by the upstreams of a gateway, and ``order`` is the place of this one in the file. ``fake`` is
+    used in the place of the adapter for the URL.
 
     Attributes:
         status: see Status.
@@ -69,18 +70,24 @@ class UpstreamService:
 
     """
 
-    def __init__(
-        self, name: str, options: Options, limits: Limits, claims: Claims | None = None, order: int = 0
+    def __init__(  # noqa: PLR0913 - only a gateway gives all of them
+        self,
+        name: str,
+        options: Options,
+        limits: Limits,
+        claims: Claims | None = None,
+        order: int = 0,
+        *,
+        fake: Upstream | None = None,
     ) -> None:
-        kind = upstream_class(options.url)
         self.name = name
         self.options = options
         self.status = Status(name, options.url)
         self.asked = asyncio.Event()
         self.is_described = False
         self.unmatched: list[str] = []
-        self._takes = kind.takes
-        self._upstream = kind(options, limits)
+        self._upstream = upstream_class(options.url)(options, limits) if fake is None else fake
+        self._takes = self._upstream.takes
         self._calls = UpstreamCalls(name, self._upstream, options, limits, self.status)
         self._claims = {} if claims is None else claims
         self._order = order
