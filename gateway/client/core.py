@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
+from threading import Lock
 from typing import Any, TypeVar
 
 from gateway.client.address import address_of
@@ -104,6 +105,7 @@ class Core:
         self._connect_timeout = options["connect_timeout"]
         self._lenient = options["lenient"]
         self._ids = count(1)
+        self._moving = Lock()
         self._home: object = None
         self._places: Places
         self._idle: deque[tuple[Stream, float]] = deque()
@@ -299,9 +301,11 @@ class Core:
         """Return the places of this process or loop; connections of another one are never used."""
         home = self._io.home()
         if home != self._home:
-            self._home = home
-            self._places = self._io.places(self._connections)
-            self._close_idle()
+            with self._moving:
+                if home != self._home:
+                    self._places = self._io.places(self._connections)
+                    self._close_idle()
+                    self._home = home
         return self._places
 
 

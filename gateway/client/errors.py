@@ -14,6 +14,7 @@ response.
 """
 
 import os
+import socket
 import ssl
 from typing import Literal, TypeAlias
 
@@ -94,22 +95,29 @@ class StatusError(CallError):
 
     """
 
-    def __init__(self, url: str, head: ReadHead, body: bytes) -> None:
-        self.status = head.status
-        self.retry_after = seconds(head.headers.get("retry-after", ""))
-        self.location = plain(head.headers.get("location", "")) if head.status < 400 else ""
-        where = f" (see {self.location})" if self.location else ""
-        said = plain(body[:_SHOWN].decode("utf-8", "replace"))
-        super().__init__(
-            f"{url} responds with {f'{head.status} {plain(head.reason)}'.strip()}{where}: {said}".rstrip(": "),
-            url=url,
-            sent="maybe" if head.status in (502, 504) else "yes",
-            remedy=f"call {self.location} instead" if self.location else _STATUS_REMEDIES.get(head.status, ""),
-        )
+    status: int = 0
+    retry_after: int | None = None
+    location: str = ""
 
 
 class BadResponse(CallError):
     """The response is not HTTP, not of the protocol, too long, or to another call."""
+
+
+def refused(url: str, head: ReadHead, body: bytes) -> StatusError:
+    """Say what the status of a response means."""
+    location = plain(head.headers.get("location", "")) if head.status < 400 else ""
+    where = f" (see {location})" if location else ""
+    said = plain(body[:_SHOWN].decode("utf-8", "replace"))
+    error = StatusError(
+        f"{url} responds with {f'{head.status} {plain(head.reason)}'.strip()}{where}: {said}".rstrip(": "),
+        url=url,
+        sent="maybe" if head.status in (502, 504) else "yes",
+        remedy=f"call {location} instead" if location else _STATUS_REMEDIES.get(head.status, ""),
+    )
+    error.status, error.location = head.status, location
+    error.retry_after = seconds(head.headers.get("retry-after", ""))
+    return error
 
 
 def no_connection(url: str, error: OSError) -> CallError:
@@ -121,6 +129,7 @@ def no_connection(url: str, error: OSError) -> CallError:
         FileNotFoundError: "is the server started, and the path of the socket right?",
         PermissionError: "may this user open the socket?",
         TimeoutError: "is the address right, and does a firewall drop packets?",
+        socket.gaierror: "is the name of the host right?",
     }.get(type(error), "")
     return Unreachable(f"no response from {url}: {reason_of(error)}", url=url, sent="no", remedy=remedy)
 

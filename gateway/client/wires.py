@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from gateway.client.address import Address
-from gateway.client.errors import BadResponse, StatusError, plain
+from gateway.client.errors import BadResponse, StatusError, plain, refused
 from gateway.client.options import Options, authorization_of
 from gateway.client.transport import Stream
 from gateway.codecs import Codec
@@ -111,8 +111,7 @@ class HTTPWire:
         kind = charset(head.headers["content-type"]) if "content-type" in head.headers else None
         if 200 <= head.status < 300:
             return Answer(body=body, keeps=keeps, charset=kind)
-        refused = StatusError(self._address.url, head, body)
-        return Answer(body=body, keeps=keeps, charset=kind, refused=refused)
+        return Answer(body=body, keeps=keeps, charset=kind, refused=refused(self._address.url, head, body))
 
     def _unpacked(self, body: bytes, coding: str) -> bytes:
         url = self._address.url

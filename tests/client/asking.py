@@ -3,10 +3,10 @@
 import asyncio
 import inspect
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -57,9 +57,8 @@ class Liar:
     A step is bytes to send after a request has been read, or a function of the connection.
     """
 
-    def __init__(self, *connections: list[Any], tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *connections: list[Any]) -> None:
         self._connections = list(connections)
-        self._tls = tls
         self.requests: list[bytes] = []
         self.accepted = 0
         self.port = 0
@@ -105,11 +104,16 @@ def read_request(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def lying(*connections: list[Any]) -> Iterator[Liar]:
-    """Run a Liar for as many connections."""
+def lying(*connections: list[Any], path: Path | None = None) -> Iterator[Liar]:
+    """Run a Liar for as many connections, on a port or a Unix socket."""
     liar = Liar(*connections)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        liar.port = listening.getsockname()[1]
+    made = socket.create_server(("127.0.0.1", 0)) if path is None else socket.socket(socket.AF_UNIX)
+    with made as listening:
+        if path is None:
+            liar.port = listening.getsockname()[1]
+        else:
+            listening.bind(str(path))
+            listening.listen()
         thread = threading.Thread(target=liar.serve, args=(listening,))
         thread.start()
         try:

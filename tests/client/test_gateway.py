@@ -1,8 +1,6 @@
 """Both clients against our own gateway: HTTP, TLS, Unix sockets, plain TCP; each rule on the wire."""
 
 import asyncio
-import contextlib
-import socket
 import ssl
 import threading
 import time
@@ -10,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -27,7 +26,7 @@ from gateway.model.faults import (
     RequestTooLarge,
 )
 from tests.certificates import Authority
-from tests.client.asking import Ask, both, protocols
+from tests.client.asking import Ask, both, lying, protocols, result
 from tests.conftest import Logged
 from tests.serving import Server, serving
 
@@ -339,53 +338,16 @@ def test_over_plain_tcp_there_is_no_place_for_what_http_has() -> None:
             Client(url, **options)  # type: ignore[arg-type]
 
 
-@contextlib.contextmanager
-def relayed(path: Path, port: int) -> Iterator[None]:
-    """Pass connections of a Unix socket on to a port of TCP."""
-
-    def relay(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = listening.accept()
-                far = socket.create_connection(("127.0.0.1", port))
-                pairs.extend([near, far])
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=relay, args=pair, daemon=True).start()
-
-    pairs: list[socket.socket] = []
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        listening.listen()
-        thread = threading.Thread(target=accept)
-        thread.start()
-        try:
-            yield
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
-            for pair in pairs:
-                pair.close()
-
-
 @both
-def test_unix_sockets(ask: Ask, server: Server, tmp_path: Path) -> None:
-    path = tmp_path / "gateway.sock"
-    quoted = str(path).replace("/", "%2F")
-    with relayed(path, server.port):
-        assert ask(f"http+unix://{quoted}/api", lambda c: c.head("Host"), lambda c: c.add(1, 2)) == ["localhost", 3]
-        assert ask(f"xmlrpc+http+unix://{quoted}/api", lambda c: c.add(1, 2)) == [3]
-    path.unlink()
-    with relayed(path, server.tcp_port):
-        assert ask(f"tcp+unix://{path}", lambda c: c.add(1, 2)) == [3]
-    path.unlink()
-    (absent,) = ask(f"tcp+unix://{path}", lambda c: c.add(1, 2), retries=0)
+def test_unix_sockets(ask: Ask, tmp_path: Path) -> None:
+    path, tcp = tmp_path / "gateway.sock", tmp_path / "tcp.sock"
+    url = f"http+unix://{quote(str(path), safe='')}/api"
+    with serving(registry, {"server.bind": f'["127.0.0.1:0", "unix:{path}"]'}):
+        assert ask(url, lambda c: c.head("Host"), lambda c: c.add(1, 2)) == ["localhost", 3]
+        assert ask(f"xmlrpc+{url}", lambda c: c.add(1, 2)) == [3]
+    with lying([result(b"3") + b"\n"], path=tcp):
+        assert ask(f"tcp+unix://{tcp}", lambda c: c.add(1, 2)) == [3]
+    (absent,) = ask(f"tcp+unix://{tmp_path}/absent", lambda c: c.add(1, 2), retries=0)
     assert str(absent).endswith("is the server started, and the path of the socket right?")
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import pickle
 import socket
 import threading
 import time
@@ -17,7 +18,9 @@ from gateway.client import (
     StatusError,
     TLSError,
     Unreachable,
+    core,
 )
+from gateway.client import blocking as blocking_sockets
 from gateway.model.faults import Fault, MethodNotFound, Overloaded
 from tests.client.asking import Ask, blocking, both, http, lying, read_request, result
 
@@ -128,6 +131,37 @@ def test_a_connection_that_the_server_has_closed_is_no_attempt(ask: Ask) -> None
 
 
 @both
+def test_an_old_connection_is_not_used_again(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "_KEPT", 0.0)
+    with lying([http(result(b"1"))], [http(result(b"2", 2))]) as liar:
+        assert ask(liar.url, lambda c: c.add(1), lambda c: c.add(1)) == [1, 2]
+
+
+def test_what_a_reset_connection_has_not_taken_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking_sockets._Socket, "is_clean", lambda _: True)  # as if it had just been reset
+    gone = threading.Event()
+
+    def reset_now(connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        connection.close()
+        gone.set()
+
+    with lying([http(result(b"1")), reset_now], [http(result(b"2", 2))]) as liar, Client(liar.url) as client:
+        assert client.add(1) == 1
+        gone.wait(10)
+        assert client.add(1) == 2
+
+
+@both
+def test_errors_can_be_pickled(ask: Ask) -> None:
+    with lying([http(b"busy", b"Retry-After: 7\r\n", b"503 Unavailable")]) as liar:
+        (error,) = ask(liar.url, lambda c: c.add(1))
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - of this test
+    assert (type(again), str(again), again.__dict__) == (StatusError, str(error), error.__dict__)
+    assert (again.status, again.retry_after, again.sent) == (503, 7, "yes")
+
+
+@both
 def test_a_connection_with_bytes_that_nobody_has_asked_for_is_not_used_again(ask: Ask) -> None:
     with lying([http(result(b"1")) + b"HTTP/1.1 200"], [http(result(b"2", 2))]) as liar:
         assert ask(liar.url, lambda c: c.add(1), lambda c: c.add(1), retries=0) == [1, 2]
@@ -180,7 +214,7 @@ def test_nobody_is_there(ask: Ask) -> None:
 @both
 def test_a_name_that_does_not_resolve(ask: Ask) -> None:
     (error,) = ask("http://name.invalid/", lambda c: c.add(1), retries=0)
-    assert (type(error), error.sent) == (Unreachable, "no")
+    assert (type(error), error.sent, error.remedy) == (Unreachable, "no", "is the name of the host right?")
 
 
 @both
