@@ -133,7 +133,7 @@ def test_a_connection_that_the_server_has_closed_is_no_attempt(ask: Ask) -> None
 @both
 def test_an_old_connection_is_not_used_again(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core, "_KEPT", 0.0)
-    with lying([http(result(b"1"))], [http(result(b"2", 2))]) as liar:
+    with lying([http(result(b"1")), http(result(b"9", 2))], [http(result(b"2", 2))]) as liar:
         assert ask(liar.url, lambda c: c.add(1), lambda c: c.add(1)) == [1, 2]
 
 
