@@ -25,13 +25,14 @@ from gateway.config import Config, ConfigError, changed
 from gateway.config.beside import load_for_program
 from gateway.config.described import described
 from gateway.core.access import AccessPolicy
-from gateway.core.dispatch import dispatcher, fault_of, invoke, invoke_inline
+from gateway.core.dispatch import Dispatcher, Known, fault_of, invoke, invoke_inline
 from gateway.core.hooks import Everywhere, Lifespans, around, catching
 from gateway.core.layers import ConcurrencyLimiter, charged, deadline, limited, permitted
 from gateway.core.rates import Buckets, RateLimits
 from gateway.core.running import Running
 from gateway.core.threads import ThreadPool
 from gateway.endpoints.observers import Observers
+from gateway.endpoints.plain import PlainWay
 from gateway.endpoints.rpc import RPCEndpoint, rate_limited
 from gateway.hosts.asgi import ASGIHost, Scope
 from gateway.methods import RESERVED, Method, RegistrationError, Registry, place_of
@@ -40,7 +41,7 @@ from gateway.methods.loading import load_function, load_registry
 from gateway.model.calls import CallHandler
 from gateway.model.faults import Fault
 from gateway.model.hooks import Authenticate
-from gateway.model.http import Admission, Endpoint
+from gateway.model.http import Admission, Endpoint, Know
 from gateway.model.limits import Limits
 from gateway.telemetry import log
 from gateway.telemetry.metrics import Levels, Metrics
@@ -56,6 +57,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     config: Config
     registry: Registry
     rpc: RPCEndpoint
+    know: Know
     pool: ThreadPool
     limiters: Mapping[str, list[ConcurrencyLimiter]]
     metrics: Metrics | None
@@ -119,7 +121,8 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         middleware=tuple(load_function(name) for name in config.server.middleware), state=lifespans.state
     )
     compose = _composer(limits, pool, limiters, running or Running(), everywhere)
-    handler = dispatcher(served, compose, limits.timeout, partial(_absent, upstreams))
+    dispatcher = Dispatcher(served, compose, partial(_absent, upstreams))
+    handler: CallHandler = dispatcher
     rates = RateLimits(limits, buckets or Buckets())
     if config.access.rules:
         handler = permitted(handler, policy.permits, served.names_of)
@@ -141,12 +144,21 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         config=config,
         registry=served,
         rpc=rpc,
+        know=_know(rpc, dispatcher, policy, served if config.access.rules else None),
         pool=pool,
         limiters=limiters,
         metrics=metrics,
         upstreams=upstreams,
         lifespans=lifespans,
     )
+
+
+def _know(rpc: RPCEndpoint, dispatcher: Dispatcher, policy: AccessPolicy, ruled: Registry | None) -> Know:
+    """Make what judges heads that are kept, for methods that rules are about, if there are any."""
+    if not policy.is_constant:
+        return lambda _: None
+    permits = None if ruled is None else lambda name, caller: policy.permits(ruled.names_of(name), caller)
+    return PlainWay(rpc, dispatcher, permits).know
 
 
 def _codecs(config: Config) -> tuple[Codec, ...]:
@@ -190,21 +202,25 @@ def _composer(
     limiters: Mapping[str, list[ConcurrencyLimiter]],
     running: Running,
     everywhere: Everywhere,
-) -> Callable[[Method], CallHandler]:
+) -> Callable[[Method], Known]:
     """Return what puts the layers around a method. The deadline is the outermost of those that may wait."""
 
-    def compose(method: Method) -> CallHandler:
+    def compose(method: Method) -> Known:
+        timeout = method.options.timeout or limits.timeout
         state, middleware = everywhere.state, everywhere.middleware + method.hooks.middleware
         handlers = method.hooks.exception_handlers
         fault = catching(handlers) if handlers else fault_of
         if method.run == "inline":  # it has returned before anything could be limited
             inline = invoke_inline(method, running, state, fault)
-            return deadline(around(inline, middleware, state)) if middleware else inline
+            if middleware:
+                return Known(method=method, timeout=timeout, handler=deadline(around(inline, middleware, state)))
+            return Known(method=method, timeout=timeout, handler=inline, at_once=inline)
         handler = limited(invoke(method, pool, running, state, fault), limiters[method.run][0], limits.retry_after)
         if method.options.concurrency is not None:
             limiters["method"].append(ConcurrencyLimiter(method.options.concurrency, limits.waiting))
             handler = limited(handler, limiters["method"][-1], limits.retry_after)
-        return deadline(around(handler, middleware, state) if middleware else handler)
+        handler = deadline(around(handler, middleware, state) if middleware else handler)
+        return Known(method=method, timeout=timeout, handler=handler)
 
     return compose
 

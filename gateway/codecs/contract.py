@@ -52,6 +52,12 @@ class Codec(Protocol):
         ``charset`` is in lower case.
         """
 
+    def decode_usual(self, body: bytes, charset: str | None) -> Call | None:
+        """Read one call that wants an answer, if that is what a body is and the fast reader reads it.
+
+        What it returns is what ``decode`` returns. None means nothing but that ``decode`` has to be asked. No errors.
+        """
+
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
         """Write one reply, as a part of a document, in at most ``room`` bytes; without errors, see ``encoded``."""
 

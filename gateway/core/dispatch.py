@@ -17,6 +17,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
+from msgspec import Struct
+
 from gateway.core.forks import end_child
 from gateway.core.running import Running
 from gateway.core.threads import ThreadPool
@@ -31,37 +33,69 @@ FaultMaker: TypeAlias = Callable[[BaseException, Context], Fault]
 """Makes the fault of an exception that a method has raised."""
 
 
-def dispatcher(
-    registry: Registry,
-    compose: Callable[[Method], CallHandler],
-    timeout: float,
-    absent: Callable[[str], Method | Fault | None] = lambda _: None,
-) -> CallHandler:
-    """Make the handler that finds a call's method and hands it to the method's own handler.
+class Known(Struct, frozen=True, kw_only=True):
+    """A method, and how its calls are answered.
 
-    ``compose`` folds the layers around a method; it is asked once for each method. ``timeout`` is how many seconds a
-    call has, from the arrival of its request, where neither the method nor the caller says less or the method more.
-    ``absent`` may know more of a name that is not registered than that there is no such method: a fault, or the method
-    of a pattern, which the call is logged and counted under, because callers can invent names that fit it.
+    Attributes:
+        method: the method.
+        timeout: how many seconds a call has, from the arrival of its request, unless the caller says less.
+        handler: answers its calls.
+        at_once: does the same, where it never waits for anything; else None.
+
     """
-    handlers: dict[int, tuple[Method, CallHandler]] = {}
 
-    def dispatch(call: Call, context: Context) -> Reply | Awaitable[Reply]:
-        found = registry.get(call.method, context.protocol)
-        if found is None:
+    method: Method
+    timeout: float
+    handler: CallHandler
+    at_once: Callable[[Call, Context], Reply] | None = None
+
+
+class Dispatcher:
+    """The handler that finds a call's method and hands it to the method's own handler.
+
+    Arguments:
+        registry: the methods.
+        compose: folds the layers around a method; it is asked once for each method.
+        absent: may know more of a name that is not registered than that there is no such method: a fault, or the
+            method of a pattern, which the call is logged and counted under, because callers can invent names that fit
+            it.
+
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        compose: Callable[[Method], Known],
+        absent: Callable[[str], Method | Fault | None] = lambda _: None,
+    ) -> None:
+        self._registry = registry
+        self._compose = compose
+        self._absent = absent
+        self._known: dict[int, Known] = {}
+
+    def __call__(self, call: Call, context: Context) -> Reply | Awaitable[Reply]:
+        """Answer a call."""
+        known = self.find(call.method, context.protocol)
+        if known is None:
             name = call.method
-            known = absent(name)
-            if not isinstance(known, Method):
+            fitting = self._absent(name)
+            if not isinstance(fitting, Method):
                 missing = MethodNotFound(f"there is no method {name}" if PRINTABLE.fullmatch(name) else "")
-                return Reply(fault=known or missing)
-            found, context.called, context.method = known, name, known.name
-        entry = handlers.get(id(found))
-        if entry is None:
-            entry = handlers[id(found)] = (found, compose(found))
-        context.deadline = min(context.deadline, context.arrival + (found.options.timeout or timeout))
-        return entry[1](call, context)
+                return Reply(fault=fitting or missing)
+            known, context.called, context.method = self._know(fitting), name, fitting.name
+        context.deadline = min(context.deadline, context.arrival + known.timeout)
+        return known.handler(call, context)
 
-    return dispatch
+    def find(self, name: str, protocol: str) -> Known | None:
+        """Find the method that is registered under a name and offered on a protocol."""
+        found = self._registry.get(name, protocol)
+        return None if found is None else self._known.get(id(found)) or self._know(found)
+
+    def _know(self, method: Method) -> Known:
+        known = self._known.get(id(method))
+        if known is None:
+            known = self._known[id(method)] = self._compose(method)
+        return known
 
 
 def fault_of(error: BaseException, context: Context) -> Fault:
@@ -112,7 +146,7 @@ def invoke(
 
 def invoke_inline(
     method: Method, running: Running, state: SimpleNamespace, fault: FaultMaker = fault_of
-) -> CallHandler:
+) -> Callable[[Call, Context], Reply]:
     """Make the handler of a method that never waits, which is a plain function like the method."""
     function, bind = method.function, method.bind
     counts, place = running.counts, running.place(method.name)

@@ -37,8 +37,8 @@ from gateway.wire import content_coding
 from gateway.wire.http_grammar import PRINTABLE
 
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
-_TIMEOUT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
-_NOSNIFF = ("X-Content-Type-Options", "nosniff")
+TIMEOUT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
+NOSNIFF = ("X-Content-Type-Options", "nosniff")
 _HEALTH = ("/healthz", "/readyz")
 _TURN = 0.005  # seconds that the calls of a batch may hold the loop, before others have their turn
 
@@ -57,6 +57,7 @@ class RPCEndpoint:
 
     Attributes:
         closing: whether /readyz says that this process is about to stop.
+        judge: judges a head.
 
     """
 
@@ -77,9 +78,9 @@ class RPCEndpoint:
         self.limits = limits
         self.observers = observers
         paths = tuple(paths)
-        self._judge = HeadJudge(codecs, paths, policy).judge
+        self.judge = HeadJudge(codecs, paths, policy).judge
         self._health = frozenset(_HEALTH) - frozenset(paths)
-        self._rates = rates
+        self.rates = rates
         self._next: Callable[[], int] = count(1).__next__
         self._process = secrets.token_hex(3)
 
@@ -88,16 +89,21 @@ class RPCEndpoint:
         path = head.target.partition("?")[0]
         if path in self._health and head.method in ("GET", "HEAD"):
             return self.health(path)
-        judged = self._judge(head)
+        judged = self.judge(head)
         if type(judged) is Judged:
-            wait = self._rates.charge(judged.caller)
+            wait = self.rates.charge(judged.caller)
             if not wait:
-                return Exchange(endpoint=self, head=head, judged=judged, request_id=self._request_id(head))
+                return Exchange(
+                    endpoint=self,
+                    head=head,
+                    judged=judged,
+                    request_id=self.id_of(head),
+                )
             judged = _too_often(judged, rate_limited(wait))
         elif isinstance(judged, HTTPResponse):
             return judged
         assert isinstance(judged, Objection)  # noqa: S101 - what is neither of the other two
-        return self._object(judged, self._request_id(head))
+        return self._object(judged, self.id_of(head))
 
     def admit_message(self, head: HTTPRequest) -> "HTTPResponse | Exchange":
         """Judge a message that came without HTTP, by the head that it would have.
@@ -105,17 +111,17 @@ class RPCEndpoint:
         A caller that calls too often gets the fault in an answer with the call's id: nothing else shows on a shared
         connection which call it is for.
         """
-        judged = self._judge(head)
+        judged = self.judge(head)
         if isinstance(judged, Objection):
-            return self._object(judged, self._request_id(head))
+            return self._object(judged, self.id_of(head))
         if isinstance(judged, HTTPResponse):
             return judged
-        wait = self._rates.charge(judged.caller)
+        wait = self.rates.charge(judged.caller)
         return Exchange(
             endpoint=self,
             head=head,
             judged=judged,
-            request_id=self._request_id(head),
+            request_id=self.id_of(head),
             refusal=rate_limited(wait) if wait else None,
         )
 
@@ -136,7 +142,7 @@ class RPCEndpoint:
         else:
             fault = codec.encode(InvalidCall(fault=answer), Reply(fault=answer), self.limits.max_reply)
             content_type, body = codec.content_type, codec.single(fault)
-        head = (("Content-Type", content_type), _NOSNIFF, ("X-Request-ID", refusal.request_id))
+        head = (("Content-Type", content_type), NOSNIFF, ("X-Request-ID", refusal.request_id))
         return HTTPResponse(status=refusal.status, headers=(*head, *headers), body=body)
 
     def recognize(self, body: bytes) -> Codec | None:
@@ -154,8 +160,12 @@ class RPCEndpoint:
         )
         return self.refuse(refusal, objection.answer, objection.codec, objection.headers)
 
-    def _request_id(self, head: HTTPRequest) -> str:
-        given = head.headers.get("X-Request-ID")
+    def id_of(self, head: HTTPRequest) -> str:
+        """Return the id of a request with this head."""
+        return self.request_id(head.headers.get("X-Request-ID"))
+
+    def request_id(self, given: str | None) -> str:
+        """Return the id of a request: the value of its X-Request-ID, if that is plain, or else a new one."""
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given
         return f"{self._process}-{self._next():x}"
@@ -232,7 +242,7 @@ class Exchange(Struct, kw_only=True):
         wish = self.head.headers.get("X-Request-Timeout")
         if wish is None:
             return decoded
-        if not _TIMEOUT.fullmatch(wish) or not float(wish):
+        if not TIMEOUT.fullmatch(wish) or not float(wish):
             return InvalidCall(fault=InvalidRequest("X-Request-Timeout must be a number of seconds above 0, like 2.5"))
         self.deadline = self.arrival + float(wish)
         return decoded
@@ -298,7 +308,7 @@ class Exchange(Struct, kw_only=True):
         return answer
 
     def _respond(self, codec: Codec, body: bytes, extra: Headers) -> HTTPResponse:
-        head = (("Content-Type", codec.content_type), _NOSNIFF, ("X-Request-ID", self.request_id))
+        head = (("Content-Type", codec.content_type), NOSNIFF, ("X-Request-ID", self.request_id))
         headers = (*head, *self.judged.headers, *extra)
         accepted = self.head.headers.get("Accept-Encoding")
         if accepted and len(body) > self.endpoint.limits.compress_above:

@@ -93,6 +93,9 @@ class MessagePackRPC:
     def batch(self, answers: list[Answer]) -> bytes:
         raise NotImplementedError("MessagePack-RPC has no batches")
 
+    def decode_usual(self, body: bytes, charset: str | None) -> Call | None:
+        return None
+
     def encode_call(self, method: str, params: Params, call_id: Id, /) -> bytes:
         return msgspec.msgpack.encode([0, call_id, method, params])
 

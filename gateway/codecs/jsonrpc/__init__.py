@@ -93,6 +93,16 @@ class JSONRPC:
             return InvalidCall(fault=InvalidRequest(f"limit: a batch has at most {self._max_batch} calls"))
         return Batch([_entry(member) for member in document])
 
+    def decode_usual(self, body: bytes, _charset: str | None) -> Call | None:
+        """Read a request object that begins with the first byte and has an id."""
+        if not body.startswith(b"{"):
+            return None
+        try:
+            entry = _entry(parse(body, self._max_depth))
+        except ParseError:
+            return None
+        return entry if isinstance(entry, Call) and not entry.notification else None
+
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
         """Write a response object."""
         return encoded(self, entry, reply, room)

@@ -117,6 +117,14 @@ class XMLRPC:
             return self._multicall(params)
         return Call(method=method, params=params)
 
+    def decode_usual(self, body: bytes, charset: str | None) -> Call | None:
+        """Read a methodCall as most clients write it, which is not a system.multicall."""
+        try:
+            found = usual.read_call(read_text(body, charset), self._max_depth)
+        except GatewayFault:
+            return None
+        return None if found is None or found[0] == self.batch_method else Call(method=found[0], params=found[1])
+
     def _multicall(self, params: list[Any]) -> Decoded:
         if len(params) != 1 or type(params[0]) is not list:
             return InvalidCall(fault=InvalidParams("system.multicall takes one array of structs"))

@@ -1,0 +1,223 @@
+"""The plain way: what most requests are, answered with few objects, and without a coroutine or a task.
+
+    PlainWay.know(head) -> PlainHead    judged once for all requests with such a head
+                        -> None         no request with such a head is plain
+    PlainHead.answer(body, ...)         see gateway/model/http.py
+
+It means exactly what the full way does (gateway/endpoints/rpc.py), and uses its parts. Plain is one call that wants an
+answer, of a method that is registered, in a document that the codec's fast reader reads, by a caller that may make it
+now. Whatever may turn out otherwise is found out before anything is charged or run, and left to the full way. Once the
+method has begun, whatever becomes of it is answered here.
+
+Nothing is kept with a head that another request with the same one may not share: no rate (only where it is counted),
+no id, no time, no connection.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from gateway.codecs import Codec
+from gateway.core.dispatch import Dispatcher, Known
+from gateway.core.rates import Meter
+from gateway.endpoints.heads import Judged
+from gateway.endpoints.rpc import NOSNIFF, TIMEOUT, RPCEndpoint
+from gateway.methods import Method
+from gateway.model.calls import Answer, Call, Caller, CallRecord, Context, Reply
+from gateway.model.http import HTTPRequest, Running
+from gateway.telemetry.log import log_unencodable
+from gateway.wire import content_coding
+from gateway.wire.http_grammar import PRINTABLE
+from gateway.wire.http_responses import beginning, header_lines
+
+_LARGEST = 2**16  # bytes; where larger bodies are not plain after all, too much work is done twice
+_VARYING = ("Content-Length", "X-Request-ID", "X-Request-Timeout")
+
+
+class PlainWay:
+    """The plain way of one endpoint.
+
+    Arguments:
+        endpoint: its full way.
+        dispatcher: finds methods.
+        permits: whether a caller may call the method that has a name; None where everybody may call everything.
+
+    """
+
+    def __init__(
+        self,
+        endpoint: RPCEndpoint,
+        dispatcher: Dispatcher,
+        permits: Callable[[str, Caller], bool] | None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.dispatcher = dispatcher
+        self.permits = permits
+
+    def know(self, head: HTTPRequest) -> "PlainHead | None":
+        """Judge a head that may be kept."""
+        judged = self.endpoint.judge(head)
+        if not isinstance(judged, Judged) or judged.codec is None or judged.coding not in ("", "identity"):
+            return None
+        return PlainHead(self, head, judged, judged.codec)
+
+
+class PlainHead:
+    """The head of plain requests, as it was judged.
+
+    Attributes:
+        client: the address that the requests come from.
+
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_caller",
+        "_charset",
+        "_codec",
+        "_fixed",
+        "_headers",
+        "_meter",
+        "_permitted",
+        "_shared",
+        "_varying",
+        "_way",
+        "client",
+    )
+
+    def __init__(self, way: PlainWay, head: HTTPRequest, judged: Judged, codec: Codec) -> None:
+        self.client = judged.caller.client
+        self._way = way
+        self._caller = judged.caller
+        self._codec = codec
+        self._charset = judged.charset
+        self._headers = head.headers
+        self._varying = tuple(map(head.headers.get, _VARYING))
+        self._meter: Meter | None = way.endpoint.rates.meter(judged.caller)
+        self._permitted: dict[str, Method] = {}
+        self._fixed = header_lines((("Content-Type", codec.content_type), NOSNIFF))
+        self._shared = header_lines(judged.headers)
+        accepted = head.headers.get("Accept-Encoding")
+        self._accepted = content_coding.chosen(accepted) if accepted else None
+
+    def answer(
+        self,
+        body: bytes,
+        request_id: str | None,
+        wish: str | None,
+        connection: object,
+        respond: Callable[[bytes], None],
+    ) -> bytes | Running | None:
+        """Answer a request with this head."""
+        meter, arrival, deadline = self._meter, time.monotonic(), math.inf
+        if len(body) > _LARGEST or (meter is not None and not meter.is_ready()):
+            return None
+        if wish is not None:
+            if not TIMEOUT.fullmatch(wish) or not float(wish):
+                return None
+            deadline = arrival + float(wish)
+        codec, caller = self._codec, self._caller
+        call = codec.decode_usual(body, self._charset)
+        known = None if call is None else self._find(call.method)
+        if call is None or known is None or known.at_once is None:
+            return None
+        if meter is not None:
+            meter.charge()
+        context = Context(
+            protocol=codec.name,
+            native=codec.native,
+            wide_ints=codec.wide_ints,
+            method=call.method,
+            caller=caller,
+            headers=self._headers_of(len(body), request_id, wish),
+            request_id=self._way.endpoint.request_id(request_id),
+            position=None,
+            arrival=arrival,
+            deadline=min(deadline, arrival + known.timeout),
+            connection=None if caller.is_proxied else connection,
+        )
+        start = time.monotonic()
+        return self._finish(call, context, known.at_once(call, context), start, len(body))
+
+    def _find(self, name: str) -> Known | None:
+        """Find a method that the caller may call."""
+        known = self._way.dispatcher.find(name, self._codec.name)
+        permits = self._way.permits
+        if known is not None and permits is not None and self._permitted.get(name) is not known.method:
+            if not permits(name, self._caller):
+                return None
+            self._permitted[name] = known.method
+        return known
+
+    def _headers_of(self, length: int, request_id: str | None, wish: str | None) -> Mapping[str, str]:
+        """Return the headers of one request, which are those of the head that was judged but for what varies."""
+        varying = (str(length) if length and "Transfer-Encoding" not in self._headers else None, request_id, wish)
+        return self._headers if varying == self._varying else _Headers(self._headers, varying)
+
+    def _finish(self, call: Call, context: Context, reply: Reply, start: float, received: int) -> bytes:
+        """Encode a reply, report the call, and make the response."""
+        codec, endpoint = self._codec, self._way.endpoint
+        answer = codec.encode(call, reply, endpoint.limits.max_reply)
+        fault = answer.fault
+        if fault is not None and fault is not reply.fault:
+            log_unencodable(context, fault)
+        endpoint.observers.note(
+            CallRecord(
+                method=context.method,
+                protocol=codec.name,
+                client=self.client,
+                outcome=None if fault is None else fault.code,
+                bytes=len(answer.wire),
+                request_id=context.request_id,
+                position=None,
+                seconds=time.monotonic() - start,
+            )
+        )
+        document = codec.single(answer)
+        endpoint.observers.answered(codec.name, received, len(document))
+        return self._response(call.method, context.request_id, answer, document)
+
+    def _response(self, method: str, request_id: str, answer: Answer, document: bytes) -> bytes:
+        extra = self._shared
+        if self._caller.is_proxied:
+            extra += summary(method, None if answer.fault is None else answer.fault.code)
+        if self._accepted is not None and len(document) > self._way.endpoint.limits.compress_above:
+            extra += header_lines((("Content-Encoding", self._accepted),))
+            document = content_coding.pack(document, self._accepted)
+        return b"%b%d\r\n%bX-Request-ID: %b\r\n%b\r\n%b" % (
+            beginning(200),
+            len(document),
+            self._fixed,
+            request_id.encode(),
+            extra,
+            document,
+        )
+
+
+class _Headers(Mapping[str, str]):
+    """Headers of which some are not those of the head that was judged."""
+
+    __slots__ = ("_kept", "_own")
+
+    def __init__(self, kept: Mapping[str, str], varying: Iterable[str | None]) -> None:
+        self._kept = kept
+        self._own = dict(zip(map(str.lower, _VARYING), varying, strict=True))
+
+    def __getitem__(self, name: str) -> str:
+        value = self._own.get(name.lower(), "")
+        if value is None:
+            raise KeyError(name)
+        return value or self._kept[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (name for name in self._kept if name.lower() not in self._own)
+        yield from (name for name in _VARYING if self._own[name.lower()] is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def summary(method: str, fault: int | None) -> bytes:
+    """Write what a trusted proxy is told of a call, for its own log."""
+    named = f"X-RPC-Method: {method}\r\n" if PRINTABLE.fullmatch(method) else ""
+    return (named if fault is None else f"{named}X-RPC-Fault: {fault}\r\n").encode("latin-1")
