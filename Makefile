@@ -58,7 +58,8 @@ compare: $(VENV)/test.stamp
 	@$(call need,openssl,openssl,the edge)
 	$(BIN)/python -m benchmarks.concurrency
 
-FUZZED := FUZZ=$${FUZZ:-300000} $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/codecs/test_usual.py tests/codecs/test_compiled.py
+FUZZED := FUZZ=$${FUZZ:-300000} $(BIN)/python -m pytest -o faulthandler_timeout=0 \
+	tests/codecs/test_usual.py tests/codecs/test_usual_json.py tests/codecs/test_compiled.py
 CODEC := gateway/codecs/xmlrpc/_compiled.c
 SANITIZED := build/sanitized/_compiled.so
 

@@ -99,7 +99,7 @@ ODD += [(), (1,), {1}, Text("a"), Colour.RED, bytearray(b"a"), OrderedDict(a=1),
 
 def by_python(value: Any, room: int = ROOM, **options: Any) -> bytes | None:
     """Write a value in Python alone; None where it cannot be, or has more bytes than there is room for."""
-    codec = XMLRPC(max_depth=DEPTH, max_batch=1, **options)
+    codec = XMLRPC(**{"max_depth": DEPTH, "max_batch": 1} | options)
     parts: list[str] = []
     try:
         codec._say(value, parts, 0, ROOM)
@@ -203,6 +203,8 @@ def test_depth_is_the_same_and_takes_no_stack(wrap: Any) -> None:
         written = COMPILED.write_value(value, level + 1, ROOM, NIL, True)
         assert written is not None
         assert COMPILED.write_value(value, level, ROOM, NIL, True) is None
+        assert by_python(value, max_depth=level + 1) == written
+        assert by_python(value, max_depth=level) is None
         call = CALL_FRAME % written
         assert COMPILED.read_call(call, level + 1) == ("m", [value])
         assert COMPILED.read_call(call, level) is None

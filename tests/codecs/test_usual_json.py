@@ -1,5 +1,11 @@
-"""Results that msgspec writes as they are, against the writer that looks at every value: the bytes are the same."""
+"""What is usual, against the reader and the writer that look at everything: the same calls, and the same bytes.
 
+``FUZZ`` is the number of mutated documents, 5,000 without it; ``make fuzz`` takes 300,000.
+"""
+
+import json
+import os
+import random
 from collections import OrderedDict
 from decimal import Decimal
 from enum import IntEnum
@@ -9,8 +15,10 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from gateway.codecs.jsonrpc import JSONRPC
-from gateway.model.calls import Answer, Call, Reply
+from gateway.codecs.jsonrpc import JSONRPC, usual
+from gateway.codecs.jsonrpc.text import parse
+from gateway.model.calls import Answer, Call, InvalidCall, Reply
+from gateway.model.faults import ParseError
 from gateway.model.values import EncodingError
 from tests.codecs.test_properties import JSON_VALUES, anything, fixed
 
@@ -112,3 +120,147 @@ def test_a_usual_result_is_not_looked_at_twice(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(JSONRPC, "_say", refuse)
     answer = CODEC.encode(CALL, Reply(value={"a": [1, "é", None, True, 1.5]}), ROOM)
     assert msgspec.json.decode(answer.wire)["result"] == {"a": [1, "é", None, True, 1.5]}
+
+
+@pytest.mark.parametrize(
+    "odd", [float("nan"), 2**64, (1,), {1: 2}, {"\ud800": 1}, "\udc00", b"a", Colour.RED, object()]
+)
+@pytest.mark.parametrize("many", [[{"a": 1, "b": 1.5}] * 30, [[1, "x", None, True]] * 30, [1.5, "x", {}, []] * 10])
+def test_an_odd_one_among_many_values_is_found(odd: Any, many: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = {"a": odd} if type(many[0]) is dict else [odd]
+    for codec in (CODEC, TEXTUAL):
+        for value in ([*many, inner], [*many, odd], {"a": many, "b": odd}, [[many, inner]]):
+            first, second = answers(value, monkeypatch, codec)
+            assert shown(first) == shown(second)
+
+
+PIECES = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    '"',
+    '"a":',
+    '"a":1,',
+    '"id":',
+    '"params":',
+    " ",
+    "\t",
+    "\n:",
+    '" :',
+    '"  :',
+    "\\",
+    '\\"',
+]
+PIECES += [
+    "1",
+    "-",
+    "1e400",
+    "1e2",
+    "1.0",
+    "2.0",
+    "null",
+    "true",
+    '"x:y"',
+    '":"',
+    "\\ud800",
+    "\\u0061",
+    "é",
+    "18446744073709551616",
+]
+MEMBERS = ['"a":1,', '"a" :1,', '"b"\t:1,', '"a" \n:":",', '"id"  :2,', '"b":"x:y\\"",', '"params":[],']
+REQUESTS = [
+    '{"jsonrpc":"2.0","method":"add","params":[7,3],"id":1}',
+    '{"jsonrpc": "2.0", "method": "a.b", "params": {"a": 1, "b": [{"c": "d:e"}]}, "id": "x:y"}',
+    '{"jsonrpc" : "2.0", "method" : "m", "id" : null}',
+    '{"jsonrpc":"2.0","method":"m","params":[{"a":":","b":"\\":"},{"a":[]}]}',
+    '{"id":1.5,"params":[[[[[[1]]]]]],"method":"m","jsonrpc":"2.0"}',
+    '{"jsonrpc":"2.0","method":"m","params":[' + ",".join('{"a":1,"b":"c:d"}' for _ in range(12)) + '],"id":7}',
+]
+
+
+def mutated(text: str, chance: random.Random) -> bytes:
+    """Change a document in one to three places; mostly behind what may stand before a member or a value."""
+    for _ in range(chance.choice((1, 1, 1, 2, 3))):
+        start = chance.randrange(len(text) + 1)
+        if chance.random() < 0.3:
+            start = text.find("{", start) + 1
+            text = text[:start] + chance.choice(MEMBERS) + text[start:]
+            continue
+        if chance.random() < 0.5:
+            start = text.find(chance.choice("{,:["), start) + 1
+        end = min(len(text), start + chance.choice((0, 0, 0, 1, 2, 7)))
+        text = text[:start] + chance.choice([*PIECES, text[end : end + 12], ""]) + text[end:]
+    return text.encode()
+
+
+class DuplicateNameError(Exception):
+    pass
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise DuplicateNameError
+    return members
+
+
+def has_duplicates(text: bytes) -> bool:
+    try:
+        json.loads(text, object_pairs_hook=unique)
+    except DuplicateNameError:
+        return True
+    except ValueError:
+        return False
+    return False
+
+
+def is_refused_for_its_names(text: bytes) -> bool | None:
+    """Tell whether the gateway refuses JSON for its names; None where it does for something else."""
+    try:
+        parse(text, DEPTH)
+    except ParseError as fault:
+        return True if "same name" in str(fault.detail) else None
+    return False
+
+
+@pytest.mark.parametrize("text", REQUESTS)
+def test_usual_requests_are_read(text: str) -> None:
+    call = usual.read_call(text.encode(), DEPTH)
+    assert call is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.codecs.jsonrpc.read_call", lambda *_: None)
+        assert repr(CODEC.decode(text.encode(), None)) == repr(call)
+
+
+def test_mutated_requests_are_read_likewise_and_duplicate_names_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.codecs.jsonrpc.read_call", lambda *_: None)
+    chance = random.Random(20261129)
+    read = duplicates = 0
+    for _ in range(int(os.environ.get("FUZZ", "5000"))):
+        text = mutated(chance.choice(REQUESTS), chance)
+        call = usual.read_call(text, DEPTH)
+        assert call is None or repr(call) == repr(CODEC.decode(text, None)), text
+        assert is_refused_for_its_names(text) in (None, has_duplicates(text)), text
+        read += call is not None
+        duplicates += has_duplicates(text)
+    assert read > 200
+    assert duplicates > 20
+
+
+@pytest.mark.parametrize("levels", [DEPTH - 3, DEPTH - 2, DEPTH - 1, DEPTH])
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
+def test_requests_are_as_deep(opened: str, closed: str, levels: int) -> None:
+    inner = opened * levels + "1" + closed * levels
+    text = f'{{"jsonrpc":"2.0","method":"m","params":[{inner}]}}'.encode()
+    assert (usual.read_call(text, DEPTH) is not None) == (levels <= DEPTH - 2)
+    assert isinstance(CODEC.decode(text, None), Call) == (levels <= DEPTH - 2)
+
+
+@pytest.mark.parametrize("member", ['"id":true', '"id":[1]', '"id":{}', '"params":"x"', '"params":null', '"params":1'])
+def test_what_is_not_a_call_is_left_to_the_other_reader(member: str) -> None:
+    text = f'{{"jsonrpc":"2.0","method":"m",{member}}}'.encode()
+    assert usual.read_call(text, DEPTH) is None
+    assert isinstance(CODEC.decode(text, None), InvalidCall)

@@ -14,8 +14,8 @@ and the other way round, as a client of other servers:
           -> None         a request object: the server calls by itself
 
 The messages of the five errors that the specification names are exactly its words; what is known beyond them is in
-``error.data``. text.py reads strict JSON, usual.py finds results that need no conversion, answers.py reads the response
-objects of other servers, and batches.py is about batches for them.
+``error.data``. text.py reads strict JSON, usual.py reads usual requests and finds results that need no conversion,
+answers.py reads the response objects of other servers, and batches.py is about batches for them.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ from gateway.codecs.contract import Decoded, encoded
 from gateway.codecs.jsonrpc import batches
 from gateway.codecs.jsonrpc.answers import ID_TYPES, read_answer
 from gateway.codecs.jsonrpc.text import parse
-from gateway.codecs.jsonrpc.usual import is_usual
+from gateway.codecs.jsonrpc.usual import is_usual, read_call
 from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
 from gateway.model.faults import (
     BadUpstream,
@@ -81,8 +81,12 @@ class JSONRPC:
 
     def decode(self, body: bytes, charset: str | None) -> Decoded:
         """Read a request or a batch of them; anything else becomes an InvalidCall."""
+        body = body.removeprefix(_BOM)
+        call = read_call(body, self._max_depth)
+        if call is not None:
+            return call
         try:
-            document = parse(body.removeprefix(_BOM), self._max_depth)
+            document = parse(body, self._max_depth)
         except ParseError as fault:
             return InvalidCall(fault=detached(fault))
         if type(document) is not list:

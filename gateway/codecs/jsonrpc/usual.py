@@ -1,11 +1,60 @@
-"""The results that most methods return: msgspec writes them as they are to be written."""
+"""What most callers send and most methods return: msgspec reads and writes it as it is to be.
 
-from collections.abc import Iterable
+read_call(text, max_depth)                 a request object, or None for what must be looked at more closely
+is_usual(value, max_depth, room, bits)     whether a result can be written without a conversion
+"""
+
+from itertools import chain
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from gateway.codecs.jsonrpc.text import are_unique, measured
+from gateway.model.calls import Call
 
 _STR = frozenset({str})
-_EXACT = frozenset({str, int, bool, type(None)})
+_CONTAINERS = frozenset({list, dict})
+_SCALARS = frozenset({str, int, bool, type(None)})
+_USUAL = _SCALARS | _CONTAINERS | {float}
+_FEW = 12  # values that are looked at one by one in less time than by their types
+_ID_TYPES = frozenset({str, int, float, type(None), msgspec.UnsetType})
+_NOT_READ = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class _Request(Struct, forbid_unknown_fields=True):
+    """A request object. What is Any is read as without a type."""
+
+    jsonrpc: Literal["2.0"]
+    method: str
+    params: Any = UNSET
+    id: Any = UNSET
+
+
+_read = msgspec.json.Decoder(_Request).decode
+
+
+def read_call(text: bytes, max_depth: int) -> Call | None:
+    """Return a call, or None for what is not a call, or is not strict JSON, or is unusual."""
+    try:
+        request = _read(text)
+    except _NOT_READ:
+        return None
+    params, call_id = request.params, request.id
+    members = 2 + (params is not UNSET) + (call_id is not UNSET)
+    if params is UNSET:
+        params = []
+    elif type(params) not in _CONTAINERS:
+        return None
+    if type(call_id) not in _ID_TYPES:
+        return None
+    inside, depth = measured(params)
+    if depth >= max_depth or not are_unique(text, members + inside):
+        return None
+    if call_id is UNSET:
+        return Call(method=request.method, params=params, notification=True)
+    return Call(method=request.method, params=params, id=call_id)
 
 
 def is_usual(value: Any, max_depth: int, room: int, bits: int) -> bool:
@@ -13,33 +62,44 @@ def is_usual(value: Any, max_depth: int, room: int, bits: int) -> bool:
 
     What holds the same values many times over, or itself, is not.
     """
-    level: list[Any] = [[value]]
+    level: list[Any] = [value]  # the values that are equally deep
     for _ in range(max_depth):
-        inner: list[Any] = []
-        for node in level:
-            values = node
-            if type(node) is dict:
-                if not _STR.issuperset(map(type, node)):
-                    return False
-                values = node.values()
-            room -= 2 * len(node)
-            if room < 0 or not _are_usual(values, inner, bits):
-                return False
+        inner = _inner(level, bits) if len(level) <= _FEW else _inner_of_many(level, bits)
         if not inner:
-            return True
-        level = inner
+            return inner is not None
+        dicts = [each for each in inner if type(each) is dict]
+        lists = inner if not dicts else [each for each in inner if type(each) is list]
+        room -= 2 * sum(map(len, inner))
+        if room < 0 or (dicts and not _STR.issuperset(map(type, chain.from_iterable(dicts)))):
+            return False
+        level = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
     return False
 
 
-def _are_usual(values: Iterable[Any], inner: list[Any], bits: int) -> bool:
-    """Check the values of a list or a dict, and put off those that are lists and dicts."""
+def _inner(values: list[Any], bits: int) -> list[Any] | None:
+    """Return the lists and dicts among values, or None where a value is not usual."""
+    inner: list[Any] = []
     for value in values:
         kind = type(value)
         if kind is list or kind is dict:
             inner.append(value)
         elif kind is float:
             if not isfinite(value):
-                return False
-        elif kind not in _EXACT or (kind is int and value.bit_length() > bits):
-            return False
-    return True
+                return None
+        elif kind not in _SCALARS or (kind is int and value.bit_length() > bits):
+            return None
+    return inner
+
+
+def _inner_of_many(values: list[Any], bits: int) -> list[Any] | None:
+    """Do the same by types instead of one by one: a double must be finite, and an int must not have too many bits."""
+    kinds = set(map(type, values))
+    if not kinds <= _USUAL:
+        return None
+    if float in kinds and not all(map(isfinite, [value for value in values if type(value) is float])):
+        return None
+    if int in kinds and max(map(int.bit_length, [value for value in values if type(value) is int])) > bits:
+        return None
+    if kinds.isdisjoint(_CONTAINERS):
+        return []
+    return values if kinds <= _CONTAINERS else [each for each in values if type(each) is dict or type(each) is list]

@@ -17,8 +17,9 @@ scalars both ways; multicalls.py has the entries and results of multicalls; here
 Where _compiled.c was built, it comes before all of them, and returns None for what it leaves to them (choice.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from gateway.codecs.contract import Decoded, encoded
@@ -39,7 +40,6 @@ from gateway.model.faults import (
 )
 from gateway.model.values import EncodingError, by_name, located, plain
 
-_INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
 _PROLOG = b'<?xml version="1.0" encoding="utf-8"?>'
 _PARAMS = _PROLOG + b"<methodResponse><params><param>%b</param></params></methodResponse>"
@@ -49,6 +49,7 @@ _FAULT = _PROLOG + b"<methodResponse><fault>%b</fault></methodResponse>"
 _SLOT = b"<value><array><data>%b</data></array></value>"
 
 
+_SHORT = 64  # characters of the names of members that are kept
 _UTF8 = frozenset({None, "utf-8", "utf8"})  # what the compiled codec reads, which looks at the declaration itself
 _NONE = {"nil": "<value><nil/></value>", "empty": "<value><string></string></value>", "fault": None}
 
@@ -99,6 +100,7 @@ class XMLRPC:
         self._none_bytes = None if self._none is None else self._none.encode()
         self._i8 = i8
         self._nan = nan
+        self._writers: dict[type, Callable[[Any], str]] = WRITERS | {int: self._int, type(None): lambda _: self._nil()}
         self.capabilities = {said: _CAPABILITIES[said] for said in _CAPABILITIES if said != "nil" or none == "nil"}
 
     def decode(self, body: bytes, charset: str | None) -> Decoded:
@@ -226,10 +228,9 @@ class XMLRPC:
         if depth >= self._max_depth:
             raise self._too_deep_to_write()
         kind = type(value)
-        if kind in WRITERS:
-            parts.append(WRITERS[kind](value))
-        elif kind is int:
-            parts.append(self._int(value))
+        write = self._writers.get(kind)
+        if write is not None:
+            parts.append(write(value))
         elif kind is list:
             _check_room(len(parts) + len(value), room)
             parts.append("<value><array><data>")
@@ -238,22 +239,27 @@ class XMLRPC:
             parts.append("</data></array></value>")
         elif kind is dict:
             self._say_struct(by_name(value), parts, depth + 1, room)
-        elif value is None:
-            parts.append(self._nil())
         else:
             self._say(plain(value), parts, depth, room)
 
     def _say_struct(self, members: dict[str, Any], parts: list[str], depth: int, room: int) -> None:
         _check_room(len(parts) + len(members), room)
+        if members and depth >= self._max_depth:
+            raise self._too_deep_to_write()
         parts.append("<value><struct>")
         for name, value in members.items():
-            parts.append(f"<member><name>{escaped(name)}</name>")
+            begun = _begin_member(name) if len(name) < _SHORT else f"<member><name>{escaped(name)}</name>"
+            write = self._writers.get(type(value))
+            if write is not None:
+                parts.append(f"{begun}{write(value)}</member>")
+                continue
+            parts.append(begun)
             self._say(value, parts, depth, room)
             parts.append("</member>")
         parts.append("</struct></value>")
 
     def _int(self, value: int) -> str:
-        if value in _INT32:
+        if -0x80000000 <= value <= 0x7FFFFFFF:
             return f"<value><int>{value}</int></value>"
         if not self._i8:
             raise EncodingError("the int has more than 32 bits, and xmlrpc.i8 is off")
@@ -269,19 +275,19 @@ class XMLRPC:
     def _is_scalar(self, value: Any, depth: int) -> bool:
         if depth >= self._max_depth:
             raise self._too_deep_to_write()
-        kind = type(value)
-        if kind in WRITERS:
-            WRITERS[kind](value)
-        elif kind is int:
-            self._int(value)
-        elif value is None:
-            self._nil()
-        else:
+        write = self._writers.get(type(value))
+        if write is None:
             return False
+        write(value)
         return True
 
     def _too_deep_to_write(self) -> EncodingError:
         return EncodingError(f"more than {self._max_depth} levels, or the value contains itself")
+
+
+@lru_cache(maxsize=1024)
+def _begin_member(name: str) -> str:
+    return f"<member><name>{escaped(name)}</name>"
 
 
 def _check_room(parts: int, room: int) -> None:

@@ -53,14 +53,15 @@ def doctype() -> InvalidRequest:
     return InvalidRequest("a DOCTYPE is not allowed")
 
 
-_SPECIAL = re.compile("[&<>\r]|[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_PLAIN_ASCII = re.compile(r"[\t\n -%'-;=?-\x7f]*+").fullmatch  # a class of so few characters is looked up faster
+_SPECIAL = re.compile("[^\t\n -%'-;=?-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ILLEGAL = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 
 
 def escaped(text: str) -> str:
     """Escape a text for a document; an EncodingError names the character that XML 1.0 cannot carry."""
-    if not _SPECIAL.search(text):
+    if _PLAIN_ASCII(text) or not _SPECIAL.search(text):
         return text
     illegal = _ILLEGAL.search(text)
     if illegal:

@@ -78,21 +78,18 @@ def read_answer(document: str, max_depth: int) -> list[Any] | None:
 
 
 def _text(text: str) -> str:
-    if "&" not in text:
-        return text
     for reference, character in _REFERENCES:
         text = text.replace(reference, character)
     return text
 
 
 _REFERENCES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'"), ("&amp;", "&"))
+_TEXTS = (_STRING, _UNTYPED)
 _SCALARS: dict[int, Callable[[str], Any]] = {
     _INT: int,
     _I4: int,
     _DOUBLE: float,
     _BOOLEAN: "1".__eq__,
-    _STRING: _text,
-    _UNTYPED: _text,
     _NIL: lambda _: None,
 }
 
@@ -123,9 +120,13 @@ def _read(document: str, position: int, max_depth: int, end: re.Pattern[str]) ->
                 return None
             token, values, names = (_ITEM, [], None) if kind == _ARRAY else (_MEMBER, [], [])
             continue
+        text = found[kind]
+        if kind in _TEXTS:
+            values.append(_text(text) if "&" in text else text)
+            continue
         try:
             read = _SCALARS.get(kind) or READERS[found[_TYPE]]
-            values.append(read(found[kind]))
+            values.append(read(text))
         except InvalidRequest:
             return None
     return None if enclosing or end.match(document, position) is None else params
