@@ -100,9 +100,9 @@ def hypercorn_of(application: Any) -> Serve:
 
 def waitress_of(application: Any) -> Serve:
     async def serve(listener: socket.socket, ending: asyncio.Event) -> None:
-        server = waitress.create_server(
-            application, sockets=[listener.dup()], threads=16, clear_untrusted_proxy_headers=False
-        )
+        own = listener.dup()
+        server = waitress.create_server(application, sockets=[own], threads=16, clear_untrusted_proxy_headers=False)
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns while its threads start
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         await ending.wait()
@@ -110,6 +110,7 @@ def waitress_of(application: Any) -> Serve:
         server.task_dispatcher.shutdown()
         server.trigger.pull_trigger(server.close)
         await asyncio.to_thread(thread.join, 10)
+        own.close()
 
     return serve
 
