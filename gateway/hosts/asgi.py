@@ -125,5 +125,4 @@ async def _send(response: HTTPResponse, send: Send, *, is_head: bool) -> None:
 
 def _path(scope: Scope) -> str:
     """Return the path below the one that the application is mounted at."""
-    path, root = str(scope["path"]), str(scope.get("root_path", ""))
-    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))

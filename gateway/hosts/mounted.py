@@ -31,12 +31,13 @@ _LINE = len(": \r\n")
 _BUG = "the endpoint raised an exception, which is a bug"
 
 
-def _plain(status: HTTPStatus, text: str) -> HTTPResponse:
+def plain(status: HTTPStatus, text: str) -> HTTPResponse:
+    """Make a response in plain text."""
     headers = (("Content-Type", "text/plain; charset=utf-8"),)
     return HTTPResponse(status=status, headers=headers, body=f"{text}\n".encode())
 
 
-_FAILED = _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
+FAILED = plain(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
 
 
 class _Opened(Struct, frozen=True):
@@ -81,9 +82,9 @@ class Mount:
             version: of HTTP; before 1.1, no Host is needed.
 
         """
-        problem = _problem(head, version)
+        problem = problem_of(head, version)
         if problem is not None:
-            return _plain(HTTPStatus.BAD_REQUEST, f"Bad request: {problem}.")
+            return plain(HTTPStatus.BAD_REQUEST, f"Bad request: {problem}.")
         try:
             opened = await self._opened()
             admitted = opened.admit(within(head, self.limits.max_header))
@@ -95,7 +96,7 @@ class Mount:
                 return admitted.too_many()
         except Exception:
             log.exception(_BUG)
-            return _FAILED
+            return FAILED
         return Upload(admitted, self.limits, opened.crowd)
 
     async def _opened(self) -> _Opened:
@@ -163,7 +164,7 @@ class Upload:
             return await self._admitted.answer(b"".join(self._pieces))
         except Exception:
             log.exception(_BUG)
-            return _FAILED
+            return FAILED
 
 
 class Headers(Mapping[str, str]):
@@ -192,7 +193,7 @@ def response_headers(response: HTTPResponse) -> tuple[tuple[str, str], ...]:
     return (*response.headers, ("Content-Length", str(len(response.body))))
 
 
-def _problem(head: HTTPRequest, version: str) -> str | None:
+def problem_of(head: HTTPRequest, version: str) -> str | None:
     """Say what is wrong with a head that RFC 9112 has a server refuse, where it has not."""
     headers = head.headers
     coding, length = headers.get("Transfer-Encoding"), headers.get("Content-Length")

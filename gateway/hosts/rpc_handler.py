@@ -132,7 +132,13 @@ class RPCHandler(RequestHandler):
         for name, value in response.headers:
             self.set_header(name, value)
         self._read_on(self._mount.limits.linger, _UNBOUNDED)
-        self.finish(response.body or None)
+        written = self.finish(response.body or None)
+        connection = self.request.connection
+        if "close" in self._options() and isinstance(connection, HTTP1Connection):
+            written.add_done_callback(lambda _: connection.stream.close())  # Tornado does it only if that stands alone
+
+    def _options(self) -> list[str]:
+        return [option.strip() for option in self.request.headers.get("Connection", "").lower().split(",")]
 
     def _read_on(self, seconds: float, size: int) -> None:
         connection = self.request.connection

@@ -20,19 +20,17 @@ import importlib
 import logging
 import math
 import os
-import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, TypeAlias, TypeVar
 
 from gateway.hosts.loops import new_event_loop
-from gateway.hosts.mounted import within
+from gateway.hosts.mounted import FAILED, Headers, plain, problem_of, within
 from gateway.model.http import Admission, Admitted, Endpoint, HTTPRequest, HTTPResponse
-from gateway.wire.http_grammar import HOST, TOKEN
 
 T = TypeVar("T")
 Environ: TypeAlias = dict[str, Any]
@@ -41,16 +39,10 @@ Application: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 log = logging.getLogger("gateway")
 
-_BROKEN = re.compile(r"[\r\n\0]")
-_LENGTH = re.compile(r"0*([0-9]{1,18})")
 _CONTENT = ("CONTENT_TYPE", "CONTENT_LENGTH")
 _PIECE = 2**16  # bytes that are read at once
 _GUNICORN = "gunicorn.socket"  # where gunicorn shows an application the connection
 _MOST_LINGERING = 256  # refused uploads of a process that are read on; each takes a descriptor
-
-
-class _MalformedRequestError(Exception):
-    """The server has handed over what is not an HTTP request."""
 
 
 class WSGIHost:
@@ -84,23 +76,24 @@ class WSGIHost:
         """
         body = None
         try:
-            headers = _Headers(environ)
-            _check(environ, headers)
-            body = _Body(environ, headers)
+            headers = _headers(environ)
             head = HTTPRequest(
-                method=environ["REQUEST_METHOD"],
+                method=environ.get("REQUEST_METHOD", ""),
                 target=path.replace("?", "%3F"),  # it has been decoded, and what follows a question mark is not a path
                 headers=headers,
                 peer=environ.get("REMOTE_ADDR", ""),
                 request=request,
                 user=user,
             )
-            response = self._converse(within(head, self._endpoint.limits.max_header), body)
-        except _MalformedRequestError as error:
-            response = _plain(HTTPStatus.BAD_REQUEST, f"Bad request: {error}.")
+            problem = problem_of(head, environ.get("SERVER_PROTOCOL", "").removeprefix("HTTP/"))
+            if problem is None:
+                body = _Body(environ, headers)
+                response = self._converse(within(head, self._endpoint.limits.max_header), body)
+            else:
+                response = plain(HTTPStatus.BAD_REQUEST, f"Bad request: {problem}.")
         except Exception:
             log.exception("the endpoint raised an exception, which is a bug")
-            response = _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
+            response = FAILED
         sent = [_send(response, environ, start_response)]
         if body is None or not body.left:
             return sent
@@ -176,35 +169,12 @@ def _background() -> _Background:
     return _BACKGROUNDS.get(process) or _BACKGROUNDS.setdefault(process, _Background())
 
 
-class _Headers(Mapping[str, str]):
-    """The headers of a request; not the environ itself, which a server may use again for the next one."""
-
-    def __init__(self, environ: Environ) -> None:
-        taken = [(name[5:], value) for name, value in environ.items() if name.startswith("HTTP_")]
-        taken = [pair for pair in taken if pair[0] not in _CONTENT]
-        taken += [(name, environ[name]) for name in _CONTENT if environ.get(name)]
-        self._values: dict[str, str] = {name.replace("_", "-").title(): value for name, value in taken}
-
-    def __getitem__(self, name: str) -> str:
-        return self._values[name.title()]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-
-def _check(environ: Environ, headers: _Headers) -> None:
-    """Raise _MalformedRequestError for a head that RFC 9112 has a server refuse, where it has not."""
-    if not TOKEN.fullmatch(environ.get("REQUEST_METHOD", "")):
-        raise _MalformedRequestError("the method is not a token")
-    if not all(map(TOKEN.fullmatch, headers)):
-        raise _MalformedRequestError("the name of a header is not a token")
-    if any(map(_BROKEN.search, headers.values())):
-        raise _MalformedRequestError("a header has a line break in it")
-    if not HOST.fullmatch(headers.get("Host", "" if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else ",")):
-        raise _MalformedRequestError("one Host header is needed")
+def _headers(environ: Environ) -> Headers:
+    """Return the headers of a request; not the environ itself, which a server may use again for the next one."""
+    taken = [(name[5:], value) for name, value in environ.items() if name.startswith("HTTP_")]
+    taken = [pair for pair in taken if pair[0] not in _CONTENT]
+    taken += [(name, environ[name]) for name in _CONTENT if environ.get(name)]
+    return Headers((name.replace("_", "-"), value) for name, value in taken)
 
 
 class _Body:
@@ -216,11 +186,9 @@ class _Body:
 
     """
 
-    def __init__(self, environ: Environ, headers: _Headers) -> None:
+    def __init__(self, environ: Environ, headers: Headers) -> None:
         coding, length = headers.get("Transfer-Encoding"), headers.get("Content-Length")
-        if coding is not None and (length is not None or coding.strip(" \t").lower() != "chunked"):
-            raise _MalformedRequestError("the only Transfer-Encoding is chunked, and without a Content-Length")
-        self.left = _number(length) if length is not None else math.inf
+        self.left = int(length) if length is not None else math.inf
         self.read: Callable[[int], bytes] | None = environ["wsgi.input"].read
         if length is not None or environ.get("wsgi.input_terminated"):
             return
@@ -254,22 +222,10 @@ class _Body:
         return piece
 
 
-def _number(length: str) -> float:
-    match = _LENGTH.fullmatch(length)
-    if match is None:
-        raise _MalformedRequestError("the Content-Length is not a number")
-    return int(match[1])
-
-
 def _read_chunk(_: int) -> bytes:
     """Read a chunk as uWSGI does it, which calls its module only inside of its own processes."""
     chunk: bytes = importlib.import_module("uwsgi").chunked_read()
     return chunk
-
-
-def _plain(status: HTTPStatus, text: str) -> HTTPResponse:
-    headers = (("Content-Type", "text/plain; charset=utf-8"),)
-    return HTTPResponse(status=status, headers=headers, body=f"{text}\n".encode())
 
 
 def _send(response: HTTPResponse, environ: Environ, start_response: StartResponse) -> bytes:

@@ -134,6 +134,12 @@ def test_the_path_below_the_mount_is_what_counts(path: str, root: str, status: i
     assert status_of(host(), path=path, root_path=root) == status
 
 
+def test_a_response_to_head_has_a_length_and_no_body() -> None:
+    start, body = ask(host(), {**SCOPE, "method": "HEAD"})
+    assert (start["status"], body["body"]) == (405, b"")
+    assert int(dict(start["headers"])[b"content-length"]) > 0
+
+
 def test_who_hangs_up_has_no_answer() -> None:
     start, _ = ask(host(), SCOPE, {"type": "http.request", "body": ADD, "more_body": True})
     assert start["status"] == 400

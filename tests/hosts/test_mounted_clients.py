@@ -47,9 +47,7 @@ DIFFERENT: dict[str, dict[str, str]] = {  # a server -> the test, up to its para
         KEPT: "connections of HTTP/1.0 are closed",
         CONTINUED: "100 Continue is sent before the application is called",
     },
-    "tornado": {
-        "test_a_clients_request_is_understood[tornado-Perl XMLRPC::Lite]": "Connection: TE, close is not heard"
-    },
+    "tornado": {},
     "aiohttp, packed": {},
     "django": {
         CONTINUED: "waitress sends 100 Continue before the application is called",

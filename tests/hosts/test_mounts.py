@@ -22,6 +22,7 @@ SETTINGS = {
     "limits.client_connections": 2,
     "limits.body_timeout": 2,
     "limits.linger": 1,
+    "limits.timeout": 300,  # so that no deadline ends what a client that hangs up should
 }
 REQUESTS = {  # what a method sees as context.request
     "uvicorn": "dict",
