@@ -37,7 +37,7 @@ test: check $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
 	@$(call need,nginx,nginx,the edge)
 	@$(call need,openssl,openssl,the edge)
 	@$(call need,wrk,wrk,the benchmark)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95 --format=total
 	$(BIN)/coverage report --fail-under=100 --include='gateway/codecs/*,gateway/model/faults.py,gateway/core/dispatch.py'
 

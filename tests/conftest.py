@@ -14,8 +14,11 @@ CORPUS_SETTINGS = {"limits.timeout": 2, "limits.max_depth": 64, "limits.max_batc
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that are not measured behind all others: when the first of them comes, measuring ends."""
-    items.sort(key=_is_unmeasured)
+    """Put the files that are not measured behind all others: when the first of them comes, measuring ends.
+
+    Of these the slow ones come first, or one of them would be left at the end, with nothing beside it.
+    """
+    items.sort(key=lambda item: (_is_unmeasured(item), item.get_closest_marker("slow") is None))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,10 +1,12 @@
 """A gateway in this process, on a real socket, with an event loop in a thread of its own."""
 
 import asyncio
+import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,18 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = 30) 
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.02)
+
+
+def free_port() -> int:
+    """Return a port where nobody listens, for a server that is to be started, and started again, later.
+
+    It is none of those that the system gives to clients, or one of them might have it by then.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as bound, suppress(OSError):
+            bound.bind(("127.0.0.1", port))
+            return port
 
 
 def children(process: int) -> set[int]:

@@ -23,7 +23,7 @@ from benchmarks.concurrency.pictures import spread
 from benchmarks.concurrency.processes import family, sampled, started, used
 from benchmarks.concurrency.results import Results, read
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.slow]
 
 ROOT = Path(__file__).parent.parent
 COMPARE = [sys.executable, "-m", "benchmarks.concurrency"]

@@ -26,7 +26,7 @@ from msgspec import Struct
 from gateway import Registry
 from tests.serving import Server, serving
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.slow]
 
 ROOT = Path(__file__).parent.parent
 LOCUST = [sys.executable, "-m", "locust", "-f", "locustfile.py"]

@@ -30,7 +30,7 @@ from tests.certificates import Authority
 from tests.raw_http import Wire, request
 from tests.serving import children
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.slow]
 
 CORPUS = Path(__file__).parent / "corpus"
 METHODS = """

@@ -5,6 +5,7 @@ drive(contender, users, pace) -> Step
 
 import json
 import os
+import random
 import re
 import socket
 import ssl
@@ -16,7 +17,7 @@ import urllib.error
 import urllib.request
 import xmlrpc.client
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 
@@ -121,9 +122,12 @@ def serving(contender: Contender, folder: Path) -> Iterator[Served]:
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-    return port
+    """Return one that is none of those that the system gives to clients, or one of them might have it by then."""
+    while True:
+        port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 def _announced(contender: Contender, server: subprocess.Popen[bytes], log: Path) -> Served:

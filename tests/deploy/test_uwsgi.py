@@ -25,7 +25,7 @@ from tests.raw_http import Response, Wire, exchange, post, request
 from tests.test_corpus import FILES, PLAIN, RAW, body_of, check, named, raw_bytes
 from tests.test_origins import CALCULATED, CALCULATOR, STORE, STORED, output
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.slow]
 
 DIFFERENT: dict[str, tuple[int | None, str]] = {
     "xv-186": (200, "no 100 Continue comes, so such a client sends its body when it is tired of waiting"),

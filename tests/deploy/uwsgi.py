@@ -3,7 +3,6 @@
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+
+from tests.serving import free_port
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -55,13 +56,6 @@ def environment(text: str) -> dict[str, str]:
     """Return the variables with which it says that uWSGI is started."""
     line = next(line for line in text.splitlines() if line.endswith("uwsgi --ini conf/uwsgi.ini"))
     return dict(word.split("=", 1) for word in shlex.split(line.removeprefix("#"))[:-3])
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on; one that uWSGI chooses itself would be another one after a reload."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def failing(folder: Path, variables: Mapping[str, str]) -> tuple[int, str]:

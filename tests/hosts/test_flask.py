@@ -16,7 +16,8 @@ from flask.testing import FlaskClient
 from gateway import RegistrationError, Registry, endpoint
 from gateway.config import ConfigError
 from gateway.hosts.flask import blueprint
-from tests.deploy.uwsgi import free_port, until
+from tests.deploy.uwsgi import until
+from tests.serving import free_port
 from tests.test_origins import ROOT, output, running
 
 registry = Registry()

@@ -21,7 +21,7 @@ from tests.conftest import Logged
 from tests.raw_http import Wire, exchange, request
 from tests.serving import Server, serving
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.slow]
 
 JSON = {"Content-Type": "application/json"}
 ADD = request("/api", JSON, b'{"jsonrpc":"2.0","method":"add","params":[2,3],"id":1}')

@@ -25,7 +25,7 @@ from tests.scraping import scrape, until
 from tests.serving import eventually
 from tests.telemetry.test_metrics import JSON, ROOT, calling, get, json, post_xml, xml
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.slow]
 
 
 class Started(Struct, frozen=True):

@@ -13,8 +13,9 @@ from msgspec import Struct
 from gateway.config import ConfigError, load
 from gateway.upstreams import SCHEMES, upstream_class
 from gateway.upstreams.jsonrpc.tcp import TCPOptions
+from tests.serving import free_port
 from tests.upstreams.kinds import KINDS
-from tests.upstreams.running import Program, broken, free_port
+from tests.upstreams.running import Program, broken
 
 TCP = "url = 'jsonrpc+tcp://localhost:1'"
 HTTP = "url = 'xmlrpc+http://localhost/RPC2'"

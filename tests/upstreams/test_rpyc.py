@@ -30,7 +30,7 @@ from tests.conftest import Logged
 from tests.raw_http import post
 from tests.upstreams import kinds
 from tests.upstreams.kinds import KINDS, root
-from tests.upstreams.running import Program, Served, broken, seconds, serve_upstream, until
+from tests.upstreams.running import Program, Served, broken, no_call_waits, serve_upstream, until
 
 RPYC = next(kind for kind in KINDS if kind.name == "rpyc")
 BAD = -32004
@@ -252,9 +252,7 @@ def test_large_dicts_are_read_in_portions(program: Program, tmp_path: Path) -> N
 
 def test_no_reply_waits_for_a_delayed_acknowledgement(program: Program, tmp_path: Path) -> None:
     with served(program, tmp_path) as up:
-        for _ in range(20):  # the kernel acknowledges the first ones at once in any case
-            up.call("make", "dict")
-        until(lambda: seconds(lambda: up.call("make", "dict")) < 0.03)
+        no_call_waits(lambda: up.call("make", "dict"))
 
 
 def test_arguments_are_lent_while_the_call_runs(program: Program, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.deploy.nginx.edging import ADD, FREE, METHODS, ask, calling, logged_l
 from tests.raw_http import Wire, request
 from tests.serving import eventually
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.slow]
 
 HEAD, BODY, IDLE, WRITE = 1.0, 2.0, 3.0, 1.0  # seconds
 LATE = 40.0  # seconds that an end may come late on a machine that is busy; nginx's own defaults are 60 and more
