@@ -58,6 +58,7 @@ THIRD_PARTIES = {
     "django": {"hosts"},
     "uvloop": {"hosts"},
     "click": {"cli"},
+    "watchfiles": {"process"},
     "prometheus_client": {"telemetry"},
     "httptools": {"hosts", "upstreams"},
     "grpc": {"upstreams"},

@@ -91,7 +91,7 @@ ADD = HANDLERS.partition("def add")[0].count("\n")  # the line of its decorator
 NO_FILE = (
     "gateway: configuration: no file (conf/gateway.toml does not exist); who may call: everybody who can reach it\n"
 )
-COMMANDS = ("serve", "methods", "upstreams", "check", "nginx", "reload", "key", "uwsgi", "call", "stubs")
+COMMANDS = ("serve", "methods", "upstreams", "check", "nginx", "reload", "key", "uwsgi", "call", "stubs", "new")
 
 
 class Run(Struct, frozen=True, kw_only=True):

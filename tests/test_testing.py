@@ -220,7 +220,18 @@ def test_a_fake_context_has_what_a_method_may_ask() -> None:
 
 
 def run_pytest(folder: Path) -> str:
-    command = [sys.executable, "-m", "pytest", "-p", "gateway.pytest_plugin", "-p", "no:cacheprovider", "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:callgate",
+        "-p",
+        "gateway.pytest_plugin",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+    ]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     return run.stdout + run.stderr
 

@@ -7,7 +7,7 @@ Each module has the commands of one purpose; loading.py has what they share.
 
 import click
 
-from gateway.cli import calling, checking, deploying, listing, serving, stubbing
+from gateway.cli import calling, checking, creating, deploying, listing, serving, stubbing
 from gateway.codecs import IMPLEMENTATION
 
 
@@ -30,5 +30,6 @@ for _command in (
     deploying.uwsgi_,
     calling.call,
     stubbing.stubs,
+    creating.new,
 ):
     main.add_command(_command)

@@ -1,7 +1,9 @@
 """``gateway serve``."""
 
 import shlex
+import sys
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import click
@@ -24,8 +26,20 @@ from gateway.process.sockets import URLs
 )
 @click.option("--tcp", metavar="HOST:PORT", help="The address for JSON-RPC over plain TCP, without HTTP.")
 @click.option("--workers", metavar="N", help="The number of processes that serve; auto starts one for each core.")
+@click.option(
+    "--reload",
+    "reloads",
+    is_flag=True,
+    help="For development: read everything again when a file changes (extra reload).",
+)
 def serve(
-    modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], bind: tuple[str, ...], **given: str | None
+    modules: tuple[str, ...],
+    file: Path | None,
+    settings: tuple[str, ...],
+    bind: tuple[str, ...],
+    *,
+    reloads: bool,
+    **given: str | None,
 ) -> None:
     """Serve MODULEs and upstreams until SIGINT or SIGTERM.
 
@@ -37,6 +51,8 @@ def serve(
 
     settings += (f"server.bind={','.join(bind)}",) if bind else ()
     settings = (*settings, *(f"server.{name}={value}" for name, value in given.items() if value is not None))
+    if reloads:
+        _watch(modules, file, settings)
     try:
         serve_modules(
             Source(file=file, settings=settings, modules=modules),
@@ -46,6 +62,21 @@ def serve(
         )
     except (ConfigError, StartupError) as error:
         fail(error.problems)
+
+
+def _watch(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> NoReturn:
+    """Serve in a process below this one, which watches the current folder and that of the configuration."""
+    try:
+        from gateway.process.reloading import serve_and_watch  # noqa: PLC0415 - it needs an extra
+    except ModuleNotFoundError as error:
+        fail([f"--reload needs the package {error.name}: pip install '.[reload]' in the gateway's clone"])
+    chosen = ("server.drain=0", *settings)  # callers are not to wait for a development to go on
+    command = [sys.executable, "-m", "gateway", "serve", *(word for each in chosen for word in ("--set", each))]
+    command += ["--config", str(file)] if file is not None else []
+    folders = {Path.cwd(), *([file.resolve().parent] if file is not None else [])}
+    sys.exit(
+        serve_and_watch([*command, *modules], sorted(folders), lambda text: click.echo(f"gateway: {text}", err=True))
+    )
 
 
 def _ready(urls: URLs, methods: int, access: Access) -> str:
