@@ -98,14 +98,9 @@ class JSONRPC:
         return Batch([_entry(member) for member in document])
 
     def decode_usual(self, body: bytes, _charset: str | None) -> Call | None:
-        """Read a request object that begins with the first byte and has an id."""
-        if not body.startswith(b"{"):
-            return None
-        try:
-            entry = _entry(parse(body, self._max_depth))
-        except ParseError:
-            return None
-        return entry if isinstance(entry, Call) and not entry.notification else None
+        """Read a request object that has an id and no other members than those of the specification."""
+        call = read_call(body, self._max_depth)
+        return None if call is None or call.notification else call
 
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
         """Write a response object."""

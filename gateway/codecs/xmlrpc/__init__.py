@@ -121,10 +121,13 @@ class XMLRPC:
 
     def decode_usual(self, body: bytes, charset: str | None) -> Call | None:
         """Read a methodCall as most clients write it, which is not a system.multicall."""
-        try:
-            found = usual.read_call(read_text(body, charset), self._max_depth)
-        except GatewayFault:
-            return None
+        if compiled is not None and charset in _UTF8:
+            found = compiled.read_call(body, self._max_depth)
+        else:
+            try:
+                found = usual.read_call(read_text(body, charset), self._max_depth)
+            except GatewayFault:
+                return None
         return None if found is None or found[0] == self.batch_method else Call(method=found[0], params=found[1])
 
     def _multicall(self, params: list[Any]) -> Decoded:
