@@ -70,7 +70,10 @@ The configuration is `conf/gateway.toml`.
 @click.command("new")
 @click.argument("path", type=click.Path(path_type=Path))
 def new(path: Path) -> None:
-    """Write a small project into the folder PATH: methods, a configuration, tests and a README."""
+    """Write a small project into the folder PATH.
+
+    It has a method, a configuration, tests and a README. No file is overwritten.
+    """
     taken = [name for name in _FILES if (path / name).exists()]
     if taken:
         fail([f"{path / taken[0]} exists already: choose another folder"])
