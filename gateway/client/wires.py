@@ -111,7 +111,8 @@ class HTTPWire:
         kind = charset(head.headers["content-type"]) if "content-type" in head.headers else None
         if 200 <= head.status < 300:
             return Answer(body=body, keeps=keeps, charset=kind)
-        return Answer(body=body, keeps=keeps, charset=kind, refused=refused(self._address.url, head, body))
+        # A server that refuses by the head may not have read the body, and would take it for the next request.
+        return Answer(body=body, keeps=False, charset=kind, refused=refused(self._address.url, head, body))
 
     def _unpacked(self, body: bytes, coding: str) -> bytes:
         url = self._address.url

@@ -128,11 +128,13 @@ def test_json_servers(ask: Ask) -> None:
             http(b'{"result": [1.5, 1e400000], "error": null, "id": 2}', kind),
             http(b'{"result": 5, "error": null, "id": 3}', kind),
             http(b'{"result": null, "error": {"code": -5, "message": "Invalid address"}, "id": 4}', kind, b"500 Error"),
+        ],
+        [
             http(error % (5, 200, b"Odoo Server Error", b'{"name": "odoo.exceptions.AccessDenied"}'), kind),
             http(error % (6, -32602, b"Invalid params", b'["a", "b"]'), kind),
             http(error % (7, -32001, b"Resource not found", b"null"), kind),
             http(b'{"jsonrpc":"2.0","result":1,"result":2,"id":8}', kind),
-        ]
+        ],
     ) as liar:
         found = ask(liar.url, *[lambda c: c.multiply(1, 2)] * 8)
     nothing, out_of_range, old, bitcoin, odoo, wrong, ethereum, twice = found

@@ -131,6 +131,13 @@ def test_a_connection_that_the_server_has_closed_is_no_attempt(ask: Ask) -> None
 
 
 @both
+def test_a_connection_on_which_a_request_was_refused_is_not_used_again(ask: Ask) -> None:
+    with lying([http(b"", status=b"404 Not Found"), http(result(b"9", 2))], [http(result(b"2", 2))]) as liar:
+        _, second = ask(liar.url, lambda c: c.add(1), lambda c: c.add(1))
+    assert second == 2
+
+
+@both
 def test_an_old_connection_is_not_used_again(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core, "_KEPT", 0.0)
     with lying([http(result(b"1")), http(result(b"9", 2))], [http(result(b"2", 2))]) as liar:
