@@ -237,7 +237,7 @@ def test_a_server_that_never_responds(ask: Ask) -> None:
 @pytest.mark.parametrize("status", [b"429 Too Many", b"502 Bad Gateway", b"503 Unavailable", b"504 Timeout"])
 def test_a_status_that_passes_is_waited_for(ask: Ask, status: bytes) -> None:
     busy = http(b"busy", b"Retry-After: 0\r\n", status)
-    with lying([busy, http(result(b"1"))]) as liar:
+    with lying([busy], [http(result(b"1"))]) as liar:
         assert ask(liar.url, lambda c: c.add(1), idempotent=True) == [1]
     with lying([busy]) as liar:
         (error,) = ask(liar.url, lambda c: c.add(1))
@@ -349,7 +349,7 @@ def test_a_notification_is_taken_with_any_status_of_success(ask: Ask, answer: by
 
 @both
 def test_a_notification_that_is_refused(ask: Ask) -> None:
-    with lying([http(BUSY, status=b"503 Busy"), http(b"no", status=b"404 Not Found")]) as liar:
+    with lying([http(BUSY, status=b"503 Busy")], [http(b"no", status=b"404 Not Found")]) as liar:
         busy, absent = ask(liar.url, lambda c: c.notify("note", 1), lambda c: c.notify("note", 1))
     assert (type(busy), type(absent)) == (Overloaded, StatusError)
 
