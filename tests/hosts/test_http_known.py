@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway import Registry
 from gateway.hosts.http import HTTPHost
 from gateway.hosts.http import known as module
 from gateway.hosts.http.heads import read
@@ -14,6 +15,8 @@ from gateway.hosts.http.known import KnownHeads
 from gateway.hosts.listening import bind
 from gateway.model.http import HTTPRequest, HTTPResponse, Plain, Running
 from gateway.model.limits import Limits
+from tests.raw_http import Wire
+from tests.serving import serving
 
 HEAD = b"POST /api HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nX-Request-ID: one\r\n\r\n"
 
@@ -291,6 +294,26 @@ def test_requests_with_a_known_head_are_counted_by_the_client_of_a_proxy() -> No
             writer.close()
 
     asyncio.run(test())
+
+
+def test_a_call_that_takes_its_time_on_the_full_way_runs_once() -> None:
+    ran: list[int] = []
+    registry = Registry()
+
+    @registry.register
+    def run(number: int) -> int:
+        ran.append(number)
+        return number
+
+    with serving(registry) as server, Wire(server.port) as wire:
+        for number in range(4):
+            body = b'<?xml version="1.0"?><!-- is not usual --><methodCall><methodName>run</methodName><params><param>'
+            body += b"<value><int>%d</int></value></param></params></methodCall>" % number
+            wire.send(request(body, b"Content-Type: text/xml"))
+            received = wire.read()
+            assert received is not None
+            assert b"<int>%d</int>" % number in received.body
+    assert ran == [0, 1, 2, 3]
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

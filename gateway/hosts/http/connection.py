@@ -233,7 +233,7 @@ class Connection(asyncio.Protocol):
         if self._is_deaf or (self._exchange is None and not self._reads_head()):
             return False
         exchange = self._exchange
-        if exchange is None:  # it was answered already
+        if exchange is None or self._call is not None:  # its head was known: it was answered, or its call runs
             return True
         if not self._reads_body(exchange):
             return False
