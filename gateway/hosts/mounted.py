@@ -54,7 +54,7 @@ class Mount:
         self.limits = endpoint.limits
         self.path = endpoint.paths[0]
         self._open = endpoint.open
-        self.close = endpoint.close
+        self._close = endpoint.close
         self._openings = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[_Opened]]()
 
     async def open(self) -> None:
@@ -65,6 +65,11 @@ class Mount:
 
         """
         await self._opened()
+
+    async def close(self) -> None:
+        """Close what was opened on this loop. A later request opens it again."""
+        self._openings.pop(asyncio.get_running_loop(), None)
+        await self._close()
 
     async def respond(self, head: HTTPRequest, pieces: AsyncIterable[bytes], version: str = "1.1") -> HTTPResponse:
         """Answer a request; only if its head is let in, a body is asked for. Raises nothing but CancelledError."""

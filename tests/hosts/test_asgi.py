@@ -234,6 +234,34 @@ def test_the_life_of_a_server_opens_the_endpoint_first() -> None:
     assert opened == [True]
 
 
+def test_what_a_registry_opens_is_closed_with_the_server_and_may_be_opened_again() -> None:
+    served, told = Registry(), list[str]()
+
+    @served.lifespan
+    async def pool(state: Any) -> AsyncIterator[None]:
+        state.pool = "open"
+        told.append("opened")
+        yield
+        told.append("closed")
+
+    served.register(lambda: told.append("called"), name="add", run="inline")
+    application = gateway.asgi(served)
+
+    async def play() -> None:
+        for _ in range(2):
+            async with application.lifespan():
+                await application(dict(SCOPE), receive, send)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b'{"jsonrpc":"2.0","method":"add","id":1}'}
+
+    async def send(message: Any) -> None:
+        del message
+
+    asyncio.run(play())
+    assert told == ["opened", "called", "closed"] * 2
+
+
 def test_a_server_is_told_what_keeps_the_endpoint_from_opening() -> None:
     async def open_here() -> Admission:
         raise OSError("too many open files")
