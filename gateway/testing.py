@@ -157,9 +157,8 @@ class _Stream:
     def is_clean(self) -> bool:
         return not self._is_closed
 
-    async def send(self, data: bytes, deadline: float) -> bool:
+    async def send(self, data: bytes, deadline: float) -> None:
         self.written, self._request = True, data
-        return True
 
     async def receive(self, deadline: float) -> bytes:
         return await self._respond(self._request, deadline)

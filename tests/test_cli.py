@@ -625,6 +625,11 @@ def test_call_by_https_of_a_port_that_speaks_http() -> None:
     assert ended.err.endswith("; does the server use http, without s?\n")
 
 
+def test_call_over_plain_tcp() -> None:
+    with answering(b'{"jsonrpc":"2.0","result":["\\u00fc"],"id":1}\n') as port:
+        assert called(f"tcp://127.0.0.1:{port}", "echo", "ü") == Run(code=0, out='["ü"]\n', err="")
+
+
 @pytest.mark.parametrize(("body", "problem"), JSON_ONLY.items())
 def test_call_takes_only_the_response_to_itself(body: bytes, problem: str) -> None:
     with answering(b"HTTP/1.1 200 OK\r\n\r\n" + body) as port:

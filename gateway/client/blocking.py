@@ -11,7 +11,7 @@ import time
 from gateway.client.address import Address
 from gateway.client.transport import Places, Stream
 
-_PIECE = 65536  # bytes that are received at once; for more, malloc would ask the kernel each time
+_PIECE = 65536  # bytes that are received at once: more than a record of TLS; for 128 KiB, malloc asks the kernel
 
 
 class Blocking:
@@ -76,7 +76,6 @@ class _Socket:
     def __init__(self, connected: socket.socket) -> None:
         self.written = False
         self._socket = connected
-        self._is_tls = isinstance(connected, ssl.SSLSocket)
         self._readable = select.poll()
         self._readable.register(connected, select.POLLIN)
         self._writable = select.poll()
@@ -85,7 +84,7 @@ class _Socket:
     def is_clean(self) -> bool:
         return not self._readable.poll(0)
 
-    async def send(self, data: bytes, deadline: float) -> bool:
+    async def send(self, data: bytes, deadline: float) -> None:
         rest = memoryview(data)
         while rest:
             try:
@@ -95,22 +94,18 @@ class _Socket:
             except ssl.SSLWantReadError:
                 _wait(self._readable, deadline)
             except OSError:
-                if not self.written:
-                    raise
-                return False
+                return
             else:
                 self.written = True
                 rest = rest[sent:]
-        return True
 
     async def receive(self, deadline: float) -> bytes:
-        if not self._is_tls:  # of TLS, something may be here already that has been decrypted
-            _wait(self._readable, deadline)
         while True:
+            _wait(self._readable, deadline)
             try:
                 return self._socket.recv(_PIECE)
             except (BlockingIOError, ssl.SSLWantReadError):
-                _wait(self._readable, deadline)
+                continue
             except ssl.SSLWantWriteError:
                 _wait(self._writable, deadline)
 

@@ -100,12 +100,9 @@ class _Connection(asyncio.Protocol):
             return False
         return self._transport.get_write_buffer_size() == 0 and not self._readable.poll(0)
 
-    async def send(self, data: bytes, deadline: float) -> bool:
-        if self._has_ended or self._transport.is_closing():
-            raise self._error if isinstance(self._error, OSError) else ConnectionResetError("connection reset by peer")
+    async def send(self, data: bytes, deadline: float) -> None:
         self.written = True
         self._transport.write(data)
-        return True
 
     async def receive(self, deadline: float) -> bytes:
         if not self._received and not self._has_ended:

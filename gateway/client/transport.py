@@ -26,8 +26,8 @@ class Stream(Protocol):
     def is_clean(self) -> bool:
         """Tell whether it is open, and nothing has come that nobody has asked for."""
 
-    async def send(self, data: bytes, deadline: float) -> bool:
-        """Send; False where the connection broke on the way, so that a response may be there all the same."""
+    async def send(self, data: bytes, deadline: float) -> None:
+        """Send. Where the connection breaks, a response may be there all the same; if not, ``receive`` says why."""
 
     async def receive(self, deadline: float) -> bytes:
         """Return what has come, at least a byte; nothing where the other side has closed."""

@@ -89,7 +89,7 @@ class HTTPWire:
             len(body),
             body,
         )
-        is_sent = await stream.send(request, deadline)
+        await stream.send(request, deadline)
         reader = ResponseReader(self._most)
         try:
             response = None
@@ -100,17 +100,16 @@ class HTTPWire:
             raise self._bad(error) from None
         except IncompleteError as error:
             raise EOFError(_cut_short(error)) from None
-        return self._answer(response, is_sent=is_sent)
+        return self._answer(response)
 
-    def _answer(self, response: ReadResponse, *, is_sent: bool) -> Answer:
+    def _answer(self, response: ReadResponse) -> Answer:
         head, body = response.head, response.body
         coding = head.headers.get("content-encoding", "").lower()
         if coding:
             body = self._unpacked(body, coding)
-        keeps = response.keeps and is_sent
         kind = charset(head.headers["content-type"]) if "content-type" in head.headers else None
         if 200 <= head.status < 300:
-            return Answer(body=body, keeps=keeps, charset=kind)
+            return Answer(body=body, keeps=response.keeps, charset=kind)
         # A server that refuses by the head may not have read the body, and would take it for the next request.
         return Answer(body=body, keeps=False, charset=kind, refused=refused(self._address.url, head, body))
 
@@ -168,9 +167,9 @@ class FramedWire:
     ) -> Answer:
         """Send a message, and return the next one; a notification is not answered."""
         frames = self._framing(self._most)
-        is_sent = await stream.send(frames.frame(body), deadline)
+        await stream.send(frames.frame(body), deadline)
         if not is_answered:
-            return Answer(body=b"", keeps=is_sent)
+            return Answer(body=b"", keeps=True)
         found: list[bytes] = []
         has_ended = False
         try:
@@ -183,7 +182,7 @@ class FramedWire:
             raise self._bad(error) from None
         if not found:
             raise EOFError("it closed the connection without a response")
-        return Answer(body=found[0], keeps=is_sent and not has_ended and len(found) == 1 and not frames.unfinished())
+        return Answer(body=found[0], keeps=len(found) == 1 and not frames.unfinished())
 
     def _is_call(self, message: bytes) -> bool:
         return b'"method"' in message and self._codec.decode_answer(message) is None

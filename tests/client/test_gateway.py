@@ -28,7 +28,7 @@ from gateway.model.faults import (
 from tests.certificates import Authority
 from tests.client.asking import Ask, both, lying, protocols, result
 from tests.conftest import Logged
-from tests.serving import Server, serving
+from tests.serving import Server, eventually, serving
 
 registry = Registry()
 noted: list[Any] = []
@@ -422,21 +422,24 @@ def test_a_cancelled_call_closes_its_connection_and_another_one_goes_on(server: 
 
 def test_a_client_goes_from_loop_to_loop(server: Server) -> None:
     client = AsyncClient(server.url)
+    first = asyncio.new_event_loop()
+    first.set_debug(True)  # it refuses what another thread does to it
+    thread = threading.Thread(target=first.run_forever)
+    thread.start()
 
     async def ask() -> Any:
         return await client.add(1, 2)
 
-    async def pass_on() -> None:
-        await asyncio.sleep(0)
-
-    with asyncio.Runner() as first, asyncio.Runner() as second:
-        assert first.run(ask()) == 3
+    with asyncio.Runner() as second:
+        assert asyncio.run_coroutine_threadsafe(ask(), first).result(10) == 3
         (kept,) = client._core._idle
         assert second.run(ask()) == 3
         assert client._core._idle[0][0] is not kept[0]
-        first.run(pass_on())
-        assert not kept[0].is_clean()
+        eventually(lambda: not kept[0].is_clean(), "the connection of the first loop is open")
         second.run(client.close())
+    first.call_soon_threadsafe(first.stop)
+    thread.join(10)
+    first.close()
 
 
 def test_a_call_that_finds_no_connection_says_so(server: Server) -> None:
@@ -461,6 +464,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "'a b' in headers is not the name of a header": ("http://h/", {"headers": {"a b": "c"}}),
     "Content-Length in headers cannot be chosen": ("http://h/", {"headers": {"Content-Length": "5"}}),
     "the header A must be in printable ASCII characters": ("http://h/", {"headers": {"A": "SECRET\r\nB: c"}}),
+    "the header B must be in printable ASCII characters": ("http://h/", {"headers": {"B": "ü"}}),
     "a key has printable ASCII characters without blanks": ("http://h/", {"key": "SECRET "}),
     "the key is given twice": ("http://a:SECRET@h/", {"key": "SECRET"}),
     "must be percent-encoded": ("http://a:SECRET/x@h/", {}),

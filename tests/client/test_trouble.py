@@ -1,5 +1,6 @@
 """Both clients and servers that lie: slow, cut short, too long, closed, another protocol; and what is tried again."""
 
+import asyncio
 import gzip
 import os
 import pickle
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.client import (
+    AsyncClient,
     BadResponse,
     CallTimeout,
     Client,
@@ -22,7 +24,7 @@ from gateway.client import (
 )
 from gateway.client import blocking as blocking_sockets
 from gateway.model.faults import Fault, MethodNotFound, Overloaded
-from tests.client.asking import Ask, blocking, both, http, lying, read_request, result
+from tests.client.asking import Ask, blocking, both, http, looping, lying, read_request, result
 
 HTML = b"<html><body>It works!</body></html>"
 VALUE = b"<methodResponse><params><param><value><int>1</int></value></param></params></methodResponse>"
@@ -73,6 +75,7 @@ def test_a_response_comes_in_any_way(ask: Ask, way: Any) -> None:
 BAD: dict[bytes, tuple[type[Exception], str]] = {
     http(HTML): (BadResponse, "it is an HTML page: is the path right?"),
     http(HTML, status=b"500 Oh no"): (StatusError, "responds with 500 Oh no: <html><body>It works!"),
+    http(result(b"1"), status=b"500 Oh no"): (StatusError, "responds with 500 Oh no: "),
     http(b"", status=b"401 Unauthorized"): (StatusError, "401 Unauthorized; an API key is needed"),
     http(b"", status=b"413 Too Large"): (StatusError, "413 Too Large; send less"),
     http(b"", b"Location: https://b/\r\n", b"302 Found"): (StatusError, "(see https://b/); call https://b/ instead"),
@@ -135,6 +138,40 @@ def test_a_connection_on_which_a_request_was_refused_is_not_used_again(ask: Ask)
     with lying([http(b"", status=b"404 Not Found"), http(result(b"9", 2))], [http(result(b"2", 2))]) as liar:
         _, second = ask(liar.url, lambda c: c.add(1), lambda c: c.add(1))
     assert second == 2
+
+
+def rest(client: Any) -> Any:
+    """Let a loop, or a socket, see what comes."""
+    return asyncio.sleep(0.1) if isinstance(client, AsyncClient) else time.sleep(0.1)
+
+
+@both
+def test_a_connection_on_which_something_came_later_is_not_used_again(ask: Ask) -> None:
+    def add_bytes(connection: socket.socket) -> None:
+        time.sleep(0.02)
+        connection.sendall(b"HTTP/1.1 200")
+
+    with lying([http(result(b"1")), add_bytes, http(result(b"9", 2))], [http(result(b"2", 2))]) as liar:
+        assert ask(liar.url, lambda c: c.add(1), rest, lambda c: c.add(1)) == [1, None, 2]
+
+
+def test_a_connection_on_which_a_request_is_still_being_sent_is_not_used_again() -> None:
+    def answer_early(connection: socket.socket) -> None:
+        connection.recv(1000)
+        connection.sendall(http(result(b"1")))
+        time.sleep(0.3)
+        connection.sendall(http(result(b"9", 2)))
+
+    with lying([answer_early], [http(result(b"2", 2))]) as liar:
+        assert looping(liar.url, lambda c: c.add("x" * 8_000_000), lambda c: c.add(1)) == [1, 2]
+
+
+@both
+@pytest.mark.parametrize("behind", [b"{", result(b"8")])
+def test_plain_tcp_with_more_than_a_response_is_not_used_again(ask: Ask, behind: bytes) -> None:
+    with lying([result(b"1") + b"\n" + behind + b"\n", result(b"9", 2) + b"\n"], [result(b"2", 2) + b"\n"]) as liar:
+        url = f"tcp://127.0.0.1:{liar.port}"
+        assert ask(url, lambda c: c.add(1), lambda c: c.add(1)) == [1, 2]
 
 
 @both
@@ -243,6 +280,35 @@ def test_a_status_that_passes_is_waited_for(ask: Ask, status: bytes) -> None:
         (error,) = ask(liar.url, lambda c: c.add(1))
     assert (type(error), error.retry_after) == (StatusError, 0)
     assert error.sent == ("maybe" if status[:3] in (b"502", b"504") else "yes")
+
+
+@both
+def test_a_fault_that_does_not_pass_is_not_waited_for(ask: Ask) -> None:
+    absent = BUSY.replace(b"-32003", b"-32601").replace(b"Overloaded", b"Method not found")
+    with lying([http(absent), http(result(b"1"))]) as liar:
+        (error,) = ask(liar.url, lambda c: c.add(1), idempotent=True)
+    assert type(error) is MethodNotFound
+
+
+@both
+def test_a_status_that_does_not_pass_is_not_waited_for(ask: Ask) -> None:
+    with lying([http(b"", status=b"500 Oh no")], [http(result(b"1"))]) as liar:
+        (error,) = ask(liar.url, lambda c: c.add(1), idempotent=True)
+    assert (type(error), error.status) == (StatusError, 500)
+
+
+@both
+def test_a_connection_is_not_waited_for_as_long_as_a_call(ask: Ask) -> None:
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for waiting in (first, second):
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        url = f"http://127.0.0.1:{full.getsockname()[1]}/"
+        (error,) = ask(url, lambda c: c.add(1), connect_timeout=0.1, timeout=1000, retries=0)
+    assert (type(error), error.sent) == (Unreachable, "no")
+    assert str(error).endswith("timed out; is the address right, and does a firewall drop packets?")
 
 
 @both
