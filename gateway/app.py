@@ -25,6 +25,7 @@ from gateway.config import Config, ConfigError, changed
 from gateway.config.beside import load_for_program
 from gateway.config.described import described
 from gateway.core.access import AccessPolicy
+from gateway.core.begun import Beginner, in_task, in_thread
 from gateway.core.dispatch import Dispatcher, Known, fault_of, invoke, invoke_inline
 from gateway.core.hooks import Everywhere, Lifespans, around, catching
 from gateway.core.layers import ConcurrencyLimiter, charged, deadline, limited, permitted
@@ -215,12 +216,19 @@ def _composer(
             if middleware:
                 return Known(method=method, timeout=timeout, handler=deadline(around(inline, middleware, state)))
             return Known(method=method, timeout=timeout, handler=inline, at_once=inline)
-        handler = limited(invoke(method, pool, running, state, fault), limiters[method.run][0], limits.retry_after)
+        invoked = invoke(method, pool, running, state, fault)
+        places = [limiters[method.run][0]]
         if method.options.concurrency is not None:
-            limiters["method"].append(ConcurrencyLimiter(method.options.concurrency, limits.waiting))
-            handler = limited(handler, limiters["method"][-1], limits.retry_after)
-        handler = deadline(around(handler, middleware, state) if middleware else handler)
-        return Known(method=method, timeout=timeout, handler=handler)
+            places.append(ConcurrencyLimiter(method.options.concurrency, limits.waiting))
+            limiters["method"].append(places[-1])
+        handler = invoked
+        for limiter in places:
+            handler = limited(handler, limiter, limits.retry_after)
+        if middleware:
+            return Known(method=method, timeout=timeout, handler=deadline(around(handler, middleware, state)))
+        launch = in_thread(method, pool, running, state, fault) if method.run == "thread" else in_task(invoked)
+        later = Beginner(launch, tuple(places))
+        return Known(method=method, timeout=timeout, handler=deadline(handler), later=later)
 
     return compose
 

@@ -15,7 +15,7 @@ import xmlrpc.client
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -41,6 +41,7 @@ class Known(Struct, frozen=True, kw_only=True):
         timeout: how many seconds a call has, from the arrival of its request, unless the caller says less.
         handler: answers its calls.
         at_once: does the same, where it never waits for anything; else None.
+        later: does the same, where nothing has to be waited for but the method; else None.
 
     """
 
@@ -48,6 +49,24 @@ class Known(Struct, frozen=True, kw_only=True):
     timeout: float
     handler: CallHandler
     at_once: Callable[[Call, Context], Reply] | None = None
+    later: "Later | None" = None
+
+
+class Later(Protocol):
+    """What begins the calls of a method, see gateway/core/begun.py."""
+
+    def has_room(self) -> bool:
+        """Tell whether a call would run at once."""
+
+    def begin(self, call: Call, context: Context, ended: Callable[[Reply], None], /) -> "Cancellable | Reply":
+        """Begin a call that has room."""
+
+
+class Cancellable(Protocol):
+    """A call that runs."""
+
+    def cancel(self) -> None:
+        """Stop waiting for it."""
 
 
 class Dispatcher:

@@ -17,7 +17,7 @@ from gateway.core.dispatch import crash
 from gateway.model.calls import Call, Caller, CallHandler, Context, Reply, WaitingHandler
 from gateway.model.faults import DeadlineExceeded, Denied, Fault, Overloaded
 
-_TURNS = 10  # of the event loop; a cancelled gRPC call takes four
+TURNS = 10  # of the event loop; a cancelled gRPC call takes four
 
 
 class ConcurrencyLimiter:
@@ -42,6 +42,14 @@ class ConcurrencyLimiter:
     def full(self) -> bool:
         """Return whether the next call would find neither a place to run nor one to wait."""
         return self.running >= self._most_running and len(self._queue) >= self._most_waiting
+
+    def has_place(self) -> bool:
+        """Return whether the next call would run at once."""
+        return self.running < self._most_running
+
+    def take_place(self) -> None:
+        """Take the place that there is."""
+        self.running += 1
 
     async def take(self) -> None:
         """Take a place, and wait for it if need be. Whoever asks while ``full`` jumps no queue, but lengthens it."""
@@ -123,7 +131,7 @@ def deadline(handler: WaitingHandler) -> WaitingHandler:
 
     async def call_within(call: Call, context: Context) -> Reply:
         if not context.time_left:
-            return Reply(fault=_exceeded(context))
+            return Reply(fault=exceeded(context))
         task = asyncio.get_running_loop().create_task(handler(call, context))
         try:
             await _end_or_time(task, context.time_left)
@@ -132,7 +140,7 @@ def deadline(handler: WaitingHandler) -> WaitingHandler:
             if not task.done():
                 _leave_behind(task, left_behind)
         if task.cancelled() or not task.done():
-            return Reply(fault=_exceeded(context))
+            return Reply(fault=exceeded(context))
         error = task.exception()  # only GeneratorExit that a future has raised: no coroutine can catch it
         return task.result() if error is None else Reply(fault=crash(error, context))
 
@@ -158,13 +166,14 @@ async def _end_or_time(task: asyncio.Task[Reply], seconds: float) -> None:
 
 async def _let_end(task: asyncio.Task[Reply]) -> None:
     """Give a task that is about to end some turns: its own, earlier deadline may have come as late as ours."""
-    for _ in range(_TURNS):
+    for _ in range(TURNS):
         if task.done():
             return
         await asyncio.sleep(0)
 
 
-def _exceeded(context: Context) -> DeadlineExceeded:
+def exceeded(context: Context) -> DeadlineExceeded:
+    """Make the fault of a call whose time is over."""
     return DeadlineExceeded(f"no answer within {context.deadline - context.arrival:g} s")
 
 

@@ -1,7 +1,7 @@
 """How many calls of each method run now, in memory that another process may read, even when this one has crashed.
 
 running = Running(memory)       bytes to write to, Running.SIZE of them; without any, its own
-place = running.place(name)     once for each method
+place = running.place(name)     the same for the same name
 running.counts[place] += 1      for each call, on the event loop
 
 Running(memory).read()          in the other process
@@ -29,10 +29,13 @@ class Running:
         self.counts = view[: _PLACES * 8].cast("q")
         self._names = view[_PLACES * 8 : self.SIZE]
         self._used = 0
+        self._places: dict[str, int] = {}
 
     def place(self, name: str) -> int:
-        """Return a place for a method."""
-        place = min(self._used, _PLACES - 1)
+        """Return the place of a method."""
+        if name in self._places:
+            return self._places[name]
+        place = self._places[name] = min(self._used, _PLACES - 1)
         self._used += 1
         encoded = (name if place < _PLACES - 1 else _OTHERS).encode("utf-8", "replace")[:_NAME]
         self._names[place * _NAME : place * _NAME + len(encoded)] = encoded

@@ -9,15 +9,44 @@ import _thread
 import asyncio
 import contextvars
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 from gateway.core.forks import end_child
 
+Done: TypeAlias = Callable[[Any, BaseException | None], None]
 _Outcome: TypeAlias = tuple[Any, BaseException | None]
-_Job: TypeAlias = tuple[asyncio.Future[_Outcome], contextvars.Context, Callable[[], Any]]
-_Mailbox: TypeAlias = SimpleQueue[_Job | None]  # None ends the thread
+
+
+class Job:
+    """A function that runs in a thread.
+
+    Attributes:
+        function: the function.
+        context: where it runs.
+        done: called on the event loop with what it has returned, or raised.
+        is_overdue: nobody waits for it any more.
+
+    """
+
+    __slots__ = ("_pool", "context", "done", "function", "is_overdue")
+
+    def __init__(self, pool: "ThreadPool", function: Callable[[], Any], done: Done) -> None:
+        self._pool = pool
+        self.function = function
+        self.context = contextvars.copy_context()
+        self.done = done
+        self.is_overdue = False
+
+    def give_up(self) -> None:
+        """Count it as overdue from now on, until it has ended."""
+        self.is_overdue = True
+        self._pool.overdue += 1
+
+
+_Mailbox: TypeAlias = SimpleQueue[Job | None]  # None ends the thread
 
 
 class ThreadPool:
@@ -39,6 +68,8 @@ class ThreadPool:
         self._idle: list[_Mailbox] = []
         self._is_abandoned = False
         self._running: set[asyncio.Future[_Outcome]] = set()
+        self._ended: deque[tuple[_Mailbox, Job, Any, BaseException | None]] = deque()
+        self._is_delivering = False
 
     async def run(self, function: Callable[[], Any]) -> Any:
         """Run a function in a thread, in a copy of the present context, and return what it returns.
@@ -50,11 +81,17 @@ class ThreadPool:
             RuntimeError: the system has no room for another thread.
 
         """
-        mailbox = self._idle.pop() if self._idle else self._start()
         future: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Any, error: BaseException | None) -> None:
+            self._running.discard(future)
+            # An error is a part of the result: as the future's own, GeneratorExit would not be raised where it is
+            # awaited, but would close every coroutine up to the task.
+            if not future.cancelled():
+                future.set_result((outcome, error))
+
+        self.submit(function, done)
         self._running.add(future)
-        self.busy += 1
-        mailbox.put((future, contextvars.copy_context(), function))
         try:
             outcome, error = await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -67,6 +104,19 @@ class ThreadPool:
             raise error
         finally:
             del error  # its traceback has this frame
+
+    def submit(self, function: Callable[[], Any], done: Done) -> Job:
+        """Let a function run in a thread, in a copy of the present context, without waiting for it.
+
+        Raises:
+            RuntimeError: the system has no room for another thread.
+
+        """
+        mailbox = self._idle.pop() if self._idle else self._start()
+        job = Job(self, function, done)
+        self.busy += 1
+        mailbox.put(job)
+        return job
 
     async def _outlast(self, future: asyncio.Future[_Outcome]) -> None:
         self.overdue += 1
@@ -99,30 +149,37 @@ class ThreadPool:
     def _work(self, mailbox: _Mailbox, loop: asyncio.AbstractEventLoop, name: str) -> None:
         threading.current_thread().name = name
         while (job := mailbox.get()) is not None:
-            future, context, function = job
             outcome: Any = None
             error: BaseException | None = None
             try:
-                outcome = context.run(function)
+                outcome = job.context.run(job.function)
             except StopIteration as raised:  # which would end the coroutine that raises it
                 error = RuntimeError("the method raised StopIteration").with_traceback(raised.__traceback__)
             except BaseException as raised:  # noqa: BLE001 - SystemExit too is the method's own, and ends no thread
                 error = raised
             end_child()
-            try:
-                loop.call_soon_threadsafe(self._deliver, mailbox, future, (outcome, error))
-            except RuntimeError:
-                return  # the loop has closed, and nobody is left to tell
-            del job, future, context, function, outcome, error
+            self._ended.append((mailbox, job, outcome, error))
+            del job, outcome, error
+            if not self._is_delivering:  # a delivery that is to come takes this one along
+                self._is_delivering = True
+                try:
+                    loop.call_soon_threadsafe(self._deliver)
+                except RuntimeError:
+                    return  # the loop has closed, and nobody is left to tell
 
-    def _deliver(self, mailbox: _Mailbox, future: asyncio.Future[_Outcome], outcome: _Outcome) -> None:
-        if self._is_abandoned:
-            mailbox.put(None)
-        else:
-            self._idle.append(mailbox)
-        self._running.discard(future)
-        self.busy -= 1
-        # An error is a part of the result: as the future's own, GeneratorExit would not be raised where it is awaited,
-        # but would close every coroutine up to the task.
-        if not future.cancelled():
-            future.set_result(outcome)
+    def _deliver(self) -> None:
+        """Tell of all functions that have ended, once in a turn of the loop."""
+        self._is_delivering = False  # before the first look, so that what ends from now on is delivered again
+        while self._ended:
+            mailbox, job, outcome, error = self._ended.popleft()
+            if self._is_abandoned:
+                mailbox.put(None)
+            else:
+                self._idle.append(mailbox)
+            self.busy -= 1
+            self.overdue -= job.is_overdue
+            try:
+                job.done(outcome, error)
+            except Exception as raised:  # noqa: BLE001 - as of any callback of the loop, and it costs the others nothing
+                told = {"message": "what waited for a thread has failed", "exception": raised}
+                asyncio.get_running_loop().call_exception_handler(told)

@@ -13,22 +13,26 @@ Nothing is kept with a head that another request with the same one may not share
 no id, no time, no connection.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal
 
 from gateway.codecs import Codec
-from gateway.core.dispatch import Dispatcher, Known
+from gateway.core.dispatch import Cancellable, Dispatcher, Known
 from gateway.core.rates import Meter
 from gateway.endpoints.heads import Judged
 from gateway.endpoints.rpc import NOSNIFF, TIMEOUT, RPCEndpoint
 from gateway.methods import Method
 from gateway.model.calls import Answer, Call, Caller, CallRecord, Context, Reply
-from gateway.model.http import HTTPRequest, Running
+from gateway.model.http import HTTPRequest, HTTPResponse, Running
 from gateway.telemetry.log import log_unencodable
 from gateway.wire import content_coding
 from gateway.wire.http_grammar import PRINTABLE
-from gateway.wire.http_responses import beginning, header_lines
+from gateway.wire.http_responses import beginning, header_lines, response_head
+
+log = logging.getLogger("gateway")
 
 _LARGEST = 2**16  # bytes; where larger bodies are not plain after all, too much work is done twice
 _VARYING = ("Content-Length", "X-Request-ID", "X-Request-Timeout")
@@ -119,7 +123,10 @@ class PlainHead:
         codec, caller = self._codec, self._caller
         call = codec.decode_usual(body, self._charset)
         known = None if call is None else self._find(call.method)
-        if call is None or known is None or known.at_once is None:
+        if call is None or known is None:
+            return None
+        later = known.later
+        if known.at_once is None and (later is None or wish is not None or not later.has_room()):
             return None
         if meter is not None:
             meter.charge()
@@ -136,8 +143,16 @@ class PlainHead:
             deadline=min(deadline, arrival + known.timeout),
             connection=None if caller.is_proxied else connection,
         )
-        start = time.monotonic()
-        return self._finish(call, context, known.at_once(call, context), start, len(body))
+        if known.at_once is not None:
+            start = time.monotonic()
+            return self.respond(call, context, known.at_once(call, context), start, len(body))
+        running = _Running(self, call, context, respond, len(body))
+        assert later is not None  # noqa: S101 - it was looked at above
+        begun = later.begin(call, context, running.end)
+        if isinstance(begun, Reply):
+            return running.finish(begun)
+        running.begun = begun
+        return running
 
     def _find(self, name: str) -> Known | None:
         """Find a method that the caller may call."""
@@ -154,28 +169,32 @@ class PlainHead:
         varying = (str(length) if length and "Transfer-Encoding" not in self._headers else None, request_id, wish)
         return self._headers if varying == self._varying else _Headers(self._headers, varying)
 
-    def _finish(self, call: Call, context: Context, reply: Reply, start: float, received: int) -> bytes:
+    def respond(self, call: Call, context: Context, reply: Reply, start: float, received: int) -> bytes:
         """Encode a reply, report the call, and make the response."""
         codec, endpoint = self._codec, self._way.endpoint
         answer = codec.encode(call, reply, endpoint.limits.max_reply)
         fault = answer.fault
         if fault is not None and fault is not reply.fault:
             log_unencodable(context, fault)
-        endpoint.observers.note(
+        self.note(context, None if fault is None else fault.code, len(answer.wire), start)
+        document = codec.single(answer)
+        endpoint.observers.answered(codec.name, received, len(document))
+        return self._response(call.method, context.request_id, answer, document)
+
+    def note(self, context: Context, outcome: int | Literal["cancelled"] | None, size: int, start: float) -> None:
+        """Report a call."""
+        self._way.endpoint.observers.note(
             CallRecord(
                 method=context.method,
-                protocol=codec.name,
+                protocol=context.protocol,
                 client=self.client,
-                outcome=None if fault is None else fault.code,
-                bytes=len(answer.wire),
+                outcome=outcome,
+                bytes=size,
                 request_id=context.request_id,
                 position=None,
                 seconds=time.monotonic() - start,
             )
         )
-        document = codec.single(answer)
-        endpoint.observers.answered(codec.name, received, len(document))
-        return self._response(call.method, context.request_id, answer, document)
 
     def _response(self, method: str, request_id: str, answer: Answer, document: bytes) -> bytes:
         extra = self._shared
@@ -192,6 +211,44 @@ class PlainHead:
             extra,
             document,
         )
+
+
+class _Running:
+    """A call that was begun."""
+
+    __slots__ = ("_call", "_context", "_head", "_received", "_respond", "_start", "begun")
+
+    def __init__(
+        self, head: PlainHead, call: Call, context: Context, respond: Callable[[bytes], None], received: int
+    ) -> None:
+        self.begun: Cancellable | None = None
+        self._head = head
+        self._call = call
+        self._context = context
+        self._respond = respond
+        self._received = received
+        self._start = time.monotonic()
+
+    def finish(self, reply: Reply) -> bytes:
+        """Return the response."""
+        return self._head.respond(self._call, self._context, reply, self._start, self._received)
+
+    def end(self, reply: Reply) -> None:
+        """Respond."""
+        self.begun = None
+        try:
+            response = self.finish(reply)
+        except Exception:
+            log.exception("the endpoint raised an exception, which is a bug")
+            response = response_head(HTTPResponse(status=500))
+        self._respond(response)
+
+    def cancel(self) -> None:
+        """Stop waiting for the call, because its caller has hung up."""
+        begun, self.begun = self.begun, None
+        if begun is not None:
+            begun.cancel()
+            self._head.note(self._context, "cancelled", 0, self._start)
 
 
 class _Headers(Mapping[str, str]):

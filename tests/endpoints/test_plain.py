@@ -9,8 +9,10 @@ import asyncio
 import json
 import random
 import re
+import threading
+import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -90,7 +92,88 @@ def rest(*rest: int, **others: str) -> Any:
     return [list(rest), others]
 
 
-METHODS = [*registry, "nothing", "system.listMethods", "system.multicall", "rpc.discover", "größe"]
+released = threading.Event()
+cancelled: list[str] = []
+
+
+def _raising(kind: type[BaseException]) -> dict[str, Any]:
+    def in_thread() -> None:
+        raise kind
+
+    async def at_once() -> None:
+        raise kind
+
+    async def in_a_while() -> None:
+        await asyncio.sleep(0.001)
+        raise kind
+
+    return {"thread": in_thread, "at_once": at_once, "in_a_while": in_a_while}
+
+
+KINDS = [SystemExit, KeyError, GeneratorExit, StopIteration, asyncio.CancelledError, Exception, LookupError]
+for _kind in KINDS:
+    for _way, _function in _raising(_kind).items():
+        registry.register(_function, name=f"raise.{_way}.{_kind.__name__}")
+
+
+@registry.register
+async def wait(seconds: float, context: Context) -> list[Any]:
+    async with asyncio.timeout(30):  # which needs a task from the beginning
+        await asyncio.sleep(seconds)
+    task = asyncio.current_task()
+    return [context is current_context(), context.method, task is not None and task.cancelling()]
+
+
+@registry.register
+def here(context: Context) -> list[Any]:
+    return [context is current_context(), context.method, threading.current_thread() is threading.main_thread()]
+
+
+@registry.register(timeout=0.05)
+async def hang() -> None:
+    try:
+        await asyncio.sleep(30)
+    except asyncio.CancelledError:
+        cancelled.append("hang")
+        raise
+
+
+@registry.register(timeout=0.05)
+def block() -> None:
+    released.wait(30)
+
+
+@registry.register(timeout=0.05)
+async def end_late() -> str:
+    time.sleep(0.1)  # noqa: ASYNC251 - so that its time is over when the loop looks again
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return "late"
+
+
+@registry.register(timeout=20)
+async def forever() -> None:
+    try:
+        await asyncio.sleep(30)
+    finally:
+        cancelled.append("forever")
+
+
+@registry.register(timeout=20, concurrency=1)
+def hold() -> str:
+    released.wait(30)
+    return "held"
+
+
+LENGTHY = ("hang", "block", "end_late", "forever", "hold", "wait", "slow")
+METHODS = [
+    *(name for name in registry if name not in LENGTHY),
+    "nothing",
+    "system.listMethods",
+    "system.multicall",
+    "rpc.discover",
+    "größe",
+]
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "rules": {"access.rules": [{"methods": ["admin.*"], "keys": ["ours"]}], "access.keys": {"ours": STORED}}
@@ -481,3 +564,137 @@ def test_no_head_is_kept_where_a_function_of_the_users_decides_who_calls() -> No
     gateway = Gateway({}, served)
     assert gateway.gateway.know(Sent(xml("rest"), (XML,)).head()) is None
     assert not asked
+
+
+ALL_WAYS = [f"raise.{way}.{kind.__name__}" for kind in KINDS for way in ("thread", "at_once", "in_a_while")]
+
+
+@pytest.mark.parametrize("name", [*ALL_WAYS, "wait", "here", "add", "end_late"])
+def test_methods_that_may_wait(name: str, pairs: dict[str, Pair]) -> None:
+    pair = pairs["default"]
+    before = pair.right.plain
+    fitting = {"wait": [0.001], "here": [], "end_late": []}.get(name, [])
+    pair.compare([Sent(xml(name, *fitting), (XML,)), Sent(xml(name, 1, "2"), (XML,))])
+    assert pair.right.plain - before == 2
+
+
+def test_a_task_is_there_from_the_beginning_and_the_end_may_come_a_few_turns_late() -> None:
+    async def run(name: str, *params: Any) -> bytes:
+        return await Gateway({}).short(Sent(JSONRPC_WRITER.encode_call(name, list(params), 1), (JSON,)))
+
+    assert asyncio.run(run("wait", 0.001)).endswith(b'"result":[true,"wait",0],"id":1}')
+    assert asyncio.run(run("here")).endswith(b'"result":[true,"here",false],"id":1}')
+    assert asyncio.run(run("end_late")).endswith(b'"result":"late","id":1}')
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - what a thread does is no event
+        await asyncio.sleep(0.001)
+
+
+def test_calls_whose_time_is_over_are_answered_and_keep_their_places_until_they_end() -> None:
+    released.clear()
+    gateway = Gateway({})
+    pool, limiters = gateway.gateway.pool, gateway.gateway.limiters
+
+    async def late(name: str, after: float) -> bytes:
+        await asyncio.sleep(after)
+        return await gateway.short(Sent(xml(name), (XML,)))
+
+    async def run() -> None:
+        answers = await asyncio.gather(*(late(name, after) for name in ("hang", "block") for after in (0, 0.02, 0.04)))
+        assert all(b"no answer within 0.05 s" in answer for answer in answers)
+        await asyncio.sleep(0)
+        assert cancelled == ["hang"] * 3
+        assert (limiters["async"][0].running, limiters["thread"][0].running) == (0, 3)
+        assert (pool.busy, pool.overdue) == (3, 3)
+        released.set()
+        await until(lambda: not pool.busy)
+        assert (pool.overdue, limiters["thread"][0].running) == (0, 0)
+        await asyncio.sleep(0)
+
+    cancelled.clear()
+    asyncio.run(run())
+    assert gateway.plain == 6
+    assert [call.outcome for call in gateway.told.calls] == [-32001] * 6
+
+
+@pytest.mark.parametrize("name", ["forever", "hold"])
+def test_a_caller_that_hangs_up_gets_no_response_and_is_told_of_once(name: str) -> None:
+    released.clear()
+    cancelled.clear()
+    gateway = Gateway({})
+    responses: list[bytes] = []
+
+    async def run() -> None:
+        plain = gateway.gateway.know(Sent(b"", (XML,)).head())
+        assert plain is not None
+        running = plain.answer(xml(name), None, None, None, responses.append)
+        assert running is not None
+        assert not isinstance(running, bytes)
+        await asyncio.sleep(0.01)
+        running.cancel()
+        running.cancel()
+        await asyncio.sleep(0)
+        assert [call.outcome for call in gateway.told.calls] == ["cancelled"]
+        assert gateway.gateway.pool.overdue == (name == "hold")
+        released.set()
+        kind = "thread" if name == "hold" else "async"
+        await until(lambda: not gateway.gateway.limiters[kind][0].running)
+        running.cancel()
+        assert gateway.gateway.pool.overdue == 0
+
+    asyncio.run(run())
+    assert cancelled == (["forever"] if name == "forever" else [])
+    assert [call.outcome for call in gateway.told.calls] == ["cancelled"]
+    assert responses == []
+
+
+@pytest.mark.parametrize("chosen", [{"limits.waiting": 0}, {"limits.waiting": 0, "limits.threads": 1}])
+def test_what_would_have_to_wait_for_a_place_takes_the_full_way(chosen: dict[str, Any]) -> None:
+    """``hold`` has one place of its own; ``here`` shares those of all threads with it."""
+    released.clear()
+    gateway = Gateway(chosen)
+
+    async def run() -> list[bytes]:
+        first = asyncio.ensure_future(gateway.short(Sent(xml("hold"), (XML,))))
+        await asyncio.sleep(0)
+        others = [await gateway.short(Sent(xml(name), (XML,))) for name in ("hold", "here")]
+        released.set()
+        return [await first, *others, await gateway.short(Sent(xml("hold"), (XML,)))]
+
+    first, second, here, again = asyncio.run(run())
+    assert b"held" in first
+    assert b"held" in again
+    assert b"Overloaded" in second
+    assert (b"Overloaded" in here) is ("limits.threads" in chosen)
+    assert gateway.plain == 4 - (b"Overloaded" in second) - (b"Overloaded" in here)
+
+
+def test_many_threads_hand_their_results_back_together() -> None:
+    gateway = Gateway({})
+
+    async def run() -> set[bytes]:
+        sent = [Sent(JSONRPC_WRITER.encode_call("add", [number, 1], 1), (JSON,)) for number in range(300)]
+        return {response.rpartition(b"\r\n")[2] for response in await asyncio.gather(*map(gateway.short, sent))}
+
+    assert asyncio.run(run()) == {b'{"jsonrpc":"2.0","result":%d,"id":1}' % number for number in range(1, 301)}
+    assert gateway.plain == 300
+
+
+def test_a_response_that_cannot_be_made_is_500_and_costs_no_other_its_own(
+    logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = Gateway({})
+
+    async def run() -> list[bytes]:
+        first = asyncio.ensure_future(gateway.short(Sent(xml("here"), (XML,))))
+        await asyncio.sleep(0)
+        with monkeypatch.context() as patch:
+            patch.setattr(XMLRPC, "single", None)
+            return [await first, await gateway.short(Sent(JSONRPC_WRITER.encode_call("here", [], 1), (JSON,)))]
+
+    failed, other = asyncio.run(run())
+    assert failed.startswith(b"HTTP/1.1 500 ")
+    assert other.startswith(b"HTTP/1.1 200 ")
+    assert logged.take("the endpoint raised an exception, which is a bug")
