@@ -32,7 +32,10 @@ DIFFERENT: dict[str, tuple[int | None, str]] = {
     "xv-187": (400, "an empty line before the request is taken for the request line"),
     "xv-189": (200, "a connection has one request: the second one is not read"),
     "h-153": (200, "chunk sizes are read by strtol, which takes 0x"),
-    "h-156": (200, "an empty chunk size is taken for 0, the end of the body"),
+    "h-156": (
+        200,
+        "strtoul reads on behind an empty chunk size, where the memory mostly has no digit: that is 0, the end",
+    ),
     "h-162": (200, "what follows the last chunk is not read"),
     "h-163": (None, "a line without a colon closes the connection without an answer"),
     "h-164": (None, "so does an empty name"),
@@ -41,6 +44,7 @@ DIFFERENT: dict[str, tuple[int | None, str]] = {
     "h-186": (None, "after bare line feeds it waits for the head to end"),
     "h-200": (200, "dots in a path are resolved before the application sees it"),
 }
+UNSURE = {"h-156"}  # what is DIFFERENT most of the time
 METHODS = ("tests.deploy.uwsgi_methods:registry",)
 
 
@@ -76,8 +80,9 @@ def test_raw_case(case: dict[str, Any], corpus: Running) -> None:
     with Wire(corpus.port) as wire:
         wire.send(raw_bytes(case) or b"")
         response = wire.read()
-        if case["id"] in DIFFERENT:
-            assert (response.status if response else None) == DIFFERENT[case["id"]][0]
+        status = response.status if response else None
+        if case["id"] in DIFFERENT and not (case["id"] in UNSURE and status == case["expect"]["http"]):
+            assert status == DIFFERENT[case["id"]][0]
         else:
             check(case, response)
         assert wire.read() is None  # whatever was sent, there is no second answer
