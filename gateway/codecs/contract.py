@@ -1,13 +1,17 @@
 """The contract of a codec: bytes to calls, replies to bytes. No socket, no clock, no log."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Generator, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
 from gateway.model.faults import Fault, ResponseTooLarge, detached
 from gateway.model.values import encoding_error
 
 Decoded: TypeAlias = Call | InvalidCall | Batch
+_T = TypeVar("_T")
+Turns: TypeAlias = Generator[None, None, _T]
+"""Work that takes long, in parts of a few milliseconds: others may have their turn at each yield."""
+
 _Answered: TypeAlias = tuple[Id, Reply]
 
 
@@ -61,6 +65,12 @@ class Codec(Protocol):
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
         """Write one reply, as a part of a document, in at most ``room`` bytes; without errors, see ``encoded``."""
 
+    def decoding(self, body: bytes, charset: str | None) -> Turns[Decoded]:
+        """Read as ``decode`` does, in turns."""
+
+    def encoding(self, entry: Entry, reply: Reply, room: int) -> Turns[Answer]:
+        """Write as ``encode`` does, in turns; what is not large is written in the first one."""
+
     def single(self, answer: Answer) -> bytes:
         """Make the document that answers a single call."""
 
@@ -109,8 +119,8 @@ class ReplyWriter(Protocol):
 
     written_as: str
 
-    def write_value(self, value: Any, call_id: Id, room: int) -> bytes:
-        """Write a result.
+    def write_value(self, value: Any, call_id: Id, room: int) -> Turns[bytes]:
+        """Write a result, in turns.
 
         Raises:
             ResponseTooLarge: it has more than ``room`` bytes.
@@ -127,12 +137,12 @@ class ReplyWriter(Protocol):
         """
 
 
-def encoded(writer: ReplyWriter, entry: Entry, reply: Reply, room: int) -> Answer:
+def encoded(writer: ReplyWriter, entry: Entry, reply: Reply, room: int) -> Turns[Answer]:
     """Write a reply: its value, if it can be encoded in the bytes that are left, and a fault otherwise."""
     fault = reply.fault
     if fault is None:
         try:
-            wire = writer.write_value(reply.value, entry.id, room)
+            wire = yield from writer.write_value(reply.value, entry.id, room)
             if len(wire) <= room:
                 return Answer(wire=wire)
             fault = ResponseTooLarge(f"the response has {len(wire)} bytes, and {max(room, 0)} are left")
@@ -145,3 +155,13 @@ def encoded(writer: ReplyWriter, entry: Entry, reply: Reply, room: int) -> Answe
     except Exception as error:  # noqa: BLE001 - likewise, of the fault's data
         fault = encoding_error(error).fault(writer.written_as, "error")
         return Answer(wire=writer.write_fault(fault, entry.id), fault=fault)
+
+
+def at_once(turns: Turns[_T]) -> _T:
+    """Do work that is in turns without a pause, and return what it comes to."""
+    while True:
+        try:
+            next(turns)
+        except StopIteration as end:
+            value: _T = end.value
+            return value

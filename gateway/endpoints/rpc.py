@@ -20,10 +20,12 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from itertools import count
+from typing import TypeVar
 
 from msgspec import Struct
 
 from gateway.codecs import Codec, Decoded
+from gateway.codecs.contract import Turns
 from gateway.core.access import AccessPolicy
 from gateway.core.rates import RateLimits
 from gateway.endpoints.heads import Headers, HeadJudge, Judged, Objection, content_types
@@ -39,7 +41,9 @@ from gateway.wire.http_grammar import PRINTABLE
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 TIMEOUT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
+_T = TypeVar("_T")
 _HEALTH = ("/healthz", "/readyz")
+_LARGE = 2**16  # bytes of a body that is read in turns
 _TURN = 0.005  # seconds that the calls of a batch may hold the loop, before others have their turn
 
 
@@ -201,7 +205,11 @@ class Exchange(Struct, kw_only=True):
             types = content_types(endpoint.codecs)
             text = f"The protocol is not known from the body, so a Content-Type is needed: {types}."
             return self._refuse("type", 415, text, text)
-        decoded = self._within_wish(codec.decode(unpacked, judged.charset))
+        if len(unpacked) > _LARGE:
+            decoded = await _in_turns(codec.decoding(unpacked, judged.charset))
+        else:
+            decoded = codec.decode(unpacked, judged.charset)
+        decoded = self._within_wish(decoded)
         if isinstance(decoded, Batch):
             document, answers = await self._answer_batch(codec, decoded)
         else:
@@ -289,7 +297,7 @@ class Exchange(Struct, kw_only=True):
             else:
                 replied = self.endpoint.handler(entry, context)
                 reply = replied if isinstance(replied, Reply) else await replied
-            answer = codec.encode(entry, reply, room)
+            answer = await _in_turns(codec.encoding(entry, reply, room))
             if answer.fault is not None and answer.fault is not reply.fault:
                 log_unencodable(context, answer.fault)
         finally:
@@ -317,6 +325,17 @@ class Exchange(Struct, kw_only=True):
                 packed = content_coding.pack(body, coding)
                 return HTTPResponse(headers=(*headers, ("Content-Encoding", coding)), body=packed)
         return HTTPResponse(headers=headers, body=body)
+
+
+async def _in_turns(turns: Turns[_T]) -> _T:
+    """Do work that takes long, and let others have their turns in between."""
+    while True:
+        try:
+            next(turns)
+        except StopIteration as end:
+            value: _T = end.value
+            return value
+        await asyncio.sleep(0)
 
 
 def rate_limited(wait: float) -> RateLimited:

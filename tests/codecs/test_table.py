@@ -17,7 +17,7 @@ from gateway import Fault, Registry
 from gateway.app import build
 from gateway.client import Client
 from gateway.codecs import CODECS, Codec, Decoded
-from gateway.codecs.contract import encoded
+from gateway.codecs.contract import Turns, at_once, encoded
 from gateway.config import Config, ConfigError
 from gateway.deploy import nginx
 from gateway.model.calls import Answer, Call, Entry, Id, InvalidCall, Params, Reply
@@ -78,10 +78,18 @@ class MessagePackRPC:
             return InvalidCall(fault=ParseError("not MessagePack"))
         return InvalidCall(fault=InvalidRequest("a request is [0, id, method, params]"))
 
+    def decoding(self, body: bytes, charset: str | None) -> Turns[Decoded]:
+        yield
+        return self.decode(body, charset)
+
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
+        return at_once(self.encoding(entry, reply, room))
+
+    def encoding(self, entry: Entry, reply: Reply, room: int) -> Turns[Answer]:
         return encoded(self, entry, reply, room)
 
-    def write_value(self, value: Any, call_id: Id, _: int) -> bytes:
+    def write_value(self, value: Any, call_id: Id, _: int) -> Turns[bytes]:
+        yield
         return msgspec.msgpack.encode([1, call_id, None, value])
 
     def write_fault(self, fault: Fault, call_id: Id) -> bytes:

@@ -37,7 +37,7 @@ def answers(value: Any, patch: pytest.MonkeyPatch, codec: JSONRPC = CODEC) -> tu
     """Answer by both writers."""
     answer = codec.encode(CALL, Reply(value=value), ROOM)
     with patch.context() as context:
-        context.setattr("gateway.codecs.jsonrpc.is_usual", lambda *_: False)
+        context.setattr("gateway.codecs.jsonrpc.size_of", lambda *_: 0)
         return answer, codec.encode(CALL, Reply(value=value), ROOM)
 
 
@@ -231,12 +231,12 @@ def test_usual_requests_are_read(text: str) -> None:
     call = usual.read_call(text.encode(), DEPTH)
     assert call is not None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gateway.codecs.jsonrpc.read_call", lambda *_: None)
+        patch.setattr("gateway.codecs.jsonrpc.read_request", lambda _: None)
         assert repr(CODEC.decode(text.encode(), None)) == repr(call)
 
 
 def test_mutated_requests_are_read_likewise_and_duplicate_names_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.codecs.jsonrpc.read_call", lambda *_: None)
+    monkeypatch.setattr("gateway.codecs.jsonrpc.read_request", lambda _: None)
     chance = random.Random(20261129)
     read = duplicates = 0
     for _ in range(int(os.environ.get("FUZZ", "5000"))):

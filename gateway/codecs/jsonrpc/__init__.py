@@ -26,11 +26,11 @@ from typing import Any
 
 import msgspec
 
-from gateway.codecs.contract import Decoded, encoded
+from gateway.codecs.contract import Decoded, Turns, at_once, encoded
 from gateway.codecs.jsonrpc import batches
 from gateway.codecs.jsonrpc.answers import ID_TYPES, read_answer
 from gateway.codecs.jsonrpc.text import parse
-from gateway.codecs.jsonrpc.usual import is_usual, read_call
+from gateway.codecs.jsonrpc.usual import call_of, read_call, read_request, size_of
 from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
 from gateway.model.faults import (
     BadUpstream,
@@ -51,6 +51,8 @@ _MAX_BITS = _MAX_INT.bit_length() - 1  # what has no more is below it
 _EVERY, _EXACT_IN_DOUBLES = 63, 53  # bits of ints that are written as numbers
 _MINUTE = timedelta(minutes=1)
 _REQUEST = b'{"jsonrpc":"2.0","method":%b,"params":%b,"id":%b}'
+_TURN = 2000  # values that are converted in one turn
+_MANY, _MANY_BYTES = 5000, 2**16  # values and bytes from which on more than one turn is taken
 _UNBOUNDED = 2**62  # bytes; the arguments of a call came by a call, which was bounded
 _FAULT_ROOM = 2**20  # for the data of a fault
 
@@ -79,12 +81,20 @@ class JSONRPC:
         self._scalars = _SCALARS if self.wide_ints else {kind: _SCALARS[kind] for kind in _SCALARS if kind is not int}
         self.capabilities: dict[str, dict[str, str | int]] = {}
 
-    def decode(self, body: bytes, charset: str | None) -> Decoded:
+    def decode(self, body: bytes, _charset: str | None) -> Decoded:
         """Read a request or a batch of them; anything else becomes an InvalidCall."""
+        return at_once(self.decoding(body, _charset))
+
+    def decoding(self, body: bytes, _charset: str | None) -> Turns[Decoded]:
+        """Read in turns: msgspec reads all of the text in one."""
         body = body.removeprefix(_BOM)
-        call = read_call(body, self._max_depth)
-        if call is not None:
-            return call
+        request = read_request(body)
+        if request is not None:
+            if len(body) > _MANY_BYTES:
+                yield
+            call = call_of(request, body, self._max_depth)
+            if call is not None:
+                return call
         try:
             document = parse(body, self._max_depth)
         except ParseError as fault:
@@ -104,23 +114,30 @@ class JSONRPC:
 
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
         """Write a response object."""
+        return at_once(encoded(self, entry, reply, room))
+
+    def encoding(self, entry: Entry, reply: Reply, room: int) -> Turns[Answer]:
+        """Write in turns: to look at all values and to write them are two."""
         return encoded(self, entry, reply, room)
 
-    def write_value(self, value: Any, call_id: Id, room: int) -> bytes:
+    def write_value(self, value: Any, call_id: Id, room: int) -> Turns[bytes]:
         """Write the response object of a result."""
-        if is_usual(value, self._max_depth, room, self._bits):
+        size = size_of(value, self._max_depth, room, self._bits)
+        if size > _MANY:
+            yield
+        if size:
             with suppress(UnicodeEncodeError):  # a lone surrogate, whose place is found below
                 said = msgspec.json.encode(value)
                 return b'{"jsonrpc":"2.0","result":%b,"id":%b}' % (said, msgspec.json.encode(call_id))
-        return self._object(b"result", value, call_id, room)
+        return (yield from self._object(b"result", value, call_id, room))
 
     def write_fault(self, fault: Fault, call_id: Id) -> bytes:
         """Write the response object of a fault."""
-        return self._object(b"error", _error(fault), call_id, _FAULT_ROOM)
+        return at_once(self._object(b"error", _error(fault), call_id, _FAULT_ROOM))
 
-    def _object(self, name: bytes, value: Any, call_id: Any, room: int) -> bytes:
+    def _object(self, name: bytes, value: Any, call_id: Any, room: int) -> Turns[bytes]:
         try:
-            said = msgspec.json.encode(self._say(value, 1, [room]))
+            said = msgspec.json.encode((yield from self._say(value, 1, _Left(room))))
         except EncodingError as error:
             raise located(error, value, self._is_scalar, 1) from None
         return b'{"jsonrpc":"2.0","%b":%b,"id":%b}' % (name, said, msgspec.json.encode(call_id))
@@ -140,7 +157,7 @@ class JSONRPC:
             InvalidParams: an argument cannot be encoded as JSON; the detail names its place.
 
         """
-        if is_usual(params, self._max_depth - 1, _UNBOUNDED, self._bits):
+        if size_of(params, self._max_depth - 1, _UNBOUNDED, self._bits):
             with suppress(UnicodeEncodeError):  # a lone surrogate, whose place is found below
                 return _REQUEST % tuple(map(msgspec.json.encode, (method, params, call_id)))
         return self._request({"jsonrpc": "2.0", "method": method, "params": params, "id": call_id})
@@ -155,7 +172,7 @@ class JSONRPC:
 
     def _request(self, call: dict[str, Any]) -> bytes:
         try:
-            said = self._say(call, 0, [_UNBOUNDED])
+            said = at_once(self._say(call, 0, _Left(_UNBOUNDED)))
         except EncodingError as error:
             found = located(error, call, self._is_scalar)
             raise InvalidParams(f"{found.place.removeprefix('.')}: cannot be encoded as JSON: {found.reason}") from None
@@ -186,12 +203,8 @@ class JSONRPC:
             return Reply(fault=BadUpstream(f"the response is not JSON-RPC: {fault.detail}"))
         return batches.read(document)
 
-    def _say(self, value: Any, depth: int, left: list[int]) -> Any:
-        """Turn a value into one that JSON carries exactly (bytes as base64, datetime by RFC 3339).
-
-        ``left`` holds how many bytes may still be written. Each value takes two of them at least, and so what holds the
-        same values many times over is given up before it is written out.
-        """
+    def _say(self, value: Any, depth: int, left: "_Left") -> Turns[Any]:
+        """Turn a value into one that JSON carries exactly (bytes as base64, datetime by RFC 3339)."""
         kind = type(value)
         check = self._scalars.get(kind)
         if check is not None:
@@ -205,24 +218,38 @@ class JSONRPC:
         if depth >= self._max_depth:
             raise self._too_deep_to_write()
         if kind is list:
-            return self._say_list(value, depth + 1, left)
+            return (yield from self._say_list(value, depth + 1, left))
         if kind is dict:
-            return self._say_dict(by_name(value), depth + 1, left)
-        return self._say(plain(value), depth, left)
+            return (yield from self._say_dict(by_name(value), depth + 1, left))
+        return (yield from self._say(plain(value), depth, left))
 
-    def _say_list(self, values: list[Any], depth: int, left: list[int]) -> list[Any]:
-        _take(len(values), left)
+    def _say_list(self, values: list[Any], depth: int, left: "_Left") -> Turns[list[Any]]:
+        left.take(len(values))
         said: list[Any] = []
         for value in values:
-            said.append(self._say(value, depth, left))  # noqa: PERF401 - a comprehension takes longer in Python 3.11
+            check = self._scalars.get(type(value))
+            if check is None:
+                said.append((yield from self._say(value, depth, left)))
+            else:
+                check(value)
+                said.append(value)
+            if left.is_turn_over():
+                yield
         return said
 
-    def _say_dict(self, members: dict[str, Any], depth: int, left: list[int]) -> dict[str, Any]:
-        _take(len(members), left)
+    def _say_dict(self, members: dict[str, Any], depth: int, left: "_Left") -> Turns[dict[str, Any]]:
+        left.take(len(members))
         said: dict[str, Any] = {}
         for name, value in members.items():
             _check_str(name)
-            said[name] = self._say(value, depth, left)
+            check = self._scalars.get(type(value))
+            if check is None:
+                said[name] = yield from self._say(value, depth, left)
+            else:
+                check(value)
+                said[name] = value
+            if left.is_turn_over():
+                yield
         return said
 
     def _is_scalar(self, value: Any, depth: int) -> bool:
@@ -241,10 +268,28 @@ class JSONRPC:
         return EncodingError(f"more than {self._max_depth} levels, or the value contains itself")
 
 
-def _take(values: int, left: list[int]) -> None:
-    left[0] -= 2 * values
-    if left[0] < 0:
-        raise ResponseTooLarge("the response exceeds the limit")
+class _Left:
+    """What is left: the bytes that may still be written, and the values of the present turn.
+
+    Each value takes two bytes at least, and so what holds the same values many times over is given up before it is
+    written out.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._values = _TURN
+
+    def take(self, values: int) -> None:
+        self._room -= 2 * values
+        if self._room < 0:
+            raise ResponseTooLarge("the response exceeds the limit")
+
+    def is_turn_over(self) -> bool:
+        self._values -= 1
+        if self._values:
+            return False
+        self._values = _TURN
+        return True
 
 
 def _entry(document: Any) -> Entry:

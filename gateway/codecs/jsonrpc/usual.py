@@ -1,7 +1,8 @@
 """What most callers send and most methods return: msgspec reads and writes it as it is to be.
 
 read_call(text, max_depth)                 a request object, or None for what must be looked at more closely
-is_usual(value, max_depth, room, bits)     whether a result can be written without a conversion
+read_request(text), call_of(request, ...)  the same in two parts
+size_of(value, max_depth, room, bits)      how many values a result has that can be written without a conversion
 """
 
 from itertools import chain
@@ -37,10 +38,20 @@ _read = msgspec.json.Decoder(_Request).decode
 
 def read_call(text: bytes, max_depth: int) -> Call | None:
     """Return a call, or None for what is not a call, or is not strict JSON, or is unusual."""
+    request = read_request(text)
+    return None if request is None else call_of(request, text, max_depth)
+
+
+def read_request(text: bytes) -> _Request | None:
+    """Return a request object of which nothing but its form is known, or None."""
     try:
-        request = _read(text)
+        return _read(text)
     except _NOT_READ:
         return None
+
+
+def call_of(request: _Request, text: bytes, max_depth: int) -> Call | None:
+    """Return a call, or None for what is not a call, or is too deep, or has duplicate names."""
     params, call_id = request.params, request.id
     members = 2 + (params is not UNSET) + (call_id is not UNSET)
     if params is UNSET:
@@ -57,23 +68,25 @@ def read_call(text: bytes, max_depth: int) -> Call | None:
     return Call(method=request.method, params=params, id=call_id)
 
 
-def is_usual(value: Any, max_depth: int, room: int, bits: int) -> bool:
-    """Return whether msgspec writes a value as it is to be written, so that it need not be converted before.
+def size_of(value: Any, max_depth: int, room: int, bits: int) -> int:
+    """Return how many values there are in one that msgspec writes as it is to be written; 0 if it must be converted.
 
-    What holds the same values many times over, or itself, is not.
+    What holds the same values many times over, or itself, must be.
     """
     level: list[Any] = [value]  # the values that are equally deep
+    size = 0
     for _ in range(max_depth):
         inner = _inner(level, bits) if len(level) <= _FEW else _inner_of_many(level, bits)
+        size += len(level)
         if not inner:
-            return inner is not None
+            return 0 if inner is None else size
         dicts = [each for each in inner if type(each) is dict]
         lists = inner if not dicts else [each for each in inner if type(each) is list]
         room -= 2 * sum(map(len, inner))
         if room < 0 or (dicts and not _STR.issuperset(map(type, chain.from_iterable(dicts)))):
-            return False
+            return 0
         level = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
-    return False
+    return 0
 
 
 def _inner(values: list[Any], bits: int) -> list[Any] | None:

@@ -22,7 +22,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from gateway.codecs.contract import Decoded, encoded
+from gateway.codecs.contract import Decoded, Turns, at_once, encoded
 from gateway.codecs.xmlrpc import multicalls, usual
 from gateway.codecs.xmlrpc.choice import compiled
 from gateway.codecs.xmlrpc.document import read_answer, read_call
@@ -49,6 +49,7 @@ _FAULT = _PROLOG + b"<methodResponse><fault>%b</fault></methodResponse>"
 _SLOT = b"<value><array><data>%b</data></array></value>"
 
 
+_TURN = 2000  # parts that are written in one turn
 _SHORT = 64  # characters of the names of members that are kept
 _UTF8 = frozenset({None, "utf-8", "utf8"})  # what the compiled codec reads, which looks at the declaration itself
 _NONE = {"nil": "<value><nil/></value>", "empty": "<value><string></string></value>", "fault": None}
@@ -105,13 +106,19 @@ class XMLRPC:
 
     def decode(self, body: bytes, charset: str | None) -> Decoded:
         """Read a methodCall; a system.multicall becomes a Batch, anything that is not a call an InvalidCall."""
+        return at_once(self.decoding(body, charset))
+
+    def decoding(self, body: bytes, charset: str | None) -> Turns[Decoded]:
+        """Read in turns; by the compiled codec in one."""
         found = None
         if compiled is not None and charset in _UTF8:
             found = compiled.read_call(body, self._max_depth)
         if found is None:
             try:
                 document = read_text(body, charset)
-                found = usual.read_call(document, self._max_depth) or read_call(document, self._max_depth)
+                found = yield from usual.read_call(document, self._max_depth)
+                if found is None:
+                    found = yield from read_call(document, self._max_depth)
             except GatewayFault as fault:
                 return InvalidCall(fault=detached(fault))
         method, params = found
@@ -125,7 +132,7 @@ class XMLRPC:
             found = compiled.read_call(body, self._max_depth)
         else:
             try:
-                found = usual.read_call(read_text(body, charset), self._max_depth)
+                found = at_once(usual.read_call(read_text(body, charset), self._max_depth))
             except GatewayFault:
                 return None
         return None if found is None or found[0] == self.batch_method else Call(method=found[0], params=found[1])
@@ -139,12 +146,16 @@ class XMLRPC:
 
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
         """Write the value of a result, or the struct of a fault."""
+        return at_once(encoded(self, entry, reply, room))
+
+    def encoding(self, entry: Entry, reply: Reply, room: int) -> Turns[Answer]:
+        """Write in turns; by the compiled codec in one."""
         return encoded(self, entry, reply, room)
 
-    def write_value(self, value: Any, _: Id, room: int) -> bytes:
+    def write_value(self, value: Any, _: Id, room: int) -> Turns[bytes]:
         """Write the value of a result."""
         try:
-            return self._write(value, room)
+            return (yield from self._write(value, room))
         except EncodingError as error:
             raise located(error, value, self._is_scalar) from None
 
@@ -180,7 +191,7 @@ class XMLRPC:
             raise InvalidParams("XML-RPC has no arguments by name")
         try:
             name = escaped(method)
-            said = [b"<param>%b</param>" % self._write(value, _UNBOUNDED) for value in params]
+            said = [b"<param>%b</param>" % at_once(self._write(value, _UNBOUNDED)) for value in params]
         except EncodingError as error:
             found = located(error, params, self._is_scalar, -1)  # the arguments themselves are no array of the document
             raise InvalidParams(f"params{found.place}: cannot be encoded as XML-RPC: {found.reason}") from None
@@ -212,22 +223,22 @@ class XMLRPC:
                 return None, Reply(value=found[0])
         try:
             document = read_text(body, charset)
-            if (found := usual.read_answer(document, self._max_depth)) is not None:
+            if (found := at_once(usual.read_answer(document, self._max_depth))) is not None:
                 return None, Reply(value=found[0])
-            return None, read_answer(document, self._max_depth, nan=self._nan, lenient=lenient)
+            return None, at_once(read_answer(document, self._max_depth, nan=self._nan, lenient=lenient))
         except GatewayFault as fault:
             return None, Reply(fault=BadUpstream(f"the response is not XML-RPC: {fault.detail}"))
 
-    def _write(self, value: Any, room: int) -> bytes:
+    def _write(self, value: Any, room: int) -> Turns[bytes]:
         if compiled is not None:
             written = compiled.write_value(value, self._max_depth, room, self._none_bytes, self._i8)
             if written is not None:
                 return written
-        parts: list[str] = []
-        self._say(value, parts, 0, room)
+        parts = _Parts()
+        yield from self._say(value, parts, 0, room)
         return "".join(parts).encode()
 
-    def _say(self, value: Any, parts: list[str], depth: int, room: int) -> None:
+    def _say(self, value: Any, parts: "_Parts", depth: int, room: int) -> Turns[None]:
         if depth >= self._max_depth:
             raise self._too_deep_to_write()
         kind = type(value)
@@ -238,14 +249,21 @@ class XMLRPC:
             _check_room(len(parts) + len(value), room)
             parts.append("<value><array><data>")
             for each in value:
-                self._say(each, parts, depth + 1, room)
+                write = self._writers.get(type(each))
+                if write is not None and depth + 1 < self._max_depth:
+                    parts.append(write(each))
+                else:
+                    yield from self._say(each, parts, depth + 1, room)
+                if len(parts) > parts.turn:
+                    parts.turn = len(parts) + _TURN
+                    yield
             parts.append("</data></array></value>")
         elif kind is dict:
-            self._say_struct(by_name(value), parts, depth + 1, room)
+            yield from self._say_struct(by_name(value), parts, depth + 1, room)
         else:
-            self._say(plain(value), parts, depth, room)
+            yield from self._say(plain(value), parts, depth, room)
 
-    def _say_struct(self, members: dict[str, Any], parts: list[str], depth: int, room: int) -> None:
+    def _say_struct(self, members: dict[str, Any], parts: "_Parts", depth: int, room: int) -> Turns[None]:
         _check_room(len(parts) + len(members), room)
         if members and depth >= self._max_depth:
             raise self._too_deep_to_write()
@@ -255,10 +273,13 @@ class XMLRPC:
             write = self._writers.get(type(value))
             if write is not None:
                 parts.append(f"{begun}{write(value)}</member>")
-                continue
-            parts.append(begun)
-            self._say(value, parts, depth, room)
-            parts.append("</member>")
+            else:
+                parts.append(begun)
+                yield from self._say(value, parts, depth, room)
+                parts.append("</member>")
+            if len(parts) > parts.turn:
+                parts.turn = len(parts) + _TURN
+                yield
         parts.append("</struct></value>")
 
     def _int(self, value: int) -> str:
@@ -286,6 +307,12 @@ class XMLRPC:
 
     def _too_deep_to_write(self) -> EncodingError:
         return EncodingError(f"more than {self._max_depth} levels, or the value contains itself")
+
+
+class _Parts(list[str]):
+    """What is written, and how long it may be at the end of the present turn."""
+
+    turn = _TURN
 
 
 @lru_cache(maxsize=1024)

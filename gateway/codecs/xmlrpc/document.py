@@ -1,6 +1,6 @@
 """The structure of a document: a methodCall makes a method's name and its arguments, a methodResponse a Reply.
 
-expat reads the document in one piece, and its three events build the call from the inside out: at each end tag
+expat reads the document, a large one in turns, and its three events build the call from the inside out: at each end tag
 _READERS turns the text and the children of an element into its value. _CHILDREN says which element may stand in which.
 What is not XML raises ParseError, what is neither a call nor an answer InvalidRequest.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 from xml.parsers import expat
 
+from gateway.codecs.contract import Turns
 from gateway.codecs.xmlrpc import scalars
 from gateway.codecs.xmlrpc.text import SPACE, doctype
 from gateway.model.calls import Reply
@@ -17,6 +18,7 @@ from gateway.model.faults import ForeignFault, InvalidRequest, ParseError
 
 _Reader: TypeAlias = Callable[[list[str], list[Any]], Any]
 
+_TURN = 2**15  # characters that are read in one turn
 _APACHE = "http://ws.apache.org/xmlrpc/namespaces/extensions"
 _EXTENSIONS = {name: name for name in ("nil", "i1", "i2", "i8", "float", "bigdecimal", "biginteger")} | {
     "dateTime": "dateTime.iso8601"
@@ -197,24 +199,24 @@ _LENIENT_READERS = _READERS | {
 }
 
 
-def read_call(document: str, max_depth: int) -> tuple[str, list[Any]]:
+def read_call(document: str, max_depth: int) -> Turns[tuple[str, list[Any]]]:
     """Return the method's name and its arguments."""
-    call: tuple[str, list[Any]] = _read(document, max_depth, "call", _READERS)
+    call: tuple[str, list[Any]] = yield from _read(document, max_depth, "call", _READERS)
     return call
 
 
-def read_answer(document: str, max_depth: int, *, nan: bool = False, lenient: bool = False) -> Reply:
+def read_answer(document: str, max_depth: int, *, nan: bool = False, lenient: bool = False) -> Turns[Reply]:
     """Return the value of an answer, or its fault as it is.
 
     ``nan``: its doubles may be NaN or infinite. ``lenient``: they become None then, as do dates that are empty or zero,
     and the last of members that have the same name counts.
     """
     readers = _LENIENT_READERS if lenient else _READERS_WITH_NAN if nan else _READERS
-    reply: Reply = _read(document, max_depth, "answer", readers)
+    reply: Reply = yield from _read(document, max_depth, "answer", readers)
     return reply
 
 
-def _read(document: str, max_depth: int, root: str, readers: Mapping[str, _Reader] = _READERS) -> Any:
+def _read(document: str, max_depth: int, root: str, readers: Mapping[str, _Reader] = _READERS) -> Turns[Any]:
     """Return what a document has inside; ``root`` is the row of _CHILDREN that says which element it may be.
 
     Each level of values is three elements deep (value, array, data or value, struct, member; and methodCall, params,
@@ -252,7 +254,11 @@ def _read(document: str, max_depth: int, root: str, readers: Mapping[str, _Reade
     parser.CharacterDataHandler = characters
     parser.StartDoctypeDeclHandler = _refuse_doctype
     try:
-        parser.Parse(document, True)  # noqa: FBT003 - expat takes it by position only
+        for place in range(0, len(document) - _TURN, _TURN):
+            parser.Parse(document[place : place + _TURN], False)  # noqa: FBT003 - expat takes it by position only
+            yield
+        last = max(0, (len(document) - 1) // _TURN * _TURN)
+        parser.Parse(document[last:] if last else document, True)  # noqa: FBT003 - likewise
     except expat.ExpatError as error:
         reason = expat.ErrorString(error.code)
         raise ParseError(f"not well-formed: {reason}, line {error.lineno}, column {error.offset}") from None

@@ -56,7 +56,7 @@ def doctype() -> InvalidRequest:
 _PLAIN_ASCII = re.compile(r"[\t\n -%'-;=?-\x7f]*+").fullmatch  # a class of so few characters is looked up faster
 _SPECIAL = re.compile("[^\t\n -%'-;=?-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ILLEGAL = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
+_ESCAPES = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\r", "&#13;"))
 
 
 def escaped(text: str) -> str:
@@ -66,9 +66,15 @@ def escaped(text: str) -> str:
     illegal = _ILLEGAL.search(text)
     if illegal:
         raise EncodingError(f"a string has the character U+{ord(illegal[0]):04X}, which XML 1.0 cannot carry")
-    return text.translate(_ESCAPES)
+    return _referenced(text)
 
 
 def escaped_legibly(text: str) -> str:
     """Escape a text that must be written whatever it has in it: U+FFFD stands for what XML 1.0 cannot carry."""
-    return _ILLEGAL.sub("\ufffd", text).translate(_ESCAPES)
+    return _referenced(_ILLEGAL.sub("\ufffd", text))
+
+
+def _referenced(text: str) -> str:
+    for character, reference in _ESCAPES:  # str.translate takes ten times as long
+        text = text.replace(character, reference)
+    return text

@@ -4,21 +4,25 @@
     read_answer(document, max_depth)    -> the value of an answer, in a list
                                         -> None: the document is unusual, and document.py must read it
 
-What is read here, document.py reads to the same values, in several times the time. All else is left to it: comments,
-attributes, prefixes, CDATA, references to characters, carriage returns in texts, rare types, faults, and whatever is
-wrong, so that one reader reports it.
+Both work in turns. What is read here, document.py reads to the same values, in several times the time. Left to it are
+comments, attributes, prefixes, CDATA, references to characters, carriage returns in texts, rare types, faults, and
+whatever is wrong, so that one reader reports it.
 """
 
 import re
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
+from gateway.codecs.contract import Turns
 from gateway.codecs.xmlrpc.scalars import READERS
 from gateway.model.faults import InvalidRequest
 
+_TURN = 1000  # tokens that are read in one turn
 _S = r"[ \t\r\n]*+"
-_ASCII = r"[\t\n -%'-;=?-~]*+"  # first, because a class of so few characters is looked up faster
-_TEXT = rf"{_ASCII}(?:[^<>&\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]++|&(?:amp|lt|gt|quot|apos);)*+"
+_ASCII = r"[\t\n -;=?-~]*+"  # first, because a class of so few characters is looked up faster
+_TEXT = rf"{_ASCII}[^<>\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]*+"
+_UNKNOWN = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)")
 _VERSION = r"version=(?:\"1\.0\"|'1\.0')"
 _ENCODING = r"encoding=(?:\"[A-Za-z][A-Za-z0-9._-]*+\"|'[A-Za-z][A-Za-z0-9._-]*+')"
 _DECLARATION = rf"(?:<\?xml {_VERSION}(?: {_ENCODING})? ?\?>{_S})?"
@@ -59,25 +63,33 @@ _AFTER = {  # what must follow a container, by what it stands in
 }
 
 
-def read_call(document: str, max_depth: int) -> tuple[str, list[Any]] | None:
+def read_call(document: str, max_depth: int) -> Turns[tuple[str, list[Any]] | None]:
     """Return the method's name and its arguments, or None for an unusual document."""
     head = _CALL.match(document)
     if head is None:
         return None
     if head[2] is not None:
         return head[1], []
-    params = _read(document, head.end(), max_depth, _CALL_END)
+    try:
+        params = yield from _read(document, head.end(), max_depth, _CALL_END)
+    except InvalidRequest:
+        return None
     return None if params is None else (head[1], params)
 
 
-def read_answer(document: str, max_depth: int) -> list[Any] | None:
+def read_answer(document: str, max_depth: int) -> Turns[list[Any] | None]:
     """Return the value of an answer, as the only one in a list, or None for an unusual document."""
     head = _ANSWER.match(document)
-    params = None if head is None else _read(document, head.end(), max_depth, _ANSWER_END)
+    try:
+        params = None if head is None else (yield from _read(document, head.end(), max_depth, _ANSWER_END))
+    except InvalidRequest:
+        return None
     return params if params is not None and len(params) == 1 else None
 
 
 def _text(text: str) -> str:
+    if _UNKNOWN.search(text):
+        raise InvalidRequest("an unusual reference")
     for reference, character in _REFERENCES:
         text = text.replace(reference, character)
     return text
@@ -94,13 +106,18 @@ _SCALARS: dict[int, Callable[[str], Any]] = {
 }
 
 
-def _read(document: str, position: int, max_depth: int, end: re.Pattern[str]) -> list[Any] | None:
+def _read(document: str, position: int, max_depth: int, end: re.Pattern[str]) -> Turns[list[Any] | None]:
     """Read params up to the end of the document."""
     params: list[Any] = []
     token, values = _PARAM, params
     names: list[str] | None = None  # those of the values, inside a struct
     enclosing: list[tuple[re.Pattern[str], list[Any], list[str] | None]] = []
-    while (found := token.match(document, position)) is not None:
+    for tokens in count(1):
+        found = token.match(document, position)
+        if found is None:
+            break
+        if not tokens % _TURN:
+            yield
         position, kind = found.end(), found.lastindex or 0
         if kind == _END:
             value = _container(values, names)
@@ -124,11 +141,8 @@ def _read(document: str, position: int, max_depth: int, end: re.Pattern[str]) ->
         if kind in _TEXTS:
             values.append(_text(text) if "&" in text else text)
             continue
-        try:
-            read = _SCALARS.get(kind) or READERS[found[_TYPE]]
-            values.append(read(text))
-        except InvalidRequest:
-            return None
+        read = _SCALARS.get(kind) or READERS[found[_TYPE]]
+        values.append(read(text))
     return None if enclosing or end.match(document, position) is None else params
 
 

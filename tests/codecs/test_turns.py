@@ -1,0 +1,177 @@
+"""Large bodies and large results are read and written in turns, to the same values, bytes and faults as at once."""
+
+import asyncio
+import json
+import random
+import xmlrpc.client
+from collections.abc import Generator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from gateway import Registry, app
+from gateway.codecs import Codec
+from gateway.codecs.contract import at_once
+from gateway.codecs.jsonrpc import JSONRPC
+from gateway.codecs.xmlrpc import XMLRPC
+from gateway.config import load
+from gateway.endpoints.rpc import Exchange
+from gateway.model.calls import Call, Reply
+from gateway.model.http import HTTPRequest, HTTPResponse
+from tests.codecs.test_properties import ROOM, SEEDS
+from tests.codecs.test_usual import ANSWERS, CALLS, mutated
+
+DEPTH = 8
+XML = XMLRPC(max_depth=DEPTH, max_batch=100)
+JSON = JSONRPC(max_depth=DEPTH, max_batch=100)
+CALL = Call(method="m", params=[], id=1)
+
+
+@dataclass
+class Item:
+    id: int
+    name: str
+    price: float
+    ordered: datetime
+
+
+PLAIN = [{"id": number, "name": f"item {number}", "price": number / 4, "is": number % 2 == 0} for number in range(3000)]
+ITEMS = [Item(number, "naïve", 1.5, datetime(2026, 11, 29)) for number in range(3000)]
+RESULTS: list[Any] = [
+    PLAIN,
+    ITEMS,
+    list(range(20_000)),
+    {str(number): 1.5 for number in range(20_000)},
+    [[PLAIN], (1,)],
+]
+XML_CALL = xmlrpc.client.dumps((PLAIN,), "echo").encode()
+JSON_CALL = json.dumps({"jsonrpc": "2.0", "method": "echo", "params": [PLAIN], "id": 1}).encode()
+BODIES = [
+    (XML, XML_CALL),
+    (XML, XML_CALL.replace(b"<params>", b"<!-- unusual --><params>")),
+    (XML, XML_CALL.replace(b"</params>", b"<wrong/></params>")),
+    (XML, XML_CALL[:-20]),
+    (JSON, JSON_CALL),
+    (JSON, JSON_CALL.replace(b'"id": 7,', b'"id": 7, "id": 8,')),
+]
+
+
+@pytest.fixture(autouse=True)
+def _pure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.codecs.xmlrpc.compiled", None)
+
+
+def in_turns(work: Generator[None, None, Any]) -> tuple[int, Any]:
+    """Do work to its end; return how many turns it took, and what it came to."""
+    turns = 1
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return turns, end.value
+        turns += 1
+
+
+@pytest.mark.parametrize(
+    ("codec", "body"), BODIES, ids=lambda each: len(each) if isinstance(each, bytes) else each.name
+)
+def test_large_bodies_are_read_in_turns(codec: Codec, body: bytes) -> None:
+    turns, decoded = in_turns(codec.decoding(body, None))
+    assert turns > (1 if codec is JSON else 10)
+    assert repr(decoded) == repr(codec.decode(body, None))
+
+
+@pytest.mark.parametrize(
+    "value", RESULTS, ids=lambda value: f"{type(value).__name__} of {type(next(iter(value))).__name__}"
+)
+@pytest.mark.parametrize("codec", [XML, JSON], ids=lambda codec: codec.name)
+def test_large_results_are_written_in_turns(codec: Codec, value: Any) -> None:
+    turns, answer = in_turns(codec.encoding(CALL, Reply(value=value), ROOM))
+    assert turns > 1
+    assert answer == codec.encode(CALL, Reply(value=value), ROOM)
+
+
+@pytest.mark.parametrize(
+    "value", [1, "x" * 2**20, [1, {"a": [None]}], PLAIN[:100], ITEMS[:5]], ids=lambda value: type(value).__name__
+)
+@pytest.mark.parametrize("codec", [XML, JSON], ids=lambda codec: codec.name)
+def test_small_results_are_written_in_one(codec: Codec, value: Any) -> None:
+    assert in_turns(codec.encoding(CALL, Reply(value=value), ROOM))[0] == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[*PLAIN, object()], [*ITEMS, 2**70, "\ud800"], [[PLAIN] * 300], {"a": [*PLAIN, {1: 2}]}],
+    ids=["object", "range", "large", "name"],
+)
+@pytest.mark.parametrize("codec", [XML, JSON], ids=lambda codec: codec.name)
+def test_faults_are_the_same(codec: Codec, value: Any) -> None:
+    _, answer = in_turns(codec.encoding(CALL, Reply(value=value), 2**20))
+    assert answer.fault is not None
+    assert answer.wire == codec.encode(CALL, Reply(value=value), 2**20).wire
+
+
+def test_where_a_turn_ends_makes_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(20261129)
+    texts = [text.encode() for text in (*CALLS, *ANSWERS)] + SEEDS["xmlrpc"]
+    texts += [mutated(text, chance).encode("utf-8", "replace") for text in CALLS * 20]
+    whole = [(repr(XML.decode(text, None)), repr(XML.decode_answer(text))) for text in texts]
+    monkeypatch.setattr("gateway.codecs.xmlrpc.usual._TURN", 1)
+    for characters in (1, 7, 50):
+        monkeypatch.setattr("gateway.codecs.xmlrpc.document._TURN", characters)
+        assert [(repr(XML.decode(text, None)), repr(XML.decode_answer(text))) for text in texts] == whole
+
+
+class Turns:
+    """Counts the turns of the event loop until something is done."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def of(self, exchange: Exchange, body: bytes) -> HTTPResponse:
+        task = asyncio.ensure_future(exchange.answer(body))
+        while not task.done():
+            self.count += 1
+            await asyncio.sleep(0)
+        return await task
+
+
+registry = Registry()
+
+
+@registry.register(run="inline")
+def echo(value: Any) -> Any:
+    return value
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "least"), [(XML_CALL, "text/xml", 24), (JSON_CALL, "application/json", 3)]
+)
+def test_others_have_their_turns_while_a_large_call_is_answered(body: bytes, content_type: str, least: int) -> None:
+    endpoint = app.build(load(None, {}, []), registry).rpc
+    head = HTTPRequest(
+        method="POST",
+        target="/api",
+        peer="127.0.0.1",
+        headers={"Host": "127.0.0.1", "Content-Type": content_type, "Content-Length": str(len(body))},
+    )
+    admitted = endpoint.admit(head)
+    assert isinstance(admitted, Exchange)
+    turns = Turns()
+    response = asyncio.run(turns.of(admitted, body))
+    assert response.status == 200
+    codec = XML if content_type == "text/xml" else JSON
+    _, reply = codec.decode_answer(response.body) or (None, Reply())
+    assert reply.value == PLAIN
+    assert turns.count >= least
+
+
+def test_work_without_turns_is_done_at_once() -> None:
+    def work() -> Generator[None, None, int]:
+        yield
+        yield
+        return 3
+
+    assert at_once(work()) == 3
