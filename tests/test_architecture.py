@@ -36,6 +36,7 @@ TABLE: dict[str, set[str]] = {  # a folder or a module -> the folders that it ma
     "process": BELOW_APP | {"app"},
     "wsgi": BELOW_APP | {"app"},
     "cli": BELOW_APP | {"app", "process"},
+    "compat": BELOW_APP | {"app", "process"},
     "testing": BELOW_APP | {"app"},
     "pytest_plugin": BELOW_APP | {"app", "process", "testing"},
     "__main__": {"cli"},

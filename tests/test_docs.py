@@ -138,6 +138,7 @@ def test_no_file_says_to_install_another_name() -> None:
         "docs/checks.md",
         "docs/conformance.md",
         "docs/design.md",
+        "docs/compat.md",
         "docs/developing.md",
         "docs/embedding.md",
         "docs/hooks.md",

@@ -29,7 +29,7 @@ from gateway.upstreams.options import nearest
 _NO_SECTIONS = {"upstreams", "file"}
 _UPSTREAM = re.compile(r"upstreams\.([A-Za-z][A-Za-z0-9_-]*)\.([^.]+)")
 _SECRET = {"keys", "headers", "metadata"}  # options that may hold a key, even where none belongs
-_ADDRESS = r"unix:/[^,\s]{1,106}|fd:(?:[3-9]|[1-9][0-9]{1,3})|systemd"
+_ADDRESS = r"unix:/[^,\s]{1,106}|fd:(?:[3-9]|[1-9][0-9]{1,6})|systemd"
 _PORT = "(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
 

@@ -11,6 +11,7 @@ error" and in the log.
 import asyncio
 import logging
 import traceback
+import xmlrpc.client
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from types import SimpleNamespace, TracebackType
@@ -86,7 +87,7 @@ def catching(
 
     def fault(error: BaseException, context: Context) -> Fault:
         found = next((by_class[kind] for kind in type(error).__mro__ if kind in by_class), None)
-        if found is None or isinstance(error, Fault):
+        if found is None or isinstance(error, Fault | xmlrpc.client.Fault):
             return fault_of(error, context)
         try:
             return detached(returned(found, found(error, context), Fault))

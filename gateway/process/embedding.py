@@ -8,7 +8,7 @@ Both leave the program's log, signals and tasks alone.
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ from gateway.app import Gateway, build, check_hashes
 from gateway.config import Config
 from gateway.config.beside import load_for_program
 from gateway.core.hooks import LifespanError
+from gateway.hosts import Host
 from gateway.hosts.loops import new_event_loop
 from gateway.methods import Registry
 from gateway.process import tls
@@ -53,6 +54,7 @@ class Server:
         self._config = load_for_program(config, os.environ, bind=bind)
         self._registry = registry
         self._urls: URLs | None = None
+        self._hosts: Sequence[Host] = ()
         self._ending: asyncio.Future[bytes]
         self._serving: asyncio.Task[None] | None = None
 
@@ -94,16 +96,22 @@ class Server:
         if self._serving is not None:
             raise RuntimeError("a Server is started once; make another one")
         check_hashes()
-        gateway = build(self._config, self._registry, make_metrics=Metrics)
+        gateway = self._build()
         listeners = listen(self._config, tls.load(self._config.tls))
         urls = urls_of(self._config, listeners)
         loop = asyncio.get_running_loop()
-        self._ending, ready = loop.create_future(), loop.create_future()
+        self._ending = loop.create_future()
+        ready: asyncio.Future[Sequence[Host]] = loop.create_future()
         self._serving = loop.create_task(self._serve(gateway, listeners, ready))
         await asyncio.wait((self._serving, ready), return_when=asyncio.FIRST_COMPLETED)
         if self._serving.done():
             self._serving.result()
+        self._hosts = ready.result()
         self._urls = urls
+
+    async def settled(self, seconds: float) -> None:
+        """Wait until no request is being read or answered, and each answer was taken; for so long at most."""
+        await asyncio.gather(*(host.drain(seconds) for host in self._hosts))
 
     async def stop(self) -> None:
         """Accept nothing more, let running calls end for ``server.drain`` seconds, and end what is left of them.
@@ -126,10 +134,13 @@ class Server:
     ) -> None:
         await self.stop()
 
-    async def _serve(self, gateway: Gateway, listeners: Listeners, ready: asyncio.Future[None]) -> None:
+    def _build(self) -> Gateway:
+        return build(self._config, self._registry, make_metrics=Metrics)
+
+    async def _serve(self, gateway: Gateway, listeners: Listeners, ready: asyncio.Future[Sequence[Host]]) -> None:
         try:
             async with gateway.lifespans:
-                await serve_until(self._ending, gateway, listeners, lambda: ready.set_result(None))
+                await serve_until(self._ending, gateway, listeners, ready.set_result)
         except LifespanError as error:
             raise StartupError(error.problems) from None
         finally:

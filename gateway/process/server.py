@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from xml.parsers import expat
@@ -135,19 +135,19 @@ async def serve_until(
     ending: asyncio.Future[bytes],
     gateway: Gateway,
     listeners: Listeners,
-    ready: Callable[[], object] = lambda: None,
+    ready: Callable[[Sequence[Host]], object] = lambda _: None,
 ) -> None:
     """Serve until told to end, by STOP or RETIRE of gateway/process/supervisor.py; then let running calls end.
 
     They have ``server.drain`` seconds. STOP means that nobody takes over: for ``server.grace`` seconds callers are told
-    so at /readyz, before connections are no longer accepted. ``ready`` is called when connections are accepted.
+    so at /readyz, before connections are no longer accepted. ``ready`` is called with the hosts when these accept.
     """
     with closed_in_children(local_names(listeners)):
         await _serve(ending, gateway, listeners, ready)
 
 
 async def _serve(
-    ending: asyncio.Future[bytes], gateway: Gateway, listeners: Listeners, ready: Callable[[], object]
+    ending: asyncio.Future[bytes], gateway: Gateway, listeners: Listeners, ready: Callable[[Sequence[Host]], object]
 ) -> None:
     from gateway.hosts.connections import capacity  # noqa: PLC0415 - who only imports the gateway needs no host
     from gateway.hosts.http import HTTPHost  # noqa: PLC0415 - likewise
@@ -175,7 +175,7 @@ async def _serve(
 
     async with _monitored(gateway, measure, listeners.metrics) as monitors:
         hosts: list[Host] = [http, tcp, *monitors]
-        ready()
+        ready(hosts)
         try:
             order = await ending
             if order == STOP and server.grace:
