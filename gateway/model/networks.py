@@ -7,6 +7,7 @@ Nothing is guessed: an address is written out in full, in decimal without leadin
 """
 
 import ipaddress
+from functools import lru_cache
 from typing import TypeAlias
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -71,6 +72,7 @@ def address(text: str) -> Address | None:
     return getattr(read, "ipv4_mapped", None) or read
 
 
+@lru_cache(maxsize=4096)  # it is asked for each request, and to read an address takes as long as a tenth of a call
 def client_of(peer: str) -> str:
     """Return who has an address: the address itself, or the /64 of an IPv6 one, all of which one customer has."""
     try:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from xml.parsers import expat
 
@@ -160,6 +161,7 @@ async def _serve(
         )
     proxies = gateway.config.access.trusted_proxies
 
+    @lru_cache(maxsize=256)  # it is asked for each request that a proxy brings
     def is_proxy(peer: str) -> bool:
         found = address(peer)
         return found is not None and any(found in network for network in proxies)
