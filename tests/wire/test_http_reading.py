@@ -60,6 +60,7 @@ TOO_LONG = {
     OK + b"Transfer-Encoding: chunked\r\n\r\nF\r\n" + b"a" * 15 + b"\r\n6\r\n": "more than 20 bytes",
     OK + b"A: " + b"a" * 65536: "its head has more than 65536 bytes",
     OK + b"A: " + b"a" * 65536 + b"\r\n\r\n": "its head has more than 65536 bytes",
+    OK + b"Content-Length: 0\r\nA: " + b"a" * 65536 + b"\r\n\r\n": "its head has more than 65536 bytes",
     OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 11000: "its trailers have more than 65536 bytes",
 }
 CUT_SHORT = (
