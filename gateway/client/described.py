@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.client.calls import Client
 from gateway.client.errors import CallError
@@ -17,6 +18,7 @@ from gateway.model.faults import Fault
 _OWN = ("system.", "rpc.")
 _REST = "Any number of further arguments."
 _AT_ONCE = 25  # methods in a batch, of which each is asked for twice
+_NATIVE = frozenset({"dateTime.iso8601", "base64"})
 _SCHEMAS: Mapping[str, Any] = {
     **{kind: {"type": "integer"} for kind in ("int", "i4", "i8")},
     "double": {"type": "number"},
@@ -74,7 +76,10 @@ def described(client: Client) -> Described:
     components = document.get("components")
     schemas = components.get("schemas") if isinstance(components, dict) else None
     told = [_told(each) for each in methods if isinstance(each, dict) and isinstance(each.get("name"), str)]
-    return Described(methods=_ordered(told), schemas=schemas if isinstance(schemas, dict) else {})
+    ordered = _ordered(told)
+    if client.protocol == "xmlrpc":
+        ordered = _with_native_types(client, ordered)
+    return Described(methods=ordered, schemas=schemas if isinstance(schemas, dict) else {})
 
 
 def _ordered(told: list[Told]) -> tuple[Told, ...]:
@@ -117,23 +122,43 @@ def _by_names(client: Client) -> Described:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CallError(f"{client.url}: system.listMethods does not return names", url=client.url, sent="yes")
     own = sorted({name for name in names if not name.startswith(_OWN)})
-    told: list[Told] = []
-    for start in range(0, len(own), _AT_ONCE):
-        told += _with_signatures(client, own[start : start + _AT_ONCE])
+    told = [_signed(name, signature, text) for name, signature, text in _signatures(client, own)]
     return Described(methods=tuple(told), schemas={})
 
 
-def _with_signatures(client: Client, names: list[str]) -> list[Told]:
+def _with_native_types(client: Client, told: tuple[Told, ...]) -> tuple[Told, ...]:
+    """Put in what JSON Schema has no word for: XML-RPC has dates, also without a zone, and binary data."""
+    by_name = {name: signature for name, signature, _ in _signatures(client, [each.name for each in told])}
+    return tuple(_native(each, by_name[each.name]) for each in told)
+
+
+def _native(told: Told, said: Any) -> Told:
+    if not _are_signatures(said):
+        return told
+    kinds = max(said, key=len)
+    params = told.params and tuple(
+        replace(param, schema=_SCHEMAS[kinds[place]]) if place < len(kinds) and kinds[place] in _NATIVE else param
+        for place, param in enumerate(told.params, 1)
+    )
+    return replace(told, params=params, result=_SCHEMAS[kinds[0]] if kinds[0] in _NATIVE else told.result)
+
+
+def _signatures(client: Client, names: list[str]) -> list[tuple[str, Any, Any]]:
     """Ask for signatures and texts together, and one by one where the server has no batches."""
-    batch = client.batch()
-    asked = [(batch.call("system.methodSignature", name), batch.call("system.methodHelp", name)) for name in names]
-    try:
-        batch.send()
-    except (Fault, CallError):
-        return [
-            _signed(name, _each(client, "methodSignature", name), _each(client, "methodHelp", name)) for name in names
-        ]
-    return [_signed(name, signature.value, text.value) for name, (signature, text) in zip(names, asked, strict=True)]
+    found: list[tuple[str, Any, Any]] = []
+    for start in range(0, len(names), _AT_ONCE):
+        part = names[start : start + _AT_ONCE]
+        batch = client.batch()
+        asked = [(batch.call("system.methodSignature", name), batch.call("system.methodHelp", name)) for name in part]
+        try:
+            batch.send()
+        except (Fault, CallError):
+            found += [
+                (name, _each(client, "methodSignature", name), _each(client, "methodHelp", name)) for name in part
+            ]
+        else:
+            found += [(name, said.value, text.value) for name, (said, text) in zip(part, asked, strict=True)]
+    return found
 
 
 def _each(client: Client, method: str, name: str) -> Any:
@@ -146,7 +171,7 @@ def _each(client: Client, method: str, name: str) -> Any:
 def _signed(name: str, said: Any, text: Any) -> Told:
     """Make a method of its signatures: the longest one, of which the shortest says what is required."""
     doc = text if isinstance(text, str) else ""
-    if not isinstance(said, list) or not said or not all(_is_signature(each) for each in said):
+    if not _are_signatures(said):
         return Told(name=name, doc=doc)
     result, *kinds = max(said, key=len)
     required = min(map(len, said)) - 1
@@ -155,6 +180,10 @@ def _signed(name: str, said: Any, text: Any) -> Told:
         for place in range(1, len(kinds) + 1)
     )
     return Told(name=name, doc=doc, params=params, result=_SCHEMAS.get(result) if _agree(said, 0) else None)
+
+
+def _are_signatures(said: Any) -> bool:
+    return isinstance(said, list) and bool(said) and all(_is_signature(each) for each in said)
 
 
 def _is_signature(said: Any) -> bool:

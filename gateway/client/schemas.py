@@ -124,7 +124,8 @@ class Types:
 
     def _object(self, schema: Mapping[str, Any], name: str, depth: int) -> str:
         if _has_members(schema):
-            chosen = unique(name, self._taken)
+            title = schema.get("title")
+            chosen = unique(camel(title) if isinstance(title, str) and title.strip() else name, self._taken)
             self._write(chosen, schema, depth)
             return chosen
         other = schema.get("additionalProperties")

@@ -51,7 +51,9 @@ def source(described: Described, url: str, protocol: str, *, is_async: bool = Fa
             *([""] if imports else []),
             f"from gateway.client import {kind}Client",
             f"from gateway.client.typed import {', '.join(unset)}",
-            body.rstrip("\n"),
+            "",
+            "",
+            body.strip("\n"),
             "",
         ]
     )

@@ -122,7 +122,7 @@ def written(path: Path, url: str, *options: str) -> Path:
     return path
 
 
-INLINE = {"properties": {"a": {"type": "object"}}, "type": "object"}
+INLINE = {"title": "In line", "properties": {"a": {"type": "object"}}, "type": "object"}
 MAPPING = {"type": "object", "additionalProperties": {"type": "number"}}
 ODD_DOCUMENT: dict[str, Any] = {
     "openrpc": "1.3.2",
@@ -157,6 +157,8 @@ def test_what_is_written_passes_the_type_checker_and_calls(server: Server, tmp_p
             assert loaded(paths[3]).API(client).math.add(1, 2) == 3
     odd = [name for name in dir(loaded(paths[4]).API) if not name.startswith("_")]
     assert odd == ["Tree", "all", "any", "inline", "list", "m__init__", "str", "tree"]
+    assert "def when(self, at: datetime.datetime, data: bytes) -> datetime.datetime:" in paths[2].read_text("utf-8")
+    assert "def when(self, at: str, data: str) -> str:" in paths[0].read_text("utf-8")
     use = tmp_path / "use.py"
     use.write_text(USE)
     out, err, code = api.run(["--strict", *map(str, [*paths, use])])  # in the cache of the project's own check
