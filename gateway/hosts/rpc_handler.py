@@ -99,8 +99,7 @@ class RPCHandler(RequestHandler):
 
     async def post(self, *_: Any, **__: Any) -> None:
         """Answer the call, now that its body is here (called by Tornado)."""
-        if self._upload is None:
-            return
+        assert self._upload is not None  # noqa: S101 - what was refused does not come here
         answer = start(self._upload.answer())
         if isinstance(answer, HTTPResponse):
             self._respond(answer)

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
 
-from gateway import RegistrationError, Registry, endpoint
+from gateway import Context, RegistrationError, Registry, endpoint
 from gateway.config import ConfigError
 from gateway.hosts.flask import blueprint
 from tests.deploy.uwsgi import until
@@ -230,3 +230,20 @@ def test_a_method_sees_flask_s_request_and_what_hooks_have_put_there(run: str) -
     body = {"jsonrpc": "2.0", "method": "seen", "id": 1}
     answer = app.test_client().post("/api", json=body, headers={"X-Who": "me"})
     assert answer.get_json()["result"] == ["ada", "me", "shop"]
+
+
+def test_a_method_has_the_request_itself_and_the_app_may_say_who_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_ACCESS_KEYS", '{"ada": "sha256:%s"}' % ("0" * 64))
+    app, handler = Flask(__name__), Registry()
+
+    @handler.register(name="whoami")
+    def whoami(context: Context) -> list[str | None]:
+        request = context.request
+        assert isinstance(request, flask.Request)
+        return [request.headers["X-User"], context.key]
+
+    app.register_blueprint(blueprint(endpoint(handler), user=lambda: request.headers.get("X-User") or None))
+    body = {"jsonrpc": "2.0", "method": "whoami", "id": 1}
+    answer = app.test_client().post("/api", json=body, headers={"X-User": "bob"})
+    assert answer.get_json()["result"] == ["bob", "bob"]
+    assert app.test_client().post("/api", json=body, headers={"X-User": ""}).status_code == 401

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import tornado.web
-from django.test import RequestFactory
+from django.test import AsyncRequestFactory, RequestFactory
 from tornado.routing import AnyMatches, PathMatches, Rule, RuleRouter
 
 from gateway import Registry
@@ -74,6 +74,18 @@ def test_django_under_wsgi_wants_the_other_view() -> None:
 
     with pytest.raises(TypeError, match="under WSGI"):
         asyncio.run(call())
+
+
+def test_a_response_of_django_to_head_has_no_body() -> None:
+    MOUNTS["django"](endpoint_of(registry, {}))
+    view = django_host.async_view(endpoint_of(registry, {}))
+
+    async def call() -> Any:
+        return await view(AsyncRequestFactory().head("/rpc"))
+
+    response = asyncio.run(call())
+    assert (response.status_code, response.content) == (405, b"")
+    assert int(response.headers["Content-Length"]) > 0
 
 
 def test_middleware_of_django_may_read_the_body_first() -> None:
