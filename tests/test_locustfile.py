@@ -38,6 +38,7 @@ FAULT_XML = (
 )
 REQUESTS = re.compile(r"^(XML-RPC|JSON-RPC|multicall|batch) +(\S+) +(\d+) +\d+\(", re.MULTILINE)
 FAILURES = re.compile(r"^(\d+) +(XML-RPC|JSON-RPC|multicall|batch) (\S+): (.*?) *$", re.MULTILINE)
+PATIENT = ("-t", "6s", "--think-time", "0.05")  # so many seconds take a busy machine through a script
 FINISH = ("--stop-timeout", "20")  # seconds that the last requests have at the end: each user has made one, even here
 SLOW = 1.0  # seconds; longer than the calls' timeout where it is used
 
@@ -232,7 +233,7 @@ JSON_SCRIPT = {
 
 def test_faults_transport_errors_and_wrong_answers_are_counted_apart(locust: Locust) -> None:
     with running(Scripted(Answer(), *JSON_SCRIPT.values())) as server:
-        run = locust(server.url, "--call-timeout", "0.3", "--protocol", "jsonrpc", "JSONRPCUser", "-t", "3s")
+        run = locust(server.url, "--call-timeout", "0.3", "--protocol", "jsonrpc", "JSONRPCUser", *PATIENT)
     assert run.code == 1
     assert run.errors() == set(JSON_SCRIPT)
     kinds = {kind: sum(n for (_, _, e), n in run.failures.items() if e.startswith(kind)) for kind in KINDS}
@@ -307,7 +308,7 @@ def test_nobody_there_is_told_with_the_remedy(locust: Locust) -> None:
 
 def test_where_some_requests_succeed_nothing_is_said(locust: Locust) -> None:
     with running(Scripted(Answer(), Answer(body=b"{}"))) as server:
-        run = locust(server.url, "-t", "3s", "JSONRPCUser")
+        run = locust(server.url, "JSONRPCUser", *PATIENT)
     assert run.failures
     assert "every request" not in run.output
 
