@@ -38,7 +38,7 @@ from gateway.endpoints.rpc import RPCEndpoint, rate_limited
 from gateway.hosts.asgi import ASGIHost, Scope
 from gateway.methods import RESERVED, Method, RegistrationError, Registry, place_of
 from gateway.methods.introspection import add_introspection, describe
-from gateway.methods.loading import load_function, load_registry
+from gateway.methods.loading import LoadError, load_function, load_registry
 from gateway.model.calls import CallHandler
 from gateway.model.faults import Fault
 from gateway.model.hooks import Authenticate
@@ -59,6 +59,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     registry: Registry
     rpc: RPCEndpoint
     know: Know
+    site: Any  # a Site of gateway/hosts/http/site.py, which needs Tornado; None where only calls are answered
     pool: ThreadPool
     limiters: Mapping[str, list[ConcurrencyLimiter]]
     metrics: Metrics | None
@@ -99,7 +100,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
     Raises:
         ConfigError: an upstream cannot be served as it is configured, and it lists all of them; or a method is for a
             protocol that there is not.
-        LoadError: middleware, or the function that authenticates requests, cannot be loaded.
+        LoadError: middleware, the function that authenticates requests, or the application cannot be loaded.
         OSError: the metrics' directory cannot be written to.
 
     """
@@ -146,6 +147,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         registry=served,
         rpc=rpc,
         know=_know(rpc, dispatcher, policy, served if config.access.rules else None),
+        site=_site(config, rpc),
         pool=pool,
         limiters=limiters,
         metrics=metrics,
@@ -160,6 +162,23 @@ def _know(rpc: RPCEndpoint, dispatcher: Dispatcher, policy: AccessPolicy, ruled:
         return lambda _: None
     permits = None if ruled is None else lambda name, caller: policy.permits(ruled.names_of(name), caller)
     return PlainWay(rpc, dispatcher, permits).know
+
+
+def _site(config: Config, rpc: RPCEndpoint) -> Any:
+    """Load the application that answers what is not a call.
+
+    Raises:
+        LoadError: there is no such application.
+
+    """
+    if not config.server.app:
+        return None
+    from gateway.hosts.http.site import site  # noqa: PLC0415 - it needs Tornado
+
+    try:
+        return site(load_function(config.server.app), rpc.visit, config.server.paths)
+    except TypeError as error:
+        raise LoadError([f"server.app: {config.server.app}: {error}"]) from error
 
 
 def _codecs(config: Config) -> tuple[Codec, ...]:

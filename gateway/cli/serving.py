@@ -25,6 +25,11 @@ from gateway.process.sockets import URLs
     " fd:3 an inherited socket, systemd all sockets that systemd passes. Can be repeated.",
 )
 @click.option("--tcp", metavar="HOST:PORT", help="The address for JSON-RPC over plain TCP, without HTTP.")
+@click.option(
+    "--app",
+    metavar="MODULE:APPLICATION",
+    help="An application of Tornado that answers what is not a call, on the same addresses.",
+)
 @click.option("--workers", metavar="N", help="The number of processes that serve; auto starts one for each core.")
 @click.option(
     "--reload",

@@ -90,6 +90,14 @@ class ServerSection(Struct, frozen=True, kw_only=True):
         ],
         Meta(description="The middleware of all methods, module:function; the first one is the outermost."),
     ] = ()
+    app: Annotated[
+        str,
+        Meta(
+            pattern=r"^(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*)?$",
+            description="module:application; an application of Tornado that answers what is not a call. GET and HEAD of"
+            " the paths of calls are its, too. Empty for none.",
+        ),
+    ] = ""
     tcp: Annotated[
         str,
         Meta(

@@ -64,14 +64,10 @@ class AccessPolicy:
 
     def judge(self, head: HTTPRequest) -> Caller | AccessDenied:
         """Return who sends a request, or why it is refused."""
-        headers = head.headers
-        client, is_proxied, is_allowed = self._locate(head.peer, headers)
-        if client is None:
-            return AccessDenied(403, "the client's address is not known: X-Forwarded-For does not hold a plain address")
-        if not is_allowed:
-            return AccessDenied(403, f"{client} is not in access.allow")
-        if self._hosts and host_name(headers.get("Host", "")) not in self._hosts:
-            return AccessDenied(403, "the Host is not in access.hosts")
+        headers, located = head.headers, self.locate(head)
+        if isinstance(located, AccessDenied):
+            return located
+        client, is_proxied = located
         if "Origin" in headers and headers["Origin"] not in self._access.origins:
             return AccessDenied(403, "the Origin is not in access.origins")
         key = head.user
@@ -82,6 +78,17 @@ class AccessPolicy:
                 return AccessDenied(401, "no key" if authorization is None else "the key is not in access.keys")
         caller = Caller(client=client, key=key, certificate=head.certificate, is_proxied=is_proxied)
         return caller if self._authenticate is None else _asked(self._authenticate, head, caller)
+
+    def locate(self, head: HTTPRequest) -> tuple[str, bool] | AccessDenied:
+        """Return the address that a request comes from, and whether a proxy stands between; or why it is refused."""
+        client, is_proxied, is_allowed = self._locate(head.peer, head.headers)
+        if client is None:
+            return AccessDenied(403, "the client's address is not known: X-Forwarded-For does not hold a plain address")
+        if not is_allowed:
+            return AccessDenied(403, f"{client} is not in access.allow")
+        if self._hosts and host_name(head.headers.get("Host", "")) not in self._hosts:
+            return AccessDenied(403, "the Host is not in access.hosts")
+        return client, is_proxied
 
     def _locate(self, peer: str, headers: Mapping[str, str]) -> _Client:
         """Find the client. Only what trusted proxies send is kept, and only if it is short: callers choose the rest."""

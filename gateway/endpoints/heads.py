@@ -19,7 +19,7 @@ from gateway.codecs import Codec
 from gateway.core.access import AccessPolicy
 from gateway.model.calls import Caller
 from gateway.model.faults import Denied, GatewayFault, RequestTooLarge
-from gateway.model.http import AccessDenied, HTTPRequest, HTTPResponse
+from gateway.model.http import AccessDenied, HTTPRequest, HTTPResponse, Visitor
 from gateway.wire import content_coding
 from gateway.wire.http_grammar import charset
 
@@ -121,6 +121,17 @@ class HeadJudge:
             return Objection(kind="coding", status=415, reason=text, client=caller.client, answer=text, headers=accept)
         headers = () if origin is None else _shared_with(origin)
         return Judged(caller=caller, codec=codec, charset=declared, coding=coding, headers=headers)
+
+    def visit(self, head: HTTPRequest) -> Visitor | Objection:
+        """Judge the head of a request that is not a call, by the rules for addresses and for the Host alone."""
+        located = self._policy.locate(head)
+        if isinstance(located, AccessDenied):
+            return Objection(
+                kind="access", status=located.status, reason=located.reason, client=head.peer, answer="Denied."
+            )
+        client, is_proxied = located
+        forwarded = head.headers.get("X-Forwarded-Proto", "") if is_proxied else ""
+        return Visitor(client=client, scheme=forwarded if forwarded in ("http", "https") else None)
 
     def _read_content_type(self, content_type: str) -> tuple[str, Codec | None, str | None]:
         """Read a Content-Type: its media type, the codec of it, and its charset."""

@@ -32,7 +32,7 @@ from gateway.endpoints.heads import Headers, HeadJudge, Judged, Objection, conte
 from gateway.endpoints.observers import Observers
 from gateway.model.calls import Answer, Batch, Call, CallHandler, CallRecord, Context, Entry, InvalidCall, Reply
 from gateway.model.faults import GatewayFault, InvalidRequest, ParseError, RateLimited, RequestTooLarge
-from gateway.model.http import HTTPRequest, HTTPResponse, Refusal
+from gateway.model.http import HTTPRequest, HTTPResponse, Refusal, Visitor
 from gateway.model.limits import Limits
 from gateway.telemetry.log import log_unencodable
 from gateway.wire import content_coding
@@ -82,7 +82,8 @@ class RPCEndpoint:
         self.limits = limits
         self.observers = observers
         paths = tuple(paths)
-        self.judge = HeadJudge(codecs, paths, policy).judge
+        judge = HeadJudge(codecs, paths, policy)
+        self.judge, self._visit = judge.judge, judge.visit
         self._health = frozenset(_HEALTH) - frozenset(paths)
         self.rates = rates
         self._next: Callable[[], int] = count(1).__next__
@@ -108,6 +109,11 @@ class RPCEndpoint:
             return judged
         assert isinstance(judged, Objection)  # noqa: S101 - what is neither of the other two
         return self._object(judged, self.id_of(head))
+
+    def visit(self, head: HTTPRequest) -> Visitor | HTTPResponse:
+        """Judge a request that is not a call, and is for an application beside this endpoint, by its head."""
+        visitor = self._visit(head)
+        return visitor if isinstance(visitor, Visitor) else self._object(visitor, self.id_of(head))
 
     def admit_message(self, head: HTTPRequest) -> "HTTPResponse | Exchange":
         """Judge a message that came without HTTP, by the head that it would have.

@@ -53,6 +53,19 @@ class HTTPRequest(Struct, frozen=True, kw_only=True):
     user: str | None = None
 
 
+class Visitor(Struct, frozen=True, kw_only=True):
+    """Who sends a request that is not a call.
+
+    Attributes:
+        client: the address that a trusted proxy has named, or the peer's.
+        scheme: http or https, as a trusted proxy says; None where the connection itself tells.
+
+    """
+
+    client: str
+    scheme: str | None = None
+
+
 class HTTPResponse(Struct, frozen=True, kw_only=True):
     """A response. The host adds Content-Length, Date and Connection."""
 

@@ -27,6 +27,7 @@ OTHERS = {
     "server.bind": ["unix:/run/gateway.sock"],
     "server.unix_mode": "600",
     "server.middleware": ["module:function"],
+    "server.app": "module:application",
     "access.authenticate": "module:function",
     "server.paths": ["/other"],
     "server.modules": ["other"],

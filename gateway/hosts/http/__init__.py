@@ -5,6 +5,7 @@
     bodies.py        bodies, with a length or in chunks
     exchange.py      a request and its response
     known.py         heads that are known by their bytes, and need not be read again
+    site.py          an application of Tornado beside the endpoint
     tls.py           TLS between the two
 
 A request is judged by its head, so that one that is refused never sees ``100 Continue``. A body beyond the limit is
@@ -22,6 +23,7 @@ from typing import Any
 from gateway.hosts.connections import Connections
 from gateway.hosts.http.connection import Connection
 from gateway.hosts.http.known import KnownHeads
+from gateway.hosts.http.site import Site
 from gateway.hosts.http.tls import TLS
 from gateway.model.http import Admission, Know
 from gateway.model.limits import Limits
@@ -39,16 +41,18 @@ class HTTPHost:
         admit: judges a request by its head.
         limits: what is kept to.
         known: the heads that were judged and are kept, None where none are.
+        site: what is served beside the endpoint, None for nothing.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - each is a part of what is served
         self,
         admit: Admission,
         limits: Limits,
         is_proxy: Callable[[str], bool] = lambda _: False,
         tls: ssl.SSLContext | None = None,
         know: Know | None = None,
+        site: Site | None = None,
     ) -> None:
         self.connections: Connections[Connection] = Connections(limits, is_proxy)
         self.calls: set[Any] = set()
@@ -56,6 +60,7 @@ class HTTPHost:
         self.admit = admit
         self.limits = limits
         self.known = None if know is None else KnownHeads(know, limits.max_body)
+        self.site = site
         self._openings: dict[Connection, asyncio.Task[Any]] = {}
 
     def serve(self, sockets: Iterable[socket.socket]) -> None:

@@ -46,6 +46,12 @@ class Body(Protocol):
     def data(self) -> bytes:
         """Return all of it, or what is here."""
 
+    def pop(self) -> bytes:
+        """Take out what is here."""
+
+    def holds(self) -> bool:
+        """Tell whether something is here."""
+
 
 class _Kept:
     """Bytes that come in pieces: one of them as it is, several in a bytearray, which never copies quadratically."""
@@ -62,6 +68,17 @@ class _Kept:
     def data(self) -> bytes:
         """Return all of it, or what is here."""
         return bytes(self._data or b"")
+
+    def pop(self) -> bytes:
+        """Take out what is here."""
+        data = self.data()
+        if self._data is not None:
+            self._data = b""
+        return data
+
+    def holds(self) -> bool:
+        """Tell whether something is here."""
+        return bool(self._data)
 
     def _keep(self, piece: bytes) -> None:
         if type(self._data) is bytearray:

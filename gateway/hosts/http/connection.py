@@ -18,10 +18,12 @@ from typing import Any, Protocol
 
 from gateway.hosts.connections import Connections
 from gateway.hosts.eager import start
-from gateway.hosts.http.bodies import BadBodyError, Chunked, Sized
+from gateway.hosts.http.bodies import BadBodyError, Body, Chunked, Sized
 from gateway.hosts.http.exchange import Exchange
-from gateway.hosts.http.heads import BadHeadError, beginning_of, can_begin, read
+from gateway.hosts.http.heads import BadHeadError, Head, beginning_of, can_begin, read
 from gateway.hosts.http.known import Known, KnownHeads
+from gateway.hosts.http.site import Guest, Site
+from gateway.hosts.http.tls import TLS
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
 from gateway.wire.http_responses import response_head
@@ -29,6 +31,7 @@ from gateway.wire.http_responses import response_head
 log = logging.getLogger("gateway")
 
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TURN = 8  # requests of one connection, after which it is the others' turn; a client may send without waiting
 _AHEAD = 2**14  # bytes that are held of a client that does not wait for its responses, beside the last ones read
@@ -49,6 +52,7 @@ class Serving(Protocol):
     admit: Admission
     limits: Limits
     known: KnownHeads | None
+    site: Site | None
 
     def give_up(self, connection: "Connection") -> None:
         """Close a connection that has not begun."""
@@ -68,6 +72,7 @@ class Connection(asyncio.Protocol):
         "_at",
         "_call",
         "_exchange",
+        "_guest",
         "_has_ended",
         "_has_turn",
         "_host",
@@ -94,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._input = b""  # what has not been read of what has come,
         self._at = 0  # from here on
         self._exchange: Exchange | None = None
+        self._guest: Guest | None = None  # a request that the application beside the calls answers
         self._call: Cancellable | None = None
         self._known: Known | None = None  # the head of the last request, if it is known
         self._written = 0  # bytes of all responses
@@ -131,6 +137,8 @@ class Connection(asyncio.Protocol):
         if self._call is not None:
             self._call.cancel()
             return False
+        if self._guest is not None:
+            return False
         if self._is_deaf:
             self._is_leaving = True
             return self._is_blocked
@@ -145,6 +153,8 @@ class Connection(asyncio.Protocol):
         if self._call is not None:
             self._host.calls.discard(self._call)
             self._call.cancel()
+        if self._guest is not None:
+            self._forget_guest().lose()
 
     def pause_writing(self) -> None:
         """Take note that the client has not taken all that was written."""
@@ -154,7 +164,9 @@ class Connection(asyncio.Protocol):
         """Go on, now that it has."""
         self._is_blocked = False
         self._owed = 0
-        if self._is_leaving:
+        if self._guest is not None:
+            self._guest.drained()
+        elif self._is_leaving:
             self._transport.close()
         elif not self._is_deaf:
             if self._exchange is None and self._call is None:
@@ -203,6 +215,8 @@ class Connection(asyncio.Protocol):
         """Tell whether the next request has to wait."""
         if self._exchange is not None and self._exchange.is_answered:
             return False  # nothing but the end of a body is awaited
+        if self._guest is not None:
+            return self._guest.is_full()
         return self._call is not None or self._is_blocked or not self._has_turn
 
     def _go_on(self) -> None:
@@ -230,6 +244,9 @@ class Connection(asyncio.Protocol):
 
     def _steps(self) -> bool:
         """Read a request and begin to answer it; False where more bytes are needed, or nothing more is read."""
+        if self._guest is not None:
+            self._feed(self._guest)
+            return False
         if self._is_deaf or (self._exchange is None and not self._reads_head()):
             return False
         exchange = self._exchange
@@ -280,7 +297,11 @@ class Connection(asyncio.Protocol):
         except BadHeadError:
             self._refuse()
             return False
-        self._exchange = exchange = Exchange(Chunked() if head.length is None else Sized(head.length), head)
+        body: Body = Chunked() if head.length is None else Sized(head.length)
+        if self._host.site is not None and self._host.site.has(head.method, head.target):
+            self._receive(self._host.site, head, body)
+            return True
+        self._exchange = exchange = Exchange(body, head)
         self._judge(exchange, data)
         if not head.expects:
             return True
@@ -309,14 +330,7 @@ class Connection(asyncio.Protocol):
         """Have a request judged by its head, and keep the bytes of that, if they are given."""
         head = exchange.head
         assert head is not None  # noqa: S101 - it has just been read
-        request = HTTPRequest(
-            method=head.method,
-            target=head.target,
-            headers=head.headers,
-            peer=self.peer,
-            certificate=self.certificate,
-            connection=self,
-        )
+        request = self._request(head)
         if data and self._host.known is not None:
             self._host.known.learn(data, head, request)
         admitted = self._host.admit(request)
@@ -331,6 +345,16 @@ class Connection(asyncio.Protocol):
             exchange.refuse(admitted.too_many())
         if is_too_long and not head.expects:
             self._answer_early(exchange)
+
+    def _request(self, head: Head) -> HTTPRequest:
+        return HTTPRequest(
+            method=head.method,
+            target=head.target,
+            headers=head.headers,
+            peer=self.peer,
+            certificate=self.certificate,
+            connection=self,
+        )
 
     def _reads_body(self, exchange: Exchange) -> bool:
         """Read on in a body; False where it is not whole."""
@@ -426,6 +450,95 @@ class Connection(asyncio.Protocol):
         self._host.calls.discard(task)
         if task.cancelled() and not self._is_deaf:  # the gateway ends
             self.close()
+
+    # Requests that the application beside the calls answers
+
+    def _receive(self, site: Site, head: Head, body: Body) -> None:
+        """Have a request judged by its head, and hand it over."""
+        request = self._request(head)
+        visitor = site.visit(request)
+        if isinstance(visitor, HTTPResponse):
+            self._exchange = Exchange(body, head)
+            self._exchange.refuse(visitor)
+            if body.announced > self._host.limits.max_body:
+                self._answer_early(self._exchange)
+            return
+        guest = Guest(self, head, body, visitor, self._host.limits.max_body)
+        self._guest = guest
+        self._host.calls.add(guest)
+        if not body.is_whole:
+            self._host.connections.note_body(self)
+        guest.begin(site.application, closes=self._host.connections.retired)
+        if self._guest is guest and body.is_whole:
+            self._host.connections.note_busy(self)
+
+    def _feed(self, guest: Guest) -> None:
+        """Give a guest more of its body."""
+        begin = self._at
+        try:
+            self._at = guest.body.take(self._input, begin)
+        except BadBodyError:
+            self.refuse_guest(_BAD_REQUEST)
+            return
+        if guest.body.announced > guest.most:
+            self.refuse_guest(_TOO_LARGE)
+            return
+        if guest.body.is_whole:
+            self._host.connections.note_busy(self)
+        else:
+            self._host.connections.note_progress(self, self._at - begin)
+        guest.fed()
+
+    def _forget_guest(self) -> Guest:
+        guest, self._guest = self._guest, None
+        assert guest is not None  # noqa: S101 - who calls knows that there is one
+        self._host.calls.discard(guest)
+        return guest
+
+    @property
+    def scheme(self) -> str:
+        """Tell whether the client speaks TLS: https, or http."""
+        return "https" if isinstance(self._transport, TLS) else "http"
+
+    def is_closing(self) -> bool:
+        """Tell whether nothing more can be written."""
+        return self._guest is None or bool(self._transport.is_closing())
+
+    def is_blocked(self) -> bool:
+        """Tell whether the client has not taken all that was written."""
+        return self._is_blocked
+
+    def send(self, data: bytes) -> None:
+        """Write a part of a guest's response."""
+        self._write(data)
+
+    def take_more(self) -> None:
+        """Read on: a guest has taken what there was of its body."""
+        if not self._is_deaf:
+            asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def end_guest(self, *, close: bool) -> None:
+        """Go on to the next request, or close: a guest's response is written."""
+        body = self._forget_guest().body
+        if not body.is_whole:
+            body.drop()
+            self._exchange = Exchange(body, is_answered=True)
+            self._host.connections.note_linger(self)
+        elif close or self._host.connections.retired:
+            self._leave()
+        else:
+            self._rest()
+        self.take_more()
+
+    def refuse_guest(self, response: bytes) -> None:
+        """Write a response, and close."""
+        guest = self._forget_guest()
+        self._refuse(response)
+        guest.lose()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
 
     # Responses
 
