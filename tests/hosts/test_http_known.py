@@ -40,6 +40,7 @@ class Judge:
         self.known: list[HTTPRequest] = []
         self.asked: list[tuple[bytes, str | None, str | None]] = []
         self.calls: list[Call] = []
+        self.full: list[bytes] = []
         self.admitted = 0
 
     def know(self, head: HTTPRequest) -> Plain | None:
@@ -63,9 +64,31 @@ class Judge:
         self.asked.append((body, request_id, wish))
         return response(b"plain")
 
-    def admit(self, head: HTTPRequest) -> HTTPResponse:
+    def admit(self, head: HTTPRequest) -> "Full":
         self.admitted += 1
-        return HTTPResponse(status=404, body=b"full")
+        return Full(self.client, self.full)
+
+
+class Full:
+    """Answers on the full way, and takes its time."""
+
+    def __init__(self, client: str, answered: list[bytes]) -> None:
+        self.client = client
+        self._answered = answered
+
+    async def answer(self, body: bytes) -> HTTPResponse:
+        self._answered.append(body)
+        await asyncio.sleep(0)
+        return HTTPResponse(body=body + b" on the full way")
+
+    def too_large(self) -> HTTPResponse:
+        return HTTPResponse(status=413)
+
+    def too_many(self) -> HTTPResponse:
+        return HTTPResponse(status=429)
+
+    def unreadable(self, status: int, reason: str) -> HTTPResponse:
+        return HTTPResponse(status=status, body=reason.encode())
 
 
 def response(body: bytes) -> bytes:
@@ -184,7 +207,7 @@ async def served(judge: Judge, limits: Limits | None = None) -> AsyncIterator[tu
     port = sockets[0].getsockname()[1]
     host.serve(sockets)
     for _ in range(2):
-        assert (await answered(port, request(b"hello"), b"full")).startswith(b"HTTP/1.1 404 ")
+        assert b"\r\n\r\nhello on" in await answered(port, request(b"hello"), b"the full way")
     assert judge.admitted == 2
     try:
         yield host, port
@@ -226,15 +249,15 @@ def test_what_is_not_plain_after_all_takes_the_full_way() -> None:
         judge = Judge()
         async with served(judge) as (_, port):
             whole = request(b"full!")
-            assert (await answered(port, whole, b"full")).startswith(b"HTTP/1.1 404 ")
+            assert b"\r\n\r\nfull! on" in await answered(port, whole, b"the full way")
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(whole[:-2])
             await asyncio.sleep(0.05)
             writer.write(whole[-2:] + request(b"hello"))
-            assert (await reader.readuntil(b"full")).startswith(b"HTTP/1.1 404 ")
+            assert b"\r\n\r\nfull! on" in await reader.readuntil(b"the full way")
             assert await reader.readuntil(b"plain") == response(b"plain")
             writer.close()
-            assert judge.admitted == 4
+            assert judge.full == [b"hello", b"hello", b"full!", b"full!"]
 
     asyncio.run(test())
 
@@ -287,7 +310,7 @@ def test_requests_with_a_known_head_are_counted_by_the_client_of_a_proxy() -> No
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request(b"later"))
             await eventually(lambda: bool(judge.calls))
-            assert (await answered(port, request(b"hello"), b"full")).startswith(b"HTTP/1.1 404 ")
+            assert (await answered(port, request(b"hello"), b"\r\n\r\n")).startswith(b"HTTP/1.1 429 ")
             judge.calls[0].respond(response(b"late"))
             await reader.readuntil(b"late")
             assert await answered(port, request(b"hello"), b"plain") == response(b"plain")
