@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -57,8 +58,9 @@ class Liar:
     A step is bytes to send after a request has been read, or a function of the connection.
     """
 
-    def __init__(self, *connections: list[Any]) -> None:
+    def __init__(self, *connections: list[Any], tls: ssl.SSLContext | None = None) -> None:
         self._connections = list(connections)
+        self._tls = tls
         self.requests: list[bytes] = []
         self.accepted = 0
         self.port = 0
@@ -74,10 +76,11 @@ class Liar:
             except OSError:  # the test is over
                 return
             self.accepted += 1
-            with accepted:
-                accepted.settimeout(20)
-                with suppress(OSError):  # the client has had enough
-                    self._talk(accepted, steps)
+            accepted.settimeout(20)
+            if self._tls is not None:
+                accepted = self._tls.wrap_socket(accepted, server_side=True)
+            with accepted, suppress(OSError):  # the client has had enough
+                self._talk(accepted, steps)
 
     def _talk(self, connection: socket.socket, steps: list[Any]) -> None:
         for step in steps:
@@ -104,9 +107,9 @@ def read_request(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def lying(*connections: list[Any], path: Path | None = None) -> Iterator[Liar]:
+def lying(*connections: list[Any], path: Path | None = None, tls: ssl.SSLContext | None = None) -> Iterator[Liar]:
     """Run a Liar for as many connections, on a port or a Unix socket."""
-    liar = Liar(*connections)
+    liar = Liar(*connections, tls=tls)
     made = socket.create_server(("127.0.0.1", 0)) if path is None else socket.socket(socket.AF_UNIX)
     with made as listening:
         if path is None:

@@ -347,6 +347,16 @@ def test_unix_sockets(ask: Ask, tmp_path: Path) -> None:
 
 
 @both
+def test_plain_tcp_in_tls(ask: Ask, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    served.load_cert_chain(*authority.issue())
+    with lying([result(b"3") + b"\n", result(b"4", 2) + b"\n"], tls=served) as liar:
+        url = f"tcp+tls://127.0.0.1:{liar.port}"
+        assert ask(url, lambda c: c.add(1, 2), lambda c: c.add(2, 2), ca=authority.file) == [3, 4]
+
+
+@both
 def test_tls_and_certificates_of_both_sides(ask: Ask, tmp_path: Path, logged: Logged) -> None:
     authority = Authority(tmp_path)
     certificate, key = authority.issue()
