@@ -49,6 +49,7 @@ check: $(VENV)/test.stamp
 bench: $(VENV)/test.stamp $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
 	@$(call need,wrk,wrk,the speed)
 	$(BIN)/python -m benchmarks.speed --rounds $(ROUNDS) --seconds $(SECONDS)
+	$(BIN)/python -m benchmarks.callers --rounds $(ROUNDS) --seconds $(SECONDS)
 
 figures: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.speed --publish

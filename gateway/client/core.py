@@ -140,7 +140,10 @@ class Core:
     async def call(self, view: View, method: str, params: Params) -> Any:
         """Call a method and return its result."""
         call_id = next(self._ids)
-        body = self._encoded(lambda: self.codec.encode_call(method, params, call_id))
+        try:
+            body = self.codec.encode_call(method, params, call_id)
+        except InvalidParams as fault:
+            raise ArgumentError(fault.detail, url=self.url) from None
 
         def read(answer: Answer) -> Any:
             answered, reply = self.codec.decode_answer(answer.body, answer.charset, lenient=self._lenient) or (0, None)
