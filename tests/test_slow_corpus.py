@@ -46,7 +46,7 @@ def get_data() -> list:
 def large(size: int) -> str:
     return "x" * size
 """
-LIMITS = {"idle_timeout": 3, "head_timeout": 2, "body_timeout": 2, "write_timeout": 2}
+LIMITS = {"idle_timeout": 6, "head_timeout": 4, "body_timeout": 4, "write_timeout": 4}
 SHORTEST = min(LIMITS.values())
 LONGEST = max(LIMITS.values())
 MARGIN = 30  # seconds, for a machine that is busy with a thousand clients on both ends, over TLS, and with other work
