@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import django
+import flask
 import hypercorn.asyncio
 import hypercorn.config
 import tornado.httpserver
@@ -30,6 +31,7 @@ from gateway import Registry, app
 from gateway.config import load
 from gateway.hosts import aiohttp as aiohttp_host
 from gateway.hosts import django as django_host
+from gateway.hosts import flask as flask_host
 from gateway.hosts.asgi import ASGIHost
 from gateway.hosts.rpc_handler import RPCHandler
 from gateway.model.http import Endpoint
@@ -92,7 +94,6 @@ def hypercorn_of(application: Any) -> Serve:
     async def serve(listener: socket.socket, ending: asyncio.Event) -> None:
         config = hypercorn.config.Config()
         config.bind = [f"fd://{listener.dup().detach()}"]
-        config.graceful_timeout = 0
         await hypercorn.asyncio.serve(application, config, shutdown_trigger=ending.wait)
 
     return serve
@@ -166,6 +167,13 @@ def tornado_app(endpoint: Endpoint) -> tornado.web.Application:
     )
 
 
+def flask_app(endpoint: Endpoint) -> flask.Flask:
+    application = flask.Flask(__name__)
+    calls = flask_host.blueprint(endpoint, endpoint.paths, user=lambda: flask.request.headers.get("X-User"))
+    application.register_blueprint(calls)
+    return application
+
+
 DJANGO_URLS: dict[int, Any] = {}  # the views of each server, by its port
 
 
@@ -217,6 +225,7 @@ MOUNTS: dict[str, Callable[[Endpoint], Serve]] = {
     "tornado": lambda endpoint: tornado_of(tornado_app(endpoint)),
     "aiohttp": lambda endpoint: aiohttp_of(aiohttp_app(endpoint, auto_decompress=True)),
     "aiohttp, packed": lambda endpoint: aiohttp_of(aiohttp_app(endpoint, auto_decompress=False), auto_decompress=False),
+    "flask": lambda endpoint: waitress_of(flask_app(endpoint)),
     "django": django_of(django_host.view, WSGIHandler, waitress_of),
     "django, async": django_of(
         django_host.async_view, ASGIHandler, lambda handler: uvicorn_of(handler, lifespan="off")

@@ -11,6 +11,7 @@ import pytest
 
 from tests import corpus_methods
 from tests.conftest import CORPUS_SETTINGS, Logged
+from tests.deploy.test_uwsgi import edge_cases
 from tests.hosts.mounting import MOUNTS, Mounted, endpoint_of, served
 from tests.raw_http import Response, Wire, request
 from tests.test_corpus import PLAIN, RAW, body_of, check, raw_bytes
@@ -98,11 +99,25 @@ def test_the_corpus(mounted: tuple[str, Mounted], logged: Logged) -> None:
     logged.lines.clear()  # what methods and servers have to say of such requests
 
 
-def problem_of(case: dict[str, Any], port: int, timeout: float) -> tuple[int | None, str] | None:
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_the_cases_of_proxies_and_networks(name: str) -> None:
+    """127.0.0.9 stands for all peers that are neither trusted nor allowed."""
+    settings = {**CORPUS_SETTINGS, "access.trusted_proxies": "127.0.0.1", "access.allow": "10.0.0.0/8"}
+    cases = edge_cases("allowlist")
+    assert cases
+    with served(MOUNTS[name](endpoint_of(corpus_methods.registry, settings))) as running:
+        for case in cases:
+            source = "127.0.0.1" if case["peer"] == "127.0.0.1" else "127.0.0.9"
+            assert problem_of(case, running.port, 20, source) is None, case["id"]
+
+
+def problem_of(
+    case: dict[str, Any], port: int, timeout: float, source: str = "127.0.0.1"
+) -> tuple[int | None, str] | None:
     """Play a case on a connection of its own; return the status and what is wrong with it, None where nothing is."""
     sent = case.get("request", {})
     data = raw_bytes(case) or request(sent["path"], sent["headers"], body_of(case), sent["method"])
-    with Wire(port, timeout) as wire:
+    with Wire(port, timeout, source=source) as wire:
         return judged(case, wire, data)
 
 

