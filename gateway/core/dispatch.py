@@ -167,14 +167,18 @@ def invoke_inline(
     method: Method, running: Running, state: SimpleNamespace, fault: FaultMaker = fault_of
 ) -> Callable[[Call, Context], Reply]:
     """Make the handler of a method that never waits, which is a plain function like the method."""
-    function, bind = method.function, method.bind
+    function, bind, fits = method.function, method.bind, _types_that_fit(method)
     counts, place = running.counts, running.place(method.name)
 
     def call_method(call: Call, context: Context) -> Reply:
-        try:
-            args, kwargs = bind(call.params, context)
-        except BaseException as error:  # noqa: BLE001 - see invoke
-            return Reply(fault=fault_of(error, context))
+        params = call.params
+        kwargs: dict[str, Any] = {}
+        args = params if type(params) is list and fits is not None and _all_fit(params, fits) else None
+        if args is None:
+            try:
+                args, kwargs = bind(params, context)
+            except BaseException as error:  # noqa: BLE001 - see invoke
+                return Reply(fault=fault_of(error, context))
         context.state = state
         token = CURRENT.set(context)
         counts[place] += 1
@@ -188,6 +192,22 @@ def invoke_inline(
             end_child()
 
     return call_method
+
+
+def _types_that_fit(method: Method) -> tuple[frozenset[type], ...] | None:
+    """Return the types of positional arguments that ``bind`` hands over as they are; None where it adds some."""
+    if method.context is not None or len(method.positional) != len(method.params):
+        return None
+    return tuple([param.fits for param in method.positional])
+
+
+def _all_fit(params: list[Any], fits: tuple[frozenset[type], ...]) -> bool:
+    if len(params) != len(fits):
+        return False
+    for value, types_ in zip(params, fits, strict=True):  # noqa: SIM110 - a generator would take longer than the loop
+        if type(value) not in types_:
+            return False
+    return True
 
 
 @types.coroutine

@@ -81,6 +81,7 @@ class PlainHead:
         "_codec",
         "_fixed",
         "_headers",
+        "_is_chunked",
         "_meter",
         "_permitted",
         "_shared",
@@ -96,6 +97,7 @@ class PlainHead:
         self._codec = codec
         self._charset = judged.charset
         self._headers = head.headers
+        self._is_chunked = "Transfer-Encoding" in head.headers
         self._varying = tuple(map(head.headers.get, _VARYING))
         self._meter: Meter | None = way.endpoint.rates.meter(judged.caller)
         self._permitted: dict[str, Method] = {}
@@ -166,7 +168,7 @@ class PlainHead:
 
     def _headers_of(self, length: int, request_id: str | None, wish: str | None) -> Mapping[str, str]:
         """Return the headers of one request, which are those of the head that was judged but for what varies."""
-        varying = (str(length) if length and "Transfer-Encoding" not in self._headers else None, request_id, wish)
+        varying = (str(length) if length and not self._is_chunked else None, request_id, wish)
         return self._headers if varying == self._varying else _Headers(self._headers, varying)
 
     def respond(self, call: Call, context: Context, reply: Reply, start: float, received: int) -> bytes:

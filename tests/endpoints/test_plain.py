@@ -9,11 +9,13 @@ import asyncio
 import json
 import random
 import re
+import signal
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -34,6 +36,9 @@ from gateway.model.http import HTTPRequest, HTTPResponse, Plain
 from gateway.wire.http_responses import response_head
 from tests import corpus_methods
 from tests.conftest import Logged
+from tests.raw_http import Wire, request
+from tests.serving import children, eventually
+from tests.test_cli import serving
 from tests.test_corpus import CASES, body_of, named
 
 pytestmark = pytest.mark.unmeasured
@@ -264,13 +269,21 @@ class Gateway:
         plain = self.kept[key]
         responded: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         before = self.told.size()
-        answered = plain and plain.answer(sent.body, sent.request_id, sent.wish, sent, responded.set_result)
+        answered = None
+        if plain is not None:
+            answered = plain.answer(sent.body, sent.request_id, sent.wish, sent, responded.set_result)
         assert CURRENT.get(None) is None
         if answered is None:
             assert self.told.size() == before
             return await self.full(sent)
         self.plain += 1
-        return answered if isinstance(answered, bytes) else await responded
+        if isinstance(answered, bytes):
+            return answered
+        try:
+            return await responded
+        except asyncio.CancelledError:
+            answered.cancel()
+            raise
 
 
 class Pair:
@@ -698,3 +711,45 @@ def test_a_response_that_cannot_be_made_is_500_and_costs_no_other_its_own(
     assert failed.startswith(b"HTTP/1.1 500 ")
     assert other.startswith(b"HTTP/1.1 200 ")
     assert logged.take("the endpoint raised an exception, which is a bug")
+
+
+def test_a_call_with_a_wish_does_not_wait_for_the_time_of_others() -> None:
+    gateway = Gateway({})
+
+    async def run() -> bytes:
+        first = asyncio.ensure_future(gateway.short(Sent(xml("forever"), (XML,))))
+        await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(5):
+                return await gateway.short(Sent(xml("forever"), (XML,), wish="0.05"))
+        finally:
+            first.cancel()
+
+    assert b"no answer within 0.05 s" in asyncio.run(run())
+
+
+def test_a_reload_with_other_rules_lets_nobody_in_by_an_old_judgement(tmp_path: Path) -> None:
+    """What was judged is kept by a worker, and the next one begins with nothing."""
+    (tmp_path / "handlers.py").write_text("from gateway import method\n\n@method(run='inline')\ndef add(): return 1\n")
+    rules = tmp_path / "gateway.toml"
+    rules.write_text("")
+    sent = request("/api", {"Content-Type": "text/xml"}, xml("add"))
+    with serving(tmp_path, GATEWAY_CONFIG=str(rules)) as running, Wire(running.port) as wire:
+
+        def ask(connection: Wire) -> bytes:
+            connection.send(sent)
+            response = connection.read()
+            return b"closed" if response is None else response.body
+
+        for _ in range(4):
+            assert b"<int>1</int>" in ask(wire)
+        before = children(running.process.pid)
+        rules.write_text('[access]\nrules = [{ methods = ["add"], networks = ["10.0.0.1"] }]\n')
+        running.process.send_signal(signal.SIGHUP)
+        running.until_logged("reloaded")
+        ask(wire)  # what is connected has one more answer of its worker, and then that ends
+        eventually(lambda: before.isdisjoint(children(running.process.pid)), "the old worker does not end")
+        for _ in range(4):
+            with Wire(running.port) as another:
+                for _ in range(4):
+                    assert b"-32005" in ask(another)
