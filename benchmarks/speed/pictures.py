@@ -21,7 +21,7 @@ _NAME = "calls_per_second"
 _OURS, _REFERENCE, _OTHERS = "#1f4e99", "#555555", "#a9a9a9"
 _BAR = 0.36  # inches from one bar to the next
 _TITLE = 0.72  # inches of a panel beside its bars
-_WIDTH, _LEFT, _RIGHT = 9.6, 2.9, 1.7  # inches: of all, of the names, of the figures
+_WIDTH, _LEFT, _RIGHT = 9.8, 2.9, 2.2  # inches: of all, of the names, of the figures
 
 
 class Panel(Struct, frozen=True, kw_only=True):

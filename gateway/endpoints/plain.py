@@ -36,6 +36,7 @@ log = logging.getLogger("gateway")
 
 _LARGEST = 2**16  # bytes; where larger bodies are not plain after all, too much work is done twice
 _VARYING = ("Content-Length", "X-Request-ID", "X-Request-Timeout")
+_VARYING_LOWER = tuple(map(str.lower, _VARYING))
 
 
 class PlainWay:
@@ -260,7 +261,7 @@ class _Headers(Mapping[str, str]):
 
     def __init__(self, kept: Mapping[str, str], varying: Iterable[str | None]) -> None:
         self._kept = kept
-        self._own = dict(zip(map(str.lower, _VARYING), varying, strict=True))
+        self._own = dict(zip(_VARYING_LOWER, varying, strict=True))
 
     def __getitem__(self, name: str) -> str:
         value = self._own.get(name.lower(), "")

@@ -112,14 +112,18 @@ def _cut(data: bytes) -> tuple[bytes, _Values] | None:
     """
     if len(data) > _LARGEST or data.startswith(b"\r\n"):
         return None
-    pieces = _VARYING.split(data)
-    if len(pieces) == 5:  # one of them is there, as in nearly all heads
-        return pieces[0] + pieces[4], (pieces[1], pieces[2], pieces[3])
-    columns = [[value for value in pieces[number::4] if value is not None] for number in (1, 2, 3)]
-    if any(len(column) > 1 for column in columns):
-        return None
-    length, request_id, wish = [column[0] if column else None for column in columns]
-    return b"".join(pieces[::4]), (length, request_id, wish)
+    kept: list[bytes] = []
+    values: list[bytes | None] = [None, None, None]
+    end = 0
+    for found in _VARYING.finditer(data):
+        number = (found.lastindex or 1) - 1
+        if values[number] is not None:
+            return None
+        values[number] = found[number + 1]
+        kept.append(data[end : found.start()])
+        end = found.end()
+    kept.append(data[end:])
+    return b"".join(kept), (values[0], values[1], values[2])
 
 
 def _text(value: bytes | None) -> str | None:
