@@ -1,5 +1,6 @@
 """What every test keeps to: no unexpected line in the log, and real sockets; and which tests are measured."""
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -69,3 +70,12 @@ def corpus_server() -> Iterator[Server]:
     """Serve the corpus' methods as its README says."""
     with serving(corpus_methods.registry, CORPUS_SETTINGS) as server:
         yield server
+
+
+@pytest.fixture
+def only_new() -> Iterator[None]:
+    """Let the garbage collector see only what the test makes: there is much else where all tests run in one process."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -158,28 +158,25 @@ def written(record: logging.LogRecord) -> bool:
 
 
 @pytest.fixture
-def before(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[TracebackType]]:
-    """Do without the garbage collector, so that only what nobody holds is freed; yield what other tests have left."""
+def uncollected(only_new: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Do without the garbage collector, so that only what nobody holds is freed."""
     monkeypatch.setattr(logging.getLogger("gateway.errors"), "filters", [written])
-    gc.collect()
     gc.disable()
-    yield tracebacks()
+    yield
     gc.enable()
     ALIVE.clear()
 
 
-def tracebacks(known: list[TracebackType] | None = None) -> list[TracebackType]:
-    """Return the tracebacks with functions of the gateway, but for those that are known."""
+def tracebacks() -> list[TracebackType]:
+    """Return the tracebacks with functions of the gateway."""
     found = [each for each in gc.get_objects() if type(each) is TracebackType]
-    ours = [each for each in found if each.tb_frame.f_code.co_filename.startswith(GATEWAY)]
-    return [each for each in ours if all(each is not other for other in known or ())]
+    return [each for each in found if each.tb_frame.f_code.co_filename.startswith(GATEWAY)]
 
 
+@pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("function", METHODS)
-def test_no_value_of_a_call_outlives_it(
-    function: Callable[[], Any], run: str, server: Server, before: list[TracebackType]
-) -> None:
+def test_no_value_of_a_call_outlives_it(function: Callable[[], Any], run: str, server: Server) -> None:
     name = f"{function.__name__}.{run}"
     call = {"jsonrpc": "2.0", "method": name, "id": 1}
     assert "error" in json.loads(post(server.port, json.dumps(call).encode()).body)
@@ -187,10 +184,10 @@ def test_no_value_of_a_call_outlives_it(
     with xmlrpc.client.ServerProxy(server.url) as proxy, pytest.raises(xmlrpc.client.Fault):
         proxy.__getattr__(name)()
     eventually(lambda: not ALIVE, "the values of an XML-RPC call are still alive", 8)
-    eventually(lambda: not tracebacks(before), "a traceback is still alive", 8)
+    eventually(lambda: not tracebacks(), "a traceback is still alive", 8)
 
 
-@pytest.mark.usefixtures("before")
+@pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize("function", METHODS)
 def test_no_value_outlives_its_call_of_a_batch(function: Callable[[], Any], server: Server) -> None:
     """The faults themselves are kept until the whole batch is answered."""
@@ -204,6 +201,7 @@ def test_no_value_outlives_its_call_of_a_batch(function: Callable[[], Any], serv
         assert proxy.system.multicall(calls)[-1] == [0]  # type: ignore[index]
 
 
+@pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [
@@ -215,13 +213,11 @@ def test_no_value_outlives_its_call_of_a_batch(function: Callable[[], Any], serv
         (b"<?xml version='1.0' encoding='utf-7'?><methodCall/>", "text/xml"),
     ],
 )
-def test_no_traceback_outlives_a_refused_call(
-    body: bytes, content_type: str, server: Server, logged: Logged, before: list[TracebackType]
-) -> None:
+def test_no_traceback_outlives_a_refused_call(body: bytes, content_type: str, server: Server, logged: Logged) -> None:
     answered = post(server.port, body, content_type).body
     assert re.search(b"error|faultCode", answered)
     assert (b"-32002" in answered) is (b".call" in body)
-    eventually(lambda: not tracebacks(before), "a traceback is still alive", 8)
+    eventually(lambda: not tracebacks(), "a traceback is still alive", 8)
     logged.take("upstream gone")
     logged.take("upstream broken")
 

@@ -244,15 +244,6 @@ def test_what_has_no_sessions_does_not_take_the_option(tmp_path: Path) -> None:
         pass
 
 
-@pytest.fixture
-def only_new() -> Iterator[None]:
-    """Let the garbage collector see only what the test makes: there is much else where all tests run in one process."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.mark.usefixtures("only_new")
 @pytest.mark.parametrize("kind", [*KINDS, *TYPED], ids=lambda kind: kind.name)
 def test_no_connection_holds_the_call_that_it_was_made_for(kind: Kind, tmp_path: Path, client: Clients) -> None:
