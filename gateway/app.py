@@ -25,7 +25,7 @@ from gateway.config import Config, ConfigError, changed
 from gateway.config.beside import load_for_program
 from gateway.config.described import described
 from gateway.core.access import AccessPolicy
-from gateway.core.begun import Beginner, in_task, in_thread
+from gateway.core.begun import Beginner, at_upstream, in_task, in_thread
 from gateway.core.dispatch import Dispatcher, Known, fault_of, invoke, invoke_inline
 from gateway.core.hooks import Everywhere, Lifespans, around, catching
 from gateway.core.layers import ConcurrencyLimiter, charged, deadline, limited, permitted
@@ -246,6 +246,8 @@ def _composer(
         if middleware:
             return Known(method=method, timeout=timeout, handler=deadline(around(handler, middleware, state)))
         launch = in_thread(method, pool, running, state, fault) if method.run == "thread" else in_task(invoked)
+        if method.begin is not None:
+            launch = at_upstream(method, running, state, fault, launch)
         later = Beginner(launch, tuple(places))
         return Known(method=method, timeout=timeout, handler=deadline(handler), later=later)
 

@@ -3,7 +3,7 @@
     Beginner.has_room()                    whether a call would run at once
     Beginner.begin(call, context, ended)   -> Reply    it did not even begin
                                            -> Begun    it runs; ``ended(reply)`` is called when it has an answer
-    in_task(handler), in_thread(...)       how the calls of a method run
+    in_task(handler), in_thread(...), at_upstream(...)       how the calls of a method run
 
 This is what the layers ``deadline`` and ``limited`` and the handler ``invoke`` come to for a call that finds a place at
 once: the same places, the same deadline, the same faults, with one task for an async method and none for a thread. All
@@ -20,8 +20,9 @@ from gateway.core.dispatch import FaultMaker, crash, fault_of
 from gateway.core.layers import TURNS, ConcurrencyLimiter, exceeded
 from gateway.core.running import Running
 from gateway.core.threads import ThreadPool
-from gateway.methods import Method
+from gateway.methods import Method, Sent
 from gateway.model.calls import CURRENT, Call, Context, Reply, WaitingHandler
+from gateway.model.faults import Fault
 
 
 class Begun:
@@ -30,18 +31,21 @@ class Begun:
     Attributes:
         context: its context.
         give_up: ends it as far as that can be done, when nobody waits for it any more.
+        late: makes the fault of a call whose time is over.
+        turns: of the event loop, in which it may still end when its time is over.
 
     """
 
-    __slots__ = ("_beginner", "_ended", "_is_answered", "_turns", "context", "give_up")
+    __slots__ = ("_beginner", "_ended", "_is_answered", "context", "give_up", "late", "turns")
 
     def __init__(self, beginner: "Beginner", context: Context, ended: Callable[[Reply], None]) -> None:
         self.context = context
         self.give_up: Callable[[], object] = bool
+        self.late: Callable[[], Fault] = partial(exceeded, context)
+        self.turns = TURNS
         self._beginner = beginner
         self._ended = ended
         self._is_answered = False
-        self._turns = TURNS
 
     def cancel(self) -> None:
         """Stop waiting for it: nobody wants the answer any more. It keeps its places until it has really ended."""
@@ -54,12 +58,12 @@ class Begun:
         """Answer that its time is over, unless it ends in the next turns: its own deadline may be as late."""
         if self._is_answered:
             return
-        if self._turns:
-            self._turns -= 1
+        if self.turns:
+            self.turns -= 1
             asyncio.get_running_loop().call_soon(self.expire)
             return
         self.cancel()
-        self._ended(Reply(fault=exceeded(self.context)))
+        self._ended(Reply(fault=self.late()))
 
     def end(self, reply: Callable[[], Reply]) -> None:
         """Give its places back now that it has ended, and answer it, if that has not been done."""
@@ -181,5 +185,61 @@ def in_thread(method: Method, pool: ThreadPool, running: Running, state: SimpleN
             return Reply(value=outcome)
         is_crash = isinstance(error, asyncio.CancelledError)
         return Reply(fault=crash(error, context) if is_crash else fault(error, context))
+
+    return launch
+
+
+class _Outcome:
+    """The outcome of a call that an upstream has; see gateway/upstreams."""
+
+    __slots__ = ("_begun", "_fault", "_leave")
+
+    def __init__(self, begun: Begun, fault: FaultMaker, leave: Callable[[], None]) -> None:
+        self._begun = begun
+        self._fault = fault
+        self._leave = leave
+
+    def set_result(self, value: Any) -> None:
+        self._leave()
+        self._begun.end(partial(Reply, value=value))
+
+    def set_exception(self, error: Exception) -> None:
+        self._leave()
+        self._begun.end(lambda: Reply(fault=self._fault(error, self._begun.context)))
+
+    def give_up(self, sent: Sent) -> None:
+        sent.cancel()
+        self._leave()
+        self._begun.end(Reply)
+
+
+def at_upstream(
+    method: Method, running: Running, state: SimpleNamespace, fault: FaultMaker, otherwise: Launch
+) -> Launch:
+    """Send a call to an upstream where a connection is free, and let it run ``otherwise`` where none is."""
+    assert method.begin is not None  # noqa: S101 - that it is there is why this was chosen
+    begin, bind = method.begin, method.bind
+    counts, place = running.counts, running.place(method.name)
+
+    def leave() -> None:
+        counts[place] -= 1
+
+    def launch(call: Call, begun: Begun) -> Reply | None:
+        context = begun.context
+        try:
+            args, kwargs = bind(call.params, context)
+        except BaseException as error:  # noqa: BLE001 - see invoke
+            return Reply(fault=fault_of(error, context))
+        context.state = state
+        outcome = _Outcome(begun, fault, leave)
+        try:
+            sent = begin(args, kwargs, context, outcome)
+        except BaseException as error:  # noqa: BLE001 - see invoke
+            return Reply(fault=fault(error, context))
+        if sent is None:
+            return otherwise(call, begun)
+        begun.give_up, begun.late, begun.turns = partial(outcome.give_up, sent), sent.late, 0
+        counts[place] += 1
+        return None
 
     return launch

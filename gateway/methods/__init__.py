@@ -8,7 +8,7 @@ Everything that can be known of a function is read once, when it is registered: 
 runs. What is left for each call is to fit the arguments.
 """
 
-from gateway.methods.binding import Method, Param
+from gateway.methods.binding import Begin, Method, Param, Sent
 from gateway.methods.options import MethodOptions, RegistrationError, marked_functions, method
 from gateway.methods.places import place_of
 from gateway.methods.reading import fitting, make_method
@@ -16,11 +16,13 @@ from gateway.methods.registry import RESERVED, Registry
 
 __all__ = [
     "RESERVED",
+    "Begin",
     "Method",
     "MethodOptions",
     "Param",
     "RegistrationError",
     "Registry",
+    "Sent",
     "fitting",
     "make_method",
     "marked_functions",

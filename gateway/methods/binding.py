@@ -2,7 +2,7 @@
 
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -13,10 +13,34 @@ from gateway.methods.places import named, readable
 from gateway.methods.published import Published
 from gateway.methods.shapes import Shape, UnknownFieldError
 from gateway.model.calls import Context, Params
-from gateway.model.faults import InvalidParams
+from gateway.model.faults import Fault, InvalidParams
 from gateway.model.hooks import NO_HOOKS, Hooks
 
 _NO_SHAPE = Shape()
+
+
+class Outcome(Protocol):
+    """What waits for the outcome of a call."""
+
+    def set_result(self, value: Any, /) -> None:
+        """Take what the function would return."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Take what the function would raise."""
+
+
+class Sent(Protocol):
+    """A call that an upstream has."""
+
+    def cancel(self) -> None:
+        """Stop waiting for it: its outcome is told to nobody."""
+
+    def late(self) -> Fault:
+        """Make the fault of it when its time is over."""
+
+
+Begin: TypeAlias = Callable[[list[Any], dict[str, Any], Context, Outcome], Sent | None]
+"""Does what the function does, without a coroutine, and tells the outcome later; None where that cannot be now."""
 
 
 class Param(Struct, frozen=True, kw_only=True):
@@ -53,6 +77,7 @@ class Method(Struct, frozen=True, kw_only=True):
             None without it.
         place: where the function is written: ``file:line``.
         published: what an upstream tells of it; None for the gateway's own functions.
+        begin: sends its calls to an upstream without a coroutine; None where that cannot be.
         hooks: what the registries that it comes from have put around its calls.
 
     """
@@ -71,6 +96,7 @@ class Method(Struct, frozen=True, kw_only=True):
     options: MethodOptions
     place: str
     published: Published | None = None
+    begin: Begin | None = None
     hooks: Hooks = NO_HOOKS
 
     def bind(self, params: Params, context: Context) -> tuple[list[Any], dict[str, Any]]:

@@ -3,6 +3,7 @@
     SCHEMES               the scheme of a URL -> where its adapter is, and the extra that it needs
     upstream_class(url)   the class for a URL, imported on first use; UpstreamConfigError names the remedy
     Upstream              what an adapter is: an options struct, a table of exceptions, and five methods
+    Beginner              an adapter that can begin a call without a coroutine
     Options               the options of every [upstreams.NAME] of gateway.toml; each adapter adds its own
     Signature             what an adapter tells of a method
     Invocation            one call to an upstream, and how far it has come
@@ -15,7 +16,7 @@ docs/design.md says how to add one.
 import importlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
@@ -26,9 +27,12 @@ from gateway.upstreams.options import Options, nearest
 
 __all__ = [
     "SCHEMES",
+    "Beginner",
+    "Cancel",
     "Failures",
     "Invocation",
     "Options",
+    "Outcome",
     "Parameter",
     "Scheme",
     "Sent",
@@ -168,6 +172,39 @@ class Upstream(Protocol):
 
     async def close(self) -> None:
         """Close all connections. Calls that run fail."""
+
+
+class Outcome(Protocol):
+    """What waits for the outcome of a call, as a future does; it is told once, on the event loop."""
+
+    def done(self) -> bool:
+        """Tell whether it has been told, or waits no more."""
+
+    def set_result(self, value: Any, /) -> None:
+        """Take the result."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Take what ``call`` would raise."""
+
+
+Cancel: TypeAlias = Callable[[], None]
+"""Stops waiting for a call that was begun: its outcome is told to nobody."""
+
+
+@runtime_checkable
+class Beginner(Protocol):
+    """An adapter that can begin a call without a coroutine, which most of the time of a short call would go into."""
+
+    def begin(self, invocation: Invocation, outcome: Outcome) -> Cancel | None:
+        """Send a call on a connection that is free, and have its outcome told later, never from in here.
+
+        Returns:
+            what stops waiting for it; None where no connection is free, and nothing was done: use ``call``.
+
+        Raises:
+            Fault: like ``call``, before a byte is sent.
+
+        """
 
 
 class Scheme(NamedTuple):

@@ -1,5 +1,6 @@
 """Arguments of a call in the form that an adapter takes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.model.calls import Params
@@ -7,7 +8,7 @@ from gateway.model.faults import InvalidParams
 from gateway.upstreams import Signature
 
 
-def arranged(signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any], takes: str) -> Params:
+def arranged(signature: Signature, args: Sequence[Any], kwargs: dict[str, Any], takes: str) -> Params:
     """Bring arguments, all by position or all by name, into the form that the adapter takes.
 
     Raises:

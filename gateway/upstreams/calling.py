@@ -2,6 +2,7 @@
 
     calls = UpstreamCalls(name, upstream, options, limits, status)
     value = await calls.call(signature, args, kwargs)      Fault: what the caller is told
+    begun = calls.begin(signature, args, kwargs, context, outcome)       the same without a coroutine, if it can be
 
 What an adapter raises becomes the caller's fault here: a Fault as it is, an exception by the adapter's own table. A
 call that was certainly not sent is sent once more, and so is one that may have been, if its method is idempotent;
@@ -10,9 +11,11 @@ came. The reason is in the log: when the upstream goes down, and for responses t
 """
 
 import asyncio
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol, cast
 
-from gateway.model.calls import Params, current_context
+from gateway.model.calls import Context, Params, current_context
 from gateway.model.faults import (
     BadUpstream,
     DeadlineExceeded,
@@ -24,7 +27,7 @@ from gateway.model.faults import (
 )
 from gateway.model.limits import Limits
 from gateway.model.values import with_int_texts
-from gateway.upstreams import Invocation, Options, Signature, Upstream
+from gateway.upstreams import Beginner, Cancel, Invocation, Options, Signature, Upstream
 from gateway.upstreams.arguments import arranged
 from gateway.upstreams.faults import reason
 from gateway.upstreams.naming import fits
@@ -32,6 +35,16 @@ from gateway.upstreams.status import Status, log
 
 _MARGIN = 0.005  # seconds before the caller's deadline, so that it hears from here how far the call has come
 _TOLD_HOW_FAR = (Unavailable, BadUpstream, DeadlineExceeded)
+
+
+class Told(Protocol):
+    """Who is told what becomes of a call."""
+
+    def set_result(self, value: Any, /) -> None:
+        """Take the result."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Take what ``UpstreamCalls.call`` would raise."""
 
 
 class UpstreamCalls:
@@ -58,39 +71,64 @@ class UpstreamCalls:
 
         """
         params = arranged(signature, args, kwargs, self._upstream.takes)
+        context = current_context()
         if self.running >= self._options.calls:
             raise Overloaded(
                 f"the upstream has {self.running} calls, and may have no more", retry_after=self._retry_after
             )
         self.running += 1
         try:
-            value = await self._twice(signature, params)
+            return self.shaped(signature, await self._twice(signature, params, context), context)
         finally:
             self.running -= 1
+
+    def begin(
+        self, signature: Signature, args: Sequence[Any], kwargs: dict[str, Any], context: Context, outcome: Told
+    ) -> "BegunCall | None":
+        """Call the upstream with arguments that fit, without a coroutine; the outcome is told later.
+
+        Returns:
+            None where that is not possible now, and nothing was done: use ``call``.
+
+        Raises:
+            Fault: what the caller is told.
+
+        """
+        if not isinstance(self._upstream, Beginner) or self.running >= self._options.calls:
+            return None
+        invocation = _invocation(signature, arranged(signature, args, kwargs, self._upstream.takes), context)
+        begun = BegunCall(self, signature, invocation, context, outcome)
+        try:
+            cancel = self._upstream.begin(invocation, begun)
+        except Exception as error:  # noqa: BLE001 - what is in no table is raised as it is
+            raise self.failure(error, invocation) from None
+        return None if cancel is None else begun.counted(cancel)
+
+    def shaped(self, signature: Signature, value: Any, context: Context) -> Any:
+        """Return a result as the caller gets it."""
         value = _unwrapped(signature, value) if self._options.bare else value
-        is_textual = self._options.int64 == "text" and bytes not in current_context().native
+        is_textual = self._options.int64 == "text" and bytes not in context.native
         return with_int_texts(value) if is_textual else value
 
-    async def _twice(self, signature: Signature, params: Params) -> Any:
+    async def _twice(self, signature: Signature, params: Params, context: Context) -> Any:
         """Call once, and once more if that can do no harm."""
-        context = current_context()
-        idempotent = fits(signature.name, self._options.idempotent)
-        for last in (False, True):
-            invocation = Invocation(
-                method=signature.name,
-                params=params,
-                deadline=context.deadline - _MARGIN,
-                request_id=context.request_id,
-            )
-            try:
-                return await self._once(invocation)
-            except Unavailable as fault:
-                is_safe = invocation.sent == "no" or (invocation.sent == "maybe" and idempotent)
-                if last or not is_safe or "retry_after" in fault.data:
-                    raise
-        raise AssertionError  # the last attempt has returned or raised
+        invocation = _invocation(signature, params, context)
+        try:
+            return await self.once(invocation)
+        except Unavailable as fault:
+            if not self.may_repeat(invocation, fault):
+                raise
+        return await self.once(_invocation(signature, params, context))
 
-    async def _once(self, invocation: Invocation) -> Any:
+    def may_repeat(self, invocation: Invocation, fault: Fault) -> bool:
+        """Tell whether a call that has failed may be sent once more, because that can do no harm."""
+        if not isinstance(fault, Unavailable) or "retry_after" in fault.data:
+            return False
+        return invocation.sent == "no" or (
+            invocation.sent == "maybe" and fits(invocation.method, self._options.idempotent)
+        )
+
+    async def once(self, invocation: Invocation) -> Any:
         """Call the upstream, and note how it is.
 
         Raises:
@@ -100,16 +138,28 @@ class UpstreamCalls:
         try:
             async with asyncio.timeout(invocation.time_left) as scope:
                 value = await self._upstream.call(invocation)
-        except Fault as fault:
-            raise self._judged(fault, fault.message, invocation) from None
-        except Exception as error:
-            late = self._late(invocation) if scope.expired() else None
-            told = late or self.translated(error)
-            if told is None:
-                raise
-            raise self._judged(told, late.detail if late else reason(detached(error)), invocation) from None
-        self._status.note_up()
+        except Exception as error:  # noqa: BLE001 - likewise
+            raise self.failure(error, invocation, is_late=scope.expired()) from None
+        self.note_up()
         return value
+
+    def note_up(self) -> None:
+        """Note that the upstream has responded."""
+        self._status.note_up()
+
+    def failure(self, error: Exception, invocation: Invocation, *, is_late: bool = False) -> Exception:
+        """Return what the caller is told of an exception; the exception itself where it is in no table."""
+        if isinstance(error, Fault):
+            return self._judged(error, error.message, invocation)
+        if is_late:
+            return self.late(invocation)
+        told = self.translated(error)
+        return error if told is None else self._judged(told, reason(detached(error)), invocation)
+
+    def late(self, invocation: Invocation) -> Fault:
+        """Return what the caller is told of a call whose time is over."""
+        fault = self._late(invocation)
+        return self._judged(fault, fault.detail, invocation)
 
     def _late(self, invocation: Invocation) -> DeadlineExceeded:
         if invocation.waits:
@@ -139,6 +189,89 @@ class UpstreamCalls:
             return fault
         self._status.error = why
         return type(fault)(fault.detail, **{**fault.data, "sent": invocation.sent})
+
+
+class BegunCall:
+    """A call that was sent, and what becomes of it; at its deadline, ``late`` is for its caller to ask."""
+
+    __slots__ = ("_calls", "_cancel", "_context", "_invocation", "_is_over", "_outcome", "_signature")
+
+    def __init__(
+        self, calls: UpstreamCalls, signature: Signature, invocation: Invocation, context: Context, outcome: Told
+    ) -> None:
+        self._calls = calls
+        self._signature = signature
+        self._invocation = invocation
+        self._context = context
+        self._outcome = outcome
+        self._cancel: Cancel
+        self._is_over = False
+
+    def counted(self, cancel: Cancel) -> "BegunCall":
+        """Count it as running, now that it was sent."""
+        self._cancel = cancel
+        self._calls.running += 1
+        return self
+
+    def done(self) -> bool:
+        """Tell whether it has ended."""
+        return self._is_over
+
+    def set_result(self, value: Any) -> None:
+        """Tell the caller the result (called by the adapter)."""
+        self._end()
+        self._calls.note_up()
+        try:
+            shaped = self._calls.shaped(self._signature, value, self._context)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this call
+            self._outcome.set_exception(error)
+        else:
+            self._outcome.set_result(shaped)
+
+    def set_exception(self, error: Exception) -> None:
+        """Send it once more if that can do no harm, or tell the caller (called by the adapter)."""
+        told = self._calls.failure(error, self._invocation)
+        if isinstance(told, Fault) and self._calls.may_repeat(self._invocation, told):
+            self._invocation = _invocation(self._signature, self._invocation.params, self._context)
+            task = asyncio.get_running_loop().create_task(self._calls.once(self._invocation))
+            task.add_done_callback(self._repeated)
+            self._cancel = partial(_cancel, task)
+        else:
+            self._end()
+            self._outcome.set_exception(told)
+
+    def cancel(self) -> None:
+        """End it, because nobody waits for it any more."""
+        self._end()
+        self._cancel()
+
+    def late(self) -> Fault:
+        """Make the fault of it when its time is over."""
+        return self._calls.late(self._invocation)
+
+    def _repeated(self, task: asyncio.Task[Any]) -> None:
+        if self._is_over or task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self.set_result(task.result())
+        else:
+            self._end()
+            self._outcome.set_exception(cast("Exception", error))
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._calls.running -= 1
+
+
+def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+
+
+def _invocation(signature: Signature, params: Params, context: Context) -> Invocation:
+    return Invocation(
+        method=signature.name, params=params, deadline=context.deadline - _MARGIN, request_id=context.request_id
+    )
 
 
 def _unwrapped(signature: Signature, value: Any) -> Any:

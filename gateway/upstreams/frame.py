@@ -24,13 +24,13 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from gateway.methods import RESERVED, Method, MethodOptions, Param, RegistrationError, Registry, fitting
+from gateway.methods import RESERVED, Begin, Method, MethodOptions, Param, RegistrationError, Registry, fitting
 from gateway.methods.published import Told, published
 from gateway.methods.shapes import Shape, shape_of
 from gateway.model.calls import current_context
 from gateway.model.faults import Fault, MethodNotFound, Unavailable
 from gateway.model.limits import Limits
-from gateway.upstreams import Options, Parameter, Signature, Upstream, upstream_class
+from gateway.upstreams import Beginner, Options, Parameter, Signature, Upstream, upstream_class
 from gateway.upstreams.calling import UpstreamCalls
 from gateway.upstreams.faults import MOST_SHOWN, is_answer, reason
 from gateway.upstreams.naming import Names, configured, is_pattern, is_plain, unmatched
@@ -254,7 +254,13 @@ class UpstreamService:
             options=MethodOptions(name=name, timeout=timeout),
             place=self.place,
             published=published(signature.openrpc, signature.signatures, self._told(signature)),
+            begin=self._begin(signature),
         )
+
+    def _begin(self, signature: Signature) -> Begin | None:
+        """Return what begins the calls of a method; what a pattern passes on is looked at by the coroutine."""
+        is_able = isinstance(self._upstream, Beginner) and not is_pattern(signature.name)
+        return functools.partial(self._calls.begin, signature) if is_able else None
 
     def _told(self, signature: Signature) -> Told:
         """Return the components of the signature's document, which all methods of a document share."""

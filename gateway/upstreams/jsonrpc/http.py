@@ -1,5 +1,6 @@
 """JSON-RPC servers over HTTP, other gateways among them. Responses of JSON-RPC 1.0 are read, too."""
 
+from functools import partial
 from itertools import count
 from typing import Any, ClassVar, Literal
 
@@ -7,10 +8,11 @@ from gateway.codecs.jsonrpc import JSONRPC
 from gateway.model.calls import Reply
 from gateway.model.faults import BadUpstream, ForeignFault
 from gateway.model.limits import Limits
-from gateway.upstreams import Failures, Invocation, Signature
+from gateway.upstreams import Cancel, Failures, Invocation, Outcome, Signature
 from gateway.upstreams.faults import told
 from gateway.upstreams.jsonrpc.openrpc import Lenient, describe
-from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions
+from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions, Response
+from gateway.upstreams.transport.outcomes import Read
 
 
 class JSONRPCOptions(HTTPOptions, frozen=True, kw_only=True):
@@ -44,7 +46,15 @@ class JSONRPCOverHTTP:
         """Post a request object, and read the response object."""
         call_id = next(self._ids)
         body = self._codec.encode_call(invocation.method, invocation.params, call_id)
-        response = await self._wire.post(body, invocation)
+        return self._value(await self._wire.post(body, invocation), call_id)
+
+    def begin(self, invocation: Invocation, outcome: Outcome) -> Cancel | None:
+        """Post a request object on a connection that is free."""
+        call_id = next(self._ids)
+        body = self._codec.encode_call(invocation.method, invocation.params, call_id)
+        return self._wire.begin(body, invocation, Read(partial(self._value, call_id=call_id), outcome))
+
+    def _value(self, response: Response, call_id: int) -> Any:
         answered, reply = self._codec.decode_answer(response.body, lenient=self._lenient) or (None, Reply())
         if isinstance(reply.fault, BadUpstream):
             raise response.meant(reply.fault)

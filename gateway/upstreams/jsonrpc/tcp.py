@@ -19,13 +19,14 @@ from gateway.codecs.jsonrpc import JSONRPC
 from gateway.model.calls import Reply
 from gateway.model.faults import BadUpstream, Fault, ForeignFault
 from gateway.model.limits import Limits
-from gateway.upstreams import Failures, Invocation, Signature
+from gateway.upstreams import Cancel, Failures, Invocation, Outcome, Signature
 from gateway.upstreams.faults import told
 from gateway.upstreams.jsonrpc.openrpc import Lenient, describe
 from gateway.upstreams.options import host_and_port
 from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
-from gateway.upstreams.transport.pool import Pool
+from gateway.upstreams.transport.outcomes import Read
+from gateway.upstreams.transport.pool import Lent, Pool
 from gateway.wire.framing import FRAMINGS, Frames, FrameTooLongError, FramingError
 
 log = logging.getLogger("gateway.upstreams")
@@ -69,9 +70,18 @@ class JSONRPCOverTCP:
         """Send a request object, and wait for the response object of its id."""
         async with self._pool.lend(invocation) as connection:
             reply = await connection.call(invocation)
-        if reply.fault is None:
-            return reply.value
-        raise told(reply.fault) if isinstance(reply.fault, ForeignFault) else reply.fault
+        return _value(reply)
+
+    def begin(self, invocation: Invocation, outcome: Outcome) -> Cancel | None:
+        """Send a request object on a connection that takes it at once."""
+        lent = self._pool.lend_now(Read(_value, outcome))
+        if lent is None:
+            return None
+        try:
+            return lent.connection.begin(invocation, lent)
+        except BaseException:
+            lent.cancel()
+            raise
 
     async def close(self) -> None:
         """Close all connections."""
@@ -85,6 +95,43 @@ class JSONRPCOverTCP:
         )
 
 
+def _value(reply: Reply) -> Any:
+    if reply.fault is None:
+        return reply.value
+    raise told(reply.fault) if isinstance(reply.fault, ForeignFault) else reply.fault
+
+
+class _Begun:
+    """A call that waits for its reply, as a future would."""
+
+    __slots__ = ("_call_id", "_connection", "_heard", "_invocation", "_lent")
+
+    def __init__(
+        self, connection: "_Connection", call_id: int, heard: int, invocation: Invocation, lent: Lent["_Connection"]
+    ) -> None:
+        self._connection = connection
+        self._call_id = call_id
+        self._heard = heard
+        self._invocation = invocation
+        self._lent = lent
+
+    def done(self) -> bool:
+        return self._lent.done()
+
+    def set_result(self, reply: Reply) -> None:
+        self._connection.forget(self._call_id)
+        self._invocation.sent = "yes"
+        self._lent.set_result(reply)
+
+    def set_exception(self, error: Exception) -> None:
+        self._connection.forget(self._call_id)
+        self._lent.set_exception(error)
+
+    def cancel(self) -> None:
+        self._connection.forget(self._call_id, self._heard)
+        self._lent.cancel()
+
+
 class _Connection(StreamConnection):
     """A connection, and the calls on it that wait for their responses."""
 
@@ -93,7 +140,7 @@ class _Connection(StreamConnection):
         self._codec = codec
         self._frames = frames
         self._options = options
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._waiting: dict[int, Outcome] = {}
         self._last_id = 0
         self._heard = 0
         self._retired = False
@@ -101,25 +148,46 @@ class _Connection(StreamConnection):
 
     async def call(self, invocation: Invocation) -> Reply:
         """Send one call, and wait for its reply."""
-        self._last_id = call_id = self._last_id + 1
-        frame = self._frames.frame(self._codec.encode_call(invocation.method, invocation.params, call_id))
+        call_id, frame = self._framed(invocation)
         await self._writable.wait()
         if not self.usable():
             raise EOFError
         heard = self._heard
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[call_id] = answer
-        invocation.sent = "maybe"
-        self._transport.write(frame)
+        self._send(frame, call_id, invocation, answer)
         try:
             reply = await answer
         except asyncio.CancelledError:
-            self._retired = self._retired or self._heard == heard
+            self.forget(call_id, heard)
             raise
         finally:
-            self._waiting.pop(call_id, None)
+            self.forget(call_id)
         invocation.sent = "yes"
         return reply
+
+    def begin(self, invocation: Invocation, lent: Lent["_Connection"]) -> Cancel | None:
+        """Send one call, whose reply is told later; None while the connection takes no more bytes."""
+        if not self._writable.is_set():
+            lent.cancel()
+            return None
+        call_id, frame = self._framed(invocation)
+        begun = _Begun(self, call_id, self._heard, invocation, lent)
+        self._send(frame, call_id, invocation, begun)
+        return begun.cancel
+
+    def forget(self, call_id: int, heard: int = -1) -> None:
+        """Wait no more for a reply; where nothing was received since ``heard``, the connection may be dead."""
+        self._waiting.pop(call_id, None)
+        self._retired = self._retired or self._heard == heard
+
+    def _framed(self, invocation: Invocation) -> tuple[int, bytes]:
+        self._last_id = call_id = self._last_id + 1
+        return call_id, self._frames.frame(self._codec.encode_call(invocation.method, invocation.params, call_id))
+
+    def _send(self, frame: bytes, call_id: int, invocation: Invocation, answer: Outcome) -> None:
+        self._waiting[call_id] = answer
+        invocation.sent = "maybe"
+        self._transport.write(frame)
 
     def usable(self) -> bool:
         """Tell whether a new call can be sent."""
@@ -168,5 +236,5 @@ class _Connection(StreamConnection):
             log.warning("upstream at %s: a response has an id that was never sent", self._options.url)
         self._has_warned = True
 
-    def _pending(self) -> Iterable[asyncio.Future[Any]]:
+    def _pending(self) -> Iterable[Outcome]:
         return self._waiting.values()

@@ -2,14 +2,16 @@
 
 class Connection(StreamConnection):
     def data_received(self, data): ...     self._fail(error) ends it, and all of its calls
-    def _pending(self): ...                the futures that calls wait for
+    def _pending(self): ...                what waits for the outcomes of calls
 """
 
 import asyncio
 import contextlib
 import socket
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import cast
+
+from gateway.upstreams import Outcome
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it; it holds until the next acknowledgement
 
@@ -47,8 +49,8 @@ class StreamConnection(asyncio.Protocol):
         """Fail the calls that wait (called by the event loop)."""
         self._fail(error or EOFError())
 
-    def _pending(self) -> Iterable[asyncio.Future[Any]]:
-        """Return the futures that calls wait for; those that are done do not matter."""
+    def _pending(self) -> Iterable[Outcome]:
+        """Return what waits for the outcomes of calls; what is done does not matter."""
         raise NotImplementedError
 
     def _fail(self, error: Exception) -> None:
@@ -56,7 +58,7 @@ class StreamConnection(asyncio.Protocol):
         self._error = self._error or error
         self._writable.set()
         self._transport.abort()
-        for waiting in self._pending():
+        for waiting in list(self._pending()):
             if not waiting.done():
                 waiting.set_exception(self._error)
 

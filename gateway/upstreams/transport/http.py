@@ -13,17 +13,19 @@ status says what has happened.
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 from urllib.parse import SplitResult, quote, urlsplit
 
 import httptools
 from msgspec import Meta, Struct, field
 
 from gateway.model.faults import BadUpstream, Denied, GatewayFault, Overloaded, RequestTooLarge, Unavailable
-from gateway.upstreams import Failures, Invocation
+from gateway.upstreams import Cancel, Failures, Invocation, Outcome
 from gateway.upstreams.faults import garbled
 from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, TLSOptions, client_context, open_stream
+from gateway.upstreams.transport.outcomes import Read
 from gateway.upstreams.transport.pool import Pool
 from gateway.wire.content_coding import CorruptBodyError, is_known, unpack
 from gateway.wire.http_grammar import TOKEN, charset, seconds
@@ -125,15 +127,28 @@ class HTTP:
 
         """
         async with self._pool.lend(invocation) as connection:
-            head = b"%bX-Request-ID: %b\r\nX-Request-Timeout: %.3f\r\nContent-Length: %d\r\n\r\n" % (
-                self._head,
-                invocation.request_id.encode(),
-                max(invocation.time_left, 1e-3),
-                len(data),
-            )
-            received = await connection.exchange(head + data, invocation)
-        if received.status in _OF_A_PROXY:
-            invocation.sent = "maybe"
+            received = await connection.exchange(self._request(data, invocation), invocation)
+        return self._read(received, invocation)
+
+    def begin(self, data: bytes, invocation: Invocation, outcome: Outcome) -> Cancel | None:
+        """Send a body on a connection that is free, and have the response told later; None where none is free."""
+        lent = self._pool.lend_now(Read(partial(self._read, invocation=invocation), outcome))
+        if lent is None:
+            return None
+        lent.connection.send(self._request(data, invocation), invocation, lent)
+        return lent.cancel
+
+    def _request(self, data: bytes, invocation: Invocation) -> bytes:
+        return b"%bX-Request-ID: %b\r\nX-Request-Timeout: %.3f\r\nContent-Length: %d\r\n\r\n%b" % (
+            self._head,
+            invocation.request_id.encode(),
+            max(invocation.time_left, 1e-3),
+            len(data),
+            data,
+        )
+
+    def _read(self, received: "_Received", invocation: Invocation) -> Response:
+        invocation.sent = "maybe" if received.status in _OF_A_PROXY else "yes"
         error = None if received.status == 200 else StatusError(received.status, self._path, received.retry_after)
         if error is not None and 300 <= received.status < 400:
             raise error
@@ -180,7 +195,8 @@ class _Connection(StreamConnection):
         self._received = _Received()
         self._in_head = True
         self._unbodied = 0  # bytes since the last ones of a body
-        self._waiting: asyncio.Future[_Received] | None = None
+        self._waiting: Outcome | None = None
+        self._whole: _Received | None = None
         self._is_placed = True
         self._last = time.monotonic()
 
@@ -195,12 +211,14 @@ class _Connection(StreamConnection):
         if not self.usable():
             raise EOFError
         waiting: asyncio.Future[_Received] = asyncio.get_running_loop().create_future()
+        self.send(request, invocation, waiting)
+        return await waiting
+
+    def send(self, request: bytes, invocation: Invocation, waiting: Outcome) -> None:
+        """Send a request, whose response is told later."""
         self._waiting = waiting
         invocation.sent = "maybe"
         self._transport.write(request)
-        received = await waiting
-        invocation.sent = "yes"
-        return received
 
     def usable(self) -> bool:
         """Tell whether the next call can have it: it is open, and nothing was received that was not asked for."""
@@ -213,16 +231,23 @@ class _Connection(StreamConnection):
             self._transport.abort()
             return
         self._unbodied += len(data)
+        failure: Exception | None = None
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(_cause(error))
+            self._is_placed = False
+            failure = _cause(error)
+        if self._whole is not None:  # now, for who is told may send the next request: what is here is no answer to it
+            whole, self._whole = self._whole, None
+            self._hand_over(whole)
+        if failure is not None:
+            self._fail(failure)
         if self._unbodied > _MOST_HEAD:
             self._fail(BadUpstream(f"the response has more than {_MOST_HEAD} bytes of headers"))
 
     def on_message_begin(self) -> None:
         """Begin a response, if one is expected (called by the parser)."""
-        self._is_placed = self._waiting is not None
+        self._is_placed = self._waiting is not None and self._whole is None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note what the body is like; trailers do not count (called by the parser)."""
@@ -265,7 +290,7 @@ class _Connection(StreamConnection):
         self._is_placed = self._is_placed and self._parser.should_keep_alive()
         self._last = time.monotonic()
         self._unbodied = 0
-        self._hand_over(received)
+        self._whole = self._whole or received
 
     def connection_lost(self, error: Exception | None) -> None:
         """End a response that ends so, and fail a call that waits for one (called by the event loop)."""
@@ -278,11 +303,11 @@ class _Connection(StreamConnection):
         return BadUpstream(f"the response has more than {self._most} bytes")
 
     def _hand_over(self, received: _Received) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(received)
-        self._waiting = None
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(received)
 
-    def _pending(self) -> Iterable[asyncio.Future[Any]]:
+    def _pending(self) -> Iterable[Outcome]:
         return () if self._waiting is None else (self._waiting,)
 
 

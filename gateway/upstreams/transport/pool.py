@@ -3,6 +3,7 @@
     pool = Pool(connect, size=4)                one call at a time on each connection
     pool = Pool(connect, size=4, share=256)     up to 256 at a time, for protocols whose responses have an id
     async with pool.lend(invocation) as connection: ...
+    lent = pool.lend_now(outcome)               the same without a coroutine, where a connection is free
 
 A connection is lent again only if it is ``usable``: open, with no byte in it that a later
 call could take for its response. Whatever leaves the block as an exception (a deadline and a caller who has hung
@@ -16,9 +17,9 @@ import contextvars
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from gateway.upstreams import Invocation
+from gateway.upstreams import Invocation, Outcome
 
 
 class Connection(Protocol):
@@ -42,10 +43,56 @@ class _Held(Generic[C]):
         self.calls = 1
 
 
+class Lent(Generic[C]):
+    """A connection that is lent until the outcome of its call is told here, and passed on from here.
+
+    Attributes:
+        connection: the connection.
+
+    """
+
+    __slots__ = ("_held", "_is_over", "_outcome", "_pool", "connection")
+
+    def __init__(self, pool: "Pool[C]", held: _Held[C], connection: C, outcome: Outcome) -> None:
+        self.connection = connection
+        self._pool = pool
+        self._held = held
+        self._outcome = outcome
+        self._is_over = False
+
+    def done(self) -> bool:
+        """Tell whether the connection was given back."""
+        return self._is_over
+
+    def set_result(self, value: Any) -> None:
+        """Give the connection back, and pass the result on."""
+        self._end()
+        self._outcome.set_result(value)
+
+    def set_exception(self, error: Exception) -> None:
+        """Give the connection back, closed if nobody shares it, and pass the exception on."""
+        self.cancel()
+        self._outcome.set_exception(error)
+
+    def cancel(self) -> None:
+        """Give the connection back, closed if nobody shares it."""
+        if not self._pool.is_shared:
+            self.connection.close()
+        self._end()
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._pool.give_back(self._held)
+
+
 class Pool(Generic[C]):
     """At most ``size`` connections, each for ``share`` calls at a time.
 
     ``connect`` makes one within its own time limit, and raises what is in the adapter's table of failures.
+
+    Attributes:
+        is_shared: whether a connection can have several calls.
+
     """
 
     def __init__(self, connect: Callable[[], Awaitable[C]], size: int, share: int = 1) -> None:
@@ -54,6 +101,7 @@ class Pool(Generic[C]):
         self._share = share
         self._held: list[_Held[C]] = []
         self._turns: deque[asyncio.Event] = deque()
+        self.is_shared = share > 1
 
     def __len__(self) -> int:
         """Count the connections, those too that are being made."""
@@ -72,11 +120,22 @@ class Pool(Generic[C]):
         try:
             yield held.connection
         except BaseException:
-            if self._share == 1:
+            if not self.is_shared:
                 held.connection.close()
             raise
         finally:
-            self._give_back(held)
+            self.give_back(held)
+
+    def lend_now(self, outcome: Outcome) -> Lent[C] | None:
+        """Lend a connection that is there and free until an outcome is told; None where there is none."""
+        if self._turns:
+            return None
+        held = min((each for each in self._held if each.calls < self._share), key=_calls, default=None)
+        if held is None or (held.calls and len(self._held) < self._size) or not _is_usable(held):
+            return None
+        assert held.connection is not None  # noqa: S101 - it is usable
+        held.calls += 1
+        return Lent(self, held, held.connection, outcome)
 
     def close(self) -> None:
         """Close all connections; the calls that have them fail."""
@@ -123,7 +182,7 @@ class Pool(Generic[C]):
 
     def _least_busy(self) -> _Held[C] | None:
         free = [held for held in self._held if held.calls < self._share and _is_usable(held)]
-        return min(free, key=lambda held: held.calls, default=None)
+        return min(free, key=_calls, default=None)
 
     async def _fill(self, held: _Held[C]) -> None:
         try:
@@ -138,10 +197,12 @@ class Pool(Generic[C]):
         if self._turns and self._has_room():
             self._turns[0].set()
 
-    def _give_back(self, held: _Held[C]) -> None:
+    def give_back(self, held: _Held[C]) -> None:
+        """Take a connection back that was lent."""
         held.calls -= 1
-        self._drop_unusable()
-        self._call_next()
+        if self._turns or not _is_usable(held):
+            self._drop_unusable()
+            self._call_next()
 
     def _drop_unusable(self) -> None:
         """Close what has lost its place, as soon as nobody has it any more."""
@@ -165,6 +226,10 @@ async def outside(connect: Callable[[], Awaitable[C]]) -> C:
         if making.done() and not making.cancelled() and making.exception() is None:
             making.result().close()
         raise
+
+
+def _calls(held: _Held[C]) -> int:
+    return held.calls
 
 
 def _is_usable(held: _Held[C]) -> bool:

@@ -11,9 +11,10 @@ from msgspec import Meta
 from gateway.codecs.xmlrpc import XMLRPC
 from gateway.model.faults import BadUpstream, ForeignFault
 from gateway.model.limits import Limits
-from gateway.upstreams import Failures, Invocation, Signature
+from gateway.upstreams import Cancel, Failures, Invocation, Outcome, Signature
 from gateway.upstreams.faults import told
-from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions
+from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions, Response
+from gateway.upstreams.transport.outcomes import Read
 from gateway.upstreams.xmlrpc.introspection import describe
 
 
@@ -60,7 +61,14 @@ class XMLRPCOverHTTP:
     async def call(self, invocation: Invocation) -> Any:
         """Post a methodCall, and read the methodResponse."""
         body = self._codec.encode_call(invocation.method, invocation.params)
-        response = await self._wire.post(body, invocation)
+        return self._value(await self._wire.post(body, invocation))
+
+    def begin(self, invocation: Invocation, outcome: Outcome) -> Cancel | None:
+        """Post a methodCall on a connection that is free."""
+        body = self._codec.encode_call(invocation.method, invocation.params)
+        return self._wire.begin(body, invocation, Read(self._value, outcome))
+
+    def _value(self, response: Response) -> Any:
         _, reply = self._codec.decode_answer(response.body, response.charset, lenient=self._lenient)
         if isinstance(reply.fault, BadUpstream):
             raise response.meant(reply.fault)
