@@ -12,6 +12,8 @@ _T = TypeVar("_T")
 Turns: TypeAlias = Generator[None, None, _T]
 """Work that takes long, in parts of a few milliseconds: others may have their turn at each yield."""
 
+_SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
+_FEW = 100  # values that are written in far less than one turn
 _Answered: TypeAlias = tuple[Id, Reply]
 
 
@@ -165,3 +167,13 @@ def at_once(turns: Turns[_T]) -> _T:
         except StopIteration as end:
             value: _T = end.value
             return value
+
+
+def may_be_large(value: Any) -> bool:
+    """Return whether a value may take more than one turn to write: it has many inside, or some that are not scalars."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return False
+    if kind is not list and kind is not dict:
+        return True
+    return len(value) > _FEW or not _SCALARS.issuperset(map(type, value if kind is list else value.values()))

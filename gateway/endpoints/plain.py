@@ -13,6 +13,7 @@ Nothing is kept with a head that another request with the same one may not share
 no id, no time, no connection.
 """
 
+import asyncio
 import logging
 import math
 import time
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 from gateway.codecs import Codec
+from gateway.codecs.contract import Turns, may_be_large
 from gateway.core.dispatch import Cancellable, Dispatcher, Known
 from gateway.core.rates import Meter
 from gateway.endpoints.heads import Judged
@@ -148,14 +150,22 @@ class PlainHead:
         )
         if known.at_once is not None:
             start = time.monotonic()
-            return self.respond(call, context, known.at_once(call, context), start, len(body))
-        running = _Running(self, call, context, respond, len(body))
+            reply = known.at_once(call, context)
+            if reply.fault is None and may_be_large(reply.value):
+                return _Running(self, call, context, respond, len(body), start).finish(reply)
+            answer = codec.encode(call, reply, self._way.endpoint.limits.max_reply)
+            return self.respond(call, context, reply, answer, start, len(body))
+        running = _Running(self, call, context, respond, len(body), time.monotonic())
         assert later is not None  # noqa: S101 - it was looked at above
         begun = later.begin(call, context, running.end)
         if isinstance(begun, Reply):
             return running.finish(begun)
         running.begun = begun
         return running
+
+    def encoding(self, call: Call, reply: Reply) -> Turns[Answer]:
+        """Encode a reply in turns."""
+        return self._codec.encoding(call, reply, self._way.endpoint.limits.max_reply)
 
     def _find(self, name: str) -> Known | None:
         """Find a method that the caller may call."""
@@ -172,10 +182,11 @@ class PlainHead:
         varying = (str(length) if length and not self._is_chunked else None, request_id, wish)
         return self._headers if varying == self._varying else _Headers(self._headers, varying)
 
-    def respond(self, call: Call, context: Context, reply: Reply, start: float, received: int) -> bytes:
-        """Encode a reply, report the call, and make the response."""
+    def respond(  # noqa: PLR0913, PLR0917 - what is known of one call
+        self, call: Call, context: Context, reply: Reply, answer: Answer, start: float, received: int
+    ) -> bytes:
+        """Report a call, and make the response of its answer."""
         codec, endpoint = self._codec, self._way.endpoint
-        answer = codec.encode(call, reply, endpoint.limits.max_reply)
         fault = answer.fault
         if fault is not None and fault is not reply.fault:
             log_unencodable(context, fault)
@@ -217,12 +228,18 @@ class PlainHead:
 
 
 class _Running:
-    """A call that was begun."""
+    """A call that was begun, or whose answer is encoded in turns."""
 
     __slots__ = ("_call", "_context", "_head", "_received", "_respond", "_start", "begun")
 
-    def __init__(
-        self, head: PlainHead, call: Call, context: Context, respond: Callable[[bytes], None], received: int
+    def __init__(  # noqa: PLR0913, PLR0917 - what is known of one call
+        self,
+        head: PlainHead,
+        call: Call,
+        context: Context,
+        respond: Callable[[bytes], None],
+        received: int,
+        start: float,
     ) -> None:
         self.begun: Cancellable | None = None
         self._head = head
@@ -230,21 +247,33 @@ class _Running:
         self._context = context
         self._respond = respond
         self._received = received
-        self._start = time.monotonic()
+        self._start = start
 
-    def finish(self, reply: Reply) -> bytes:
-        """Return the response."""
-        return self._head.respond(self._call, self._context, reply, self._start, self._received)
+    def finish(self, reply: Reply) -> "bytes | _Running":
+        """Return the response; itself where that takes more than one turn, and is responded with later."""
+        return self._go_on(reply, self._head.encoding(self._call, reply))
 
     def end(self, reply: Reply) -> None:
-        """Respond."""
+        """Respond, at once or in turns."""
+        self._end(reply, self._head.encoding(self._call, reply))
+
+    def _end(self, reply: Reply, turns: Turns[Answer]) -> None:
         self.begun = None
         try:
-            response = self.finish(reply)
+            response = self._go_on(reply, turns)
         except Exception:
             log.exception("the endpoint raised an exception, which is a bug")
             response = response_head(HTTPResponse(status=500))
-        self._respond(response)
+        if isinstance(response, bytes):
+            self._respond(response)
+
+    def _go_on(self, reply: Reply, turns: Turns[Answer]) -> "bytes | _Running":
+        try:
+            next(turns)
+        except StopIteration as end:
+            return self._head.respond(self._call, self._context, reply, end.value, self._start, self._received)
+        self.begun = asyncio.get_running_loop().call_soon(self._end, reply, turns)
+        return self
 
     def cancel(self) -> None:
         """Stop waiting for the call, because its caller has hung up."""

@@ -13,7 +13,7 @@ import pytest
 
 from gateway import Registry, app
 from gateway.codecs import Codec
-from gateway.codecs.contract import at_once
+from gateway.codecs.contract import at_once, may_be_large
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
 from gateway.config import load
@@ -166,6 +166,88 @@ def test_others_have_their_turns_while_a_large_call_is_answered(body: bytes, con
     _, reply = codec.decode_answer(response.body) or (None, Reply())
     assert reply.value == PLAIN
     assert turns.count >= least
+
+
+@registry.register(run="inline")
+def many() -> Any:
+    return PLAIN
+
+
+@registry.register
+async def many_later() -> Any:
+    return ITEMS
+
+
+class Calls:
+    """What is told of calls."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.outcomes: list[object] = []
+        monkeypatch.setattr(
+            "gateway.endpoints.observers.Observers.note", lambda _, record: self.outcomes.append(record.outcome)
+        )
+
+
+def begun(gateway: Any, method: str, responses: list[bytes]) -> Any:
+    """Begin a call on the plain way."""
+    body = XML.encode_call(method, [])
+    headers = {"Host": "127.0.0.1", "Content-Type": "text/xml", "Content-Length": str(len(body))}
+    plain = gateway.know(HTTPRequest(method="POST", target="/api", peer="127.0.0.1", headers=headers))
+    return plain.answer(body, None, None, None, responses.append)
+
+
+@pytest.mark.parametrize("method", ["many", "many_later"])
+def test_large_results_are_written_in_turns_on_the_plain_way(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, responses = Calls(monkeypatch), list[bytes]()
+    gateway = app.build(load(None, {}, []), registry)
+
+    async def call() -> int:
+        running = begun(gateway, method, responses)
+        assert not isinstance(running, bytes)
+        turns = 0
+        while not responses:
+            turns += 1
+            await asyncio.sleep(0)
+        return turns
+
+    assert asyncio.run(call()) > 5
+    body = responses[0].partition(b"\r\n\r\n")[2]
+    _, reply = XML.decode_answer(body)
+    assert len(reply.value) == 3000
+    assert body == XML.single(XML.encode(CALL, Reply(value=PLAIN if method == "many" else ITEMS), ROOM))
+    assert calls.outcomes == [None]
+
+
+def test_what_is_written_in_turns_is_given_up_when_the_caller_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, responses = Calls(monkeypatch), list[bytes]()
+    gateway = app.build(load(None, {}, []), registry)
+
+    async def call() -> None:
+        running = begun(gateway, "many", responses)
+        await asyncio.sleep(0)
+        running.cancel()
+        for _ in range(30):
+            await asyncio.sleep(0)
+        running.cancel()
+
+    asyncio.run(call())
+    assert responses == []
+    assert calls.outcomes == ["cancelled"]
+
+
+SMALL: list[Any] = [None, 1, "x" * 10**6, [1, "a", None], {"a": 1.5}, [0] * 100]
+LARGE: list[Any] = [[0] * 101, [[]], {"a": {}}, (1,), ITEMS[0], dict.fromkeys(map(str, range(101)))]
+
+
+def test_what_may_be_large_has_many_values_or_others_inside() -> None:
+    assert [may_be_large(value) for value in (*SMALL, *LARGE)] == [False] * len(SMALL) + [True] * len(LARGE)
+
+
+def test_usual_calls_are_read_without_the_compiled_codec() -> None:
+    call = CALLS[1].encode()
+    assert XML.decode_usual(call, None) == XML.decode(call, None)
+    for body in (b"\xff", b"<a/>", call.replace(b"a.b", b"system.multicall")):
+        assert XML.decode_usual(body, None) is None
 
 
 def test_work_without_turns_is_done_at_once() -> None:

@@ -114,6 +114,10 @@ class JSONRPC:
 
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
         """Write a response object."""
+        if reply.fault is None:
+            wire = self._usual(reply.value, entry.id, size_of(reply.value, self._max_depth, room, self._bits))
+            if wire is not None and len(wire) <= room:
+                return Answer(wire=wire)
         return at_once(encoded(self, entry, reply, room))
 
     def encoding(self, entry: Entry, reply: Reply, room: int) -> Turns[Answer]:
@@ -125,11 +129,16 @@ class JSONRPC:
         size = size_of(value, self._max_depth, room, self._bits)
         if size > _MANY:
             yield
+        wire = self._usual(value, call_id, size)
+        return (yield from self._object(b"result", value, call_id, room)) if wire is None else wire
+
+    def _usual(self, value: Any, call_id: Id, size: int) -> bytes | None:
+        """Write a usual result; None if it is none, or has a lone surrogate, whose place is to be found."""
         if size:
-            with suppress(UnicodeEncodeError):  # a lone surrogate, whose place is found below
+            with suppress(UnicodeEncodeError):
                 said = msgspec.json.encode(value)
                 return b'{"jsonrpc":"2.0","result":%b,"id":%b}' % (said, msgspec.json.encode(call_id))
-        return (yield from self._object(b"result", value, call_id, room))
+        return None
 
     def write_fault(self, fault: Fault, call_id: Id) -> bytes:
         """Write the response object of a fault."""

@@ -18,6 +18,7 @@ Where _compiled.c was built, it comes before all of them, and returns None for w
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -146,6 +147,10 @@ class XMLRPC:
 
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
         """Write the value of a result, or the struct of a fault."""
+        if reply.fault is None:
+            wire = self._write_at_once(reply.value, room)
+            if wire is not None and len(wire) <= room:
+                return Answer(wire=wire)
         return at_once(encoded(self, entry, reply, room))
 
     def encoding(self, entry: Entry, reply: Reply, room: int) -> Turns[Answer]:
@@ -228,6 +233,16 @@ class XMLRPC:
             return None, at_once(read_answer(document, self._max_depth, nan=self._nan, lenient=lenient))
         except GatewayFault as fault:
             return None, Reply(fault=BadUpstream(f"the response is not XML-RPC: {fault.detail}"))
+
+    def _write_at_once(self, value: Any, room: int) -> bytes | None:
+        """Write what the compiled codec writes, or a scalar; None for all else, and for what cannot be encoded."""
+        if compiled is not None:
+            return compiled.write_value(value, self._max_depth, room, self._none_bytes, self._i8)
+        write = self._writers.get(type(value))
+        if write is not None:
+            with suppress(EncodingError):
+                return write(value).encode()
+        return None
 
     def _write(self, value: Any, room: int) -> Turns[bytes]:
         if compiled is not None:

@@ -11,7 +11,6 @@ whatever is wrong, so that one reader reports it.
 
 import re
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 from gateway.codecs.contract import Turns
@@ -112,11 +111,11 @@ def _read(document: str, position: int, max_depth: int, end: re.Pattern[str]) ->
     token, values = _PARAM, params
     names: list[str] | None = None  # those of the values, inside a struct
     enclosing: list[tuple[re.Pattern[str], list[Any], list[str] | None]] = []
-    for tokens in count(1):
-        found = token.match(document, position)
-        if found is None:
-            break
-        if not tokens % _TURN:
+    tokens = 0
+    while (found := token.match(document, position)) is not None:
+        tokens += 1
+        if tokens >= _TURN:
+            tokens = 0
             yield
         position, kind = found.end(), found.lastindex or 0
         if kind == _END:
