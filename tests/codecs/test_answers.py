@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
-from gateway.model.calls import Reply
+from gateway.model.calls import Call, Params, Reply
 from gateway.model.faults import BadUpstream, ForeignFault, InvalidParams
 from tests.codecs.test_properties import JSON, XML, json_answer
 
@@ -227,3 +228,24 @@ def test_white_space_stands_between_members_that_are_read_leniently() -> None:
     struct = b"<value><struct>\n  %b\n  %b\n</struct></value>" % (member % b"1", member % b"2")
     answer = b"<methodResponse><params><param>%b</param></params></methodResponse>" % struct
     assert XML.decode_answer(answer, None, lenient=True) == (None, Reply(value={"a": "2"}))
+
+
+def test_a_batch_names_the_call_and_the_place_of_what_cannot_be_encoded() -> None:
+    calls = [Call(method="a", params=[1]), Call(method="b", params=["x", float("nan")])]
+    with pytest.raises(InvalidParams, match=r"call 2: params\[1\]: cannot be encoded as JSON: nan"):
+        JSONRPC(max_depth=9, max_batch=1).encode_batch(calls)
+    with pytest.raises(InvalidParams, match=r"params\[0\]\[1\].params\[1\]: cannot be encoded as XML-RPC: nan"):
+        XMLRPC(max_depth=9, max_batch=1).encode_batch(calls)
+
+
+@pytest.mark.parametrize("params", [["a", "\ud800"], {"a": "\ud800"}, {"\ud800": 1}])
+def test_usual_arguments_with_a_lone_surrogate(params: Params) -> None:
+    with pytest.raises(InvalidParams, match="cannot be encoded as JSON: a string has a lone surrogate"):
+        JSONRPC(max_depth=9, max_batch=1).encode_call("a", params, 1)
+
+
+def test_arguments_are_as_deep_as_they_may_be_and_no_deeper() -> None:
+    codec = JSONRPC(max_depth=4, max_batch=1)
+    assert codec.encode_call("a", [[["x"]]], 1) == b'{"jsonrpc":"2.0","method":"a","params":[[["x"]]],"id":1}'
+    with pytest.raises(InvalidParams, match="more than 4 levels"):
+        codec.encode_call("a", [[[["x"]]]], 1)
