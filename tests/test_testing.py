@@ -236,14 +236,10 @@ def run_pytest(folder: Path) -> str:
     return run.stdout + run.stderr
 
 
-def test_the_fixtures_serve_what_the_page_shows(tmp_path: Path) -> None:
+def test_the_fixtures_serve_what_the_page_shows_and_the_package_handlers_by_default(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "testing.md").read_text()
     for file, text in re.findall(r"<!-- beside: (\S+) -->\n```python\n(.*?)```", page, re.DOTALL):
         (tmp_path / file).write_text(text)
-    assert "3 passed" in run_pytest(tmp_path)
-
-
-def test_the_fixtures_serve_the_package_handlers_by_default(tmp_path: Path) -> None:
     (tmp_path / "handlers").mkdir()
     (tmp_path / "handlers" / "__init__.py").touch()
     (tmp_path / "handlers" / "some.py").write_text(
@@ -252,7 +248,7 @@ def test_the_fixtures_serve_the_package_handlers_by_default(tmp_path: Path) -> N
     (tmp_path / "test_some.py").write_text(
         "def test_it(rpc, rpc_server):\n    assert rpc.add(1, 2) == 3\n    assert rpc_server.metrics_url is None\n"
     )
-    assert "1 passed" in run_pytest(tmp_path)
+    assert "4 passed" in run_pytest(tmp_path)
 
 
 def test_pytest_finds_the_plugin() -> None:

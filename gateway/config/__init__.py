@@ -138,6 +138,12 @@ class ServerSection(Struct, frozen=True, kw_only=True):
     ] = 60.0
     pid_file: Annotated[str, Meta(description="The file with the process id, for gateway reload; none if empty.")] = ""
 
+    def __post_init__(self) -> None:
+        """Take one address by itself, as a program may write it; its characters would be addresses, too."""
+        given: object = self.bind
+        if isinstance(given, str):
+            msgspec.structs.force_setattr(self, "bind", (given,))
+
 
 class TLSSection(Struct, frozen=True, kw_only=True):
     """HTTPS without a proxy in front. Without a certificate it is HTTP."""

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.config import OPTIONS, Config, ConfigError, load
+from gateway.config import OPTIONS, Config, ConfigError, ServerSection, load
 from gateway.core.access import make_key
 
 ANNOTATED = Path(__file__).parents[2] / "conf" / "gateway.toml"
@@ -308,6 +308,11 @@ def test_which_addresses_can_be_bound(bind: str, good: bool) -> None:
         expected = HOST_PORT if bind else "a list with at least one entry"
         problem = f"command line: server.bind: expected {expected}, not {bind!r}"
         assert problems(None, {}, settings) == [problem]
+
+
+def test_a_program_may_write_one_address_by_itself() -> None:
+    bind: Any = "127.0.0.1:0"
+    assert ServerSection(bind=bind).bind == ("127.0.0.1:0",)
 
 
 def test_everything_wrong_is_told_at_once_and_the_rest_is_kept() -> None:
