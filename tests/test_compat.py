@@ -190,6 +190,7 @@ def test_faults_are_the_gateway_s_or_the_original_s(logged: Logged) -> None:
 def test_handle_request_answers_one_request_each(faults: Any) -> None:
     with raising(SimpleXMLRPCServer(LOCAL, faults=faults)) as server:
         server.timeout = 20
+        server.register_function(lambda _: "x" * 10_000_000, "large")  # more than the kernel holds
         done: list[object] = []
 
         def ask(method: str) -> None:
@@ -199,12 +200,12 @@ def test_handle_request_answers_one_request_each(faults: Any) -> None:
                 except (xmlrpc.client.Fault, xmlrpc.client.ProtocolError) as error:
                     done.append(type(error))
 
-        for method in ("take", "missing", "take"):
+        for method in ("large", "missing", "take"):
             asking = threading.Thread(target=ask, args=(method,))
             asking.start()
             server.handle_request()
             asking.join(20)
-        assert done == ["x" * 500_000, xmlrpc.client.Fault, "x" * 500_000]
+        assert done == ["x" * 10_000_000, xmlrpc.client.Fault, "x" * 500_000]
         several = [threading.Thread(target=ask, args=("take",)) for _ in range(3)]
         for each in several:
             each.start()

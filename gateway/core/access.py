@@ -71,7 +71,7 @@ class AccessPolicy:
         if "Origin" in headers and headers["Origin"] not in self._access.origins:
             return AccessDenied(403, "the Origin is not in access.origins")
         key = head.user
-        if key is None and self._keys and self._authenticate is None:
+        if key is None and self._keys:
             authorization = headers.get("Authorization")
             key = None if authorization is None else self._key(authorization)
             if key is None and (authorization is not None or not self._access.anonymous):

@@ -171,7 +171,6 @@ class Registry:
     def namespace(self, prefix: str) -> "Registry":
         """Return a view of this registry that puts ``prefix`` and a dot before each name; namespaces can be nested."""
         inner = Registry(f"{self._prefix}{prefix}.")
-        inner._module = None  # it is served with this one
         inner._methods = self._methods
         inner._from_instance = self._from_instance
         inner._hooks = self._hooks

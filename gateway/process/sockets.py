@@ -82,8 +82,10 @@ def listen(config: Config, context: ssl.SSLContext | None, *before: Listeners) -
     opened: dict[tuple[str, str], tuple[socket.socket, ...]] = {}
     try:
         for use, address, option in _wanted(config):
-            opened[use, address] = kept.get((use, address)) or _open(config, address, option)
-            set_mode(address, int(config.server.unix_mode, 8))
+            found = kept.get((use, address))
+            if found:
+                set_mode(address, int(config.server.unix_mode, 8))
+            opened[use, address] = found or _open(config, address, option)
     except StartupError:
         for place in opened.keys() - kept.keys():
             for bound in opened[place]:

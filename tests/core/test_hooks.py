@@ -336,6 +336,11 @@ def test_lifespans_are_opened_in_order_and_closed_in_the_opposite_one() -> None:
         def number(context: Context) -> int:
             return int(context.state.number)
 
+    @registry.middleware
+    async def knows(call: Call, context: Context, next: Next) -> Reply:  # noqa: A002 - as users write it
+        assert context.state.number == 42
+        return await next(call, context)
+
     registry.mount(mounted)
     registry.mount(mounted, "again.")
     with client(registry) as proxy:

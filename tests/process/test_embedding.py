@@ -110,6 +110,30 @@ def test_calls_that_run_longer_than_drain_are_cancelled_and_nothing_of_them_is_l
     asyncio.run(check())
 
 
+def test_a_cancelled_call_that_has_to_clean_up_is_waited_for() -> None:
+    served, begun, cleaned = Registry(), asyncio.Event(), list[bool]()
+
+    @served.register(name="wait")
+    async def wait_long() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+            cleaned.append(True)
+
+    async def check() -> None:
+        config = Config(server=ServerSection(drain=0), metrics=CONFIG.metrics)
+        async with Server(served, "127.0.0.1:0", config=config) as server:
+            with Wire(server.port) as client:
+                client.send(request("/api", {"Content-Type": "application/json"}, CALL))
+                await begun.wait()
+                await server.stop()
+        assert cleaned == [True]
+
+    asyncio.run(check())
+
+
 def test_a_stop_that_is_cancelled_goes_on() -> None:
     async def check() -> None:
         ended = asyncio.Event()

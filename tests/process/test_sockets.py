@@ -1,5 +1,6 @@
 """Where a gateway listens: Unix sockets, sockets that others have opened, and several addresses at once."""
 
+import contextlib
 import http.client
 import os
 import signal
@@ -89,6 +90,19 @@ def test_a_socket_that_somebody_listens_on_is_left_to_them(path: Path) -> None:
         assert post_unix(path, "client") == "127.0.0.1"
 
 
+def test_a_socket_whose_queue_is_full_is_left_to_its_process(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as busy, contextlib.ExitStack() as clients:
+        busy.bind(str(path))
+        busy.listen(0)
+        for _ in range(2):
+            client = clients.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            client.connect_ex(str(path))
+        with pytest.raises(StartupError, match="address already in use"):
+            listen(load(None, {}, [f"server.bind=unix:{path}"]), None)
+        assert path.exists()
+
+
 def test_a_file_that_is_not_a_socket_is_left_alone(path: Path) -> None:
     path.write_text("a letter")
     with pytest.raises(StartupError, match="which is not a socket"):
@@ -105,6 +119,7 @@ def test_several_addresses_are_served_at_once(path: Path) -> None:
 
 def test_an_inherited_socket_is_taken_over_and_left_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as opened:
+        os.set_inheritable(opened.fileno(), True)
         with gateway.running(registry, f"fd:{opened.fileno()}", config=CONFIG) as server:
             assert server.port == opened.getsockname()[1]
             assert post(server.port, b'{"jsonrpc":"2.0","method":"client","id":1}').status == 200
