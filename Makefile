@@ -72,6 +72,7 @@ fuzz: $(VENV)/test.stamp
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 		PYTHONMALLOC=malloc SANITIZED_CODEC=$(SANITIZED) $(FUZZED); \
 	else $(FUZZED); fi
+	FUZZ=1 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/codecs/test_properties.py tests/codecs/test_oracles.py
 
 soak: $(VENV)/test.stamp
 	SOAK=$(SOAK) $(BIN)/python -m benchmarks.soak

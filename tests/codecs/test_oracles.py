@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.codecs import Decoded
 from gateway.model.calls import Batch, Call, InvalidCall, Reply
 from gateway.model.faults import Fault, ParseError
-from tests.codecs.test_properties import CALL, JSON, JSON_VALUES, ROOM, XML, XML_VALUES, bodies, fixed, registry
+from tests.codecs.test_properties import CALL, JSON, JSON_VALUES, ROOM, XML, XML_VALUES, bodies, fuzzed, registry
 from tests.serving import Server, serving
 
 pytestmark = pytest.mark.unmeasured
@@ -51,7 +51,7 @@ SENDABLE = XML_VALUES.map(without_returns).filter(sendable)
 def test_the_standard_client_gets_back_what_it_sends(server: Server) -> None:
     with xmlrpc.client.ServerProxy(server.url, allow_none=True, use_builtin_types=True) as proxy:
 
-        @fixed(300)
+        @fuzzed(300)
         @given(st.lists(SENDABLE, max_size=3))
         def echoed(values: list[Any]) -> None:
             assert repr(proxy.echo(*values)) == repr(values)
@@ -62,7 +62,7 @@ def test_the_standard_client_gets_back_what_it_sends(server: Server) -> None:
 def test_the_standard_client_gets_many_results_of_one_call(server: Server) -> None:
     with xmlrpc.client.ServerProxy(server.url, allow_none=True, use_builtin_types=True) as proxy:
 
-        @fixed(50)
+        @fuzzed(50)
         @given(st.lists(SENDABLE, max_size=5))
         def echoed(values: list[Any]) -> None:
             multicall = xmlrpc.client.MultiCall(proxy)
@@ -80,14 +80,14 @@ def test_the_standard_client_gets_many_results_of_one_call(server: Server) -> No
             results[1]
 
 
-@fixed(300)
+@fuzzed(300)
 @given(XML_VALUES)
 def test_the_standard_client_reads_every_answer(value: Any) -> None:
     document = XML.single(XML.encode(CALL, Reply(value=value), ROOM))
     assert repr(xmlrpc.client.loads(document, use_builtin_types=True)) == repr(((value,), None))
 
 
-@fixed(100)
+@fuzzed(100)
 @given(st.integers(-(2**31), 2**31 - 1).filter(lambda code: not -32768 <= code <= -32000), st.text())
 def test_the_standard_client_reads_every_fault(code: int, text: str) -> None:
     document = XML.single(XML.encode(CALL, Reply(fault=Fault(code, text)), ROOM))
@@ -97,7 +97,7 @@ def test_the_standard_client_reads_every_fault(code: int, text: str) -> None:
     assert len(caught.value.faultString) == len(text)
 
 
-@fixed(300)
+@fuzzed(300)
 @given(XML_VALUES)
 def test_the_standard_server_reads_what_is_written(value: Any) -> None:
     noted = []
@@ -115,7 +115,7 @@ def test_the_standard_server_reads_what_is_written(value: Any) -> None:
     assert repr(noted) == repr([value])
 
 
-@fixed(300)
+@fuzzed(300)
 @given(st.lists(SENDABLE, max_size=3))
 def test_what_the_standard_client_writes_is_read(values: list[Any]) -> None:
     body = xmlrpc.client.dumps(tuple(values), "m", allow_none=True).encode()
@@ -204,7 +204,7 @@ OBJECTS = st.lists(
 ).map(lambda pairs: "{" + ",".join(f"{name}:{value}" for name, value in pairs) + "}")
 
 
-@fixed(1000)
+@fuzzed(1000)
 @given(NUMBERS | STRINGS | OBJECTS)
 @example("-")
 @example("NaN")
@@ -221,7 +221,7 @@ def test_json_is_read_as_the_standard_library_does_strictly(text: str) -> None:
     agrees(in_call(text))
 
 
-@fixed(500)
+@fuzzed(500)
 @given(JSON_VALUES, st.booleans(), st.sampled_from([None, 1, "\t"]))
 def test_json_is_read_however_it_is_laid_out(value: Any, escaped: bool, indent: int | str | None) -> None:
     body = in_call(json.dumps(value, ensure_ascii=escaped, indent=indent))
@@ -230,13 +230,13 @@ def test_json_is_read_however_it_is_laid_out(value: Any, escaped: bool, indent: 
     assert repr(decoded.params) == repr(json.loads(body)["params"])
 
 
-@fixed(1000)
+@fuzzed(1000)
 @given(bodies("jsonrpc"))
 def test_broken_json_is_refused_where_the_standard_library_refuses_it(body: bytes) -> None:
     agrees(body)
 
 
-@fixed(300)
+@fuzzed(300)
 @given(JSON_VALUES)
 def test_the_standard_library_reads_every_answer(value: Any) -> None:
     assert repr(strictly(JSON.encode(CALL, Reply(value=value), ROOM).wire)) == repr(

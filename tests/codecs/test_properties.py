@@ -1,6 +1,7 @@
 """What holds for any value and for any bytes; the examples are always the same ones."""
 
 import json
+import os
 import re
 import xmlrpc.client
 from collections.abc import Iterator
@@ -59,6 +60,11 @@ def fixed(examples: int) -> settings:
     return settings(max_examples=examples, derandomize=True, database=None, deadline=None)
 
 
+def fuzzed(examples: int) -> settings:
+    """Take so many examples in ``make fuzz``, and a third of them otherwise."""
+    return fixed(examples if "FUZZ" in os.environ else examples // 3)
+
+
 texts = st.text(st.characters(codec="utf-8"), max_size=20) | st.text('&<>\r\n"\\:]{}\U0001f600\u2028 ', max_size=6)
 legal = texts.map(lambda text: ILLEGAL.sub("", text))
 doubles = st.floats(allow_nan=False, allow_infinity=False)
@@ -85,7 +91,7 @@ XML_VALUES = values(
 JSON_VALUES = values(st.none() | st.booleans() | st.integers() | doubles | texts, texts)
 
 
-@fixed(500)
+@fuzzed(500)
 @given(XML_VALUES)
 def test_xml_is_read_as_the_value_that_it_was_written_from(value: Any) -> None:
     answer = XML.encode(CALL, Reply(value=value), ROOM)
@@ -95,7 +101,7 @@ def test_xml_is_read_as_the_value_that_it_was_written_from(value: Any) -> None:
     assert repr(decoded.params) == repr([value])
 
 
-@fixed(500)
+@fuzzed(500)
 @given(JSON_VALUES, st.integers() | doubles | texts)
 def test_json_is_read_as_the_value_that_it_was_written_from(value: Any, call_id: Any) -> None:
     answer = JSON.encode(Call(method="m", params=[], id=call_id), Reply(value=[value]), ROOM)
@@ -126,7 +132,7 @@ anything: st.SearchStrategy[Any] = st.recursive(
 
 
 @pytest.mark.parametrize("codec", [XML, JSON], ids=["xmlrpc", "jsonrpc"])
-@fixed(300)
+@fuzzed(300)
 @given(value=anything, room=st.integers(-1, 200) | st.just(ROOM))
 def test_whatever_a_method_returns_is_answered(codec: Codec, value: Any, room: int) -> None:
     answer = codec.encode(CALL, Reply(value=value), room)
@@ -181,7 +187,7 @@ def assert_well_formed(kind: str, document: bytes) -> None:
 
 @pytest.mark.parametrize("codec", [XML, JSON], ids=["xmlrpc", "jsonrpc"])
 @pytest.mark.parametrize("charset", [None, "us-ascii", "iso-8859-1"])
-@fixed(300)
+@fuzzed(300)
 @given(data=st.data())
 def test_any_bytes_are_a_call_or_a_fault_of_the_catalogue(
     codec: Codec, charset: str | None, data: st.DataObject
@@ -208,7 +214,7 @@ def server() -> Iterator[Server]:
 def test_any_bytes_have_a_well_formed_answer_on_the_same_connection(kind: str, server: Server, logged: Logged) -> None:
     with Wire(server.port) as wire:
 
-        @fixed(500)
+        @fuzzed(500)
         @given(bodies(kind))
         def answered(body: bytes) -> None:
             wire.send(request("/api", {"Content-Type": TYPES[kind]}, body))
@@ -223,7 +229,7 @@ def test_any_bytes_have_a_well_formed_answer_on_the_same_connection(kind: str, s
 
 
 def test_bytes_without_a_type_are_told_by_the_first_one(server: Server, logged: Logged) -> None:
-    @fixed(200)
+    @fuzzed(200)
     @given(st.binary(max_size=40) | mutated([*SEEDS["xmlrpc"], *SEEDS["jsonrpc"]]))
     def answered(body: bytes) -> None:
         first = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
@@ -241,7 +247,7 @@ def test_bytes_without_a_type_are_told_by_the_first_one(server: Server, logged: 
     logged.take("cannot be encoded as")
 
 
-@fixed(300)
+@fuzzed(300)
 @given(st.datetimes(timezones=st.timezones()))
 def test_a_moment_with_a_zone_stays_the_same_moment(moment: datetime) -> None:
     answer = JSON.encode(CALL, Reply(value=moment), ROOM)
@@ -260,7 +266,7 @@ def json_answer(body: bytes) -> tuple[Id, Reply]:
     return answer
 
 
-@fixed(300)
+@fuzzed(300)
 @given(st.lists(XML_VALUES, max_size=3))
 def test_an_xml_call_is_read_as_it_was_written(params: list[Any]) -> None:
     decoded = XML.decode(XML.encode_call("a.b", params), None)
@@ -268,14 +274,14 @@ def test_an_xml_call_is_read_as_it_was_written(params: list[Any]) -> None:
     assert repr((decoded.method, decoded.params)) == repr(("a.b", params))
 
 
-@fixed(300)
+@fuzzed(300)
 @given(XML_VALUES)
 def test_an_xml_answer_is_read_as_it_was_written(value: Any) -> None:
     _, reply = XML.decode_answer(XML.single(XML.encode(CALL, Reply(value=value), ROOM)))
     assert (repr(reply.value), reply.fault) == (repr(value), None)
 
 
-@fixed(300)
+@fuzzed(300)
 @given(st.lists(JSON_VALUES, max_size=3) | st.dictionaries(st.text("ab"), JSON_VALUES, max_size=3))
 def test_a_json_call_and_its_answer_are_read_as_they_were_written(params: Any) -> None:
     decoded = JSON.decode(JSON.encode_call("m", params, 7), None)
@@ -285,7 +291,7 @@ def test_a_json_call_and_its_answer_are_read_as_they_were_written(params: Any) -
     assert repr((call_id, reply)) == repr((7, Reply(value=params)))
 
 
-@fixed(300)
+@fuzzed(300)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_an_answer_or_a_bad_upstream(noise: bytes) -> None:
     for body in (noise, b"<?xml version='1.0'?><methodResponse>" + noise, b'{"jsonrpc":"2.0",' + noise):
