@@ -7,7 +7,8 @@
 
 This is what the layers ``deadline`` and ``limited`` and the handler ``invoke`` come to for a call that finds a place at
 once: the same places, the same deadline, the same faults, with one task for an async method and none for a thread. All
-calls of a method have the same time, so they expire in the order in which they came, and one timer is enough for them.
+calls of a method have the same time, so they expire in the order in which they came, and one timer is enough for them;
+only a call whose caller wants to wait for less has a timer of its own.
 """
 
 import asyncio
@@ -33,16 +34,18 @@ class Begun:
         give_up: ends it as far as that can be done, when nobody waits for it any more.
         late: makes the fault of a call whose time is over.
         turns: of the event loop, in which it may still end when its time is over.
+        timer: its own, if it has one.
 
     """
 
-    __slots__ = ("_beginner", "_ended", "_is_answered", "context", "give_up", "late", "turns")
+    __slots__ = ("_beginner", "_ended", "_is_answered", "context", "give_up", "late", "timer", "turns")
 
     def __init__(self, beginner: "Beginner", context: Context, ended: Callable[[Reply], None]) -> None:
         self.context = context
         self.give_up: Callable[[], object] = bool
         self.late: Callable[[], Fault] = partial(exceeded, context)
         self.turns = TURNS
+        self.timer: asyncio.TimerHandle | None = None
         self._beginner = beginner
         self._ended = ended
         self._is_answered = False
@@ -97,8 +100,8 @@ class Beginner:
         """Tell whether a call would run at once."""
         return all(limiter.has_place() for limiter in self._limiters)
 
-    def begin(self, call: Call, context: Context, ended: Callable[[Reply], None]) -> Begun | Reply:
-        """Begin a call that has room. ``ended`` is never called from in here."""
+    def begin(self, call: Call, context: Context, ended: Callable[[Reply], None], *, has_wish: bool) -> Begun | Reply:
+        """Begin a call that has room, and may have less time than the others. ``ended`` is not called from in here."""
         left = context.time_left
         if not left:
             return Reply(fault=exceeded(context))
@@ -108,6 +111,9 @@ class Beginner:
             return reply
         for limiter in self._limiters:
             limiter.take_place()
+        if has_wish:
+            begun.timer = asyncio.get_running_loop().call_later(left, begun.expire)
+            return begun
         self._running[begun] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(left, self._look)
@@ -116,6 +122,8 @@ class Beginner:
     def forget(self, begun: Begun) -> None:
         """Take note that a call is answered."""
         self._running.pop(begun, None)
+        if begun.timer is not None:
+            begun.timer.cancel()
 
     def leave(self) -> None:
         """Give back the places of a call."""

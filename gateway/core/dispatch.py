@@ -58,8 +58,10 @@ class Later(Protocol):
     def has_room(self) -> bool:
         """Tell whether a call would run at once."""
 
-    def begin(self, call: Call, context: Context, ended: Callable[[Reply], None], /) -> "Cancellable | Reply":
-        """Begin a call that has room."""
+    def begin(
+        self, call: Call, context: Context, ended: Callable[[Reply], None], /, *, has_wish: bool
+    ) -> "Cancellable | Reply":
+        """Begin a call that has room, and may have less time than the others."""
 
 
 class Cancellable(Protocol):

@@ -131,7 +131,7 @@ class PlainHead:
         if call is None or known is None:
             return None
         later = known.later
-        if known.at_once is None and (later is None or wish is not None or not later.has_room()):
+        if known.at_once is None and (later is None or not later.has_room()):
             return None
         if meter is not None:
             meter.charge()
@@ -157,7 +157,7 @@ class PlainHead:
             return self.respond(call, context, reply, answer, start, len(body))
         running = _Running(self, call, context, respond, len(body), time.monotonic())
         assert later is not None  # noqa: S101 - it was looked at above
-        begun = later.begin(call, context, running.end)
+        begun = later.begin(call, context, running.end, has_wish=wish is not None)
         if isinstance(begun, Reply):
             return running.finish(begun)
         running.begun = begun

@@ -726,6 +726,7 @@ def test_a_call_with_a_wish_does_not_wait_for_the_time_of_others() -> None:
             first.cancel()
 
     assert b"no answer within 0.05 s" in asyncio.run(run())
+    assert gateway.plain == 2
 
 
 def test_a_reload_with_other_rules_lets_nobody_in_by_an_old_judgement(tmp_path: Path) -> None:
