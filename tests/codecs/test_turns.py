@@ -250,6 +250,23 @@ def test_usual_calls_are_read_without_the_compiled_codec() -> None:
         assert XML.decode_usual(body, None) is None
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(1e-7, "0.0000001"), (1e20, "100000000000000000000"), (2**40, "1099511627776")]
+)
+def test_numbers_are_written_without_the_compiled_codec(value: float, text: str) -> None:
+    assert f">{text}<".encode() in XML.encode(CALL, Reply(value=value), ROOM).wire
+
+
+def test_what_the_options_forbid_is_a_fault_without_the_compiled_codec() -> None:
+    codec = XMLRPC(max_depth=DEPTH, max_batch=1, none="fault", i8=False)
+    for value in (None, 2**31, 2**63, float("nan"), [None], {"a" * 70: {"b": [2**31]}}):
+        fault = codec.encode(CALL, Reply(value=value), ROOM).fault
+        assert fault is not None
+        assert "cannot be encoded as XML-RPC" in fault.message
+    assert XML.encode(CALL, Reply(value=2**63), ROOM).fault is not None
+    assert XML.encode(CALL, Reply(value="x" * 100), 99).fault is not None
+
+
 def test_work_without_turns_is_done_at_once() -> None:
     def work() -> Generator[None, None, int]:
         yield
