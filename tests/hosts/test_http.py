@@ -11,8 +11,9 @@ import pytest
 
 from gateway import Registry
 from gateway.hosts.http import HTTPHost
+from gateway.hosts.http.connection import Connection
 from gateway.hosts.listening import bind
-from gateway.model.http import HTTPResponse
+from gateway.model.http import HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
 from tests.conftest import Logged
 from tests.raw_http import Wire, exchange, request
@@ -25,6 +26,7 @@ CALL = b"<methodCall><methodName>add</methodName><params><param><value><int>2</i
 FIVE = b"<value><int>5</int></value>"
 
 registry = Registry()
+made: list[int] = []
 release = threading.Event()
 running = threading.Event()
 
@@ -39,6 +41,12 @@ def block() -> str:
     running.set()
     release.wait(20)
     return "done"
+
+
+@registry.register(run="inline")
+def counted(size: int) -> str:
+    made.append(size)
+    return "x" * size
 
 
 @registry.register(run="inline")
@@ -375,6 +383,61 @@ def test_a_client_that_reads_late_gets_every_answer_whole_and_in_order(server: S
             assert response is not None
             assert response.body.endswith(b'x","id":%d}' % number)
             assert len(response.body) > 20000
+
+
+def test_a_client_that_does_not_read_gets_no_more_calls(server: Server) -> None:
+    made.clear()
+    body = b'{"jsonrpc":"2.0","method":"counted","params":[200000],"id":1}'
+    with Wire(server.port) as wire:
+        wire.send(request("/api", {"Content-Type": "application/json"}, body) * 400)
+        for _ in range(20):
+            assert FIVE in exchange(server.port, request("/api", XML, CALL)).body
+        assert 0 < len(made) < 200
+
+
+def test_requests_that_came_together_wait_for_the_turn_of_their_connection() -> None:
+    class Transport(asyncio.Transport):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            pass
+
+        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+            pass
+
+        def is_closing(self) -> bool:
+            return False
+
+        def pause_reading(self) -> None:
+            pass
+
+        def resume_reading(self) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    async def test() -> None:
+        seen: list[HTTPRequest] = []
+
+        def admit(head: HTTPRequest) -> HTTPResponse:
+            seen.append(head)
+            return HTTPResponse(body=b"seen")
+
+        host = HTTPHost(admit, Limits())
+        host.serve([])
+        with socket.socket() as unused:
+            connection = Connection(host, unused, "10.0.0.1")
+            host.connections.add(connection)
+            connection.connection_made(Transport())
+            connection.data_received(request("/api", XML, CALL) * 20)
+            connection.data_received(request("/api", XML, CALL))
+            assert len(seen) == 8
+            await asyncio.sleep(0)
+            assert len(seen) == 16
+            host.connections.forget(connection)
+        host.retire()
+        await host.close()
+
+    asyncio.run(test())
 
 
 def test_answers_have_a_date_a_length_and_no_sniffing(server: Server) -> None:

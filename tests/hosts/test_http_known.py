@@ -170,6 +170,7 @@ def test_a_head_is_known_of_one_peer_and_one_certificate() -> None:
     [
         (b"/api", b"/never"),
         (b"HTTP/1.1", b"HTTP/1.0"),
+        (b"POST", b"\r\nPOST"),
         (b"Host: a", b"Host: a\r\nConnection: close"),
         (b"Host: a", b"Host: a\r\nExpect: 100-continue"),
         (b"Host: a", b"Host: a\r\nUpgrade: h2c"),

@@ -415,6 +415,22 @@ def test_what_is_not_a_request_line(first: str) -> None:
         read(head("Host: a", first=first))
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\r\n"])
+def test_line_ends_are_cr_lf_whatever_llhttp_lets_pass(end: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = httptools.HttpRequestParser
+
+    def lenient(protocol: object) -> httptools.HttpRequestParser:
+        parser = made(protocol)
+        parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_optional_lf_after_cr=True, lenient_optional_cr_before_lf=True
+        )
+        return parser
+
+    monkeypatch.setattr("gateway.hosts.http.heads.httptools.HttpRequestParser", lenient)
+    with pytest.raises(BadHeadError):
+        read(b"POST / HTTP/1.1\r\nHost: a\r\nX: y" + end + b"Z: z\r\n\r\n")
+
+
 def test_chunks_belong_to_http_1_1() -> None:
     with pytest.raises(BadHeadError):
         read(head("Transfer-Encoding: chunked", first="POST / HTTP/1.0"))

@@ -2,7 +2,8 @@
 
 import asyncio
 import ssl
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ STATIC = Path(__file__).parent
 
 registry = Registry()
 seen: list[Any] = []
-gate = threading.Event()
 
 
 @registry.register(run="inline")
@@ -386,6 +386,23 @@ def test_over_tls(tmp_path: Path) -> None:
         got = 0
         while got < 64 * 2**18:
             got += len(wire.socket.recv(2**20))
+
+
+def test_the_command_serves_an_application(tmp_path: Path) -> None:
+    page = "from tornado.web import Application, RequestHandler\n\n\nclass Home(RequestHandler):\n"
+    page += "    def get(self):\n        self.write('at home')\n\n\napplication = Application([('/', Home)])\n"
+    (tmp_path / "pages.py").write_text(page)
+    (tmp_path / "own.py").write_text("from gateway import method\n\n\n@method\ndef one() -> int:\n    return 1\n")
+    command = [sys.executable, "-m", "gateway", "serve", "--bind", "127.0.0.1:0", "--app", "pages:application", "own"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().partition("127.0.0.1:")[2].partition("/")[0])
+        assert exchange(port, request("/", {}, b"", "GET")).body == b"at home"
+        assert b'"result":1' in exchange(port, request("/", JSON, b'{"jsonrpc":"2.0","method":"one","id":1}')).body
+        process.terminate()
+        process.communicate(timeout=20)
 
 
 @pytest.mark.parametrize(
