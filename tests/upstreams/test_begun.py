@@ -184,6 +184,16 @@ def test_both_ways_have_the_same_outcome(
     logged.lines.clear()  # that the upstream is down, and up again
 
 
+def test_what_the_caller_asks_for_ends_a_call_on_both_ways(up: Server, logged: Logged) -> None:
+    released.clear()
+    wish = "X-Request-Timeout: 0.15\r\n"
+    full = answers(up, "late", FULL + wish)
+    assert answers(up, "late", PLAIN + wish) == full
+    assert full[0]["error"]["data"]["sent"] == "maybe"
+    released.set()
+    logged.lines.clear()
+
+
 def test_a_call_whose_caller_hangs_up_is_forgotten(up: Server, logged: Logged) -> None:
     released.clear()
     executed.clear()
