@@ -726,7 +726,10 @@ def test_a_call_with_a_wish_does_not_wait_for_the_time_of_others() -> None:
             first.cancel()
 
     assert b"no answer within 0.05 s" in asyncio.run(run())
-    assert gateway.plain == 2
+    over = asyncio.run(gateway.short(Sent(xml("here"), (XML,), wish="0.000001")))
+    assert b"no answer within 1e-06 s" in over
+    assert gateway.plain == 3
+    assert not gateway.gateway.pool.busy, "it has not even begun"
 
 
 def test_a_reload_with_other_rules_lets_nobody_in_by_an_old_judgement(tmp_path: Path) -> None:
