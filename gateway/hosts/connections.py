@@ -96,20 +96,15 @@ class Connections(Generic[C]):
     Args:
         limits: what is kept to.
         is_proxy: tells which peers bring the requests of many clients.
-        look: is called with each connection that is idle or owes a head, twice a second and before it is closed for
-            another one. It may note another phase.
 
     Attributes:
         retired: whether each response is the last one of its connection.
 
     """
 
-    def __init__(
-        self, limits: Limits, is_proxy: Callable[[str], bool], look: Callable[[C], None] = lambda _: None
-    ) -> None:
+    def __init__(self, limits: Limits, is_proxy: Callable[[str], bool]) -> None:
         self.retired = False
         self._limits = limits
-        self._look = look
         self._capacity = capacity(limits.connections)
         self._crowd = Crowd(limits.client_connections, is_proxy)
         self._debts = Debts(limits.unread)
@@ -294,10 +289,6 @@ class Connections(Generic[C]):
                 clock = self._clocks[oldest]
                 if now - clock.since < seconds:
                     break
-                if phase is not self._body:
-                    self._look(oldest)
-                if oldest not in phase:
-                    continue
                 if not _is_readable(oldest.descriptor()):
                     return oldest
                 if phase is self._idle:  # the host is late, not the client
@@ -309,8 +300,6 @@ class Connections(Generic[C]):
     def _sweep(self) -> None:
         now = time.monotonic()
         for connection, clock in list(self._clocks.items()):
-            if clock.phase is self._idle or clock.phase is self._begun:
-                self._look(connection)
             if connection.unsent():
                 if clock.taken != (taken := connection.taken()):
                     clock.taken, clock.taken_at = taken, now

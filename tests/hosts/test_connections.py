@@ -93,8 +93,7 @@ class Book(Connections[Fake]):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
         self.now = 1000.0
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
-        self.looks: list[Fake] = []
-        super().__init__(Limits(connections=3, **limits), lambda _: False, self._see)  # type: ignore[arg-type]
+        super().__init__(Limits(connections=3, **limits), lambda _: False)  # type: ignore[arg-type]
         self.serve([], lambda *_: None)
 
     def come(self, name: str, sock: socket.socket | None = None) -> Fake:
@@ -102,11 +101,6 @@ class Book(Connections[Fake]):
         self._make_room()
         self.add(fake)
         return fake
-
-    def _see(self, fake: Fake) -> None:
-        self.looks.append(fake)
-        if fake.name == "has begun":
-            self.note_busy(fake)
 
     def has_room(self) -> bool:
         return self._has_room()
@@ -244,21 +238,6 @@ def test_one_that_was_closed_for_another_changes_nothing_any_more(monkeypatch: p
         assert book.count(gone, "10.9.9.9")
         assert len(book) == 0
         await asyncio.wait_for(book.drain(20), 10)
-
-    on_a_loop(test)
-
-
-def test_who_turns_out_to_have_begun_is_not_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test() -> None:
-        book = Book(monkeypatch)
-        begun, idle, busy = (book.come(name) for name in ("has begun", "idle", "busy"))
-        for each in (begun, idle):
-            book.note_idle(each)
-        book.note_busy(busy)
-        book.now += 10
-        book.come("new")
-        assert (begun.ended, idle.ended) == ("", "closed")
-        assert book.looks == [begun, idle]
 
     on_a_loop(test)
 

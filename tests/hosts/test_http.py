@@ -396,6 +396,8 @@ def test_a_client_that_does_not_read_gets_no_more_calls(server: Server) -> None:
 
 
 def test_requests_that_came_together_wait_for_the_turn_of_their_connection() -> None:
+    told: list[str] = []
+
     class Transport(asyncio.Transport):
         def write(self, data: bytes | bytearray | memoryview) -> None:
             pass
@@ -407,10 +409,10 @@ def test_requests_that_came_together_wait_for_the_turn_of_their_connection() -> 
             return False
 
         def pause_reading(self) -> None:
-            pass
+            told.append("pause")
 
         def resume_reading(self) -> None:
-            pass
+            told.append("resume")
 
         def close(self) -> None:
             pass
@@ -428,11 +430,14 @@ def test_requests_that_came_together_wait_for_the_turn_of_their_connection() -> 
             connection = Connection(host, unused, "10.0.0.1")
             host.connections.add(connection)
             connection.connection_made(Transport())
-            connection.data_received(request("/api", XML, CALL) * 20)
+            connection.data_received(request("/api", XML, CALL) * 100)
             connection.data_received(request("/api", XML, CALL))
-            assert len(seen) == 8
+            assert (len(seen), told) == (8, ["pause"])
             await asyncio.sleep(0)
             assert len(seen) == 16
+            while len(seen) < 101:
+                await asyncio.sleep(0)
+            assert told == ["pause", "resume"]
             host.connections.forget(connection)
         host.retire()
         await host.close()
