@@ -293,10 +293,13 @@ class _Headers(Mapping[str, str]):
         self._own = dict(zip(_VARYING_LOWER, varying, strict=True))
 
     def __getitem__(self, name: str) -> str:
-        value = self._own.get(name.lower(), "")
+        lower = name.lower()
+        if lower not in self._own:
+            return self._kept[name]
+        value = self._own[lower]
         if value is None:
             raise KeyError(name)
-        return value or self._kept[name]
+        return value
 
     def __iter__(self) -> Iterator[str]:
         yield from (name for name in self._kept if name.lower() not in self._own)

@@ -461,7 +461,16 @@ def xml(name: str, *params: Any) -> bytes:
 def test_what_varies_between_equal_heads_is_that_of_each_request(pairs: dict[str, Pair]) -> None:
     pair = pairs["default"]
     before = pair.right.plain
-    varying = [(None, None), ("one", None), (None, "2"), ("two", "3.5"), ("two", "3.5"), (None, None)]
+    varying = [
+        ("one", "2"),
+        ("", None),
+        (None, None),
+        ("one", None),
+        (None, "2"),
+        ("two", "3.5"),
+        ("two", "3.5"),
+        (None, None),
+    ]
     pair.compare(
         Sent(body, (XML,), request_id=request_id, wish=wish)
         for request_id, wish in varying
