@@ -385,6 +385,17 @@ def test_a_client_that_reads_late_gets_every_answer_whole_and_in_order(server: S
             assert len(response.body) > 20000
 
 
+def test_requests_that_are_followed_by_the_end_of_the_stream_are_answered(server: Server) -> None:
+    with Wire(server.port) as wire:
+        wire.send(request("/api", XML, CALL) * 40)
+        wire.socket.shutdown(socket.SHUT_WR)
+        for _ in range(40):
+            response = wire.read()
+            assert response is not None
+            assert FIVE in response.body
+        assert wire.is_closed()
+
+
 def test_a_client_that_does_not_read_gets_no_more_calls(server: Server) -> None:
     made.clear()
     body = b'{"jsonrpc":"2.0","method":"counted","params":[200000],"id":1}'

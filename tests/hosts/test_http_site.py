@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tornado.httputil import HTTPHeaders, ResponseStartLine
 from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandler, stream_request_body
 
 from gateway import Registry
@@ -84,6 +85,15 @@ class Broken(RequestHandler):
             raise RuntimeError("a bug of theirs")
 
 
+class Split(RequestHandler):
+    def get(self) -> None:
+        line = ResponseStartLine("HTTP/1.1", 200, "OK\r\nX-Theirs: yes")
+        try:
+            self.request.connection.write_headers(line, HTTPHeaders())  # type: ignore[union-attr]
+        except ValueError:
+            self.write("refused")
+
+
 class Nothing(RequestHandler):
     def get(self) -> None:
         self.set_status(204)
@@ -145,6 +155,7 @@ application = Application(
         ("/chunks", Chunks),
         ("/broken/(.*)", Broken),
         ("/nothing", Nothing),
+        ("/split", Split),
         ("/tagged", Tagged),
         ("/upload", Upload),
         ("/forever", Forever),
@@ -214,6 +225,12 @@ def test_redirects_statuses_without_a_body_and_etags(server: Server) -> None:
             answer = wire.read(head=True)
             assert answer is not None
             assert answer.status == 304
+
+
+def test_a_response_is_not_split_by_a_line_break(server: Server) -> None:
+    response = get(server, "/split")
+    assert response.body == b"refused"
+    assert "x-theirs" not in response.headers
 
 
 def test_head_has_the_length_and_no_body(server: Server) -> None:
