@@ -197,9 +197,9 @@ class Guest(httputil.HTTPConnection):
         code, is_head = start_line.code, self._head.method == "HEAD"
         has_body = not (is_head or code in (204, 304) or code < 200)
         length = headers.get("Content-Length")
-        if has_body and length is None:
-            self._is_chunking = not self._head.is_old
-            self._closes = self._closes or self._head.is_old  # nothing else shows where the body ends
+        self._is_chunking = has_body and length is None and not self._head.is_old
+        if has_body and length is None and self._head.is_old:
+            self._closes = True  # nothing else shows where the body ends
         self._left = int(length) if has_body and length is not None else None if has_body else 0
         self._closes = self._closes or headers.get("Connection", "").lower() == "close"
         if self._is_chunking:
