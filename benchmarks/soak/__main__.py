@@ -6,7 +6,8 @@
 Two gateways get the same calls: of every kind and protocol, with faults, hang-ups, uploads that stop and responses that
 nobody reads. One is never reloaded, so that its memory can grow; the other is reloaded again and again. The upstream of
 both is killed and started again all the time. The end is a picture of each process over time. The exit code is 1 where
-the last quarter has more than 2 % above the third quarter, or a response was wrong.
+the last quarter has more than 2 % above the third quarter, or a response was wrong. Of memory, what counts is the level
+to which it falls back: large requests and responses come and go.
 """
 
 import os

@@ -37,6 +37,11 @@ def growth(values: list[float], noise: float, level: Callable[[list[float]], flo
     return (after - before) / before if abs(after - before) > noise else 0.0
 
 
+def floor(values: list[float]) -> float:
+    """Return what memory falls back to: a tenth of the values is below. Large requests and responses come and go."""
+    return statistics.quantiles(values, n=10, method="inclusive")[0] if len(values) > 1 else values[0]
+
+
 def picture(values: list[float]) -> str:
     """Draw values over time, from nothing to the largest, in one line."""
     width = min(_WIDTH, len(values))
@@ -52,7 +57,7 @@ def report(outcome: Outcome) -> tuple[list[str], list[str]]:
     for process, samples in outcome.samples.items():
         memory, descriptors = [sample.memory / 1024 for sample in samples], [sample.descriptors for sample in samples]
         for what, unit, values, grown in (
-            ("memory", " MiB", memory, growth(memory, _MEMORY_NOISE, statistics.median)),
+            ("memory", " MiB", memory, growth(memory, _MEMORY_NOISE, floor)),
             ("descriptors", "", descriptors, growth(descriptors, _DESCRIPTOR_NOISE, min)),
         ):
             span = f"{values[0]:.1f} to {values[-1]:.1f}{unit}, at most {max(values):.1f}"
