@@ -256,14 +256,18 @@ class _Refused(list[bytes]):
 
 def _taken_from(lent: socket.socket) -> socket.socket | None:
     """Return a connection that gunicorn has, for which it has one that has ended from now on; None if it is gone."""
-    ended, other = socket.socketpair()
-    with ended, other:
-        try:
-            taken = socket.socket(fileno=os.dup(lent.fileno()))
+    try:
+        taken = socket.socket(fileno=os.dup(lent.fileno()))
+    except OSError:
+        return None
+    try:
+        ended, other = socket.socketpair()
+        with ended, other:
             os.dup2(ended.fileno(), lent.fileno())
-            taken.shutdown(socket.SHUT_WR)
-        except OSError:
-            return None
+        taken.shutdown(socket.SHUT_WR)
+    except OSError:  # the client is gone, or there is no descriptor left
+        taken.close()
+        return None
     taken.settimeout(0)
     return taken
 

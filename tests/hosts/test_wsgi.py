@@ -1,8 +1,11 @@
 """The WSGI host: the corpus by calling the application, what it makes of environ, and real servers around it."""
 
+import errno
 import io
 import json
+import os
 import socket
+import struct
 import subprocess
 import sys
 import textwrap
@@ -21,6 +24,7 @@ import pytest
 
 from gateway import Context, Registry, app
 from gateway.config import load
+from gateway.hosts import wsgi
 from gateway.hosts.wsgi import WSGIHost
 from gateway.model.http import Admission, Admitted, Endpoint, HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
@@ -516,3 +520,24 @@ def test_a_refused_upload_sees_its_answer() -> None:
     assert response is not None
     assert response.status == 413
     assert b"-32006" in response.body
+
+
+@pytest.mark.parametrize("missing", ["the client", "a descriptor"])
+def test_what_cannot_be_taken_from_gunicorn_leaves_no_descriptor(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        lent, _ = server.accept()
+        with lent, client:
+            if missing == "the client":
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+                with pytest.raises(ConnectionResetError):
+                    lent.recv(1)
+            else:
+                monkeypatch.setattr(socket, "socketpair", none_left)
+            before = set(Path("/proc/self/fd").iterdir())
+            assert wsgi._taken_from(lent) is None
+            assert set(Path("/proc/self/fd").iterdir()) == before
