@@ -13,23 +13,13 @@ from msgspec.structs import replace
 
 from gateway.client.calls import Client
 from gateway.client.errors import CallError
+from gateway.codecs.xmlrpc.schemas import SCHEMAS
 from gateway.model.faults import Fault
 
 _OWN = ("system.", "rpc.")
 _REST = "Any number of further arguments."
 _AT_ONCE = 25  # methods in a batch, of which each is asked for twice
 _NATIVE = frozenset({"dateTime.iso8601", "base64"})
-_SCHEMAS: Mapping[str, Any] = {
-    **{kind: {"type": "integer"} for kind in ("int", "i4", "i8")},
-    "double": {"type": "number"},
-    "boolean": {"type": "boolean"},
-    "string": {"type": "string"},
-    "dateTime.iso8601": {"type": "string", "format": "date-time"},
-    "base64": {"type": "string", "contentEncoding": "base64"},
-    "struct": {"type": "object"},
-    "array": {"type": "array"},
-    "nil": {"type": "null"},
-}
 
 
 class Param(Struct, frozen=True, kw_only=True):
@@ -137,10 +127,10 @@ def _native(told: Told, said: Any) -> Told:
         return told
     kinds = max(said, key=len)
     params = told.params and tuple(
-        replace(param, schema=_SCHEMAS[kinds[place]]) if place < len(kinds) and kinds[place] in _NATIVE else param
+        replace(param, schema=SCHEMAS[kinds[place]]) if place < len(kinds) and kinds[place] in _NATIVE else param
         for place, param in enumerate(told.params, 1)
     )
-    return replace(told, params=params, result=_SCHEMAS[kinds[0]] if kinds[0] in _NATIVE else told.result)
+    return replace(told, params=params, result=SCHEMAS[kinds[0]] if kinds[0] in _NATIVE else told.result)
 
 
 def _signatures(client: Client, names: list[str]) -> list[tuple[str, Any, Any]]:
@@ -179,7 +169,7 @@ def _signed(name: str, said: Any, text: Any) -> Told:
         Param(name=f"p{place}", schema=_same(said, place), required=place <= required)
         for place in range(1, len(kinds) + 1)
     )
-    return Told(name=name, doc=doc, params=params, result=_SCHEMAS.get(result) if _agree(said, 0) else None)
+    return Told(name=name, doc=doc, params=params, result=SCHEMAS.get(result) if _agree(said, 0) else None)
 
 
 def _are_signatures(said: Any) -> bool:
@@ -192,7 +182,7 @@ def _is_signature(said: Any) -> bool:
 
 def _same(signatures: list[list[str]], place: int) -> Any:
     longest = max(signatures, key=len)
-    return _SCHEMAS.get(longest[place]) if _agree(signatures, place) else None
+    return SCHEMAS.get(longest[place]) if _agree(signatures, place) else None
 
 
 def _agree(signatures: list[list[str]], place: int) -> bool:

@@ -9,10 +9,11 @@ is left out.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeAlias
 
+from gateway.codecs.xmlrpc.schemas import SCHEMAS
 from gateway.model.faults import Fault, MethodNotFound
 from gateway.upstreams import Signature
 from gateway.upstreams.names import from_names
@@ -27,17 +28,6 @@ _AT_ONCE = 50  # methods in a multicall
 _TOGETHER = 4  # requests at a time: many of these servers have one thread and a backlog of 5
 _MOST_SIGNATURES, _MOST_TYPES, _MOST_TEXT = 20, 50, 10_000
 _TYPE = re.compile(r"[A-Za-z0-9_.:]{1,40}", re.ASCII)
-_SCHEMAS: Mapping[str, Any] = {
-    **{kind: {"type": "integer"} for kind in ("int", "i4", "i8")},
-    "double": {"type": "number"},
-    "boolean": {"type": "boolean"},
-    "string": {"type": "string"},
-    "dateTime.iso8601": {"type": "string", "format": "date-time"},
-    "base64": {"type": "string", "contentEncoding": "base64"},
-    "struct": {"type": "object"},
-    "array": {"type": "array"},
-    "nil": {"type": "null"},
-}
 _LOST = (Fault, TimeoutError, *FAILURES)
 
 
@@ -116,10 +106,10 @@ def _method_object(signature: tuple[str, ...], doc: str) -> dict[str, Any]:
     result, *params = signature
     return {
         "params": [
-            {"name": f"p{number}", "schema": _SCHEMAS.get(kind, {}), "required": True}
+            {"name": f"p{number}", "schema": SCHEMAS.get(kind, {}), "required": True}
             for number, kind in enumerate(params, 1)
         ],
-        "result": {"name": "result", "schema": _SCHEMAS.get(result, {})},
+        "result": {"name": "result", "schema": SCHEMAS.get(result, {})},
         "paramStructure": "by-position",
         **({"description": doc} if doc else {}),
     }
