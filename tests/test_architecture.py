@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unmeasured
 
 ROOT = Path(__file__).parent.parent
 BELOW_APP = {"model", "wire", "codecs", "methods", "telemetry", "hosts", "upstreams", "config", "core", "endpoints"}
-BELOW_APP |= {"deploy", "client"}
+BELOW_APP |= {"deploy", "client", "fleet"}
 TABLE: dict[str, set[str]] = {  # a folder or a module -> the folders that it may import, beside itself
     "model": set(),
     "wire": {"model"},
@@ -25,9 +25,10 @@ TABLE: dict[str, set[str]] = {  # a folder or a module -> the folders that it ma
     "methods": {"model"},
     "telemetry": {"model", "wire"},
     "hosts": {"model", "wire"},
-    "upstreams": {"model", "wire", "codecs"},
-    "upstreams.frame": {"model", "wire", "codecs", "methods"},
-    "config": {"model", "upstreams"},
+    "fleet": {"model", "wire"},
+    "upstreams": {"model", "wire", "codecs", "fleet"},
+    "upstreams.frame": {"model", "wire", "codecs", "fleet", "methods"},
+    "config": {"model", "upstreams", "fleet"},
     "core": {"model", "wire", "methods", "config", "telemetry"},
     "endpoints": {"model", "wire", "codecs", "methods", "config", "core", "telemetry"},
     "deploy": {"model", "codecs", "methods", "config"},
@@ -63,6 +64,7 @@ THIRD_PARTIES = {
     "prometheus_client": {"telemetry"},
     "httptools": {"hosts", "upstreams"},
     "grpc": {"upstreams"},
+    "dns": {"fleet"},
     "google": {"upstreams"},
 }
 
