@@ -32,6 +32,7 @@ CHECKS: dict[str, Level] = {
     "origin-never-matches": "error",
     "port-twice": "error",
     "option-without-method": "error",
+    "method-twice": "warning",
     "hint-never-fits": "warning",
     "rule-without-condition": "warning",
     "rule-never-reached": "warning",
@@ -104,6 +105,11 @@ def _may_be_discovered(pattern: str, gateway: Gateway) -> bool:
 def _options_without_method(gateway: Gateway) -> Iterator[str]:
     for upstream in gateway.upstreams:
         yield from (f"upstreams.{upstream.name}.{problem}" for problem in upstream.unmatched)
+
+
+def _methods_twice(gateway: Gateway) -> Iterator[str]:
+    for upstream in gateway.upstreams:
+        yield from (f"upstreams.{upstream.name}: {problem}" for problem in upstream.shadowed)
 
 
 def _rules_without_condition(gateway: Gateway) -> Iterator[str]:
@@ -227,6 +233,7 @@ _LOOKS: dict[str, Callable[[Gateway], Iterator[str]]] = {
     "origin-never-matches": _origins_that_never_match,
     "port-twice": _ports_twice,
     "option-without-method": _options_without_method,
+    "method-twice": _methods_twice,
     "rule-without-condition": _rules_without_condition,
     "rule-never-reached": _rules_never_reached,
     "certificate-never-shown": _certificates_never_shown,

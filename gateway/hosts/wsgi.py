@@ -21,7 +21,6 @@ import logging
 import math
 import os
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from email.utils import formatdate
@@ -250,8 +249,7 @@ class _Refused(list[bytes]):
 
     def close(self) -> None:
         """Take the connection away, now that the response is written (called by gunicorn)."""
-        if not isinstance(self._lent, ssl.SSLSocket):  # its state is gunicorn's
-            _linger(_taken_from(self._lent), self._seconds)
+        _linger(_taken_from(self._lent), self._seconds)
 
 
 def _taken_from(lent: socket.socket) -> socket.socket | None:

@@ -67,6 +67,7 @@ class UpstreamService:
         asked: set when the upstream's methods are known, or it has been asked for them once, with whatever outcome.
         is_described: whether its methods are known.
         unmatched: entries of its options that match no method, as far as its methods are known.
+        shadowed: what is said of its known methods that an upstream before it in the file has.
 
     """
 
@@ -86,6 +87,7 @@ class UpstreamService:
         self.asked = asyncio.Event()
         self.is_described = False
         self.unmatched: list[str] = []
+        self.shadowed: list[str] = []
         self._upstream = upstream_class(options.url)(options, limits) if fake is None else fake
         self._takes = self._upstream.takes
         self._calls = UpstreamCalls(name, self._upstream, options, limits, self.status)
@@ -116,7 +118,7 @@ class UpstreamService:
         """Add the methods that are known without asking.
 
         Raises:
-            RegistrationError: a name is taken or unusable, or a method cannot be served.
+            RegistrationError: a name is taken by the gateway's own methods or unusable, or a method cannot be served.
 
         """
         self._registry = registry
@@ -124,12 +126,21 @@ class UpstreamService:
         if signatures is not None:
             self.is_described = True
             for signature in signatures:
-                self._add(signature, registry)
+                first = self._claims.get(self._names.ours(signature.name))
+                if first is None or first.upstream == self.name or not self._names.is_offered(signature.name):
+                    self._add(signature, registry)
+                else:
+                    self.shadowed.append(
+                        f"{self._names.ours(signature.name)!r} is a method of upstreams.{first.upstream}, which comes"
+                        " first in the file; rename one of them"
+                    )
             self.unmatched = unmatched(self.options, [signature.name for signature in signatures])
 
     async def discover(self, registry: Registry) -> None:
-        """Ask the upstream for its methods until it tells them, and add them. Nothing to do where they are known."""
+        """Ask the upstream for its methods until it tells them, and add them. Nothing is asked where they are known."""
         pause = _FIRST_PAUSE
+        for problem in self.shadowed:
+            self.status.complain(problem)
         while not self.is_described:
             await self.survey(registry)
             self.asked.set()
@@ -220,7 +231,7 @@ class UpstreamService:
 
         """
         claim, found = _Claim((is_learned, self._order), self.name, self.status), self._claims.get(made.name)
-        if found is None or found.rank < claim.rank:
+        if found is None or found.rank <= claim.rank:
             registry.add(made)
         else:
             registry.replace(made)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from tests.certificates import Authority
 from tests.conftest import CORPUS_SETTINGS
 from tests.raw_http import Wire, post, request
 from tests.serving import eventually
@@ -154,23 +155,35 @@ gunicorn.util.close_graceful.__defaults__ = (3600, 65536)
 """
 
 
+@pytest.mark.parametrize("is_tls", [False, True])
 @pytest.mark.parametrize("coding", ["Content-Length: 99999999", "Transfer-Encoding: chunked"])
-def test_refused_uploads_hold_no_thread_of_gunicorn(coding: str, tmp_path: Path) -> None:
+def test_refused_uploads_hold_no_thread_of_gunicorn(coding: str, *, is_tls: bool, tmp_path: Path) -> None:
     """Gunicorn itself would wait seconds for the rest of each, with a thread and then with all: here for an hour."""
     (tmp_path / "patient.py").write_text(PATIENT)
     settings = {**CORPUS_SETTINGS, "limits.linger": 60}
     head = f"GET /api HTTP/1.1\r\nHost: localhost\r\n{coding}\r\n\r\n"
-    with gunicorn(tmp_path, settings, more=(f"--config={tmp_path / 'patient.py'}",)) as running, ExitStack() as stack:
+    more = [f"--config={tmp_path / 'patient.py'}"]
+    tls = None
+    if is_tls:
+        authority = Authority(tmp_path)
+        certificate, key = authority.issue()
+        more += [f"--certfile={certificate}", f"--keyfile={key}"]
+        tls = authority.client()
+    with gunicorn(tmp_path, settings, more=tuple(more)) as running, ExitStack() as stack:
         for _ in range(THREADS + 1):
-            wire = stack.enter_context(Wire(running.port))
+            wire = stack.enter_context(Wire(running.port, tls=tls))
             wire.send(head.encode())
             response = wire.read()
             assert response is not None
             assert response.status == 405
             assert wire.socket.recv(1) == b""
-            wire.send(b"x" * 300_000)  # it is read, so the connection is not reset
-            assert wire.socket.recv(1) == b""
-        assert json.loads(post(running.port, ADD).body)["result"] == 5
+            socket.socket.sendall(wire.socket, b"x" * 300_000)  # it is read, so the connection is not reset
+            assert socket.socket.recv(wire.socket, 1) == b""
+        with Wire(running.port, tls=tls) as wire:
+            wire.send(request("/api", JSON, ADD))
+            response = wire.read()
+        assert response is not None
+        assert json.loads(response.body)["result"] == 5
         assert "Traceback" not in running.log.read_text()
 
 

@@ -80,10 +80,30 @@ def test_a_name_that_a_pattern_has_passed_on_yields_to_a_method_that_is_told(tmp
     assert logged.take("is down")
 
 
-def test_two_known_methods_of_one_name_are_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")], ids=["first", "last"])
+def test_of_two_known_methods_of_one_name_the_order_in_the_file_decides(
+    order: tuple[str, str], tmp_path: Path, logged: Logged
+) -> None:
+    with server(telling("a")) as (port_a, _), server(telling("b")) as (port_b, _):
+        tables = {
+            "a": table("a", port_a, "methods = ['same', 'of_a']"),
+            "b": table("b", port_b, "methods = ['same', 'of_b']"),
+        }
+        with gateway(tmp_path, *(tables[name] for name in order)) as served:
+            assert call(served, "same")["result"] == order[0]
+            assert call(served, "of_a")["result"] == "a"
+            assert call(served, "of_b")["result"] == "b"
+        checked = run(tmp_path, "check", "--config", str(tmp_path / "gateway.toml"), "--set", "server.modules=[]")
+    said = f"'same' is a method of upstreams.{order[0]}, which comes first in the file; rename one of them"
+    assert logged.take(f"upstream {order[1]}: {said}")
+    assert f"warning[method-twice]: upstreams.{order[1]}: {said}" in checked.err
+    assert checked.code == 0
+
+
+def test_an_upstream_that_gives_two_methods_one_name_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
-    file.write_text(table("a", 1, "methods = ['same']") + table("b", 1, "methods = ['same']"))
-    with pytest.raises(ConfigError, match=r"'same' is registered twice: by upstreams\.a"):
+    file.write_text(table("a", 1, "methods = ['x', 'y']\nrename = { x = 'y' }"))
+    with pytest.raises(ConfigError, match=r"'y' is registered twice: by upstreams\.a"):
         build(load(file, {}, ()), Registry())
 
 
