@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
@@ -35,6 +36,8 @@ from gateway.core.threads import ThreadPool
 from gateway.endpoints.observers import Observers
 from gateway.endpoints.plain import PlainWay
 from gateway.endpoints.rpc import RPCEndpoint, rate_limited
+from gateway.fleet.directories import DirectoryConfigError, directory
+from gateway.fleet.directories.watching import WatchedDirectory
 from gateway.hosts.asgi import ASGIHost, Scope
 from gateway.methods import RESERVED, Method, RegistrationError, Registry, place_of
 from gateway.methods.introspection import add_introspection, describe
@@ -64,6 +67,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     limiters: Mapping[str, list[ConcurrencyLimiter]]
     metrics: Metrics | None
     upstreams: tuple[UpstreamService, ...]
+    directories: Mapping[str, WatchedDirectory]
     lifespans: Lifespans
 
     def offered(self) -> list[tuple[str, Method]]:
@@ -111,6 +115,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
     lifespans = Lifespans(served.hooks.lifespans, SimpleNamespace())
     codecs = _codecs(config)
     _introspect(served, codecs, policy)
+    directories = _directories(config)
     upstreams = _upstreams(config, served, fakes or {})
     _check_protocols(served)
     pool = ThreadPool()
@@ -152,6 +157,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         limiters=limiters,
         metrics=metrics,
         upstreams=upstreams,
+        directories=directories,
         lifespans=lifespans,
     )
 
@@ -270,6 +276,20 @@ def _absent(upstreams: Iterable[UpstreamService], name: str) -> Method | Fault |
     return passing or next((fault for upstream in upstreams if (fault := upstream.absent(name)) is not None), None)
 
 
+def _directories(config: Config) -> Mapping[str, WatchedDirectory]:
+    """Make the directories; nothing is connected before the loop runs and an upstream watches a service."""
+    made: dict[str, WatchedDirectory] = {}
+    problems: list[str] = []
+    for name, options in config.directories.items():
+        try:
+            made[name] = directory(name, options)
+        except DirectoryConfigError as error:
+            problems.append(f"directories.{name}: {error}")
+    if problems:
+        raise ConfigError(problems, config)
+    return made
+
+
 def _upstreams(config: Config, served: Registry, fakes: Mapping[str, Upstream]) -> tuple[UpstreamService, ...]:
     """Make the upstreams, and add the methods that they know already; nothing is connected before the loop runs."""
     upstreams: list[UpstreamService] = []
@@ -304,6 +324,12 @@ def levels(gateway: Gateway, requests: int, connections: int) -> Levels:
     }
     for upstream in gateway.upstreams:
         levels["upstream_no_connection", upstream.name] = upstream.status.take_no_connection()
+    for name, found in gateway.directories.items():
+        status = found.status
+        if status is not None:
+            levels["directory_up", name] = float(status.state == "up")
+            if status.read is not None:
+                levels["directory_age_seconds", name] = time.monotonic() - status.read
     for kind, limiters in gateway.limiters.items():
         levels["calls_running", kind] = sum(limiter.running for limiter in limiters)
         levels["calls_waiting", kind] = sum(limiter.waiting for limiter in limiters)

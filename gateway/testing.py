@@ -142,6 +142,7 @@ class _Server:
             discovery.cancel()
         self._gateway.pool.abandon()
         await asyncio.gather(*(upstream.close() for upstream in self._gateway.upstreams))
+        await asyncio.gather(*(directory.close() for directory in self._gateway.directories.values()))
         await self._gateway.lifespans.close()
 
 

@@ -4,7 +4,8 @@
     GATEWAY_LIMITS_TIMEOUT=5    in the environment
     --set limits.timeout=5      on the command line
 
-Each upstream has a table of its own, [upstreams.NAME]; the environment has no names for these.
+Each upstream and each directory has a table of its own, [upstreams.NAME] and [directories.NAME] (tables.py); the
+environment has no names for these.
 
 Each option is written once, as a field of a section below; its type and range are checked by msgspec. Whatever is
 wrong, in all three places, is reported at once.
@@ -19,16 +20,16 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.config.access import KEY_PREFIX, Access
-from gateway.config.conversion import ConversionError, convert, missing
 from gateway.config.nginx import NginxSection
 from gateway.config.sources import Setting, find, nearest_option, read
+from gateway.config.tables import convert_setting, read_directories, read_upstreams
+from gateway.fleet.directories.options import DirectoryOptions
 from gateway.model.limits import Limits
-from gateway.upstreams import Options, UpstreamConfigError, upstream_class
+from gateway.upstreams import Options
 from gateway.upstreams.options import nearest
 
-_NO_SECTIONS = {"upstreams", "file"}
-_UPSTREAM = re.compile(r"upstreams\.([A-Za-z][A-Za-z0-9_-]*)\.([^.]+)")
-_SECRET = {"keys", "headers", "metadata"}  # options that may hold a key, even where none belongs
+_NO_SECTIONS = {"upstreams", "directories", "file"}
+_IN_TABLE = re.compile(r"(upstreams|directories)\.([A-Za-z][A-Za-z0-9_-]*)\.([^.]+)")
 _ADDRESS = r"unix:/[^,\s]{1,106}|fd:(?:[3-9]|[1-9][0-9]{1,6})|systemd"
 _PORT = "(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
@@ -215,6 +216,7 @@ class Config(Struct, frozen=True, kw_only=True):
     metrics: MetricsSection = MetricsSection()
     xmlrpc: XMLRPCSection = XMLRPCSection()
     jsonrpc: JSONRPCSection = JSONRPCSection()
+    directories: dict[str, DirectoryOptions] = {}
     upstreams: dict[str, Options] = {}
     file: Path | None = None
 
@@ -261,73 +263,26 @@ def changed(config: Config, settings: Iterable[str]) -> Config:
 def _built(found: Iterable[Setting], base: Config, problems: list[str]) -> Config:
     """Put settings into a configuration, and raise what is wrong with them or with all of it."""
     sections: dict[str, dict[str, Any]] = {section: {} for section in _sections()}
-    upstreams: dict[str, dict[str, Setting]] = {}
+    tables: dict[str, dict[str, dict[str, Setting]]] = {"upstreams": {}, "directories": {}}
     for option, value, place in found:
-        upstream = _UPSTREAM.fullmatch(option)
-        if upstream is not None:
-            upstreams.setdefault(upstream[1], {})[upstream[2]] = (option, value, place)
+        within = _IN_TABLE.fullmatch(option)
+        if within is not None:
+            tables[within[1]].setdefault(within[2], {})[within[3]] = (option, value, place)
             continue
         hint = OPTIONS.get(option)
         if hint is None:
             problems.append(f"{place}: there is no option {option}{nearest_option(option, OPTIONS)}")
             continue
         section, name = option.split(".")
-        _convert((option, value, place), hint, sections[section], name, problems)
+        convert_setting((option, value, place), hint, sections[section], name, problems)
     built = {name: msgspec.structs.replace(getattr(base, name), **given) for name, given in sections.items()}
-    read_upstreams = base.upstreams | _read_upstreams(upstreams, problems)
-    config = msgspec.structs.replace(base, **built, upstreams=read_upstreams)
+    upstreams = base.upstreams | read_upstreams(tables["upstreams"], problems)
+    directories = base.directories | read_directories(tables["directories"], problems)
+    config = msgspec.structs.replace(base, **built, upstreams=upstreams, directories=directories)
     problems += _contradictions(config)
     if problems:
         raise ConfigError(problems, config)
     return config
-
-
-def _convert(setting: Setting, hint: Any, into: dict[str, Any], name: str, problems: list[str]) -> None:
-    option, value, place = setting
-    try:
-        into[name] = convert(value, hint)
-    except ConversionError as error:
-        if name in _SECRET:
-            within = "" if KEY_PREFIX in error.within else error.within
-            problems.append(f"{place}: {option}{within}: {error.expected}")
-        else:
-            problems.append(f"{place}: {option}{error.within}: {error}")
-
-
-def _read_upstreams(tables: dict[str, dict[str, Setting]], problems: list[str]) -> dict[str, Options]:
-    """Check each table by the options of the protocol that its URL names; what is wrong is left out."""
-    upstreams: dict[str, Options] = {}
-    for name, table in tables.items():
-        place = next(iter(table.values()))[2]
-        if "url" not in table or not isinstance(table["url"][1], str):
-            meant = "" if "url" in table else nearest("url", table, "it by {}")
-            problems.append(f'{place}: upstreams.{name}.url: expected url = "scheme://host:port"{meant}')
-            continue
-        try:
-            kind = upstream_class(table["url"][1]).Options
-        except UpstreamConfigError as error:
-            problems.append(f"{table['url'][2]}: upstreams.{name}.url: {error}")
-            continue
-        fields = msgspec.structs.fields(kind)
-        hints = {field.name: field.type for field in fields}
-        values: dict[str, Any] = {}
-        before = len(problems)
-        problems += [
-            f"{place}: upstreams.{name}.{field.name} is missing: {missing(field.type)}"
-            for field in fields
-            if field.required and field.name not in table
-        ]
-        for option, setting in table.items():
-            if option in hints:
-                _convert(setting, hints[option], values, option, problems)
-            else:
-                problems.append(f"{setting[2]}: there is no option upstreams.{name}.{option}{nearest(option, hints)}")
-        if len(problems) == before:
-            try:
-                upstreams[name] = kind(**values)
-            except ValueError as error:
-                problems.append(f"{place}: upstreams.{name}: {error}")
-    return upstreams
 
 
 def _contradictions(config: Config) -> Iterator[str]:

@@ -16,7 +16,11 @@ from typing import Any, TypeAlias
 
 DEFAULT_FILE = Path("conf/gateway.toml")
 _PREFIX = "GATEWAY_"
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # of an upstream
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # of an upstream or a directory
+_TABLES = {  # sections that have a table for each of several things -> what such a table has in any case
+    "upstreams": 'url: expected url = "scheme://host:port"',
+    "directories": 'kind: expected kind = "file", "dns" or "zookeeper"',
+}
 # The codec, the place of the file; and what CGI, and Kubernetes for a Service named gateway, set.
 _NOT_OPTIONS = re.compile(
     r"GATEWAY_(?:CODEC|CONFIG|INTERFACE|SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)"
@@ -88,10 +92,10 @@ def _from_file(file: Path | None, place: str, options: Collection[str], problems
 def _from_document(
     document: dict[str, Any], place: str, options: Collection[str], problems: list[str]
 ) -> Iterable[Setting]:
-    sections = {*(option.partition(".")[0] for option in options), "upstreams"}
+    sections = {*(option.partition(".")[0] for option in options), *_TABLES}
     for section, table in document.items():
-        if section == "upstreams":
-            yield from _from_tables(table, place, problems)
+        if section in _TABLES:
+            yield from _from_tables(section, table, place, problems)
         elif isinstance(table, dict) and section in sections:
             for name, value in table.items():
                 yield f"{section}.{name}", value, place
@@ -103,18 +107,18 @@ def _from_document(
             problems.append(f"{place}: {section} is not in a section{nearest_option(section, options)}")
 
 
-def _from_tables(tables: Any, place: str, problems: list[str]) -> Iterable[Setting]:
-    """Yield the options of all upstreams of a file."""
+def _from_tables(section: str, tables: Any, place: str, problems: list[str]) -> Iterable[Setting]:
+    """Yield the options of all upstreams, or of all directories, of a file."""
     for name, table in tables.items() if isinstance(tables, dict) else [("", None)]:
         if not isinstance(table, dict) or not _NAME.fullmatch(name):
             problems.append(
-                f"{place}: upstreams{name and f'.{name}'}: write a table [upstreams.NAME], with a NAME of letters,"
+                f"{place}: {section}{name and f'.{name}'}: write a table [{section}.NAME], with a NAME of letters,"
                 " digits, _ and -"
             )
         elif not table:
-            problems.append(f'{place}: upstreams.{name}.url: expected url = "scheme://host:port"')
+            problems.append(f"{place}: {section}.{name}.{_TABLES[section]}")
         else:
-            yield from ((f"upstreams.{name}.{option}", value, place) for option, value in table.items())
+            yield from ((f"{section}.{name}.{option}", value, place) for option, value in table.items())
 
 
 def _from_environment(environment: Mapping[str, str], options: Collection[str]) -> Iterable[Setting]:
@@ -142,8 +146,9 @@ def _from_settings(settings: Iterable[str], problems: list[str]) -> Iterable[Set
 def nearest_option(option: str, options: Collection[str]) -> str:
     """Name the option that is meant: one of the same section if possible, or else of another one."""
     section, _, name = option.lower().rpartition(".")
-    if "upstreams" in difflib.get_close_matches(section.partition(".")[0] or name, ["upstreams"]):
-        return "; an option of an upstream is upstreams.NAME.option, which is set in the file or by --set"
+    if close := difflib.get_close_matches(section.partition(".")[0] or name, list(_TABLES), n=1):
+        of = {"upstreams": "an upstream", "directories": "a directory"}[close[0]]
+        return f"; an option of {of} is {close[0]}.NAME.option, which is set in the file or by --set"
     own = [known.partition(".")[2] for known in options if known.startswith(f"{section}.")]
     close = [each for each in own if len(name) > 2 and (each.startswith(name) or name.startswith(each))]
     close = close or difflib.get_close_matches(name, own, n=1)

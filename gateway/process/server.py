@@ -198,6 +198,7 @@ async def _serve(
     # Closed connections have cancelled their calls; a method that ignores its cancellation is not waited for.
     await _until(lambda: not (http.running() + tcp.running() + gateway.running()), time.monotonic() + _MERCY)
     await asyncio.gather(*(upstream.close() for upstream in gateway.upstreams))
+    await asyncio.gather(*(directory.close() for directory in gateway.directories.values()))
 
 
 async def _drain(hosts: list[Host], end: float, *, idle_too: bool) -> None:

@@ -107,6 +107,8 @@ FAMILIES: dict[str, _Family] = {
     "threads_overdue": _Family("Gauge", "Threads nobody waits for", (), _SUM),
     "connections": _Family("Gauge", "Connections of clients", (), _SUM),
     "upstream_no_connection": _Family("Counter", "Calls that got no connection in time", ("upstream",)),
+    "directory_up": _Family("Gauge", "Lists are current", ("directory",), {"multiprocess_mode": "livemin"}),
+    "directory_age_seconds": _Family("Gauge", "Age of lists", ("directory",), {"multiprocess_mode": "livemax"}),
     "workers": _Family("Gauge", "Workers that live", (), _SUM),
     "worker_starts": _Family("Counter", "Workers started"),
     "start_time_seconds": _Family("Gauge", "Start of the oldest worker", (), {"multiprocess_mode": "livemin"}),

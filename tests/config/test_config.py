@@ -136,6 +136,21 @@ IN_FILE = {
     "[[access.rules]]\nmethods = ['a']\nnetworks = ['10.0.0.0/8', 'x']": (
         "access.rules[0].networks[1]: expected a network like 10.0.0.0/8 or 2001:db8::/32, or an address, not 'x'"
     ),
+    "[directories.a]\nkind = 'fil'": "directories.a.kind: there is no kind 'fil'; the kinds are file",
+    "[directories.a]\nknd = 'file'": (
+        'directories.a.kind: expected kind = "file", "dns" or "zookeeper"; did you mean it by knd?'
+    ),
+    "[directories.a]": 'directories.a.kind: expected kind = "file", "dns" or "zookeeper"',
+    "[directories]\nkind = 'file'": (
+        "directories.kind: write a table [directories.NAME], with a NAME of letters, digits, _ and -"
+    ),
+    "[directories.a]\nkind = 'file'": "directories.a.path is missing: the file: a json array of instances",
+    "[directories.a]\nkind = 'file'\npath = 'a'\nkeep_empty = -1": (
+        "directories.a.keep_empty: expected a number >= 0, not -1"
+    ),
+    "[directories.a]\nkind = 'file'\npath = 'a'\npaht = 'b'": (
+        "there is no option directories.a.paht; did you mean path?"
+    ),
     "[upstreams.a]\nulr = 'grpc://a:1'": (
         'upstreams.a.url: expected url = "scheme://host:port"; did you mean it by ulr?'
     ),
@@ -169,6 +184,8 @@ UNKNOWN_VARIABLES = {
     "GATEWAY_TIMEOUT": "there is no option timeout; did you mean limits.timeout?",
     "GATEWAY_LIMIT_MAX_BODY": "there is no option limit.max_body; did you mean limits.max_body?",
     "GATEWAY_": "there is no option ",
+    "GATEWAY_DIRECTORIES_A_KIND": "there is no option directories.a_kind; an option of a directory is"
+    " directories.NAME.option, which is set in the file or by --set",
     "GATEWAY_UPSTREAMS_A_URL": "there is no option upstreams.a_url; an option of an upstream is upstreams.NAME.option,"
     " which is set in the file or by --set",
 }

@@ -1,0 +1,104 @@
+"""The sections that have a table for each of several things: [upstreams.NAME] and [directories.NAME].
+
+Which options such a table has, one option of it tells: the URL of an upstream, the kind of a directory. What is wrong
+with a table is noted in ``problems``, a line each, and the table is left out.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from gateway.config.access import KEY_PREFIX
+from gateway.config.conversion import ConversionError, convert, missing
+from gateway.config.sources import Setting
+from gateway.fleet.directories import DirectoryConfigError, directory_class
+from gateway.fleet.directories.options import DirectoryOptions
+from gateway.upstreams import Options, UpstreamConfigError, upstream_class
+from gateway.upstreams.options import nearest
+
+_SECRET = {"keys", "headers", "metadata", "login"}  # options that may hold a key, even where none belongs
+_Options = TypeVar("_Options", bound=Struct)
+
+
+def convert_setting(setting: Setting, hint: Any, into: dict[str, Any], name: str, problems: list[str]) -> None:
+    """Convert what is written for an option, and put it under its name."""
+    option, value, place = setting
+    try:
+        into[name] = convert(value, hint)
+    except ConversionError as error:
+        if name in _SECRET:
+            within = "" if KEY_PREFIX in error.within else error.within
+            problems.append(f"{place}: {option}{within}: {error.expected}")
+        else:
+            problems.append(f"{place}: {option}{error.within}: {error}")
+
+
+def read_upstreams(tables: dict[str, dict[str, Setting]], problems: list[str]) -> dict[str, Options]:
+    """Check each table by the options of the protocol that its URL names."""
+
+    def options_of(url: str) -> type[Options]:
+        return upstream_class(url).Options
+
+    return _read("upstreams", "url", '"scheme://host:port"', options_of, tables, problems)
+
+
+def read_directories(tables: dict[str, dict[str, Setting]], problems: list[str]) -> dict[str, DirectoryOptions]:
+    """Check each table by the options of its kind."""
+
+    def options_of(kind: str) -> type[DirectoryOptions]:
+        return directory_class(kind).Options
+
+    return _read("directories", "kind", '"file", "dns" or "zookeeper"', options_of, tables, problems)
+
+
+def _read(  # noqa: PLR0913, PLR0917 - all that two sections differ in
+    section: str,
+    deciding: str,
+    example: str,
+    options_of: Callable[[str], type[_Options]],
+    tables: dict[str, dict[str, Setting]],
+    problems: list[str],
+) -> dict[str, _Options]:
+    made: dict[str, _Options] = {}
+    for name, table in tables.items():
+        place = next(iter(table.values()))[2]
+        if deciding not in table or not isinstance(table[deciding][1], str):
+            meant = "" if deciding in table else nearest(deciding, table, "it by {}")
+            problems.append(f"{place}: {section}.{name}.{deciding}: expected {deciding} = {example}{meant}")
+            continue
+        try:
+            kind = options_of(table[deciding][1])
+        except (UpstreamConfigError, DirectoryConfigError) as error:
+            problems.append(f"{table[deciding][2]}: {section}.{name}.{deciding}: {error}")
+            continue
+        options = _converted(f"{section}.{name}", table, kind, problems)
+        if options is not None:
+            made[name] = options
+    return made
+
+
+def _converted(where: str, table: dict[str, Setting], kind: type[_Options], problems: list[str]) -> _Options | None:
+    place = next(iter(table.values()))[2]
+    fields = msgspec.structs.fields(kind)
+    hints = {field.name: field.type for field in fields}
+    values: dict[str, Any] = {}
+    before = len(problems)
+    problems += [
+        f"{place}: {where}.{field.name} is missing: {missing(field.type)}"
+        for field in fields
+        if field.required and field.name not in table
+    ]
+    for option, setting in table.items():
+        if option in hints:
+            convert_setting(setting, hints[option], values, option, problems)
+        else:
+            problems.append(f"{setting[2]}: there is no option {where}.{option}{nearest(option, hints)}")
+    if len(problems) > before:
+        return None
+    try:
+        return kind(**values)
+    except ValueError as error:
+        problems.append(f"{place}: {where}: {error}")
+        return None
