@@ -1,11 +1,13 @@
 """The HTTP host: HTTP/1 on sockets of this process, in the clear or in TLS.
 
-    connection.py    one client: bytes -> HTTPRequest -> admit -> the body -> answer -> HTTPResponse -> bytes
+    connection.py    one client: what comes, what is written, and when it is closed
+    requests.py      bytes -> HTTPRequest -> admit -> the body -> answer -> HTTPResponse -> bytes
     heads.py         what a head says, held to RFC 9112
     bodies.py        bodies, with a length or in chunks
     exchange.py      a request and its response
     known.py         heads that are known by their bytes, and need not be read again
     site.py          an application of Tornado beside the endpoint
+    visits.py        a request that it answers
     tls.py           TLS between the two
 
 A request is judged by its head, so that one that is refused never sees ``100 Continue``. A body beyond the limit is
@@ -23,6 +25,7 @@ from typing import Any
 from gateway.hosts.connections import Connections
 from gateway.hosts.http.connection import Connection
 from gateway.hosts.http.known import KnownHeads
+from gateway.hosts.http.requests import Requests
 from gateway.hosts.http.site import Site
 from gateway.hosts.http.tls import TLS
 from gateway.model.http import Admission, Know
@@ -100,6 +103,7 @@ class HTTPHost:
     def _connect(self, accepted: socket.socket, peer: str) -> None:
         accepted.setblocking(False)  # noqa: FBT003 - the standard library's signature
         connection = Connection(self, accepted, peer)
+        connection.reader = Requests(self, connection)
         protocol: asyncio.Protocol = connection if self.tls is None else TLS(connection, self.tls)
         self.connections.add(connection)
         if self.tls is None:
