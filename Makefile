@@ -20,6 +20,12 @@ need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { 
 	{ apt-get install -y -qq $(2) || { apt-get update -qq && apt-get install -y -qq $(2); }; } >/dev/null; } || \
 	{ echo "$(3) is tested with $(1): install it (Debian's package is $(2)), and try again"; exit 1; }
 
+# need-file FILE,PACKAGE,PURPOSE: the same for a program that is no command, by one of its files
+need-file = test -e $(1) || { command -v apt-get >/dev/null && \
+	{ apt-get install -y -qq --no-install-recommends $(2) || { apt-get update -qq && \
+	apt-get install -y -qq --no-install-recommends $(2); }; } >/dev/null; } || \
+	{ echo "$(3) is tested with $(2): install it, so that there is $(1) (as Debian's package of this name has it), and try again"; exit 1; }
+
 # The tests start hundreds of processes: without compiled modules, each of them would compile the gateway again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -37,6 +43,8 @@ test: check $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
 	@$(call need,nginx,nginx,the edge)
 	@$(call need,openssl,openssl,the edge)
 	@$(call need,wrk,wrk,the benchmark)
+	@$(call need,knotd,knot,DNS as a directory)
+	@$(call need-file,/usr/share/java/zookeeper.jar,zookeeper,ZooKeeper as a directory)
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95 --format=total
 	$(BIN)/coverage report --fail-under=100 --include='gateway/codecs/*,gateway/model/faults.py,gateway/core/dispatch.py'

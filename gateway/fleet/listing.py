@@ -103,6 +103,9 @@ class Directory(Protocol):
     It never raises into calls: what is wrong with it stands in the status and, once, in the log.
     """
 
+    def problem_of(self, service: str) -> str:
+        """Say why a text cannot be the name of a service here, for ``gateway check``; nothing where it can."""
+
     def watch(self, service: str, told: Callable[[Listing], None]) -> Watch:
         """Tell the instances of a service, on the running loop: at once from the cache, then at each change.
 

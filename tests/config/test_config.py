@@ -136,7 +136,9 @@ IN_FILE = {
     "[[access.rules]]\nmethods = ['a']\nnetworks = ['10.0.0.0/8', 'x']": (
         "access.rules[0].networks[1]: expected a network like 10.0.0.0/8 or 2001:db8::/32, or an address, not 'x'"
     ),
-    "[directories.a]\nkind = 'fil'": "directories.a.kind: there is no kind 'fil'; the kinds are file",
+    "[directories.a]\nkind = 'fil'": (
+        "directories.a.kind: there is no kind 'fil'; the kinds are file, dns; did you mean file?"
+    ),
     "[directories.a]\nknd = 'file'": (
         'directories.a.kind: expected kind = "file", "dns" or "zookeeper"; did you mean it by knd?'
     ),
@@ -147,6 +149,9 @@ IN_FILE = {
     "[directories.a]\nkind = 'file'": "directories.a.path is missing: the file: a json array of instances",
     "[directories.a]\nkind = 'file'\npath = 'a'\nkeep_empty = -1": (
         "directories.a.keep_empty: expected a number >= 0, not -1"
+    ),
+    "[directories.a]\nkind = 'dns'\nnameservers = ['ns.example']": (
+        "directories.a.nameservers[0]: expected an address like 10.0.0.2, 10.0.0.2:5353 or [::1]:5353, not 'ns.example'"
     ),
     "[directories.a]\nkind = 'file'\npath = 'a'\npaht = 'b'": (
         "there is no option directories.a.paht; did you mean path?"

@@ -7,6 +7,7 @@ A kind only reads lists and tells when they may have changed (``Kind`` and ``Loo
 all of them is there, too: a list that is away, empty or partly unreadable never fails a call.
 """
 
+import difflib
 import importlib
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ class _Row(NamedTuple):
 
 KINDS: dict[str, _Row] = {
     "file": _Row("file", "FileKind", None),
+    "dns": _Row("dns", "DNSKind", "dns"),
 }
 
 
@@ -39,7 +41,9 @@ def directory_class(kind: str) -> type[Kind]:
 
     """
     if kind not in KINDS:
-        raise DirectoryConfigError(f"there is no kind {kind!r}; the kinds are {', '.join(KINDS)}")
+        close = difflib.get_close_matches(kind, KINDS, n=1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        raise DirectoryConfigError(f"there is no kind {kind!r}; the kinds are {', '.join(KINDS)}{meant}")
     module, name, extra = KINDS[kind]
     try:
         loaded: type[Kind] = getattr(importlib.import_module(f"{__name__}.{module}"), name)

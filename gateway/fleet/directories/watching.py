@@ -73,6 +73,9 @@ class Kind(Protocol):
     def lookup(self, service: str, complain: Complain) -> Lookup:
         """Prepare to read the list of a service."""
 
+    def problem_of(self, service: str) -> str:
+        """Say why a text cannot be the name of a service here; nothing where it can."""
+
     async def close(self) -> None:
         """Close all connections."""
 
@@ -104,6 +107,10 @@ class WatchedDirectory:
         if worst is None:
             return None
         return DirectoryStatus(state=worst.state, read=min(reads, default=None), error=worst.error)
+
+    def problem_of(self, service: str) -> str:
+        """Say why a text cannot be the name of a service here; nothing where it can."""
+        return self._kind.problem_of(service)
 
     def watch(self, service: str, told: Callable[[Listing], None]) -> "_Watch":
         """Tell the instances of a service: at once, before it returns, from the cache, and then at each change."""

@@ -62,6 +62,9 @@ class Told:
             return False
         return True
 
+    def problem_of(self, service: str) -> str:
+        return ""
+
     async def close(self) -> None:
         self.is_open = False
 
