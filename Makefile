@@ -29,13 +29,17 @@ need-file = test -e $(1) || { command -v apt-get >/dev/null && \
 # The tests start hundreds of processes: without compiled modules, each of them would compile the gateway again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check bench figures compare soak fuzz edge clean
+.PHONY: run test environments types suite check bench figures compare soak fuzz edge clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
 
-# A build that fails leaves the codec in Python alone, and nobody would notice.
-test: check $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
+# A build that fails leaves the codec in Python alone, and nobody would notice. The type checker uses one core for most of
+# a minute, so it runs beside the tests.
+test:
+	@$(MAKE) --no-print-directory --jobs=3 environments
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
 	@! command -v $(CC) >/dev/null || GATEWAY_CODEC=compiled $(BIN)/python -c 'import gateway.codecs' || \
 		{ echo "the compiled codec was not built, and there is a compiler (are the headers of Python there?): $(BIN)/python -m pip install --editable . -v"; exit 1; }
 	@$(call need,curl,curl,what the README shows)
@@ -45,6 +49,15 @@ test: check $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
 	@$(call need,wrk,wrk,the benchmark)
 	@$(call need,knotd,knot,DNS as a directory)
 	@$(call need-file,/usr/share/java/zookeeper.jar,zookeeper,ZooKeeper as a directory)
+	@$(MAKE) --no-print-directory --jobs=2 types suite
+
+# What the tests need beside the programs of Debian.
+environments: $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
+
+types: $(VENV)/test.stamp
+	$(BIN)/mypy
+
+suite: $(VENV)/test.stamp
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95 --format=total
 	$(BIN)/coverage report --fail-under=100 --include='gateway/codecs/*,gateway/model/faults.py,gateway/core/dispatch.py'
@@ -54,7 +67,7 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/test.stamp $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
+bench: environments
 	@$(call need,wrk,wrk,the speed)
 	$(BIN)/python -m benchmarks.speed --rounds $(ROUNDS) --seconds $(SECONDS)
 	$(BIN)/python -m benchmarks.callers --rounds $(ROUNDS) --seconds $(SECONDS)
@@ -80,7 +93,9 @@ fuzz: $(VENV)/test.stamp
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 		PYTHONMALLOC=malloc SANITIZED_CODEC=$(SANITIZED) $(FUZZED); \
 	else $(FUZZED); fi
-	FUZZ=1 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/codecs/test_properties.py tests/codecs/test_oracles.py
+	FUZZ=1 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/codecs/test_properties.py tests/codecs/test_oracles.py \
+		tests/endpoints/test_plain.py tests/upstreams/test_reading.py tests/upstreams/test_rpyc.py \
+		tests/upstreams/test_thrift_idl.py tests/wire/test_framing.py
 
 soak: $(VENV)/test.stamp
 	SOAK=$(SOAK) $(BIN)/python -m benchmarks.soak

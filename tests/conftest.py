@@ -22,6 +22,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (_is_unmeasured(item), item.get_closest_marker("slow") is None))
 
 
+def pytest_collection_finish() -> None:
+    """Have the garbage collector leave alone what stays until the end: modules, and thousands of tests."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> None:
     """Stop measuring coverage where it takes longer than the test itself, and finds nothing that others do not."""
@@ -73,9 +79,7 @@ def corpus_server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def only_new() -> Iterator[None]:
+def only_new() -> None:
     """Let the garbage collector see only what the test makes: there is much else where all tests run in one process."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()

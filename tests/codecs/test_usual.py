@@ -119,7 +119,7 @@ def test_mutated_documents_are_read_likewise_or_not_at_all() -> None:
     assert COMPILED is None or READ["compiled"] > 0.9 * read
 
 
-@fixed(300)
+@fixed(100)
 @given(XML_VALUES)
 def test_what_we_write_is_usual(value: Any) -> None:
     codec = XMLRPC(max_depth=64, max_batch=1)

@@ -45,7 +45,7 @@ def shown(answer: Answer) -> tuple[bytes, Any]:
     return answer.wire, answer.fault and (answer.fault.code, answer.fault.message)
 
 
-@fixed(500)
+@fixed(100)
 @given(JSON_VALUES | anything)
 def test_both_writers_write_the_same(value: Any) -> None:
     for codec in (CODEC, TEXTUAL):

@@ -7,6 +7,7 @@ request ids that is of a process differ. Heads are kept as a host keeps them: eq
 
 import asyncio
 import json
+import os
 import random
 import re
 import signal
@@ -442,7 +443,13 @@ def requests(draw: Any, usual: tuple[tuple[str, str], ...]) -> Sent:
 def test_random_calls(chosen: str, pairs: dict[str, Pair]) -> None:
     usual = OWN if chosen == "keys" else ()
 
-    @settings(max_examples=100, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=1000 if "FUZZ" in os.environ else 40,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(st.lists(requests(usual), min_size=1, max_size=4), st.booleans())
     def run(sent: list[Sent], closing: bool) -> None:
         pair = pairs[chosen]

@@ -20,7 +20,7 @@ from gateway.model.faults import (
 from gateway.upstreams.faults import told
 from gateway.upstreams.jsonrpc.openrpc import from_document, hint_of
 from gateway.upstreams.names import from_names
-from tests.codecs.test_properties import fixed
+from tests.codecs.test_properties import fuzzed
 
 SCHEMAS: list[tuple[Any, Any]] = [
     ({"type": "integer"}, int),
@@ -109,7 +109,7 @@ schemas: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@fixed(500)
+@fuzzed(500)
 @given(schemas)
 def test_every_schema_makes_a_hint_that_can_be_checked(schema: Any) -> None:
     msgspec.json.Decoder(hint_of(schema))

@@ -25,7 +25,7 @@ from gateway.model.faults import BadUpstream
 from gateway.upstreams.faults import raised
 from gateway.upstreams.rpyc import adapter, brine, lent, shown
 from gateway.upstreams.rpyc.connection import Connection
-from tests.codecs.test_properties import fixed
+from tests.codecs.test_properties import fuzzed
 from tests.conftest import Logged
 from tests.raw_http import post
 from tests.upstreams import kinds
@@ -167,7 +167,7 @@ def test_what_is_not_the_notation_of_plain_data_is_not_read(text: str) -> None:
         shown.read(text, 5, lambda items, depth: None)
 
 
-@fixed(300)
+@fuzzed(300)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -494,7 +494,7 @@ plain: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@fixed(300)
+@fuzzed(300)
 @given(plain)
 def test_brine_is_the_librarys(value: Any) -> None:
     assert brine.dump(value) == theirs.dump(value)
@@ -509,7 +509,7 @@ def test_brine_of_lengths_and_kinds_of_its_own(value: Any) -> None:
     assert repr(brine.load(theirs.dump(value))) == repr(value)
 
 
-@fixed(500)
+@fuzzed(500)
 @given(st.binary(max_size=40))
 def test_whatever_comes_is_a_value_or_misbrined(data: bytes) -> None:
     with suppress(brine.BrineError):

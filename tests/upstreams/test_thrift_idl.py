@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.upstreams import Signature, UpstreamConfigError
@@ -18,6 +18,7 @@ from gateway.upstreams.thrift.linking import Linker, functions
 from gateway.upstreams.thrift.parsing import parse
 from gateway.upstreams.thrift.scopes import Program
 from gateway.upstreams.thrift.types import Enum, Record, ThriftMethod
+from tests.codecs.test_properties import fuzzed
 
 HERE = Path(__file__).parent
 LANGUAGE = HERE / "language.thrift"
@@ -483,13 +484,13 @@ PIECES = (
 )
 
 
-@settings(deadline=None, max_examples=500)
+@fuzzed(500)
 @given(st.lists(st.sampled_from(PIECES), max_size=60).map(" ".join))
 def test_no_text_raises_anything_but_our_own_error(text: str) -> None:
     survives(text)
 
 
-@settings(deadline=None, max_examples=200)
+@fuzzed(200)
 @given(st.data())
 def test_no_change_of_a_file_raises_anything_but_our_own_error(data: st.DataObject) -> None:
     text = LANGUAGE.read_text().replace("service First extends more.Middle", "service S")

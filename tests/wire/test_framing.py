@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.wire import framing as module
 from gateway.wire.framing import FRAMINGS, Frames, FrameTooLongError, FramingError, JSONTexts, Lines, Netstrings
-from tests.codecs.test_properties import fixed
+from tests.codecs.test_properties import fuzzed
 
 MESSAGES = [b"{}", b"[1, 2]", b'"' + b"x" * 90 + b'"', b'{"a":["b,c"]}']
 
@@ -68,7 +68,7 @@ def test_a_netstring_that_says_that_it_is_too_long_is_not_waited_for() -> None:
     assert fed(Netstrings(10), b"2:[],11:") == ([b"[]"], FrameTooLongError)
 
 
-@fixed(200)
+@fuzzed(200)
 @given(st.lists(st.binary(max_size=30)), st.lists(st.integers(1, 40), min_size=1))
 def test_any_bytes_in_any_pieces_are_netstrings(messages: list[bytes], cuts: list[int]) -> None:
     frames = Netstrings(100)
@@ -233,7 +233,7 @@ documents = st.recursive(
 )
 
 
-@fixed(200)
+@fuzzed(200)
 @given(st.lists(documents), st.lists(st.integers(1, 40), min_size=1), st.sampled_from(BETWEEN), st.booleans())
 def test_any_documents_in_any_pieces_are_json_texts(
     values: list[object], cuts: list[int], between: bytes, raw: bool
