@@ -20,16 +20,14 @@ need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { 
 	{ apt-get install -y -qq $(2) || { apt-get update -qq && apt-get install -y -qq $(2); }; } >/dev/null; } || \
 	{ echo "$(3) is tested with $(1): install it (Debian's package is $(2)), and try again"; exit 1; }
 
-# need-file FILE,PACKAGE,PURPOSE: the same for a program that is no command, by one of its files
-need-file = test -e $(1) || { command -v apt-get >/dev/null && \
-	{ apt-get install -y -qq --no-install-recommends $(2) || { apt-get update -qq && \
-	apt-get install -y -qq --no-install-recommends $(2); }; } >/dev/null; } || \
-	{ echo "$(3) is tested with $(2): install it, so that there is $(1) (as Debian's package of this name has it), and try again"; exit 1; }
+# The programs that the tests run, each with Debian's package of it: a command, or a file where it is none.
+PROGRAMS := curl:curl systemd-analyze:systemd nginx:nginx openssl:openssl wrk:wrk thrift:thrift-compiler knotd:knot \
+	/usr/share/java/zookeeper.jar:zookeeper
 
 # The tests start hundreds of processes: without compiled modules, each of them would compile the gateway again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test environments types suite check bench figures compare soak fuzz edge clean
+.PHONY: run test programs environments types suite check bench figures compare soak fuzz edge clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
@@ -37,19 +35,19 @@ run: $(VENV)/run.stamp
 # A build that fails leaves the codec in Python alone, and nobody would notice. The type checker uses one core for most of
 # a minute, so it runs beside the tests.
 test:
-	@$(MAKE) --no-print-directory --jobs=3 environments
+	@$(MAKE) --no-print-directory --jobs=3 programs environments
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@! command -v $(CC) >/dev/null || GATEWAY_CODEC=compiled $(BIN)/python -c 'import gateway.codecs' || \
 		{ echo "the compiled codec was not built, and there is a compiler (are the headers of Python there?): $(BIN)/python -m pip install --editable . -v"; exit 1; }
-	@$(call need,curl,curl,what the README shows)
-	@$(call need,systemd-analyze,systemd,the systemd unit)
-	@$(call need,nginx,nginx,the edge)
-	@$(call need,openssl,openssl,the edge)
-	@$(call need,wrk,wrk,the benchmark)
-	@$(call need,knotd,knot,DNS as a directory)
-	@$(call need-file,/usr/share/java/zookeeper.jar,zookeeper,ZooKeeper as a directory)
 	@$(MAKE) --no-print-directory --jobs=2 types suite
+
+programs:
+	@PATH="$$PATH:/usr/local/sbin:/usr/sbin"; missing=; for each in $(PROGRAMS); do \
+		command -v $${each%:*} >/dev/null || test -e $${each%:*} || missing="$$missing $${each##*:}"; done; \
+	install() { apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }; \
+	test -z "$$missing" || { command -v apt-get >/dev/null && { install || { apt-get update -qq && install; }; }; } || \
+		{ echo "the tests run programs that are not here: install those of Debian's packages$$missing, and try again"; exit 1; }
 
 # What the tests need beside the programs of Debian.
 environments: $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
@@ -119,8 +117,7 @@ $(VENV)/test.stamp: $(VENV)/run.stamp
 	@touch $@
 
 # What Apache's compiler makes of the tests' .thrift files, for the server of its own library.
-$(VENV)/thrift.stamp: $(VENV)/test.stamp tests/upstreams/programs.thrift tests/upstreams/shapes.thrift
-	@$(call need,thrift,thrift-compiler,the bridge to Thrift)
+$(VENV)/thrift.stamp: $(VENV)/test.stamp tests/upstreams/programs.thrift tests/upstreams/shapes.thrift | programs
 	mkdir -p $(VENV)/thrift
 	thrift -r --gen py -out $(VENV)/thrift tests/upstreams/programs.thrift
 	@touch $@
