@@ -27,12 +27,13 @@ from gateway.config.beside import load_for_program
 from gateway.config.described import described
 from gateway.core.access import AccessPolicy
 from gateway.core.begun import Beginner, at_upstream, in_task, in_thread
-from gateway.core.dispatch import Dispatcher, Known, fault_of, invoke, invoke_inline
+from gateway.core.dispatch import Dispatcher, Finder, Known, fault_of, invoke, invoke_inline
 from gateway.core.hooks import Everywhere, Lifespans, around, catching
 from gateway.core.layers import ConcurrencyLimiter, charged, deadline, limited, permitted
 from gateway.core.rates import Buckets, RateLimits
 from gateway.core.running import Running
 from gateway.core.threads import ThreadPool
+from gateway.core.versions import Unversioned, Versions, versioned
 from gateway.endpoints.observers import Observers
 from gateway.endpoints.plain import PlainWay
 from gateway.endpoints.rpc import RPCEndpoint, rate_limited
@@ -42,7 +43,7 @@ from gateway.hosts.asgi import ASGIHost, Scope
 from gateway.methods import RESERVED, Method, RegistrationError, Registry, place_of
 from gateway.methods.introspection import add_introspection, describe
 from gateway.methods.loading import LoadError, load_function, load_registry
-from gateway.model.calls import CallHandler
+from gateway.model.calls import Caller, CallHandler
 from gateway.model.faults import Fault
 from gateway.model.hooks import Authenticate
 from gateway.model.http import Admission, Endpoint, Know
@@ -60,6 +61,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
 
     config: Config
     registry: Registry
+    versions: Versions
     rpc: RPCEndpoint
     know: Know
     site: Any  # a Site of gateway/hosts/http/site.py, which needs Tornado; None where only calls are answered
@@ -81,7 +83,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     def describe(self) -> dict[str, Any]:
         """Return the OpenRPC document of what is served."""
         int_texts = self.config.jsonrpc.int64 == "text"
-        return describe(self.registry.methods(JSONRPC.name), *_identity(), int_texts=int_texts)
+        return describe(self.versions.methods(JSONRPC.name), *_identity(), int_texts=int_texts)
 
 
 def build(  # noqa: PLR0913 - each stands for something that a gateway has only sometimes
@@ -114,9 +116,11 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
     policy = AccessPolicy(config.access, _authenticate(config, served))
     lifespans = Lifespans(served.hooks.lifespans, SimpleNamespace())
     codecs = _codecs(config)
-    _introspect(served, codecs, policy)
+    upstreams: list[UpstreamService] = []
+    versions = _versions(config, served, upstreams)
+    _introspect(served, versions, codecs, policy)
     directories = _directories(config)
-    upstreams = _upstreams(config, served, fakes or {})
+    upstreams += _upstreams(config, served, fakes or {})
     _check_protocols(served)
     pool = ThreadPool()
     limiters = {
@@ -131,6 +135,9 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
     dispatcher = Dispatcher(served, compose, partial(_absent, upstreams))
     handler: CallHandler = dispatcher
     rates = RateLimits(limits, buckets or Buckets())
+    permits = None if not config.access.rules else lambda name, caller: policy.permits(served.names_of(name), caller)
+    if config.versions:
+        handler = versioned(handler, versions, permits)
     if config.access.rules:
         handler = permitted(handler, policy.permits, served.names_of)
     if limits.client_rate or limits.key_rate:
@@ -146,28 +153,34 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         paths=config.server.paths,
         policy=policy,
         rates=rates,
+        asked=versions.headers,
     )
     return Gateway(
         config=config,
         registry=served,
+        versions=versions,
         rpc=rpc,
-        know=_know(rpc, dispatcher, policy, served if config.access.rules else None),
+        know=_know(rpc, Unversioned(dispatcher, versions.prefixes) if config.versions else dispatcher, policy, permits),
         site=_site(config, rpc),
         pool=pool,
         limiters=limiters,
         metrics=metrics,
-        upstreams=upstreams,
+        upstreams=tuple(upstreams),
         directories=directories,
         lifespans=lifespans,
     )
 
 
-def _know(rpc: RPCEndpoint, dispatcher: Dispatcher, policy: AccessPolicy, ruled: Registry | None) -> Know:
+def _know(
+    rpc: RPCEndpoint, finder: Finder, policy: AccessPolicy, permits: Callable[[str, Caller], bool] | None
+) -> Know:
     """Make what judges heads that are kept, for methods that rules are about, if there are any."""
-    if not policy.is_constant:
-        return lambda _: None
-    permits = None if ruled is None else lambda name, caller: policy.permits(ruled.names_of(name), caller)
-    return PlainWay(rpc, dispatcher, permits).know
+    return PlainWay(rpc, finder, permits).know if policy.is_constant else lambda _: None
+
+
+def _versions(config: Config, served: Registry, upstreams: Iterable[UpstreamService]) -> Versions:
+    prefixes = [f"{name}." if each.prefix is None else each.prefix for name, each in config.upstreams.items()]
+    return Versions(config.versions, served, prefixes, lambda name: isinstance(_absent(upstreams, name), Method))
 
 
 def _site(config: Config, rpc: RPCEndpoint) -> Any:
@@ -197,11 +210,12 @@ def _codecs(config: Config) -> tuple[Codec, ...]:
     )
 
 
-def _introspect(served: Registry, codecs: tuple[Codec, ...], policy: AccessPolicy) -> None:
+def _introspect(served: Registry, versions: Versions, codecs: tuple[Codec, ...], policy: AccessPolicy) -> None:
     """Add the methods that describe the others, with what the codecs say of their protocols."""
     title, number = _identity()
     add_introspection(
         served,
+        versions,
         title=title,
         version=number,
         capabilities={name: said for codec in codecs for name, said in codec.capabilities.items()},

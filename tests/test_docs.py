@@ -143,6 +143,7 @@ def test_no_file_says_to_install_another_name() -> None:
         "docs/embedding.md",
         "docs/hooks.md",
         "docs/testing.md",
+        "docs/versions.md",
         "docs/metrics.md",
         "docs/mounting.md",
         "docs/deployment.md",

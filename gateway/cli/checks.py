@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from gateway.app import Gateway
+from gateway.cli import versions
 from gateway.cli.unserved import classes_not_served, hints_that_never_fit, registries_not_served
 from gateway.config import Config
 from gateway.config.access import Rule
@@ -43,6 +44,9 @@ CHECKS: dict[str, Level] = {
     "proxies-too-wide": "warning",
     "registry-not-served": "warning",
     "method-in-class": "warning",
+    "sunset-soon": "warning",
+    "version-without-method": "warning",
+    "version-twice": "warning",
 }
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/?#*@\sA-Z]+")  # as browsers send it (WHATWG HTML, 7.1.1)
 _USUAL_PORT = re.compile(r"http://[^]]*:80|https://[^]]*:443|http://\[.*\]:80|https://\[.*\]:443")
@@ -81,8 +85,13 @@ def findings(gateway: Gateway, modules: Iterable[str]) -> Iterator[Finding]:
     yield from (Finding("method-in-class", text) for text in classes_not_served(registry, names))
 
 
+def _names(gateway: Gateway) -> list[str]:
+    """Return all names that callers may use, as far as they are known."""
+    return [*gateway.registry, *(name for name, _ in gateway.versions.others())]
+
+
 def _rules_without_method(gateway: Gateway) -> Iterator[str]:
-    names = list(gateway.registry)
+    names = _names(gateway)
     for number, rule in enumerate(gateway.config.access.rules):
         for pattern in rule.methods:
             only = Rule(methods=(pattern,))
@@ -123,7 +132,7 @@ def _rules_without_condition(gateway: Gateway) -> Iterator[str]:
 
 def _rules_never_reached(gateway: Gateway) -> Iterator[str]:
     rules = gateway.config.access.rules
-    matched = [{name for name in gateway.registry if rule.concerns(name)} for rule in rules]
+    matched = [{name for name in _names(gateway) if rule.concerns(name)} for rule in rules]
     before: set[str] = set()
     for number, names in enumerate(matched):
         if names and names <= before and not any(_may_be_discovered(each, gateway) for each in rules[number].methods):
@@ -241,4 +250,7 @@ _LOOKS: dict[str, Callable[[Gateway], Iterator[str]]] = {
     "open-to-everybody": _open_to_everybody,
     "keys-unencrypted": _keys_unencrypted,
     "proxies-too-wide": _proxies_too_wide,
+    "sunset-soon": versions.sunset_soon,
+    "version-without-method": lambda gateway: versions.versions_without_method(gateway, _may_be_discovered),
+    "version-twice": versions.versions_twice,
 }

@@ -33,7 +33,10 @@ def methods(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ..
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(gateway.describe()), indent=2).decode())
         return
-    _print_table([(name, _parameters(found), found.run, found.place) for name, found in gateway.offered()])
+    served = dict(gateway.registry.methods())
+    others = [(name, served[by], f"versions: {by}") for name, by in gateway.versions.others() if by in served]
+    listed = [*((name, found, found.place) for name, found in gateway.offered()), *others]
+    _print_table([(name, _parameters(found), found.run, place) for name, found, place in listed])
 
 
 @click.command(epilog=MODULE_HELP)

@@ -4,7 +4,8 @@
     GATEWAY_LIMITS_TIMEOUT=5    in the environment
     --set limits.timeout=5      on the command line
 
-Each upstream and each directory has a table of its own, [upstreams.NAME] and [directories.NAME] (tables.py); the
+Each upstream and each directory has a table of its own, [upstreams.NAME] and [directories.NAME] (tables.py), and so
+have the versions of an interface, [versions.NAME]; the
 environment has no names for these.
 
 Each option is written once, as a field of a section below; its type and range are checked by msgspec. Whatever is
@@ -22,14 +23,17 @@ from msgspec import Meta, Struct
 from gateway.config.access import KEY_PREFIX, Access
 from gateway.config.nginx import NginxSection
 from gateway.config.sources import Setting, find, nearest_option, read
-from gateway.config.tables import convert_setting, read_directories, read_upstreams
+from gateway.config.tables import convert_setting, read_directories, read_upstreams, read_versions
+from gateway.config.versions import VersionTable
+from gateway.config.versions import contradictions as version_contradictions
 from gateway.fleet.directories.options import DirectoryOptions
 from gateway.model.limits import Limits
 from gateway.upstreams import Options
 from gateway.upstreams.options import nearest
 
-_NO_SECTIONS = {"upstreams", "directories", "file"}
+_NO_SECTIONS = {"upstreams", "directories", "versions", "file"}
 _IN_TABLE = re.compile(r"(upstreams|directories)\.([A-Za-z][A-Za-z0-9_-]*)\.([^.]+)")
+_IN_VERSIONS = re.compile(r"(versions)\.([A-Za-z][A-Za-z0-9_.-]*)\.([^.]+)")
 _ADDRESS = r"unix:/[^,\s]{1,106}|fd:(?:[3-9]|[1-9][0-9]{1,6})|systemd"
 _PORT = "(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
@@ -218,6 +222,7 @@ class Config(Struct, frozen=True, kw_only=True):
     jsonrpc: JSONRPCSection = JSONRPCSection()
     directories: dict[str, DirectoryOptions] = {}
     upstreams: dict[str, Options] = {}
+    versions: dict[str, VersionTable] = {}
     file: Path | None = None
 
 
@@ -263,9 +268,9 @@ def changed(config: Config, settings: Iterable[str]) -> Config:
 def _built(found: Iterable[Setting], base: Config, problems: list[str]) -> Config:
     """Put settings into a configuration, and raise what is wrong with them or with all of it."""
     sections: dict[str, dict[str, Any]] = {section: {} for section in _sections()}
-    tables: dict[str, dict[str, dict[str, Setting]]] = {"upstreams": {}, "directories": {}}
+    tables: dict[str, dict[str, dict[str, Setting]]] = {"upstreams": {}, "directories": {}, "versions": {}}
     for option, value, place in found:
-        within = _IN_TABLE.fullmatch(option)
+        within = _IN_TABLE.fullmatch(option) or _IN_VERSIONS.fullmatch(option)
         if within is not None:
             tables[within[1]].setdefault(within[2], {})[within[3]] = (option, value, place)
             continue
@@ -278,8 +283,10 @@ def _built(found: Iterable[Setting], base: Config, problems: list[str]) -> Confi
     built = {name: msgspec.structs.replace(getattr(base, name), **given) for name, given in sections.items()}
     upstreams = base.upstreams | read_upstreams(tables["upstreams"], problems)
     directories = base.directories | read_directories(tables["directories"], problems)
-    config = msgspec.structs.replace(base, **built, upstreams=upstreams, directories=directories)
+    versions = base.versions | read_versions(tables["versions"], problems)
+    config = msgspec.structs.replace(base, **built, upstreams=upstreams, directories=directories, versions=versions)
     problems += _contradictions(config)
+    problems += version_contradictions(config.versions.items())
     if problems:
         raise ConfigError(problems, config)
     return config

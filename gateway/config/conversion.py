@@ -67,6 +67,9 @@ def convert(value: Any, hint: Any) -> Any:
             raise ConversionError(
                 f"{within}.{unknown}", f"there is no such option{_known(unknown, hint)}", ""
             ) from None
+        if text.startswith("Object missing required field"):
+            absent = text.rpartition(" ")[2].strip("`")
+            raise ConversionError(f"{within}.{absent}", "it is missing", "") from None
         shown = str(found).lower() if isinstance(found, bool) else repr(found)
         raise ConversionError(within, f"expected {_expected(text, hint)}", f", not {shown}") from None
 
@@ -80,7 +83,7 @@ def _spelled(value: Any, hint: Any) -> Any:
     """Read a text where several values are meant: a,b,c or JSON for a list, JSON for tables."""
     if not isinstance(value, str):
         return value
-    if "dict[" in str(hint) or "Rule" in str(hint) or ("tuple[" in str(hint) and _JSON_LIST.match(value)):
+    if "dict[" in str(hint) or any(_structs(hint)) or ("tuple[" in str(hint) and _JSON_LIST.match(value)):
         return json.loads(value)
     return [part.strip() for part in value.split(",") if part.strip()] if "tuple[" in str(hint) else value
 
@@ -125,8 +128,11 @@ def _kind(wanted: str) -> str:
 
 def _known(unknown: str, hint: Any) -> str:
     """Ask for the field of a struct in a list that is meant."""
-    kinds = [part for part in _parts(hint) if isinstance(part, type) and issubclass(part, msgspec.Struct)]
-    return nearest(unknown, [name for kind in kinds for name in kind.__struct_fields__])
+    return nearest(unknown, [name for kind in _structs(hint) for name in kind.__struct_fields__])
+
+
+def _structs(hint: Any) -> Iterator[type[msgspec.Struct]]:
+    yield from (part for part in _parts(hint) if isinstance(part, type) and issubclass(part, msgspec.Struct))
 
 
 def _parts(hint: Any) -> Iterator[Any]:

@@ -17,9 +17,11 @@ from typing import Any, TypeAlias
 DEFAULT_FILE = Path("conf/gateway.toml")
 _PREFIX = "GATEWAY_"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # of an upstream or a directory
+_DOTTED = re.compile(r"[A-Za-z](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?")  # of an interface that has versions
 _TABLES = {  # sections that have a table for each of several things -> what such a table has in any case
     "upstreams": 'url: expected url = "scheme://host:port"',
     "directories": 'kind: expected kind = "file", "dns" or "zookeeper"',
+    "versions": 'default: expected default = "v1"',
 }
 # The codec, the place of the file; and what CGI, and Kubernetes for a Service named gateway, set.
 _NOT_OPTIONS = re.compile(
@@ -108,12 +110,13 @@ def _from_document(
 
 
 def _from_tables(section: str, tables: Any, place: str, problems: list[str]) -> Iterable[Setting]:
-    """Yield the options of all upstreams, or of all directories, of a file."""
+    """Yield the options of all upstreams, of all directories, or of all versions, of a file."""
+    form, more = (_DOTTED, ", and dots in quotes") if section == "versions" else (_NAME, "")
     for name, table in tables.items() if isinstance(tables, dict) else [("", None)]:
-        if not isinstance(table, dict) or not _NAME.fullmatch(name):
+        if not isinstance(table, dict) or not form.fullmatch(name):
             problems.append(
                 f"{place}: {section}{name and f'.{name}'}: write a table [{section}.NAME], with a NAME of letters,"
-                " digits, _ and -"
+                f" digits, _ and -{more}"
             )
         elif not table:
             problems.append(f"{place}: {section}.{name}.{_TABLES[section]}")

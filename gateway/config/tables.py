@@ -1,7 +1,7 @@
-"""The sections that have a table for each of several things: [upstreams.NAME] and [directories.NAME].
+"""The sections that have a table for each of several things: [upstreams.NAME], [directories.NAME] and [versions.NAME].
 
-Which options such a table has, one option of it tells: the URL of an upstream, the kind of a directory. What is wrong
-with a table is noted in ``problems``, a line each, and the table is left out.
+Which options such a table has, one option of it tells: the URL of an upstream, the kind of a directory; those of
+versions are all alike. What is wrong with a table is noted in ``problems``, a line each, and the table is left out.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from msgspec import Struct
 from gateway.config.access import KEY_PREFIX
 from gateway.config.conversion import ConversionError, convert, missing
 from gateway.config.sources import Setting
+from gateway.config.versions import VersionTable
 from gateway.fleet.directories import DirectoryConfigError, directory_class
 from gateway.fleet.directories.options import DirectoryOptions
 from gateway.upstreams import Options, UpstreamConfigError, upstream_class
@@ -51,6 +52,22 @@ def read_directories(tables: dict[str, dict[str, Setting]], problems: list[str])
         return directory_class(kind).Options
 
     return _read("directories", "kind", '"file", "dns" or "zookeeper"', options_of, tables, problems)
+
+
+def read_versions(tables: dict[str, dict[str, Setting]], problems: list[str]) -> dict[str, VersionTable]:
+    """Check each table."""
+    made: dict[str, VersionTable] = {}
+    for name, table in tables.items():
+        nested = [option for option, setting in table.items() if isinstance(setting[1], dict) and not _has(option)]
+        problems += [f'{table.pop(each)[2]}: versions.{name}: write [versions."{name}.{each}"]' for each in nested]
+        options = _converted(f"versions.{name}", table, VersionTable, problems) if table else None
+        if options is not None:
+            made[name] = options
+    return made
+
+
+def _has(option: str) -> bool:
+    return option in VersionTable.__struct_fields__
 
 
 def _read(  # noqa: PLR0913, PLR0917 - all that two sections differ in

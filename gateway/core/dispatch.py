@@ -71,6 +71,13 @@ class Cancellable(Protocol):
         """Stop waiting for it."""
 
 
+class Finder(Protocol):
+    """What finds methods, as the Dispatcher does."""
+
+    def find(self, name: str, protocol: str) -> Known | None:
+        """Find the method that is registered under a name and offered on a protocol."""
+
+
 class Dispatcher:
     """The handler that finds a call's method and hands it to the method's own handler.
 

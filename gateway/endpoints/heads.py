@@ -27,11 +27,7 @@ Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 _UNDECLARED = frozenset({"", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"})
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="rpc", Basic realm="rpc", charset="UTF-8"'),)
-_PREFLIGHT = (  # the Fetch standard, 3.2.3
-    ("Access-Control-Allow-Methods", "POST"),
-    ("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-ID, X-Request-Timeout"),
-    ("Access-Control-Max-Age", "600"),
-)
+_PAGES = ("Authorization", "Content-Type", "X-Request-ID", "X-Request-Timeout")  # the headers that they may send
 
 
 class Judged(Struct, frozen=True, kw_only=True):
@@ -77,10 +73,16 @@ class Objection(Struct, frozen=True, kw_only=True):
 
 
 class HeadJudge:
-    """Judges heads: by the access policy first, then by path, verb and media type."""
+    """Judges heads: by the access policy first, then by path, verb and media type.
 
-    def __init__(self, codecs: tuple[Codec, ...], paths: Iterable[str], policy: AccessPolicy) -> None:
+    ``asked`` are the names of headers that pages may send beside the usual ones.
+    """
+
+    def __init__(
+        self, codecs: tuple[Codec, ...], paths: Iterable[str], policy: AccessPolicy, asked: Iterable[str] = ()
+    ) -> None:
         self._paths = frozenset(paths)
+        self._preflight = _preflight(asked)
         self._policy = policy
         self._by_type = {media_type: codec for codec in codecs for media_type in codec.media_types}
         self._protocols = " or ".join(codec.title for codec in codecs)
@@ -101,7 +103,7 @@ class HeadJudge:
             text = f"Not found. Calls are POSTed to {', '.join(sorted(self._paths))}."
             return Objection(kind="path", status=404, reason=text, client=caller.client, answer=text)
         if head.method == "OPTIONS" and origin is not None and "Access-Control-Request-Method" in head.headers:
-            return HTTPResponse(status=204, headers=(*_shared_with(origin), *_PREFLIGHT))
+            return HTTPResponse(status=204, headers=(*_shared_with(origin), *self._preflight))
         if head.method != "POST":
             text = f"Calls are POSTed here: {self._protocols}."
             allow = (("Allow", "POST"),)
@@ -160,6 +162,15 @@ def _denied(head: HTTPRequest, denied: AccessDenied, codec: Codec | None) -> Obj
         answer=Denied(),
         codec=codec,
         headers=_CHALLENGE if denied.status == 401 else (),
+    )
+
+
+def _preflight(asked: Iterable[str]) -> Headers:
+    """Make what a browser is told before it sends a call (the Fetch standard, 3.2.3)."""
+    return (
+        ("Access-Control-Allow-Methods", "POST"),
+        ("Access-Control-Allow-Headers", ", ".join((*_PAGES, *asked))),
+        ("Access-Control-Max-Age", "600"),
     )
 
 

@@ -22,7 +22,7 @@ from typing import Literal
 
 from gateway.codecs import Codec
 from gateway.codecs.contract import Turns, may_be_large
-from gateway.core.dispatch import Cancellable, Dispatcher, Known
+from gateway.core.dispatch import Cancellable, Finder, Known
 from gateway.core.rates import Meter
 from gateway.endpoints.heads import Judged
 from gateway.endpoints.rpc import NOSNIFF, TIMEOUT, RPCEndpoint
@@ -46,7 +46,7 @@ class PlainWay:
 
     Arguments:
         endpoint: its full way.
-        dispatcher: finds methods.
+        finder: finds the methods that may be called so.
         permits: whether a caller may call the method that has a name; None where everybody may call everything.
 
     """
@@ -54,11 +54,11 @@ class PlainWay:
     def __init__(
         self,
         endpoint: RPCEndpoint,
-        dispatcher: Dispatcher,
+        finder: Finder,
         permits: Callable[[str, Caller], bool] | None,
     ) -> None:
         self.endpoint = endpoint
-        self.dispatcher = dispatcher
+        self.finder = finder
         self.permits = permits
 
     def know(self, head: HTTPRequest) -> "PlainHead | None":
@@ -169,7 +169,7 @@ class PlainHead:
 
     def _find(self, name: str) -> Known | None:
         """Find a method that the caller may call."""
-        known = self._way.dispatcher.find(name, self._codec.name)
+        known = self._way.finder.find(name, self._codec.name)
         permits = self._way.permits
         if known is not None and permits is not None and self._permitted.get(name) is not known.method:
             if not permits(name, self._caller):

@@ -19,18 +19,31 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from email.utils import formatdate
 from itertools import count
 from typing import TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from gateway.codecs import Codec, Decoded
 from gateway.codecs.contract import Turns
 from gateway.core.access import AccessPolicy
 from gateway.core.rates import RateLimits
+from gateway.core.versions import midnight
 from gateway.endpoints.heads import Headers, HeadJudge, Judged, Objection, content_types
 from gateway.endpoints.observers import Observers
-from gateway.model.calls import Answer, Batch, Call, CallHandler, CallRecord, Context, Entry, InvalidCall, Reply
+from gateway.model.calls import (
+    Answer,
+    Batch,
+    Call,
+    CallHandler,
+    CallRecord,
+    Context,
+    Deprecation,
+    Entry,
+    InvalidCall,
+    Reply,
+)
 from gateway.model.faults import GatewayFault, InvalidRequest, ParseError, RateLimited, RequestTooLarge
 from gateway.model.http import HTTPRequest, HTTPResponse, Refusal, Visitor
 from gateway.model.limits import Limits
@@ -58,6 +71,7 @@ class RPCEndpoint:
         paths: where calls are POSTed to.
         policy: who is let in.
         rates: how often a caller may call.
+        asked: the names of headers that pages may send beside the usual ones.
 
     Attributes:
         closing: whether /readyz says that this process is about to stop.
@@ -75,6 +89,7 @@ class RPCEndpoint:
         paths: Iterable[str],
         policy: AccessPolicy,
         rates: RateLimits,
+        asked: Iterable[str] = (),
     ) -> None:
         self.closing = False
         self.codecs = codecs
@@ -82,7 +97,7 @@ class RPCEndpoint:
         self.limits = limits
         self.observers = observers
         paths = tuple(paths)
-        judge = HeadJudge(codecs, paths, policy)
+        judge = HeadJudge(codecs, paths, policy, asked)
         self.judge, self._visit = judge.judge, judge.visit
         self._health = frozenset(_HEALTH) - frozenset(paths)
         self.rates = rates
@@ -194,6 +209,7 @@ class Exchange(Struct, kw_only=True):
     refusal: GatewayFault | None = None
     arrival: float = 0.0
     deadline: float = math.inf
+    deprecations: list[Deprecation] = field(default_factory=list)
 
     async def answer(self, body: bytes) -> HTTPResponse:
         """Answer the request, now that its body is here. Raises nothing."""
@@ -303,6 +319,8 @@ class Exchange(Struct, kw_only=True):
             else:
                 replied = self.endpoint.handler(entry, context)
                 reply = replied if isinstance(replied, Reply) else await replied
+            if context.deprecation is not None:
+                self.deprecations.append(context.deprecation)
             answer = await _in_turns(codec.encoding(entry, reply, room))
             if answer.fault is not None and answer.fault is not reply.fault:
                 log_unencodable(context, answer.fault)
@@ -323,7 +341,7 @@ class Exchange(Struct, kw_only=True):
 
     def _respond(self, codec: Codec, body: bytes, extra: Headers) -> HTTPResponse:
         head = (("Content-Type", codec.content_type), NOSNIFF, ("X-Request-ID", self.request_id))
-        headers = (*head, *self.judged.headers, *extra)
+        headers = (*head, *self.judged.headers, *extra, *_retirement(self.deprecations))
         accepted = self.head.headers.get("Accept-Encoding")
         if accepted and len(body) > self.endpoint.limits.compress_above:
             coding = content_coding.chosen(accepted)
@@ -342,6 +360,16 @@ async def _in_turns(turns: Turns[_T]) -> _T:
             value: _T = end.value
             return value
         await asyncio.sleep(0)
+
+
+def _retirement(said: Iterable[Deprecation]) -> Headers:
+    """Tell the first days of what is deprecated and withdrawn (RFC 9745, RFC 8594)."""
+    since = min((midnight(each.since) for each in said), default=None)
+    sunset = min((midnight(each.sunset) for each in said if each.sunset is not None), default=None)
+    return (
+        *(() if since is None else (("Deprecation", f"@{since:.0f}"),)),
+        *(() if sunset is None else (("Sunset", formatdate(sunset, usegmt=True)),)),
+    )
 
 
 def rate_limited(wait: float) -> RateLimited:

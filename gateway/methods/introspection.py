@@ -14,7 +14,7 @@ from datetime import date, datetime, time, timedelta
 from enum import Enum
 from math import isfinite
 from types import NoneType, UnionType
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -49,8 +49,25 @@ _TYPE_NAMES: dict[Any, str] = {
 }
 
 
+class Shown(Protocol):
+    """The methods as callers are shown them; see gateway/core/versions.py."""
+
+    def get(self, name: str, protocol: str) -> Method | None:
+        """Return the method that is shown under a name."""
+
+    def names_of(self, name: str) -> Iterable[str]:
+        """Return all names that must be permitted to whoever calls a method by a name."""
+
+    def behind(self, name: str) -> Iterable[str]:
+        """Return the names of the method that serves a name which has no method of its own."""
+
+    def methods(self, protocol: str | None = None) -> Iterator[tuple[str, Method]]:
+        """Iterate over names and methods; with a protocol only over what it can call."""
+
+
 def add_introspection(  # noqa: PLR0913 - all of them are named
     registry: Registry,
+    shown: Shown,
     *,
     title: str,
     version: str,
@@ -58,10 +75,11 @@ def add_introspection(  # noqa: PLR0913 - all of them are named
     batch_methods: Mapping[str, str],
     permits: _Permits,
 ) -> None:
-    """Add the methods that describe this registry, themselves included.
+    """Add the methods that describe a registry, themselves included.
 
     Arguments:
-        registry: what is described.
+        registry: what they are added to.
+        shown: what is described: the registry, as callers are shown it.
         title: names the deployment in the OpenRPC document.
         version: likewise.
         capabilities: what system.getCapabilities returns.
@@ -75,20 +93,20 @@ def add_introspection(  # noqa: PLR0913 - all of them are named
 
         An argument is ignored: Homematic's centrals and their clients send one.
         """
-        return [name for name, _ in _shown(registry, context, permits)]
+        return [name for name, _ in _shown(shown, context, permits)]
 
     def method_help(name: str, context: Context) -> str:
         """Return the documentation of a method; an empty string if there is none."""
-        found = _known(registry, name, context, permits)
+        found = _known(shown, name, context, permits)
         return "\n\n".join(filter(None, (found.doc, _deprecation(found))))
 
     def method_signature(name: str, context: Context) -> list[list[str]] | str:
         """Return a method's signatures, each the type of the result and then those of the parameters, or "undef"."""
-        return list(_signatures(_known(registry, name, context, permits))) or _UNKNOWN
+        return list(_signatures(_known(shown, name, context, permits))) or _UNKNOWN
 
     def method_exist(name: str, context: Context) -> bool:
         """Return whether there is a method of this name that this caller can call."""
-        return _find(registry, name, context, permits) is not None
+        return _find(shown, name, context, permits) is not None
 
     def get_capabilities() -> dict[str, dict[str, str | int]]:
         """Return the specifications that are spoken, each with its address and version."""
@@ -100,7 +118,7 @@ def add_introspection(  # noqa: PLR0913 - all of them are named
 
     def discover(context: Context) -> dict[str, Any]:
         """Return the OpenRPC document of what this caller can call."""
-        return documents.of(_shown(registry, context, permits), int_texts=not context.wide_ints)
+        return documents.of(_shown(shown, context, permits), int_texts=not context.wide_ints)
 
     documents = _Documents(title, version)
 
@@ -119,25 +137,25 @@ def add_introspection(  # noqa: PLR0913 - all of them are named
         registry.add(make_method(multicall, options), reserved=True)
 
 
-def _find(registry: Registry, name: str, context: Context, permits: _Permits) -> Method | None:
-    found = registry.get(name, context.protocol)
-    return found if found is not None and permits(registry.names_of(name), context.caller) else None
+def _find(shown: Shown, name: str, context: Context, permits: _Permits) -> Method | None:
+    found = shown.get(name, context.protocol)
+    return found if found is not None and permits(shown.names_of(name), context.caller) else None
 
 
-def _known(registry: Registry, name: str, context: Context, permits: _Permits) -> Method:
-    found = _find(registry, name, context, permits)
+def _known(shown: Shown, name: str, context: Context, permits: _Permits) -> Method:
+    found = _find(shown, name, context, permits)
     if found is None:
         raise MethodNotFound("there is no method of this name")
     return found
 
 
-def _shown(registry: Registry, context: Context, permits: _Permits) -> list[tuple[str, Method]]:
+def _shown(shown: Shown, context: Context, permits: _Permits) -> list[tuple[str, Method]]:
     """Return what a caller may call, by the rules for all names of a method; each method is judged once."""
     names = defaultdict[int, list[str]](list)
-    for name, found in registry.methods():
-        names[id(found)].append(name)
+    for name, found in shown.methods():
+        names[id(found)] += (name, *shown.behind(name))
     permitted = {method: permits(own, context.caller) for method, own in names.items()}
-    return [(name, found) for name, found in registry.methods(context.protocol) if permitted[id(found)]]
+    return [(name, found) for name, found in shown.methods(context.protocol) if permitted[id(found)]]
 
 
 def _deprecation(method: Method) -> str:
@@ -145,6 +163,10 @@ def _deprecation(method: Method) -> str:
     if not said:
         return ""
     return f"Deprecated: {said}" if isinstance(said, str) else "Deprecated."
+
+
+def _retired(method: Method) -> dict[str, bool]:
+    return {"deprecated": True} if method.options.deprecated else {}
 
 
 def _signatures(method: Method) -> Iterator[list[str]]:
@@ -212,7 +234,7 @@ def describe(
         "methods": [
             _method_object(name, found, schemas)
             if found.published is None or found.published.openrpc is None
-            else components.method_object(name, found.published)
+            else components.method_object(name, found.published) | _retired(found)
             for name, found in methods
         ],
         "components": components.by_kind,

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
@@ -16,8 +17,10 @@ Run: TypeAlias = Literal["async", "thread", "inline"]
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 MARK = "__gateway_options__"
+VERSION = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)  # a part of a name
 
 _TIMEOUT = "timeout must be a number of seconds above 0"
+_VERSION = "version must be letters, digits, _ and -, like v1"
 _INLINE = "an inline method cannot have concurrency: it does not wait"
 
 
@@ -37,6 +40,8 @@ class MethodOptions(Struct, frozen=True, kw_only=True):
             if it is None, ``async def`` is ``"async"`` and ``def`` is ``"thread"``.
         deprecated: True, or what to use instead.
         protocols: the names of the protocols in which it can be called; all of them if it is None.
+        version: the version of the interface that it belongs to, like ``"v1"``. It stands before the last part of each
+            name: ``inventory.get`` is ``inventory.v1.get``.
 
     """
 
@@ -47,10 +52,18 @@ class MethodOptions(Struct, frozen=True, kw_only=True):
     run: Run | None = None
     deprecated: bool | str = False
     protocols: frozenset[str] | None = None
+    version: str | None = None
 
     def is_for(self, protocol: str) -> bool:
         """Tell whether the method can be called in a protocol."""
         return self.protocols is None or protocol in self.protocols
+
+    def versioned(self, name: str) -> str:
+        """Return a name with the version in its place."""
+        if self.version is None:
+            return name
+        head, dot, last = name.rpartition(".")
+        return f"{head}{dot}{self.version}.{last}"
 
 
 class GivenOptions(TypedDict, total=False):
@@ -63,6 +76,7 @@ class GivenOptions(TypedDict, total=False):
     run: Run | None
     deprecated: bool | str
     protocols: Iterable[str] | None
+    version: str | None
 
 
 @typing.overload
@@ -112,6 +126,7 @@ def read_options(function: Callable[..., Any], given: dict[str, Any]) -> MethodO
         or (options.concurrency is not None and options.concurrency < 1 and "concurrency must be at least 1")
         or (options.run == "inline" and options.concurrency and _INLINE)
         or (options.protocols == frozenset() and "protocols must name at least one")
+        or (options.version is not None and not VERSION.fullmatch(options.version) and _VERSION)
     )
     if problem:
         raise RegistrationError(f"{place_of(function)}: {problem}")

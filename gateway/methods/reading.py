@@ -59,7 +59,7 @@ def make_method(function: Callable[..., Any], options: MethodOptions) -> Method:
             f"{place}: some required parameters can only be given by position, others only by name; no call can do both"
         )
     return Method(
-        name=str(getattr(function, "__name__", "")) if options.name is None else options.name,
+        name=options.versioned(str(getattr(function, "__name__", "")) if options.name is None else options.name),
         function=function,
         doc=inspect.getdoc(function) or "",
         run=_run(function, options, place),

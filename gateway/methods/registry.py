@@ -58,6 +58,10 @@ class Registry:
     def __len__(self) -> int:
         return len(self._methods)
 
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a name is registered."""
+        return name in self._methods
+
     def __iter__(self) -> Iterator[str]:
         """Iterate over all names, aliases too, in the order of their registration."""
         return iter(self._methods)
@@ -107,7 +111,7 @@ class Registry:
 
         ``reserved`` opens the names that the protocols keep for the server itself.
         """
-        names = [self._prefix + name for name in (added.name, *added.options.aliases)]
+        names = [self._prefix + name for name in (added.name, *map(added.options.versioned, added.options.aliases))]
         for index, name in enumerate(names):
             self._check(name, added, reserved=reserved)
             if name in names[:index]:

@@ -7,6 +7,7 @@ fault to answer with. A CallHandler turns a Call into a Reply. An Answer is a re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
+from datetime import date
 from types import SimpleNamespace
 from typing import Any, Literal, Self, TypeAlias
 
@@ -86,6 +87,29 @@ class CallRecord(Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+class Deprecation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is said of a method that is going to be withdrawn.
+
+    Attributes:
+        since: the day from which it is deprecated. A day begins at midnight, UTC.
+        sunset: the day from which it is no longer there; None where that is not decided.
+        use: what to use instead; may be empty.
+
+    Raises:
+        ValueError: the sunset is not after the day of deprecation.
+
+    """
+
+    since: date
+    sunset: date | None = None
+    use: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the order of the days."""
+        if self.sunset is not None and self.sunset <= self.since:
+            raise ValueError("a sunset after since")
+
+
 class Caller(Struct, frozen=True, kw_only=True):
     """Who sends a request, as the access policy has found.
 
@@ -125,14 +149,17 @@ class Context(Struct, kw_only=True):
 
     Attributes:
         protocol: the name of the caller's protocol, like ``"xmlrpc"``.
-        method: the name that was called; where it passes by a pattern of an upstream's ``methods``, that pattern.
+        method: the name that was called, or that of the version which serves it; where it passes by a pattern of an
+            upstream's ``methods``, that pattern.
         caller: who calls.
         headers: the request's HTTP headers; names in any case.
         request_id: names the HTTP exchange in the log; the client's own X-Request-ID where it sent one.
         position: the place in a batch, counted from 0; None outside of one.
         arrival: when the request was complete, in seconds of ``time.monotonic()``.
         deadline: when the caller stops waiting, on the same clock.
-        called: the name that was called where ``method`` is a pattern.
+        called: the name that was called where ``method`` is another one: a pattern, or the name that serves it by
+            ``[versions.*]``.
+        deprecation: what ``[versions.*]`` says of the method, from its day on; None otherwise.
         state: what the lifespans of the registries have put there for this process.
         wide_ints: whether ints beyond 53 bits are numbers in the protocol; otherwise they are texts there.
         native: the types beside those of JSON that the protocol has, like bytes; other protocols send them as texts.
@@ -152,6 +179,7 @@ class Context(Struct, kw_only=True):
     arrival: float
     deadline: float
     called: str = ""
+    deprecation: Deprecation | None = None
     connection: object | None = None
     request: object | None = None
     native: tuple[type, ...] = ()
