@@ -26,6 +26,7 @@ from gateway.client.loop import Looping
 from gateway.client.options import Options as ClientOptions
 from gateway.client.transport import Stream
 from gateway.config import Config, load
+from gateway.fleet.listing import Instance
 from gateway.hosts.mounted import Headers
 from gateway.methods import Registry
 from gateway.methods.loading import load_registry
@@ -70,6 +71,13 @@ class FakeUpstream:
         """Return the methods, if it can be reached."""
         self._reach()
         return self.known()
+
+    def aim(self, instance: Instance) -> None:
+        """Do nothing: there is one."""
+
+    async def reach(self) -> None:
+        """Tell whether it can be reached."""
+        self._reach()
 
     async def call(self, invocation: Invocation) -> Any:
         """Call a function."""

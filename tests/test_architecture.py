@@ -50,7 +50,10 @@ SHARED = {  # what all siblings may use
 SIBLINGS = {("upstreams", "grpc"): {"protobuf"}}  # what one sibling may use of another
 ABOVE_SIBLINGS = {
     ("upstreams", "frame"),
+    ("upstreams", "begun"),
     ("upstreams", "calling"),
+    ("upstreams", "instances"),
+    ("upstreams", "spreading"),
 }  # what uses siblings only through the table of schemes
 WIRING = {"app", "process", "wsgi", "cli", "testing", "__main__"}
 THIRD_PARTIES = {

@@ -140,6 +140,7 @@ def test_no_file_says_to_install_another_name() -> None:
         "docs/design.md",
         "docs/compat.md",
         "docs/developing.md",
+        "docs/fleet.md",
         "docs/embedding.md",
         "docs/hooks.md",
         "docs/testing.md",

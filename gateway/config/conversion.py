@@ -85,6 +85,8 @@ def _spelled(value: Any, hint: Any) -> Any:
         return value
     if "dict[" in str(hint) or any(_structs(hint)) or ("tuple[" in str(hint) and _JSON_LIST.match(value)):
         return json.loads(value)
+    if "str | tuple[" in str(hint):
+        return value
     return [part.strip() for part in value.split(",") if part.strip()] if "tuple[" in str(hint) else value
 
 

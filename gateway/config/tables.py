@@ -4,7 +4,9 @@ Which options such a table has, one option of it tells: the URL of an upstream, 
 versions are all alike. What is wrong with a table is noted in ``problems``, a line each, and the table is left out.
 """
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -70,6 +72,16 @@ def _has(option: str) -> bool:
     return option in VersionTable.__struct_fields__
 
 
+def _first(value: Any) -> str | None:
+    """Return a text, or the first one of a list, as JSON too; None where it is something else."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with suppress(ValueError):
+            value = json.loads(value)
+    if isinstance(value, list):
+        value = next(iter(value), None)
+    return value if isinstance(value, str) else None
+
+
 def _read(  # noqa: PLR0913, PLR0917 - all that two sections differ in
     section: str,
     deciding: str,
@@ -81,12 +93,13 @@ def _read(  # noqa: PLR0913, PLR0917 - all that two sections differ in
     made: dict[str, _Options] = {}
     for name, table in tables.items():
         place = next(iter(table.values()))[2]
-        if deciding not in table or not isinstance(table[deciding][1], str):
+        first = _first(table[deciding][1]) if deciding in table else None
+        if first is None:
             meant = "" if deciding in table else nearest(deciding, table, "it by {}")
             problems.append(f"{place}: {section}.{name}.{deciding}: expected {deciding} = {example}{meant}")
             continue
         try:
-            kind = options_of(table[deciding][1])
+            kind = options_of(first)
         except (UpstreamConfigError, DirectoryConfigError) as error:
             problems.append(f"{table[deciding][2]}: {section}.{name}.{deciding}: {error}")
             continue

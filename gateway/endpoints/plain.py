@@ -207,6 +207,8 @@ class PlainHead:
                 request_id=context.request_id,
                 position=None,
                 seconds=time.monotonic() - start,
+                instance=context.instance,
+                attempts=context.attempts,
             )
         )
 

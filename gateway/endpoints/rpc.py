@@ -335,6 +335,8 @@ class Exchange(Struct, kw_only=True):
                     request_id=self.request_id,
                     position=position,
                     seconds=time.monotonic() - start,
+                    instance=context.instance,
+                    attempts=context.attempts,
                 )
             )
         return answer

@@ -74,6 +74,8 @@ class CallRecord(Struct, frozen=True, kw_only=True):
         request_id: see Context.
         position: see Context.
         seconds: how long it took.
+        instance: see Context.
+        attempts: see Context.
 
     """
 
@@ -85,6 +87,8 @@ class CallRecord(Struct, frozen=True, kw_only=True):
     request_id: str
     position: int | None
     seconds: float
+    instance: str = ""
+    attempts: int = 0
 
 
 class Deprecation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,6 +169,8 @@ class Context(Struct, kw_only=True):
         native: the types beside those of JSON that the protocol has, like bytes; other protocols send them as texts.
         connection: something of which there is one for each connection of a client, for as long as that is open; None
             where clients may share the connection, like that of a trusted proxy, or where it is not known.
+        instance: the address of the upstream's instance that was called last; empty where there is only one.
+        attempts: how many of them were called.
         request: the request as the surrounding framework has it: Flask's, Django's, aiohttp's, Tornado's
             RequestHandler, the scope of ASGI; None where the gateway is not mounted in one.
 
@@ -185,6 +191,8 @@ class Context(Struct, kw_only=True):
     native: tuple[type, ...] = ()
     wide_ints: bool = True
     state: SimpleNamespace = SimpleNamespace()
+    instance: str = ""
+    attempts: int = 0
 
     @classmethod
     def fake(  # noqa: PLR0913 - all of them are named

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from gateway.model.calls import CallRecord, Context
 from gateway.model.faults import Fault
@@ -31,7 +31,11 @@ _errors = logging.getLogger("gateway.errors")
 
 
 class CallLine(Struct, frozen=True, kw_only=True):
-    """What the log says of one call. ``bytes`` are those of its answer, ``position`` its place in a batch."""
+    """What the log says of one call.
+
+    ``bytes`` are those of its answer, ``position`` is its place in a batch. Where its upstream has several instances,
+    ``instance`` is the one that was called last, and ``attempts`` says how many were called.
+    """
 
     event: str = "call"
     method: str
@@ -43,13 +47,16 @@ class CallLine(Struct, frozen=True, kw_only=True):
     bytes: int
     request_id: str
     position: int | None
+    instance: str | UnsetType = UNSET
+    attempts: int | UnsetType = UNSET
 
     def __str__(self) -> str:
+        where = "" if self.instance is UNSET else f" instance={self.instance} attempts={self.attempts}"
         code = "" if self.code is None else f" code={self.code}"
         position = "" if self.position is None else f" position={self.position}"
         return (
             f"call method={self.method} protocol={self.protocol} client={self.client} outcome={self.outcome}{code}"
-            f" ms={self.ms} bytes={self.bytes} request_id={self.request_id}{position}"
+            f" ms={self.ms} bytes={self.bytes} request_id={self.request_id}{position}{where}"
         )
 
 
@@ -98,6 +105,8 @@ def _line_of(record: CallRecord) -> CallLine:
         bytes=record.bytes,
         request_id=record.request_id,
         position=record.position,
+        instance=record.instance or UNSET,
+        attempts=record.attempts or UNSET,
     )
 
 

@@ -2,7 +2,7 @@
 
     SCHEMES               the scheme of a URL -> where its adapter is, and the extra that it needs
     upstream_class(url)   the class for a URL, imported on first use; UpstreamConfigError names the remedy
-    Upstream              what an adapter is: an options struct, a table of exceptions, and five methods
+    Upstream              what an adapter is: an options struct, a table of exceptions, and seven methods
     Beginner              an adapter that can begin a call without a coroutine
     Options               the options of every [upstreams.NAME] of gateway.toml; each adapter adds its own
     Signature             what an adapter tells of a method
@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runt
 
 from msgspec import Struct
 
+from gateway.fleet.listing import Instance
 from gateway.model.calls import Params
 from gateway.model.faults import Fault
 from gateway.model.limits import Limits
@@ -155,6 +156,21 @@ class Upstream(Protocol):
 
         Raises:
             Exception: one of ``failures``: the upstream is down, or its response does not follow the protocol.
+
+        """
+
+    def aim(self, instance: Instance) -> None:
+        """Have calls go to an instance, over connections of its own; it is called before the first one.
+
+        Where there are several instances, each has a shallow copy of one adapter, which is aimed there: they share
+        what is known of methods and types.
+        """
+
+    async def reach(self) -> None:
+        """Make sure that there is a connection, and call nothing.
+
+        Raises:
+            Exception: one of ``failures``.
 
         """
 

@@ -1,19 +1,20 @@
 """One call to an upstream: its arguments, its deadline, a second attempt, and one way to fail.
 
-    calls = UpstreamCalls(name, upstream, options, limits, status)
+    calls = UpstreamCalls(name, upstream, options, limits, status, instances)
     value = await calls.call(signature, args, kwargs)      Fault: what the caller is told
     begun = calls.begin(signature, args, kwargs, context, outcome)       the same without a coroutine, if it can be
 
 What an adapter raises becomes the caller's fault here: a Fault as it is, an exception by the adapter's own table. A
 call that was certainly not sent is sent once more, and so is one that may have been, if its method is idempotent;
-nothing else ever is. ``data["sent"]`` of Unavailable, BadUpstream and DeadlineExceeded tells the caller how far it
-came. The reason is in the log: when the upstream goes down, and for responses that do not follow the protocol.
+nothing else ever is. Where there are several instances, spreading.py says which call goes where. ``data["sent"]`` of
+Unavailable, BadUpstream and DeadlineExceeded tells the caller how far it came. The reason is in the log: when the
+upstream goes down, and for responses that do not follow the protocol.
 """
 
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any
 
 from gateway.model.calls import Context, Params, current_context
 from gateway.model.faults import (
@@ -27,41 +28,43 @@ from gateway.model.faults import (
 )
 from gateway.model.limits import Limits
 from gateway.model.values import with_int_texts
-from gateway.upstreams import Beginner, Cancel, Invocation, Options, Signature, Upstream
+from gateway.upstreams import Beginner, Invocation, Options, Signature, Upstream
 from gateway.upstreams.arguments import arranged
+from gateway.upstreams.begun import BegunCall, BegunSpread, Sent, Told
 from gateway.upstreams.faults import reason
+from gateway.upstreams.instances import Instances
 from gateway.upstreams.naming import fits
+from gateway.upstreams.spreading import Course, Spread
 from gateway.upstreams.status import Status, log
 
 _MARGIN = 0.005  # seconds before the caller's deadline, so that it hears from here how far the call has come
 _TOLD_HOW_FAR = (Unavailable, BadUpstream, DeadlineExceeded)
 
 
-class Told(Protocol):
-    """Who is told what becomes of a call."""
-
-    def set_result(self, value: Any, /) -> None:
-        """Take the result."""
-
-    def set_exception(self, error: Exception, /) -> None:
-        """Take what ``UpstreamCalls.call`` would raise."""
-
-
 class UpstreamCalls:
-    """The calls of one upstream.
+    """The calls of one upstream; ``instances`` is None where there is one, which its adapter calls by itself.
 
     Attributes:
         running: how many run, those that wait for a connection too.
 
     """
 
-    def __init__(self, name: str, upstream: Upstream, options: Options, limits: Limits, status: Status) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - only its frame makes it
+        self,
+        name: str,
+        upstream: Upstream,
+        options: Options,
+        limits: Limits,
+        status: Status,
+        instances: Instances | None = None,
+    ) -> None:
         self.running = 0
         self._name = name
         self._upstream = upstream
         self._options = options
         self._status = status
         self._retry_after = limits.retry_after
+        self._spread = None if instances is None else Spread(instances, options, self.tell)
 
     async def call(self, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the upstream with arguments that fit.
@@ -78,13 +81,17 @@ class UpstreamCalls:
             )
         self.running += 1
         try:
-            return self.shaped(signature, await self._twice(signature, params, context), context)
+            if self._spread is None:
+                value = await self._twice(signature, params, context)
+            else:
+                value = await self._spread.call(self._course(self._spread, signature, params, context))
+            return self.shaped(signature, value, context)
         finally:
             self.running -= 1
 
     def begin(
         self, signature: Signature, args: Sequence[Any], kwargs: dict[str, Any], context: Context, outcome: Told
-    ) -> "BegunCall | None":
+    ) -> Sent | None:
         """Call the upstream with arguments that fit, without a coroutine; the outcome is told later.
 
         Returns:
@@ -96,13 +103,22 @@ class UpstreamCalls:
         """
         if not isinstance(self._upstream, Beginner) or self.running >= self._options.calls:
             return None
-        invocation = _invocation(signature, arranged(signature, args, kwargs, self._upstream.takes), context)
+        if self._spread is not None and self._spread.is_hedged(signature):
+            return None
+        params = arranged(signature, args, kwargs, self._upstream.takes)
+        if self._spread is not None:
+            course = self._course(self._spread, signature, params, context)
+            return BegunSpread(self, self._spread, signature, course, outcome).counted()
+        invocation = _invocation(signature, params, context)
         begun = BegunCall(self, signature, invocation, context, outcome)
         try:
             cancel = self._upstream.begin(invocation, begun)
         except Exception as error:  # noqa: BLE001 - what is in no table is raised as it is
             raise self.failure(error, invocation) from None
         return None if cancel is None else begun.counted(cancel)
+
+    def _course(self, spread: Spread, signature: Signature, params: Params, context: Context) -> Course:
+        return spread.course(signature, params, partial(_invocation, signature, params, context), context)
 
     def shaped(self, signature: Signature, value: Any, context: Context) -> Any:
         """Return a result as the caller gets it."""
@@ -148,18 +164,42 @@ class UpstreamCalls:
         self._status.note_up()
 
     def failure(self, error: Exception, invocation: Invocation, *, is_late: bool = False) -> Exception:
-        """Return what the caller is told of an exception; the exception itself where it is in no table."""
-        if isinstance(error, Fault):
-            return self._judged(error, error.message, invocation)
-        if is_late:
-            return self.late(invocation)
-        told = self.translated(error)
-        return error if told is None else self._judged(told, reason(detached(error)), invocation)
+        """Note how the upstream is, and return what the caller is told; what is in no table is returned as it is."""
+        told, why = self.tell(error, invocation, is_late=is_late)
+        if isinstance(told, Unavailable):
+            self._status.note_down(why)
+        elif isinstance(told, Fault) and invocation.sent == "yes":
+            self._status.note_up()
+        return told
 
-    def late(self, invocation: Invocation) -> Fault:
+    def late(self, invocation: Invocation) -> Exception:
         """Return what the caller is told of a call whose time is over."""
-        fault = self._late(invocation)
-        return self._judged(fault, fault.detail, invocation)
+        return self.failure(TimeoutError(), invocation, is_late=True)
+
+    def tell(self, error: Exception, invocation: Invocation, *, is_late: bool = False) -> tuple[Exception, str]:
+        """Return what the caller is told of an exception, and the reason for operators, who are warned where they must.
+
+        What is in no table is returned as it is.
+        """
+        if isinstance(error, Fault):
+            fault, why = error, error.message
+        elif is_late:
+            fault = self._late(invocation)
+            why = fault.detail
+        else:
+            found = self.translated(error)
+            if found is None:
+                return error, reason(error)
+            fault, why = found, reason(detached(error))
+        if not isinstance(fault, GatewayFault):
+            return fault, why
+        if isinstance(fault, BadUpstream) or ("http_status" in fault.data and not isinstance(fault, Unavailable)):
+            self._status.error = why
+            log.warning("upstream %s: %s (request %s)", self._name, why, invocation.request_id)
+        if not isinstance(fault, _TOLD_HOW_FAR):
+            return fault, why
+        self._status.error = why
+        return type(fault)(fault.detail, **{**fault.data, "sent": invocation.sent}), why
 
     def _late(self, invocation: Invocation) -> DeadlineExceeded:
         if invocation.waits:
@@ -173,99 +213,6 @@ class UpstreamCalls:
         """Look an exception up in the adapter's table."""
         found = next((kind for kind in type(error).__mro__ if kind in self._upstream.failures), None)
         return None if found is None else self._upstream.failures[found](error)
-
-    def _judged(self, fault: Fault, why: str, invocation: Invocation) -> Fault:
-        """Note what a failure means for the state of the upstream, and tell the caller how far the call has come."""
-        if isinstance(fault, Unavailable):
-            self._status.note_down(why)
-        elif invocation.sent == "yes":
-            self._status.note_up()
-        if not isinstance(fault, GatewayFault):
-            return fault
-        if isinstance(fault, BadUpstream) or ("http_status" in fault.data and not isinstance(fault, Unavailable)):
-            self._status.error = why
-            log.warning("upstream %s: %s (request %s)", self._name, why, invocation.request_id)
-        if not isinstance(fault, _TOLD_HOW_FAR):
-            return fault
-        self._status.error = why
-        return type(fault)(fault.detail, **{**fault.data, "sent": invocation.sent})
-
-
-class BegunCall:
-    """A call that was sent, and what becomes of it; at its deadline, ``late`` is for its caller to ask."""
-
-    __slots__ = ("_calls", "_cancel", "_context", "_invocation", "_is_over", "_outcome", "_signature")
-
-    def __init__(
-        self, calls: UpstreamCalls, signature: Signature, invocation: Invocation, context: Context, outcome: Told
-    ) -> None:
-        self._calls = calls
-        self._signature = signature
-        self._invocation = invocation
-        self._context = context
-        self._outcome = outcome
-        self._cancel: Cancel
-        self._is_over = False
-
-    def counted(self, cancel: Cancel) -> "BegunCall":
-        """Count it as running, now that it was sent."""
-        self._cancel = cancel
-        self._calls.running += 1
-        return self
-
-    def done(self) -> bool:
-        """Tell whether it has ended."""
-        return self._is_over
-
-    def set_result(self, value: Any) -> None:
-        """Tell the caller the result (called by the adapter)."""
-        self._end()
-        self._calls.note_up()
-        try:
-            shaped = self._calls.shaped(self._signature, value, self._context)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this call
-            self._outcome.set_exception(error)
-        else:
-            self._outcome.set_result(shaped)
-
-    def set_exception(self, error: Exception) -> None:
-        """Send it once more if that can do no harm, or tell the caller (called by the adapter)."""
-        told = self._calls.failure(error, self._invocation)
-        if isinstance(told, Fault) and self._calls.may_repeat(self._invocation, told):
-            self._invocation = _invocation(self._signature, self._invocation.params, self._context)
-            task = asyncio.get_running_loop().create_task(self._calls.once(self._invocation))
-            task.add_done_callback(self._repeated)
-            self._cancel = partial(_cancel, task)
-        else:
-            self._end()
-            self._outcome.set_exception(told)
-
-    def cancel(self) -> None:
-        """End it, because nobody waits for it any more."""
-        self._end()
-        self._cancel()
-
-    def late(self) -> Fault:
-        """Make the fault of it when its time is over."""
-        return self._calls.late(self._invocation)
-
-    def _repeated(self, task: asyncio.Task[Any]) -> None:
-        if self._is_over or task.cancelled():
-            return
-        error = task.exception()
-        if error is None:
-            self.set_result(task.result())
-        else:
-            self._end()
-            self._outcome.set_exception(cast("Exception", error))
-
-    def _end(self) -> None:
-        self._is_over = True
-        self._calls.running -= 1
-
-
-def _cancel(task: asyncio.Task[Any]) -> None:
-    task.cancel()
 
 
 def _invocation(signature: Signature, params: Params, context: Context) -> Invocation:

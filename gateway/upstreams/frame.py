@@ -33,6 +33,7 @@ from gateway.model.limits import Limits
 from gateway.upstreams import Beginner, Options, Parameter, Signature, Upstream, upstream_class
 from gateway.upstreams.calling import UpstreamCalls
 from gateway.upstreams.faults import MOST_SHOWN, is_answer, reason
+from gateway.upstreams.instances import Instances, Row
 from gateway.upstreams.naming import Names, configured, is_pattern, is_plain, unmatched
 from gateway.upstreams.status import Status, log
 
@@ -83,14 +84,18 @@ class UpstreamService:
     ) -> None:
         self.name = name
         self.options = options
-        self.status = Status(name, options.url)
+        self.status = Status(name, options.shown)
         self.asked = asyncio.Event()
         self.is_described = False
         self.unmatched: list[str] = []
         self.shadowed: list[str] = []
-        self._upstream = upstream_class(options.url)(options, limits) if fake is None else fake
+        self._upstream = upstream_class(options.form)(options, limits) if fake is None else fake
+        self._instances: Instances | None = None
+        if options.is_spread and fake is None:
+            self._instances = Instances(name, self._upstream, options, self.status)
+            self._instances.listed(options.instances)
         self._takes = self._upstream.takes
-        self._calls = UpstreamCalls(name, self._upstream, options, limits, self.status)
+        self._calls = UpstreamCalls(name, self._upstream, options, limits, self.status, self._instances)
         self._claims = {} if claims is None else claims
         self._order = order
         self._names = Names(name, options)
@@ -102,7 +107,7 @@ class UpstreamService:
     @property
     def address(self) -> str:
         """The address of the upstream, as it is shown."""
-        return self.options.url
+        return self.options.shown
 
     @property
     def place(self) -> str:
@@ -113,6 +118,10 @@ class UpstreamService:
     def running(self) -> int:
         """How many calls run, those that wait for a connection too."""
         return self._calls.running
+
+    def instances(self) -> list[Row]:
+        """Tell how each of several instances is; nothing where there is one, whose state is the upstream's own."""
+        return [] if self._instances is None else self._instances.rows()
 
     def add_known(self, registry: Registry) -> None:
         """Add the methods that are known without asking.
@@ -167,7 +176,7 @@ class UpstreamService:
         deadline = time.monotonic() + _DESCRIBE
         try:
             async with asyncio.timeout(_DESCRIBE) as scope:
-                signatures = await self._upstream.describe(deadline)
+                signatures = await (self._instances or self._upstream).describe(deadline)
         except Fault as fault:
             if is_answer(fault):
                 self.status.note_up()
@@ -197,7 +206,7 @@ class UpstreamService:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._upstream.close()
+        await (self._instances or self._upstream).close()
 
     def _add_all(self, signatures: list[Signature], registry: Registry) -> None:
         self.is_described = True

@@ -2,10 +2,13 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
+
+from gateway.fleet.listing import Instance, Listing
+from gateway.fleet.seats import Balance
 
 Patterns: TypeAlias = tuple[str, ...]
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[^\s<>&]+$", description="a name without blanks and < > &")]
@@ -22,7 +25,13 @@ class Options(Struct, frozen=True, kw_only=True):
 
     """
 
-    url: Annotated[str, Meta(description="Where it is: scheme://host:port.")]
+    url: Annotated[
+        str | tuple[str, ...],
+        Meta(
+            description="Where it is: scheme://host:port, or a list of these, which differ only in host and port. With"
+            " ``directory``, scheme:// and the path alone."
+        ),
+    ]
     prefix: Annotated[
         str | None,
         Meta(description="What its methods' names begin with here; without one the upstream's own name and a dot."),
@@ -63,18 +72,146 @@ class Options(Struct, frozen=True, kw_only=True):
             ge=1, le=1_000_000, description="Calls at once, those that wait for a connection too; the next is refused."
         ),
     ] = 1024
+    balance: Annotated[
+        Balance,
+        Meta(
+            description="Which instance has a call, where there are several. ewma: of two that are drawn, the one that"
+            " would take less time; least: the one with the fewest calls; hash: always the same for the same"
+            " ``hash_by``."
+        ),
+    ] = "ewma"
+    hash_by: Annotated[
+        str,
+        Meta(
+            pattern=r"^(client|key|params\..+)$",
+            description="What decides with hash: client (the address), key, or params.NAME.",
+        ),
+    ] = "client"
+    attempts: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100,
+            description="Attempts of a call of an idempotent method that may have run. Where a call has certainly not"
+            " run, it goes to the next instance in any case.",
+        ),
+    ] = 3
+    retry_ratio: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=10,
+            description="Second attempts for each call, in the long run, so that failures do not double the load.",
+        ),
+    ] = 0.2
+    retry_on: Annotated[
+        tuple[int, ...],
+        Meta(description="Codes of the upstream's own faults after which an idempotent method is called again."),
+    ] = ()
+    hedge: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="Seconds without a response until an idempotent method is called at another instance, too; the"
+            " first response counts. 0: never.",
+        ),
+    ] = 0.0
+    slow_start: Annotated[
+        float, Meta(ge=0, le=3600, description="Seconds until an instance that is new has its full share of calls.")
+    ] = 20.0
 
     def __post_init__(self) -> None:
-        """Check the URL."""
-        parts = urlsplit(self.url)
-        if not parts.hostname:
-            raise ValueError("the url has no host; write it as scheme://host:port")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("the url is shown and logged: credentials are options of their own")
-        if parts.fragment:
-            raise ValueError("the url has a fragment, which is never sent")
-        if not _has_good_port(self.url):
-            raise ValueError("the url has no port from 1 to 65535")
+        """Check the URLs."""
+        for url in self.urls:
+            _check(url)
+        if not self.urls:
+            raise ValueError("the list of urls is empty")
+        if len({_form(url) for url in self.urls}) > 1:
+            raise ValueError("the urls differ in more than host and port")
+        addresses = [instance.address for instance in self.instances]
+        twice = next((address for address in addresses if addresses.count(address) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is in the list of urls twice")
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All URLs; what they have in common is the same in the first one."""
+        return (self.url,) if isinstance(self.url, str) else self.url
+
+    @property
+    def form(self) -> str:
+        """The URL that has the scheme, path and query."""
+        return self.urls[0]
+
+    @property
+    def shown(self) -> str:
+        """Where the upstream is, for people."""
+        return ", ".join(self.urls)
+
+    @property
+    def instances(self) -> Listing:
+        """The instances that the URLs name."""
+        return tuple(map(_instance, self.urls))
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether calls choose among instances, or may be made again by more than the one rule that always holds."""
+        return len(self.urls) > 1 or bool(self.retry_on)
+
+
+class Target(NamedTuple):
+    """What connections are made to.
+
+    Attributes:
+        host: a name or an address; empty where it is a Unix socket.
+        port: the port.
+        name: the server's, in its certificate and in the Host header.
+        path: of the Unix socket.
+
+    """
+
+    host: str
+    port: int
+    name: str
+    path: str = ""
+
+
+def target(instance: Instance) -> Target:
+    """Tell where connections to an instance are made to."""
+    if instance.address.startswith("unix:"):
+        return Target("", 0, instance.server_name or "localhost", instance.address.removeprefix("unix:"))
+    host, _, port = instance.address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    return Target(host, int(port), instance.server_name or host)
+
+
+_PORTS = {"http": 80, "https": 443}  # by the last part of a scheme
+
+
+def _check(url: str) -> None:
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise ValueError("the url has no host; write it as scheme://host:port")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the url is shown and logged: credentials are options of their own")
+    if parts.fragment:
+        raise ValueError("the url has a fragment, which is never sent")
+    if not _has_good_port(url):
+        raise ValueError("the url has no port from 1 to 65535")
+
+
+def _form(url: str) -> tuple[str, str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.path, parts.query
+
+
+def _instance(url: str) -> Instance:
+    """Make an instance of a URL; it has no port where the scheme's own is missing, too."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = parts.port or _PORTS.get(parts.scheme.rpartition("+")[2], 0)
+    return Instance(address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
 
 def _has_good_port(url: str) -> bool:
@@ -82,6 +219,17 @@ def _has_good_port(url: str) -> bool:
         return urlsplit(url).port != 0
     except ValueError:
         return False
+
+
+def check_addresses(options: Options) -> None:
+    """Check URLs that have nothing but an address.
+
+    Raises:
+        ValueError: one has more, or no port.
+
+    """
+    for url in options.urls:
+        host_and_port(url)
 
 
 def host_and_port(url: str) -> tuple[str, int]:

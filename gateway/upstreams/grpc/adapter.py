@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from msgspec import Struct
 
+from gateway.fleet.listing import Instance
 from gateway.model.faults import BadUpstream, DeadlineExceeded
 from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, Parameter, Signature, UpstreamConfigError
@@ -27,7 +28,7 @@ from gateway.upstreams.grpc.options import GRPCOptions, read_tls
 from gateway.upstreams.grpc.reflection import Reflected, ask
 from gateway.upstreams.grpc.status import StatusError, told
 from gateway.upstreams.names import MOST
-from gateway.upstreams.options import host_and_port
+from gateway.upstreams.options import target
 from gateway.upstreams.protobuf.files import Schema, from_options
 from gateway.upstreams.protobuf.types import Types, declaration, neutral
 from gateway.upstreams.protobuf.values import Values
@@ -78,7 +79,7 @@ class GRPC:
         self._options = options
         self._limits = limits
         self._values = Values(limits.max_reply)
-        self._pool = Pool(self._connect, options.connections, SHARE)
+        self.aim(options.instances[0])
         self._closing: set[asyncio.Future[None]] = set()
         self._methods: dict[str, _Method] = {}
         self._known: list[Signature] | None = None
@@ -91,6 +92,16 @@ class GRPC:
                 self._known = [signature for service in services for signature in self._read(service, schema)]
             except ValueError as error:
                 raise UpstreamConfigError(str(error)) from None
+
+    def aim(self, instance: Instance) -> None:
+        """Have calls go to an instance."""
+        self._target = target(instance)
+        self._pool = Pool(self._connect, self._options.connections, SHARE)
+
+    async def reach(self) -> None:
+        """Make sure that there is a connection."""
+        async with self._pool.lend():
+            pass
 
     def known(self) -> list[Signature] | None:
         """Return what the .proto files or the descriptor set have."""
@@ -275,9 +286,11 @@ class GRPC:
         return await connect(self._channel, self._closing, self._options.connect_timeout)
 
     def _channel(self) -> grpc.aio.Channel:
-        host, port = host_and_port(self._options.url)
-        target = f"dns:///[{host}]:{port}" if ":" in host else f"dns:///{host}:{port}"
-        options = channel_options(self._limits, self._options.server_name)
+        to = self._target
+        address = f"dns:///[{to.host}]:{to.port}" if ":" in to.host else f"dns:///{to.host}:{to.port}"
+        address = f"unix:{to.path}" if to.path else address
+        name = self._options.server_name or (to.name if to.name != to.host else None)
+        options = channel_options(self._limits, name)
         if self._tls is None:
-            return grpc.aio.insecure_channel(target, options=options)
-        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(*self._tls), options=options)
+            return grpc.aio.insecure_channel(address, options=options)
+        return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(*self._tls), options=options)

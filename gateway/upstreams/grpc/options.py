@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta, field
 
 from gateway.upstreams import UpstreamConfigError
-from gateway.upstreams.options import host_and_port
+from gateway.upstreams.options import check_addresses
 from gateway.upstreams.protobuf.files import ProtoOptions
 
 _TABLE = "a table of names in small letters and texts in ASCII"
@@ -37,7 +37,7 @@ class GRPCOptions(ProtoOptions, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Check the URL, and what belongs to TLS."""
         super().__post_init__()
-        host_and_port(self.url)
+        check_addresses(self)
         if not self.is_tls and (self.ca or self.cert or self.key or self.server_name):
             raise ValueError("ca, cert, key and server_name are for a url with grpcs")
         if bool(self.cert) != bool(self.key):
@@ -46,7 +46,7 @@ class GRPCOptions(ProtoOptions, frozen=True, kw_only=True):
     @property
     def is_tls(self) -> bool:
         """Whether the connection is encrypted."""
-        return self.url.lower().startswith("grpcs:")
+        return self.form.lower().startswith("grpcs:")
 
 
 def read_tls(options: GRPCOptions) -> tuple[bytes | None, bytes | None, bytes | None]:

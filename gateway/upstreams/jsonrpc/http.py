@@ -5,6 +5,7 @@ from itertools import count
 from typing import Any, ClassVar, Literal
 
 from gateway.codecs.jsonrpc import JSONRPC
+from gateway.fleet.listing import Instance
 from gateway.model.calls import Reply
 from gateway.model.faults import BadUpstream, ForeignFault
 from gateway.model.limits import Limits
@@ -33,6 +34,14 @@ class JSONRPCOverHTTP:
         self._wire = HTTP(options, "application/json", limits.max_reply)
         self._lenient = options.lenient
         self._ids = count(1)
+
+    def aim(self, instance: Instance) -> None:
+        """Have calls go to an instance."""
+        self._wire = self._wire.at(instance)
+
+    async def reach(self) -> None:
+        """Make sure that there is a connection."""
+        await self._wire.reach()
 
     def known(self) -> list[Signature] | None:
         """Nothing is known without asking."""

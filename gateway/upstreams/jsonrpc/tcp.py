@@ -16,13 +16,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from gateway.codecs.jsonrpc import JSONRPC
+from gateway.fleet.listing import Instance
 from gateway.model.calls import Reply
 from gateway.model.faults import BadUpstream, Fault, ForeignFault
 from gateway.model.limits import Limits
 from gateway.upstreams import Cancel, Failures, Invocation, Outcome, Signature
 from gateway.upstreams.faults import told
 from gateway.upstreams.jsonrpc.openrpc import Lenient, describe
-from gateway.upstreams.options import host_and_port
+from gateway.upstreams.options import Target, target
 from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
 from gateway.upstreams.transport.outcomes import Read
@@ -56,7 +57,17 @@ class JSONRPCOverTCP:
         self._limits = limits
         self._codec = JSONRPC(max_depth=limits.max_depth, max_batch=1)
         self._tls = client_context(options)
-        self._pool = Pool(self._connect, options.connections, _SHARE)
+        self.aim(options.instances[0])
+
+    def aim(self, instance: Instance) -> None:
+        """Have calls go to an instance."""
+        self._target = target(instance)
+        self._pool = Pool(self._connect, self._options.connections, _SHARE)
+
+    async def reach(self) -> None:
+        """Make sure that there is a connection."""
+        async with self._pool.lend():
+            pass
 
     def known(self) -> list[Signature] | None:
         """Nothing is known without asking."""
@@ -88,11 +99,9 @@ class JSONRPCOverTCP:
         self._pool.close()
 
     async def _connect(self) -> "_Connection":
-        frames = FRAMINGS[self._options.framing](self._limits.max_reply)
-        address = host_and_port(self._options.url)
-        return await open_stream(
-            lambda: _Connection(self._codec, frames, self._options), address, self._options, self._tls
-        )
+        options, to = self._options, self._target
+        frames = FRAMINGS[options.framing](self._limits.max_reply)
+        return await open_stream(lambda: _Connection(self._codec, frames, options, to), to, options, self._tls)
 
 
 def _value(reply: Reply) -> Any:
@@ -135,8 +144,9 @@ class _Begun:
 class _Connection(StreamConnection):
     """A connection, and the calls on it that wait for their responses."""
 
-    def __init__(self, codec: JSONRPC, frames: Frames, options: TCPOptions) -> None:
+    def __init__(self, codec: JSONRPC, frames: Frames, options: TCPOptions, target: Target) -> None:
         super().__init__()
+        self._target = target
         self._codec = codec
         self._frames = frames
         self._options = options
@@ -233,7 +243,7 @@ class _Connection(StreamConnection):
         if len(self._waiting) == 1:
             raise BadUpstream("the response has an id that was never sent")
         if not self._has_warned:
-            log.warning("upstream at %s: a response has an id that was never sent", self._options.url)
+            log.warning("upstream at %s:%d: a response has an id that was never sent", *self._target[:2])
         self._has_warned = True
 
     def _pending(self) -> Iterable[Outcome]:

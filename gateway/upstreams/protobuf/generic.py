@@ -15,11 +15,12 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from msgspec import Meta, Struct, field
 
+from gateway.fleet.listing import Instance
 from gateway.model.faults import BadUpstream
 from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, Signature, UpstreamConfigError
 from gateway.upstreams.faults import garbled
-from gateway.upstreams.options import host_and_port
+from gateway.upstreams.options import check_addresses, target
 from gateway.upstreams.protobuf.files import ProtoOptions, Schema, from_options
 from gateway.upstreams.protobuf.frames import MOST_METHODS, MethodFrames
 from gateway.upstreams.protobuf.types import Types, declaration, neutral
@@ -51,7 +52,7 @@ class GenericOptions(ProtoOptions, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Check the URL, and what belongs together."""
         super().__post_init__()
-        host_and_port(self.url)
+        check_addresses(self)
         if not self.proto and self.descriptor_set is None:
             raise ValueError("proto or descriptor_set is needed")
         if bool(self.client_service) != bool(self.callbacks):
@@ -77,13 +78,23 @@ class ProtobufGeneric:
         self._options = options
         self._limits = limits
         self._values = Values(limits.max_reply)
-        self._pool = pooled(options, self._connect)
+        self.aim(options.instances[0])
         self._methods: dict[str, _Method] = {}
         self._passed: frozenset[int] = frozenset()
         try:
             self._known = list(self._read(Schema(from_options(options) or ())))
         except ValueError as error:
             raise UpstreamConfigError(str(error)) from None
+
+    def aim(self, instance: Instance) -> None:
+        """Have calls go to an instance."""
+        self._target = target(instance)
+        self._pool = pooled(self._options, self._connect)
+
+    async def reach(self) -> None:
+        """Make sure that there is a connection."""
+        async with self._pool.lend():
+            pass
 
     def known(self) -> list[Signature] | None:
         """Return what the .proto files or the descriptor set have."""
@@ -173,8 +184,7 @@ class ProtobufGeneric:
 
     async def _connect(self) -> "_Connection":
         frames = MethodFrames(self._limits.max_reply, length_includes_itself=self._options.length_includes_itself)
-        address = host_and_port(self._options.url)
-        return await open_stream(lambda: _Connection(frames, self._passed), address, self._options)
+        return await open_stream(lambda: _Connection(frames, self._passed), self._target, self._options)
 
 
 class _Connection(StreamConnection):

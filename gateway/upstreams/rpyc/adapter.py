@@ -6,13 +6,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
+from gateway.fleet.listing import Instance
 from gateway.model.faults import BadUpstream, Fault, InvalidParams, MethodNotFound
 from gateway.model.limits import Limits
 from gateway.model.values import EncodingError
 from gateway.upstreams import Failures, Invocation, Signature
 from gateway.upstreams.faults import FAILED, raised, safe, wrong_arguments
 from gateway.upstreams.names import MOST
-from gateway.upstreams.options import host_and_port
+from gateway.upstreams.options import target
 from gateway.upstreams.rpyc.connection import Connection, RemoteError
 from gateway.upstreams.rpyc.lent import CALLATTR, GETROOT, INSPECT, LOCAL_REF, REMOTE_REF, VALUE
 from gateway.upstreams.rpyc.plain import NotPlainError, Plain
@@ -46,7 +47,17 @@ class RPyC:
         self._options = options
         self._limits = limits
         self._tls = client_context(options)
-        self._pool = pooled(options, self._connect)
+        self.aim(options.instances[0])
+
+    def aim(self, instance: Instance) -> None:
+        """Have calls go to an instance."""
+        self._target = target(instance)
+        self._pool = pooled(self._options, self._connect)
+
+    async def reach(self) -> None:
+        """Make sure that there is a connection."""
+        async with self._pool.lend():
+            pass
 
     def known(self) -> list[Signature] | None:
         """Nothing is known without asking."""
@@ -102,9 +113,8 @@ class RPyC:
 
     async def _connect(self) -> Connection:
         async with asyncio.timeout(self._options.connect_timeout):
-            address = host_and_port(self._options.url)
             connection = await open_stream(
-                lambda: Connection(self._limits.max_reply), address, self._options, self._tls
+                lambda: Connection(self._limits.max_reply), self._target, self._options, self._tls
             )
             try:
                 await _greet(connection)

@@ -9,13 +9,14 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta
 
+from gateway.fleet.listing import Instance
 from gateway.model.calls import current_context
 from gateway.model.faults import BadUpstream, Fault, InvalidParams, MethodNotFound
 from gateway.model.limits import Limits
 from gateway.model.values import EncodingError
 from gateway.upstreams import Failures, Invocation, Signature, UpstreamConfigError
 from gateway.upstreams.faults import FAILED, safe
-from gateway.upstreams.options import host_and_port, nearest
+from gateway.upstreams.options import nearest, target
 from gateway.upstreams.thrift.binary import BinaryReader, BinaryWriter
 from gateway.upstreams.thrift.compact import CompactReader, CompactWriter
 from gateway.upstreams.thrift.connection import Connection
@@ -95,12 +96,22 @@ class Thrift:
         self._prefix = f"{options.service}:" if options.multiplexed else ""
         self._numbers = itertools.cycle(range(1, 2**31))
         self._tls = client_context(options)
-        self._pool = Pool(self._connect, options.connections)
+        self.aim(options.instances[0])
         if options.multiplexed and not options.service:
             raise UpstreamConfigError("multiplexed needs the name of the service: service = ...")
         for name in options.methods:
             if name not in self._methods:
                 raise UpstreamConfigError(f"the file {options.idl} has no method {name}{nearest(name, self._methods)}")
+
+    def aim(self, instance: Instance) -> None:
+        """Have calls go to an instance."""
+        self._target = target(instance)
+        self._pool = Pool(self._connect, self._options.connections)
+
+    async def reach(self) -> None:
+        """Make sure that there is a connection."""
+        async with self._pool.lend():
+            pass
 
     def known(self) -> list[Signature] | None:
         """Return all methods of the service."""
@@ -145,9 +156,8 @@ class Thrift:
 
     async def _connect(self) -> Connection:
         framed = self._options.transport == "framed"
-        address = host_and_port(self._options.url)
         return await open_stream(
-            lambda: Connection(self._limits.max_reply, framed=framed), address, self._options, self._tls
+            lambda: Connection(self._limits.max_reply, framed=framed), self._target, self._options, self._tls
         )
 
 

@@ -1,7 +1,7 @@
 """Connections to upstreams over TCP, and TLS on them.
 
     tls = client_context(options)                                  UpstreamConfigError: a file cannot be read
-    connection = await open_stream(make, address, options, tls)    OSError
+    connection = await open_stream(make, target, options, tls)     OSError
 
 ``STREAM_FAILURES`` is what becomes of their exceptions.
 """
@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from gateway.upstreams import Failures, UpstreamConfigError
 from gateway.upstreams.faults import hung_up, unreachable
-from gateway.upstreams.options import Options, host_and_port
+from gateway.upstreams.options import Options, Target, check_addresses
 from gateway.upstreams.transport.addresses import connect, resolve
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -47,7 +47,7 @@ class StreamOptions(TLSOptions, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Check that it is one."""
         super().__post_init__()
-        host_and_port(self.url)
+        check_addresses(self)
 
 
 def client_context(options: TLSOptions) -> ssl.SSLContext | None:
@@ -57,7 +57,7 @@ def client_context(options: TLSOptions) -> ssl.SSLContext | None:
         UpstreamConfigError: a file cannot be read, or is not needed.
 
     """
-    scheme = options.url.partition("://")[0].lower()
+    scheme = options.form.partition("://")[0].lower()
     if not scheme.endswith(("https", "+tls")):
         if options.ca or options.cert or options.key:
             encrypted = f"{scheme}s" if scheme.endswith("http") else f"{scheme.removesuffix('+tcp')}+tls"
@@ -75,9 +75,7 @@ def client_context(options: TLSOptions) -> ssl.SSLContext | None:
     return context
 
 
-async def open_stream(
-    make: Callable[[], P], address: tuple[str, int], options: Options, tls: ssl.SSLContext | None = None
-) -> P:
+async def open_stream(make: Callable[[], P], target: Target, options: Options, tls: ssl.SSLContext | None = None) -> P:
     """Connect, within ``connect_timeout``. An address that is silent does not hold up the next one of its name.
 
     Raises:
@@ -85,8 +83,11 @@ async def open_stream(
 
     """
     async with asyncio.timeout(options.connect_timeout):
-        connected = await connect(await resolve(*address))
-        name = address[0] if tls else None
+        name = target.name if tls else None
         loop = asyncio.get_running_loop()
+        if target.path:
+            _, connection = await loop.create_unix_connection(make, target.path, ssl=tls, server_hostname=name)
+            return connection
+        connected = await connect(await resolve(target.host, target.port))
         _, connection = await loop.create_connection(make, sock=connected, ssl=tls, server_hostname=name)
     return connection

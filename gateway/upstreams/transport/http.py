@@ -11,6 +11,7 @@ status says what has happened.
 """
 
 import asyncio
+import copy
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -20,9 +21,11 @@ from urllib.parse import SplitResult, quote, urlsplit
 import httptools
 from msgspec import Meta, Struct, field
 
+from gateway.fleet.listing import Instance
 from gateway.model.faults import BadUpstream, Denied, GatewayFault, Overloaded, RequestTooLarge, Unavailable
 from gateway.upstreams import Cancel, Failures, Invocation, Outcome
 from gateway.upstreams.faults import garbled
+from gateway.upstreams.options import target
 from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, TLSOptions, client_context, open_stream
 from gateway.upstreams.transport.outcomes import Read
@@ -112,11 +115,29 @@ class HTTP:
         self._most = most
         self._options = options
         self._tls = client_context(options)
-        url = urlsplit(options.url.partition("+")[2])
-        self._address = url.hostname or "", url.port or (443 if self._tls else 80)
-        self._path = url.path or "/"
-        self._head = _head(url, options.headers, content_type)
-        self._pool = Pool(self._connect, options.connections)
+        self._type = content_type
+        self._url = urlsplit(options.form.partition("+")[2])
+        self._path = self._url.path or "/"
+        self._aim(options.instances[0])
+
+    def at(self, instance: Instance) -> "HTTP":
+        """Return what has connections to an instance."""
+        made = copy.copy(self)
+        made._aim(instance)  # noqa: SLF001 - it is one of these
+        return made
+
+    def _aim(self, instance: Instance) -> None:
+        self._target = to = target(instance)
+        port = to.port or self._url.port or 0
+        name = f"[{to.name}]" if ":" in to.name else to.name
+        host = name if port in (0, 443 if self._tls else 80) else f"{name}:{port}"
+        self._head = _head(host, self._url, self._options.headers, self._type)
+        self._pool = Pool(self._connect, self._options.connections)
+
+    async def reach(self) -> None:
+        """Make sure that there is a connection."""
+        async with self._pool.lend():
+            pass
 
     async def post(self, data: bytes, invocation: Invocation) -> Response:
         """Send a body, and return the response to it.
@@ -169,7 +190,7 @@ class HTTP:
         self._pool.close()
 
     async def _connect(self) -> "_Connection":
-        return await open_stream(lambda: _Connection(self._most), self._address, self._options, self._tls)
+        return await open_stream(lambda: _Connection(self._most), self._target, self._options, self._tls)
 
 
 class _Received(Struct):
@@ -317,12 +338,11 @@ def _cause(error: Exception) -> Exception:
     return inside if isinstance(inside, BadUpstream) else error
 
 
-def _head(url: SplitResult, headers: Mapping[str, str], content_type: str) -> bytes:
+def _head(host: str, url: SplitResult, headers: Mapping[str, str], content_type: str) -> bytes:
     """Make what all requests begin with; of headers that have the same name the last one counts."""
     target = quote(url.path or "/", safe=_SAFE) + (f"?{quote(url.query, safe=_SAFE + '?')}" if url.query else "")
-    host = url.netloc if url.netloc.isascii() else url.netloc.encode("idna").decode()
     all_headers = (
-        ("Host", host),
+        ("Host", host if host.isascii() else host.encode("idna").decode()),
         ("User-Agent", "callgate"),
         *headers.items(),
         ("Accept-Encoding", "identity"),

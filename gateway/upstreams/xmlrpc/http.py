@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from gateway.codecs.xmlrpc import XMLRPC
+from gateway.fleet.listing import Instance
 from gateway.model.faults import BadUpstream, ForeignFault
 from gateway.model.limits import Limits
 from gateway.upstreams import Cancel, Failures, Invocation, Outcome, Signature
@@ -45,6 +46,14 @@ class XMLRPCOverHTTP:
         )
         self._lenient = options.lenient
         self._wire = HTTP(options, "text/xml", limits.max_reply)
+
+    def aim(self, instance: Instance) -> None:
+        """Have calls go to an instance."""
+        self._wire = self._wire.at(instance)
+
+    async def reach(self) -> None:
+        """Make sure that there is a connection."""
+        await self._wire.reach()
 
     def known(self) -> list[Signature] | None:
         """Nothing is known without asking."""

@@ -5,12 +5,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
+from gateway.fleet.listing import Instance
 from gateway.model.faults import BadUpstream, Fault, MethodNotFound
 from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, Options, Parameter, Signature
 from gateway.upstreams.faults import raised, safe, wrong_arguments
 from gateway.upstreams.names import from_names
-from gateway.upstreams.options import host_and_port
+from gateway.upstreams.options import check_addresses, target
 from gateway.upstreams.transport.dial import STREAM_FAILURES, open_stream
 from gateway.upstreams.transport.pool import Pool
 from gateway.upstreams.zerorpc.connection import Connection, RemoteError
@@ -34,7 +35,7 @@ class ZeroRPCOptions(Options, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Check the URL: an address, and no more."""
         super().__post_init__()
-        host_and_port(self.url)
+        check_addresses(self)
 
 
 class ZeroRPC:
@@ -47,7 +48,17 @@ class ZeroRPC:
     def __init__(self, options: ZeroRPCOptions, limits: Limits) -> None:
         self._options = options
         self._limits = limits
-        self._pool = Pool(self._connect, options.connections, _SHARE)
+        self.aim(options.instances[0])
+
+    def aim(self, instance: Instance) -> None:
+        """Have calls go to an instance."""
+        self._target = target(instance)
+        self._pool = Pool(self._connect, self._options.connections, _SHARE)
+
+    async def reach(self) -> None:
+        """Make sure that there is a connection."""
+        async with self._pool.lend():
+            pass
 
     def known(self) -> list[Signature] | None:
         """Nothing is known without asking."""
@@ -86,7 +97,7 @@ class ZeroRPC:
         async with asyncio.timeout(options.connect_timeout):
             connection = await open_stream(
                 lambda: Connection(limits.max_reply, limits.max_depth, options.stream, options.heartbeat),
-                host_and_port(options.url),
+                self._target,
                 options,
             )
             await connection.ready()

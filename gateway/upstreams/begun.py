@@ -1,0 +1,231 @@
+"""Calls to upstreams that were begun without a coroutine, and what becomes of them."""
+
+import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from gateway.model.calls import Context
+from gateway.model.faults import Fault
+from gateway.upstreams import Cancel, Invocation, Signature
+from gateway.upstreams.instances import Attempt
+from gateway.upstreams.spreading import Course, Spread
+
+
+class Told(Protocol):
+    """Who is told what becomes of a call."""
+
+    def set_result(self, value: Any, /) -> None:
+        """Take the result."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Take what ``UpstreamCalls.call`` would raise."""
+
+
+class Sent(Protocol):
+    """A call that was begun."""
+
+    def cancel(self) -> None:
+        """End it, because nobody waits for it any more."""
+
+    def late(self) -> Fault:
+        """Make the fault of it when its time is over."""
+
+
+class Calls(Protocol):
+    """What has the calls of an upstream; see calling.py."""
+
+    running: int
+
+    def note_up(self) -> None:
+        """Note that the upstream has responded."""
+
+    def shaped(self, signature: Signature, value: Any, context: Context, /) -> Any:
+        """Return a result as the caller gets it."""
+
+    def failure(self, error: Exception, invocation: Invocation, /) -> Exception:
+        """Return what the caller is told of an exception."""
+
+    def late(self, invocation: Invocation, /) -> Exception:
+        """Return what the caller is told of a call whose time is over."""
+
+    def tell(self, error: Exception, invocation: Invocation, *, is_late: bool = False) -> tuple[Exception, str]:
+        """Return what the caller is told of an exception, and the reason for operators."""
+
+    def may_repeat(self, invocation: Invocation, fault: Fault, /) -> bool:
+        """Tell whether a call that has failed may be sent once more."""
+
+    async def once(self, invocation: Invocation, /) -> Any:
+        """Call the upstream."""
+
+
+class BegunCall:
+    """A call that was sent to the only instance; at its deadline, ``late`` is for its caller to ask."""
+
+    __slots__ = ("_calls", "_cancel", "_context", "_invocation", "_is_over", "_outcome", "_signature")
+
+    def __init__(
+        self, calls: Calls, signature: Signature, invocation: Invocation, context: Context, outcome: Told
+    ) -> None:
+        self._calls = calls
+        self._signature = signature
+        self._invocation = invocation
+        self._context = context
+        self._outcome = outcome
+        self._cancel: Cancel
+        self._is_over = False
+
+    def counted(self, cancel: Cancel) -> "BegunCall":
+        """Count it as running, now that it was sent."""
+        self._cancel = cancel
+        self._calls.running += 1
+        return self
+
+    def done(self) -> bool:
+        """Tell whether it has ended."""
+        return self._is_over
+
+    def set_result(self, value: Any) -> None:
+        """Tell the caller the result (called by the adapter)."""
+        self._end()
+        self._calls.note_up()
+        try:
+            shaped = self._calls.shaped(self._signature, value, self._context)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this call
+            self._outcome.set_exception(error)
+        else:
+            self._outcome.set_result(shaped)
+
+    def set_exception(self, error: Exception) -> None:
+        """Send it once more if that can do no harm, or tell the caller (called by the adapter)."""
+        told = self._calls.failure(error, self._invocation)
+        if isinstance(told, Fault) and self._calls.may_repeat(self._invocation, told):
+            self._invocation = msgspec.structs.replace(self._invocation, sent="no", waits=False)
+            task = asyncio.get_running_loop().create_task(self._calls.once(self._invocation))
+            task.add_done_callback(self._repeated)
+            self._cancel = partial(_cancel, task)
+        else:
+            self._end()
+            self._outcome.set_exception(told)
+
+    def cancel(self) -> None:
+        """End it, because nobody waits for it any more."""
+        self._end()
+        self._cancel()
+
+    def late(self) -> Fault:
+        """Make the fault of it when its time is over."""
+        return cast("Fault", self._calls.late(self._invocation))
+
+    def _repeated(self, task: asyncio.Task[Any]) -> None:
+        if self._is_over or task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self.set_result(task.result())
+        else:
+            self._end()
+            self._outcome.set_exception(cast("Exception", error))
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._calls.running -= 1
+
+
+class BegunSpread:
+    """A call that was sent to one of several instances."""
+
+    __slots__ = ("_attempt", "_calls", "_cancel", "_course", "_is_over", "_outcome", "_signature", "_spread")
+
+    def __init__(self, calls: Calls, spread: Spread, signature: Signature, course: Course, outcome: Told) -> None:
+        self._calls = calls
+        self._spread = spread
+        self._signature = signature
+        self._course = course
+        self._outcome = outcome
+        self._is_over = False
+        self._attempt: Attempt | None
+        self._cancel: Cancel
+
+    def counted(self) -> "BegunSpread":
+        """Send it, and count it as running.
+
+        Raises:
+            Fault: what the caller is told.
+
+        """
+        attempt, cancel = self._spread.launch(self._course, self)
+        self._attempt = attempt
+        self._calls.running += 1
+        if cancel is None:
+            self._wait(self._spread.on(self._course, attempt))
+        else:
+            self._cancel = cancel
+        return self
+
+    def done(self) -> bool:
+        """Tell whether it has ended."""
+        return self._is_over
+
+    def set_result(self, value: Any) -> None:
+        """Tell the caller the result (called by the adapter)."""
+        if self._attempt is not None:
+            self._spread.succeeded(self._attempt)
+        self._end()
+        try:
+            shaped = self._calls.shaped(self._signature, value, self._course.context)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this call
+            self._outcome.set_exception(error)
+        else:
+            self._outcome.set_result(shaped)
+
+    def set_exception(self, error: Exception) -> None:
+        """Send it to another instance if that can do no harm, or tell the caller (called by the adapter)."""
+        course, attempt = self._course, self._attempt
+        assert attempt is not None  # noqa: S101 - the adapter has it
+        told, sent = self._spread.ended(course, attempt, error), attempt.invocation.sent
+        if self._spread.may_go_on(course, told, sent):
+            self._wait(self._spread.go_on(course, told, sent))
+        else:
+            self._end()
+            self._outcome.set_exception(course.told(told))
+
+    def cancel(self) -> None:
+        """End it, because nobody waits for it any more."""
+        self._end()
+        if self._attempt is not None:
+            self._spread.cancelled(self._course, self._attempt)
+        self._cancel()
+
+    def late(self) -> Fault:
+        """Make the fault of it when its time is over."""
+        self._course.note(self._course.invocation.sent)  # a task that was cancelled has not yet
+        told, _ = self._calls.tell(TimeoutError(), self._course.invocation, is_late=True)
+        return cast("Fault", self._course.told(told))
+
+    def _wait(self, rest: Coroutine[Any, Any, Any]) -> None:
+        """Let the rest of it run in a task, which judges its own attempts."""
+        self._attempt = None
+        task = asyncio.get_running_loop().create_task(rest)
+        task.add_done_callback(self._told)
+        self._cancel = partial(_cancel, task)
+
+    def _told(self, task: asyncio.Task[Any]) -> None:
+        if self._is_over or task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self.set_result(task.result())
+        else:
+            self._end()
+            self._outcome.set_exception(cast("Exception", error))
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._calls.running -= 1
+
+
+def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()

@@ -1,0 +1,279 @@
+"""The instances of one upstream in this process: their adapters, which are in service, and what was counted.
+
+    instances = Instances(name, upstream, options, status)
+    instances.listed(listing)                       which there are, now and after each change
+    attempt = instances.begin(seat, invocation)     a call runs there ...
+    instances.end(attempt, "ok")                    ... and has ended
+    instances.adapter(seat)                         what calls it
+
+Seats (gateway/fleet/seats.py) choose and judge. An instance out of service is tried by a connection, in the background.
+The adapter of an instance is made at its first call, and closed when no call has come for a minute, or when the
+instance is no longer listed and its last call has ended.
+"""
+
+import asyncio
+import contextvars
+import copy
+import time
+from collections import Counter
+from random import getrandbits
+from typing import Any, Literal, NamedTuple
+
+from gateway.fleet.listing import Listing
+from gateway.fleet.seats import Budget, Ended, Seat, Seats, subset
+from gateway.model.faults import BadUpstream
+from gateway.upstreams import Invocation, Options, Upstream, UpstreamConfigError
+from gateway.upstreams.faults import reason
+from gateway.upstreams.status import Status, log
+
+_KEPT = 60.0  # seconds after its last call that connections to an instance are kept
+_MOST = 100  # instances that one worker has connections to, where there are at least twice as many
+
+
+class Attempt:
+    """A call at an instance.
+
+    Attributes:
+        seat: of the instance.
+        invocation: what was sent there.
+
+    """
+
+    __slots__ = ("invocation", "seat")
+
+    def __init__(self, seat: Seat, invocation: Invocation) -> None:
+        self.seat = seat
+        self.invocation = invocation
+
+
+class Counts:
+    """What has happened since the last time that it was asked for.
+
+    Attributes:
+        attempts: by how they have ended, and how far they had come.
+        extra: attempts beside the first ones, by their reason.
+        no_budget: extra attempts that were not made, because there had been too many.
+
+    """
+
+    def __init__(self) -> None:
+        self.attempts: Counter[tuple[str, str]] = Counter()
+        self.extra: Counter[str] = Counter()
+        self.no_budget = 0
+
+
+class Row(NamedTuple):
+    """How an instance is.
+
+    Attributes:
+        state: "out" of service, "serving", or "unknown" where no call has come to it yet.
+        seconds: that calls take.
+        running: calls that run there.
+        error: the last failure.
+
+    """
+
+    address: str
+    version: str
+    weight: int
+    state: Literal["out", "serving", "unknown"]
+    seconds: float
+    running: int
+    error: str
+
+
+class Instances:
+    """The instances of one upstream.
+
+    Attributes:
+        seats: what is known of each.
+        budget: of second attempts.
+        counts: see Counts.
+
+    Raises:
+        UpstreamConfigError: the upstream cannot have several.
+
+    """
+
+    def __init__(self, name: str, upstream: Upstream, options: Options, status: Status) -> None:
+        if getattr(options, "session", "shared") == "caller":
+            raise UpstreamConfigError('session = "caller" is for an upstream of one instance, which keeps the state')
+        self.seats = Seats(options.balance, options.slow_start)
+        self.budget = Budget(options.retry_ratio)
+        self.counts = Counts()
+        self._name = name
+        self._upstream = upstream
+        self._connect_timeout = options.connect_timeout
+        self._status = status
+        self._seed = getrandbits(32)  # before the fork, so that all workers have the same
+        self._slot = 0
+        self._listing: Listing = ()
+        self._adapters: dict[Seat, Upstream] = {}
+        self._probes: dict[Seat, asyncio.TimerHandle] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def listed(self, listing: Listing) -> None:
+        """Take the instances that there are from now on."""
+        self._listing = listing
+        taken = listing if self.seats.is_by_key else subset(listing, _MOST, self._slot, self._seed)
+        _, gone = self.seats.update(taken, time.monotonic(), time.time())
+        for seat in gone:
+            self._forget_probe(seat)
+            if not seat.running:
+                self._close(seat)
+
+    def serve(self, slot: int) -> None:
+        """Begin in a process; its slot is a number that no other process of this gateway has."""
+        if slot != self._slot:
+            self._slot = slot
+            self.listed(self._listing)
+
+    def adapter(self, seat: Seat) -> Upstream:
+        """Return what calls an instance."""
+        found = self._adapters.get(seat)
+        if found is None:
+            found = self._adapters[seat] = copy.copy(self._upstream)
+            found.aim(seat.instance)
+            if self._sweep is None:
+                self._sweep = _later(_KEPT, self._close_idle)
+        return found
+
+    def begin(self, seat: Seat, invocation: Invocation) -> Attempt:
+        """Let a call run at an instance."""
+        attempt = Attempt(seat, invocation)
+        self.seats.begin(seat, attempt, time.monotonic())
+        return attempt
+
+    def end(self, attempt: Attempt, ended: Ended, why: str = "") -> None:
+        """Take note of how a call has ended, and why for operators; it is written down if it ends the service."""
+        seat = attempt.seat
+        if attempt not in seat.running:
+            return
+        self.counts.attempts[ended, attempt.invocation.sent] += 1
+        seat.error = why or seat.error
+        turn = self.seats.end(seat, attempt, ended, time.monotonic())
+        if turn == "out":
+            self._note_out(seat)
+        elif turn == "back":
+            self._note_back(seat)
+        if ended == "ok" and self._status.state != "up":
+            self._status.note_up()
+        if not seat.running and self._is_gone(seat):
+            self._close(seat)
+
+    async def describe(self, deadline: float) -> Any:
+        """Ask any one for its methods.
+
+        Raises:
+            Exception: as the last one that was asked has raised it.
+
+        """
+        tried: list[Seat] = []
+        failure: Exception = ConnectionRefusedError("there is no instance")
+        while (seat := self.seats.pick(time.monotonic(), tried)) is not None:
+            tried.append(seat)
+            try:
+                return await self.adapter(seat).describe(deadline)
+            except Exception as error:
+                if not isinstance(error, (*self._upstream.failures, BadUpstream)):
+                    raise  # it is an answer, or the adapter's own
+                failure = error
+        raise failure
+
+    def rows(self) -> list[Row]:
+        """Tell how each instance is."""
+        return [
+            Row(
+                seat.instance.address,
+                seat.instance.version,
+                seat.instance.weight,
+                "out" if seat.is_out else "serving" if seat.seen else "unknown",
+                seat.ewma,
+                len(seat.running),
+                seat.error,
+            )
+            for seat in self.seats.all
+        ]
+
+    async def reach_all(self) -> None:
+        """Try a connection to each instance, and judge it by that."""
+        await asyncio.gather(*(self._try(seat) for seat in self.seats.all))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        for seat in list(self._probes):
+            self._forget_probe(seat)
+        for task in list(self._tasks):
+            task.cancel()
+        adapters, self._adapters = self._adapters, {}
+        await asyncio.gather(*(adapter.close() for adapter in adapters.values()))
+
+    def _note_out(self, seat: Seat) -> None:
+        log.warning("upstream %s: %s is out of service: %s", self._name, seat.instance.address, seat.error)
+        self._probe_later(seat)
+        if not self.seats.in_service():
+            self._status.note_down(seat.error)
+
+    def _note_back(self, seat: Seat) -> None:
+        self._forget_probe(seat)
+        log.info("upstream %s: %s is back in service", self._name, seat.instance.address)
+        if self._status.state == "down":
+            self._status.note_up()
+
+    def _probe_later(self, seat: Seat) -> None:
+        self._probes[seat] = _later(seat.until - time.monotonic(), lambda: self._start(self._probe(seat)))
+
+    def _forget_probe(self, seat: Seat) -> None:
+        timer = self._probes.pop(seat, None)
+        if timer is not None:
+            timer.cancel()
+
+    async def _probe(self, seat: Seat) -> None:
+        """Put an instance back into service if a connection can be made, and else try again later."""
+        if await self._try(seat) and seat.is_out:
+            self._probe_later(seat)
+
+    async def _try(self, seat: Seat) -> bool:
+        """Try a connection to an instance; return whether it is out of service after that."""
+        try:
+            async with asyncio.timeout(2 * self._connect_timeout):  # the greeting of a protocol has its own
+                await self.adapter(seat).reach()
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is no connection
+            seat.error = reason(error)
+            if seat.is_out:
+                self.seats.stay_out(seat, time.monotonic())
+            elif self.seats.refuse(seat, time.monotonic()) == "out":
+                self._note_out(seat)
+        else:
+            if seat.is_out and self.seats.back(seat) == "back":
+                self._note_back(seat)
+        return seat.is_out
+
+    def _is_gone(self, seat: Seat) -> bool:
+        return seat not in self.seats
+
+    def _close(self, seat: Seat) -> None:
+        adapter = self._adapters.pop(seat, None)
+        if adapter is not None:
+            self._start(adapter.close())
+
+    def _close_idle(self) -> None:
+        """Close the connections to instances that no call has come to for a while."""
+        now = time.monotonic()
+        for seat in [seat for seat in self._adapters if not seat.running and now - seat.seen > _KEPT]:
+            self._close(seat)
+        self._sweep = _later(_KEPT, self._close_idle) if self._adapters else None
+
+    def _start(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine, context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _later(seconds: float, do: Any) -> asyncio.TimerHandle:
+    """Call something later, and keep nothing of the call that runs now."""
+    return asyncio.get_running_loop().call_later(max(0.0, seconds), do, context=contextvars.Context())

@@ -1,0 +1,147 @@
+"""Several instances of one upstream: every protocol, configuration, and what becomes of their connections."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import Registry
+from gateway.config import ConfigError, load
+from gateway.fleet.listing import Instance
+from gateway.upstreams import Invocation
+from gateway.upstreams import instances as module
+from gateway.upstreams.instances import Instances
+from gateway.upstreams.options import Options, target
+from tests.conftest import Logged
+from tests.serving import serving
+from tests.upstreams.kinds import KINDS, TYPED, Kind
+from tests.upstreams.running import Program, Served, until
+
+LINES = next(kind for kind in KINDS if kind.name == "jsonrpc+tcp")
+
+
+def urls(kind: Kind, *programs: Program) -> list[str]:
+    return [kind.url.replace("{port}", str(program.port)) for program in programs]
+
+
+def instances_of(served: Served) -> Instances:
+    found = served.upstream._instances
+    assert found is not None
+    return found
+
+
+def written(folder: Path, kind: Kind, *programs: Program, options: str = "") -> Path:
+    file = folder / "gateway.toml"
+    file.write_text(f"[upstreams.up]\nurl = {urls(kind, *programs)}\n{kind.options}\n{kind.named}\n{options}\n")
+    return file
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *TYPED], ids=lambda kind: kind.name)
+def test_every_protocol_has_several_and_goes_on_where_one_dies(kind: Kind, tmp_path: Path, logged: Logged) -> None:
+    with Program(kind) as one, Program(kind) as other:
+        file = written(tmp_path, kind, one, other, options="balance = 'round-robin'\nidempotent = ['add']")
+        with serving(Registry(), None, file) as server:
+            served = Served(server)
+            assert [served.call("add", 1, number) for number in range(4)] == [1, 2, 3, 4]
+            assert all(row.state == "serving" for row in served.upstream.instances())
+            one.kill()
+            assert [served.call("add", 1, number) for number in range(4)] == [1, 2, 3, 4]
+    logged.take("is out of service")
+
+
+def test_connections_are_closed_when_no_call_comes_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KEPT", 0.1)
+    with Program(LINES) as one, Program(LINES) as other:
+        file = written(tmp_path, LINES, one, other, options="balance = 'random'")
+        with serving(Registry(), None, file) as server:
+            served = Served(server)
+            held = instances_of(served)._adapters
+            assert not held
+            until(lambda: served.call("add", 1, 2) == 3 and len(held) == 2)
+            until(lambda: not held)
+            assert served.call("add", 1, 2) == 3
+
+
+def test_one_that_is_listed_no_longer_ends_its_calls_and_has_no_new_ones(tmp_path: Path) -> None:
+    with Program(LINES) as one, Program(LINES) as other:
+        file = written(tmp_path, LINES, one, other)
+        with serving(Registry(), None, file) as server:
+            served = Served(server)
+            instances = instances_of(served)
+
+            async def leave() -> Any:
+                """Begin a call at each instance, and take the first one out."""
+                first = instances.seats.all[0]
+                calls = [asyncio.ensure_future(called(seat)) for seat in instances.seats.all]
+                await asyncio.sleep(0.1)
+                instances.listed((Instance(address=f"127.0.0.1:{other.port}"),))
+                assert first in instances._adapters
+                said = await asyncio.gather(*calls)
+                assert first not in instances._adapters
+                return said
+
+            async def called(seat: Any) -> Any:
+                invocation = Invocation(
+                    method="pause", params=[0.3], deadline=asyncio.get_running_loop().time() + 9, request_id=""
+                )
+                attempt = instances.begin(seat, invocation)
+                value = await instances.adapter(seat).call(invocation)
+                instances.end(attempt, "ok")
+                return value
+
+            assert asyncio.run_coroutine_threadsafe(leave(), server.loop).result(20) == [0.3, 0.3]
+            one.kill()
+            assert [served.call("add", 1, 2) for _ in range(5)] == [3] * 5
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ([], 'upstreams.a.url: expected url = "scheme://host:port"'),
+        (["thrift://a:1", 7], "upstreams.a.url"),
+        (["jsonrpc+tcp://a:1", "jsonrpc+tls://b:1"], "upstreams.a: the urls differ in more than host and port"),
+        (["jsonrpc+http://a/x", "jsonrpc+http://b/y"], "upstreams.a: the urls differ in more than host and port"),
+        (
+            ["jsonrpc+http://a", "jsonrpc+http://b", "jsonrpc+http://a:80"],
+            "upstreams.a: a:80 is in the list of urls twice",
+        ),
+        (["jsonrpc+tcp://a:1", "jsonrpc+tcp://b"], "upstreams.a: the url must be jsonrpc+tcp://host:port"),
+        (["jsonrpc+http://a", "jsonrpc+http://:80"], "upstreams.a: the url has no host"),
+    ],
+)
+def test_a_wrong_list_is_told(url: list[Any], problem: str, tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f"[upstreams.a]\nurl = {url}\n")
+    with pytest.raises(ConfigError) as error:
+        load(file, {}, ())
+    assert problem in str(error.value)
+
+
+def test_a_list_on_the_command_line_is_json() -> None:
+    config = load(
+        None, {}, ['upstreams.a.url=["jsonrpc+tcp://a:1", "jsonrpc+tcp://b:1"]', "upstreams.b.url=jsonrpc+http://a/x,y"]
+    )
+    assert config.upstreams["a"].urls == ("jsonrpc+tcp://a:1", "jsonrpc+tcp://b:1")
+    assert config.upstreams["b"].url == "jsonrpc+http://a/x,y"
+
+
+def test_what_connections_are_made_to() -> None:
+    options = Options(url=("xmlrpc+https://A.example/", "xmlrpc+https://[::1]:7/", "xmlrpc+https://b:1/"))
+    assert [target(each) for each in options.instances] == [
+        ("a.example", 443, "a.example", ""),
+        ("::1", 7, "::1", ""),
+        ("b", 1, "b", ""),
+    ]
+    assert target(Instance(address="10.0.0.7:1", server_name="stock")) == ("10.0.0.7", 1, "stock", "")
+    assert target(Instance(address="unix:/run/a.sock")) == ("", 0, "localhost", "/run/a.sock")
+
+
+def test_sessions_are_for_one_instance(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text("[upstreams.a]\nurl = ['rpyc://a:1', 'rpyc://b:1']\nsession = 'caller'\n")
+    with (
+        pytest.raises(ConfigError, match='session = "caller" is for an upstream of one instance'),
+        serving(Registry(), None, file),
+    ):
+        pass
