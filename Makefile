@@ -1,5 +1,8 @@
 # make run    serve handlers/ on 127.0.0.1:8000
 # make test   format, lint, types, and all tests
+# make each   make test with each Python from 3.11 to 3.13 that is installed, in environments of their own
+# make dist   the wheel and the sdist, in dist/; tries the wheel in an empty environment, with tests of the sdist
+# make reference  write docs/api.md from the docstrings
 # make bench  calls per second, memory and bridges, beside servers of Go, node and Python; ten minutes (ROUNDS=5 SECONDS=1)
 # make figures  write what make bench has measured last into README.md and benchmarks/
 # make compare  calls that block: other servers and the gateway side by side, with pictures; takes half an hour
@@ -9,6 +12,7 @@
 # make edge   nginx in front of workers, on free ports, as the present user, with a certificate for localhost
 
 PYTHON ?= python3
+PYTHONS ?= python3.11 python3.12 python3.13
 VENV := .venv
 BIN := $(VENV)/bin
 SOAK ?= 600
@@ -27,7 +31,7 @@ PROGRAMS := curl:curl systemd-analyze:systemd nginx:nginx openssl:openssl wrk:wr
 # The tests start hundreds of processes: without compiled modules, each of them would compile the gateway again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test programs environments types suite check bench figures compare soak fuzz edge clean
+.PHONY: run test programs environments types suite each check dist reference bench figures compare soak fuzz edge clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
@@ -59,6 +63,18 @@ suite: $(VENV)/test.stamp
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95 --format=total
 	$(BIN)/coverage report --fail-under=100 --include='gateway/codecs/*,gateway/model/faults.py,gateway/core/dispatch.py'
+
+each:
+	@for python in $(PYTHONS); do if ! command -v $$python >/dev/null; then echo "$$python is not installed"; \
+		else echo "$$python:"; $(MAKE) test PYTHON=$$python VENV=.venv-$$python || exit 1; fi; done
+
+dist: $(VENV)/test.stamp
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m tests.packages dist
+
+reference: $(VENV)/test.stamp
+	$(BIN)/python -m docs.reference
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
@@ -135,4 +151,4 @@ $(VENV)/thrift.stamp: $(VENV)/test.stamp tests/upstreams/programs.thrift tests/u
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-zerorpc .venv-protobuf build *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PYTHONS:%=.venv-%) .venv-zerorpc .venv-protobuf build dist *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache

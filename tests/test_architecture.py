@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.packages import tracked
+
 pytestmark = pytest.mark.unmeasured
 
 ROOT = Path(__file__).parent.parent
@@ -221,8 +223,5 @@ def test_importing_the_gateway_loads_no_host() -> None:
 
 def test_the_top_level_is_fixed() -> None:
     expected = {"gateway", "handlers", "conf", "tests", "benchmarks", "docs", ".ci", "pyproject.toml", "README.md"}
-    expected |= {"CHANGELOG.md", "LICENSE", "Makefile", "constraints.txt", ".gitignore", "locustfile.py"}
-    git = shutil.which("git")
-    assert git is not None, "git is needed"
-    tracked = subprocess.run([git, "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert {name.split("/")[0] for name in tracked.split("\n") if name} <= expected
+    expected |= {"CHANGELOG.md", "LICENSE", "Makefile", "constraints.txt", ".gitignore", "locustfile.py", "MANIFEST.in"}
+    assert {name.split("/")[0] for name in tracked()} <= expected

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from gateway.cli.completing import of_methods
 from gateway.cli.loading import fail
 from gateway.client import CallError, Client
 from gateway.codecs import CODECS
@@ -60,7 +61,7 @@ def of_a_server(command: Callable[..., None]) -> Callable[..., None]:
 # An ARG may begin with a dash, like -5 or -hot, unless it is an option of this command.
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 @click.argument("url")
-@click.argument("method")
+@click.argument("method", shell_complete=of_methods)
 @click.argument("arguments", nargs=-1, metavar="[ARG]...")
 @of_a_server
 def call(

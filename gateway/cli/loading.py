@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from gateway import app
+from gateway.cli.completing import of_modules, of_settings
 from gateway.config import ConfigError, load
 from gateway.methods.loading import LoadError
 
@@ -16,7 +17,7 @@ MODULE_HELP = (
     "A MODULE is a package (all modules in it), a package.module, or module:registry. Without one, the configured"
     " modules are served (server.modules): by default the package handlers in the current folder."
 )
-_MODULES = click.argument("modules", nargs=-1, metavar="[MODULE]...")
+_MODULES = click.argument("modules", nargs=-1, metavar="[MODULE]...", shell_complete=of_modules)
 _CONFIG = click.option(
     "--config",
     "file",
@@ -28,6 +29,7 @@ _SET = click.option(
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
+    shell_complete=of_settings,
     help="Set an option of the configuration, for example limits.timeout=5. Can be repeated.",
 )
 

@@ -9,6 +9,9 @@ event loop does that, so that no thread of the server waits for a client. gunico
 the rest, and then all of them while it closes; so the connection is taken from it once the response is written. A
 server that does not show the connection (waitress) has ways of its own.
 
+What methods have opened in a process is closed when that ends, if it ends as Python programs do: a WSGI server tells an
+application nothing, but uWSGI, gunicorn and waitress let their processes run what ``atexit`` has.
+
 A server hands a request over as it understood it. What can still be seen to be wrong is 400 here: folded lines, names
 that are not tokens, no Host or two, a Content-Length that is not a number or comes with a Transfer-Encoding. What
 cannot be seen any more: whether a header was written with a dash or an underscore (a proxy in front must drop the
@@ -16,6 +19,7 @@ latter, as nginx does), and whether the client is still there, so a call that no
 """
 
 import asyncio
+import atexit
 import importlib
 import logging
 import math
@@ -41,6 +45,7 @@ log = logging.getLogger("gateway")
 _CONTENT = ("CONTENT_TYPE", "CONTENT_LENGTH")
 _PIECE = 2**16  # bytes that are read at once
 _GUNICORN = "gunicorn.socket"  # where gunicorn shows an application the connection
+_CLOSING = 5.0  # seconds to close what methods have opened, before the process ends
 _MOST_LINGERING = 256  # refused uploads of a process that are read on; each takes a descriptor
 
 
@@ -126,12 +131,29 @@ class WSGIHost:
         process = os.getpid()
         opening = self._openings.get(process)
         if opening is None or (opening.done() and opening.exception() is not None):  # what has failed may work now
-            opening = self._openings[process] = asyncio.ensure_future(self._endpoint.open())
+            opening = self._openings[process] = asyncio.ensure_future(self._open())
         return (await opening)(head)
+
+    async def _open(self) -> Admission:
+        admission = await self._endpoint.open()
+        atexit.register(_close, self._endpoint.close, os.getpid(), asyncio.get_running_loop())
+        return admission
 
 
 async def _call(function: Callable[..., HTTPResponse], *args: Any) -> HTTPResponse:
     return function(*args)
+
+
+def _close(close: Callable[[], Coroutine[Any, Any, None]], process: int, loop: asyncio.AbstractEventLoop) -> None:
+    """Close what was opened in a process, at its end; one that was forked from it has that, too, and lets it be."""
+    if os.getpid() != process:
+        return
+    try:
+        asyncio.run_coroutine_threadsafe(close(), loop).result(_CLOSING)
+    except TimeoutError:
+        log.error(  # noqa: TRY400 - where this waits is of no interest
+            "what methods have opened is not closed after %g s; the process ends all the same", _CLOSING
+        )
 
 
 class _Background:

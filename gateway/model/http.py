@@ -15,8 +15,8 @@ which means the same and takes less time:
                  -> None: heads like this always take the full way
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -197,4 +197,4 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     open: Callable[[], Awaitable[Admission]]
     limits: Limits
     paths: tuple[str, ...]
-    close: Callable[[], Awaitable[None]] = _nothing
+    close: Callable[[], Coroutine[Any, Any, None]] = _nothing

@@ -364,3 +364,16 @@ def test_it_says_what_has_to_be_in_the_environment(tmp_path: Path) -> None:
         "GATEWAY_LIMITS_TIMEOUT": "5",
         "GATEWAY_SERVER_MODULES": METHODS[0],
     }
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_what_methods_have_opened_is_closed_when_a_worker_ends(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tmp_path / "lifespan"
+    monkeypatch.setenv("LIFESPAN", str(said))
+    with uwsgi.running(tmp_path, {}, ("tests.lifespan_methods:registry",)) as running:
+        worker = json.loads(post(running.port, b'{"jsonrpc":"2.0","method":"process","id":1}').body)["result"]
+        running.process.send_signal(number)
+        uwsgi.until(lambda: "closed" in said.read_text())
+    assert said.read_text() == f"opened {worker}\nclosed {worker}\n"

@@ -223,3 +223,10 @@ def test_the_log_of_the_process_is_left_alone(configures: bool) -> None:
     assert ("own: gateway a line\nown: other another line\n" in done.stdout) is configures
     assert (" info    a line\n" in done.stderr) is not configures
     assert "another line" not in done.stderr
+
+
+def test_what_methods_have_opened_is_closed_when_a_worker_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFESPAN", str(tmp_path / "lifespan"))
+    with gunicorn(tmp_path, {}, "tests.lifespan_methods:registry") as running:
+        worker = json.loads(post(running.port, b'{"jsonrpc":"2.0","method":"process","id":1}').body)["result"]
+    assert (tmp_path / "lifespan").read_text() == f"opened {worker}\nclosed {worker}\n"

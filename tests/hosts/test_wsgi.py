@@ -541,3 +541,48 @@ def test_what_cannot_be_taken_from_gunicorn_leaves_no_descriptor(missing: str, m
             before = set(Path("/proc/self/fd").iterdir())
             assert wsgi._taken_from(lent) is None
             assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+# ---- the end of a process --------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import asyncio, io, os
+from wsgiref.util import setup_testing_defaults
+from gateway import endpoint
+from gateway.hosts import wsgi
+from tests.lifespan_methods import note, registry
+
+if SLOW:
+    wsgi._CLOSING = 0.1
+    registry.on_shutdown(lambda: asyncio.sleep(60))
+application = wsgi.WSGIHost(endpoint(registry))
+for _ in range(2):
+    body = b'{"jsonrpc":"2.0","method":"process","id":1}'
+    asked = {"REQUEST_METHOD": "POST", "PATH_INFO": "/api", "REMOTE_ADDR": "127.0.0.1", "wsgi.input": io.BytesIO(body)}
+    asked |= {"CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(body))}
+    setup_testing_defaults(asked)
+    application(asked, lambda *_: None)
+if child := os.fork():
+    os.waitpid(child, 0)
+    note("ends")
+"""
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_what_methods_have_opened_is_closed_once_and_by_the_process_that_has_opened_it(
+    *, is_slow: bool, tmp_path: Path
+) -> None:
+    said = tmp_path / "lifespan"
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", f"SLOW = {is_slow}\n{PROGRAM}"],
+        cwd=ROOT,
+        env=os.environ | {"LIFESPAN": str(said)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        errors = process.communicate(timeout=30)[1]
+    expected = [f"{what} {process.pid}" for what in ("opened", "ends", "closed")][: 2 if is_slow else 3]
+    assert said.read_text().splitlines() == expected
+    assert errors == (
+        "what methods have opened is not closed after 0.1 s; the process ends all the same\n" if is_slow else ""
+    )
