@@ -37,6 +37,7 @@ from gateway.core.versions import Unversioned, Versions, versioned
 from gateway.endpoints.observers import Observers
 from gateway.endpoints.plain import PlainWay
 from gateway.endpoints.rpc import RPCEndpoint, rate_limited
+from gateway.endpoints.websocket import WebSocketEndpoint
 from gateway.fleet.directories import DirectoryConfigError, directory
 from gateway.fleet.directories.watching import WatchedDirectory
 from gateway.hosts.asgi import ASGIHost, Scope
@@ -48,6 +49,7 @@ from gateway.model.faults import Fault
 from gateway.model.hooks import Authenticate
 from gateway.model.http import Admission, Endpoint, Know
 from gateway.model.limits import Limits
+from gateway.model.websocket import WebSockets
 from gateway.telemetry import log
 from gateway.telemetry.metrics import Levels, Metrics
 from gateway.upstreams import Options, Upstream, UpstreamConfigError
@@ -65,6 +67,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     rpc: RPCEndpoint
     know: Know
     site: Any  # a Site of gateway/hosts/http/site.py, which needs Tornado; None where only calls are answered
+    websockets: WebSockets | None
     pool: ThreadPool
     limiters: Mapping[str, list[ConcurrencyLimiter]]
     metrics: Metrics | None
@@ -162,6 +165,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         rpc=rpc,
         know=_know(rpc, Unversioned(dispatcher, versions.prefixes) if config.versions else dispatcher, policy, permits),
         site=_site(config, rpc),
+        websockets=_websockets(config, rpc),
         pool=pool,
         limiters=limiters,
         metrics=metrics,
@@ -198,6 +202,19 @@ def _site(config: Config, rpc: RPCEndpoint) -> Any:
         return site(load_function(config.server.app), rpc.visit, config.server.paths)
     except TypeError as error:
         raise LoadError([f"server.app: {config.server.app}: {error}"]) from error
+
+
+def _websockets(config: Config, rpc: RPCEndpoint) -> WebSockets | None:
+    section = config.websocket
+    if not section.enabled:
+        return None
+    return WebSockets(
+        path=section.path,
+        admit=WebSocketEndpoint(rpc).admit,
+        ping_interval=section.ping_interval,
+        ping_timeout=section.ping_timeout,
+        idle_timeout=section.idle_timeout,
+    )
 
 
 def _codecs(config: Config) -> tuple[Codec, ...]:

@@ -26,6 +26,7 @@ from gateway.config.sources import Setting, find, nearest_option, read
 from gateway.config.tables import convert_setting, read_directories, read_upstreams, read_versions
 from gateway.config.versions import VersionTable
 from gateway.config.versions import contradictions as version_contradictions
+from gateway.config.websocket import WebSocketSection
 from gateway.fleet.directories.options import DirectoryOptions
 from gateway.model.limits import Limits
 from gateway.upstreams import Options
@@ -221,6 +222,7 @@ class Config(Struct, frozen=True, kw_only=True):
     xmlrpc: XMLRPCSection = XMLRPCSection()
     jsonrpc: JSONRPCSection = JSONRPCSection()
     directories: dict[str, DirectoryOptions] = {}
+    websocket: WebSocketSection = WebSocketSection()
     upstreams: dict[str, Options] = {}
     versions: dict[str, VersionTable] = {}
     file: Path | None = None
@@ -307,6 +309,8 @@ def _contradictions(config: Config) -> Iterator[str]:
                 yield f"access.rules: {shown}"
     if config.access.authenticate and config.access.keys:
         yield "access.authenticate: the function decides alone; leave access.keys empty, or authenticate"
+    if config.websocket.enabled and config.websocket.path in config.server.paths:
+        yield f"websocket.path: calls are POSTed to {config.websocket.path}: choose a path that is not in server.paths"
     if bool(config.tls.certificate) != bool(config.tls.key):
         absent, given = ("key", "certificate") if config.tls.certificate else ("certificate", "key")
         yield f"tls.{absent} is needed with tls.{given}"

@@ -75,6 +75,8 @@ def render(config: Config, longest: float) -> str:
         "max_body": limits.max_body,
         "allow": _allow(config.access.allow),
         "limits": _limits(nginx),
+        "websocket": _websocket(config),
+        "upgrades": _upgrades(config),
         "buffering": "on" if nginx.buffer_bodies else "off",
     }
     return _filled(files(__package__).joinpath("nginx.conf.in").read_text("utf-8"), values)
@@ -236,6 +238,35 @@ def _allow(networks: tuple[Network, ...]) -> list[str]:
 def _limits(nginx: NginxSection) -> list[str]:
     rate = [f"limit_req zone=rpc_rate burst={nginx.burst} nodelay;"] * bool(nginx.rate)
     return rate + [f"limit_conn rpc_connections {nginx.connections};"] * bool(nginx.connections)
+
+
+def _websocket(config: Config) -> list[str]:
+    """Pass upgrades on. A connection is silent for as long as the gateway lets a client be."""
+    section, nginx = config.websocket, config.nginx
+    if not section.enabled:
+        return []
+    silence = section.ping_interval + section.ping_timeout if section.ping_interval else section.idle_timeout
+    lines = [
+        *_allow(config.access.allow),
+        *_limits(nginx),
+        "proxy_pass http://gateway;",
+        "proxy_http_version 1.1;",
+        "proxy_set_header Upgrade $http_upgrade;",
+        "proxy_set_header Connection $rpc_connection;",
+        "proxy_set_header Host $host;",
+        "proxy_set_header X-Forwarded-For $remote_addr;",
+        'proxy_set_header X-Real-IP "";',
+        'proxy_set_header Forwarded "";',
+        f"proxy_connect_timeout {_time(nginx.connect_timeout)};",
+        f"proxy_send_timeout {_time(config.limits.write_timeout)};",
+        f"proxy_read_timeout {_time(silence + nginx.margin)};",
+    ]
+    return [f"location = {section.path} {{", *(f"    {line}" for line in lines), "}", ""]
+
+
+def _upgrades(config: Config) -> list[str]:
+    """Say what an upgrade has as its Connection."""
+    return ["map $http_upgrade $rpc_connection {", "    websocket Upgrade;", "}"] if config.websocket.enabled else []
 
 
 def _rows(texts: Mapping[int, str]) -> list[str]:

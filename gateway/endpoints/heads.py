@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TypeAlias
 
+import msgspec
 from msgspec import Struct
 
 from gateway.codecs import Codec
@@ -20,7 +21,7 @@ from gateway.core.access import AccessPolicy
 from gateway.model.calls import Caller
 from gateway.model.faults import Denied, GatewayFault, RequestTooLarge
 from gateway.model.http import AccessDenied, HTTPRequest, HTTPResponse, Visitor
-from gateway.wire import content_coding
+from gateway.wire import content_coding, websocket
 from gateway.wire.http_grammar import charset
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -124,6 +125,26 @@ class HeadJudge:
         headers = () if origin is None else _shared_with(origin)
         return Judged(caller=caller, codec=codec, charset=declared, coding=coding, headers=headers)
 
+    def judge_upgrade(self, head: HTTPRequest) -> Caller | Objection:
+        """Judge the head of an upgrade to WebSocket (RFC 6455, 4.2.1)."""
+        caller = self._policy.judge(head)
+        if isinstance(caller, AccessDenied):
+            return msgspec.structs.replace(_denied(head, caller, None), answer="Denied.")
+        if head.method != "GET":
+            text, allow = "WebSocket begins with GET.", (("Allow", "GET"),)
+            return Objection(kind="verb", status=405, reason=text, client=caller.client, answer=text, headers=allow)
+        wanted = "websocket" in _tokens(head, "Upgrade") and "upgrade" in _tokens(head, "Connection")
+        if not wanted or head.headers.get("Sec-WebSocket-Version") != websocket.VERSION:
+            text = f"An upgrade to WebSocket, version {websocket.VERSION}, is needed here."
+            headers = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", websocket.VERSION))
+            return Objection(
+                kind="framing", status=426, reason=text, client=caller.client, answer=text, headers=headers
+            )
+        if not websocket.is_key(head.headers.get("Sec-WebSocket-Key", "")):
+            text = "The Sec-WebSocket-Key must be 16 bytes in base64."
+            return Objection(kind="framing", status=400, reason=text, client=caller.client, answer=text)
+        return caller
+
     def visit(self, head: HTTPRequest) -> Visitor | Objection:
         """Judge the head of a request that is not a call, by the rules for addresses and for the Host alone."""
         located = self._policy.locate(head)
@@ -141,6 +162,11 @@ class HeadJudge:
         once = values.pop() if len(values) == 1 else content_type  # a header that was repeated with one value
         media_type = once.partition(";")[0].strip().lower()
         return media_type, self._by_type.get(media_type), charset(once)
+
+
+def _tokens(head: HTTPRequest, name: str) -> list[str]:
+    """Return the values of a header that is a list of tokens, in lower case."""
+    return [token.strip().lower() for token in head.headers.get(name, "").split(",")]
 
 
 def content_types(codecs: Iterable[Codec]) -> str:

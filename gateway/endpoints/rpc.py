@@ -3,7 +3,7 @@
     admit(head) -> HTTPResponse   /healthz, /readyz, or refused by its head (gateway/endpoints/heads.py), or 429: the
                                   caller has called too often
                 -> Exchange       let in; ``Exchange.answer(body)`` is the response:
-                                  unpack -> decode -> call, one after the other -> encode -> HTTPResponse
+                                  unpack -> decode -> call, in order or at once -> encode -> HTTPResponse
                                   200 with what the calls came to, faults included; 400 for a body that does not
                                   unpack, 413 for one that unpacks to too much, 415 where even the body does not show
                                   the protocol
@@ -20,16 +20,16 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
+from functools import partial
 from itertools import count
-from typing import TypeVar
 
 from msgspec import Struct, field
 
 from gateway.codecs import Codec, Decoded
-from gateway.codecs.contract import Turns
 from gateway.core.access import AccessPolicy
 from gateway.core.rates import RateLimits
 from gateway.core.versions import midnight
+from gateway.endpoints.batches import Room, at_once, in_order, in_turns, is_notification
 from gateway.endpoints.heads import Headers, HeadJudge, Judged, Objection, content_types
 from gateway.endpoints.observers import Observers
 from gateway.model.calls import (
@@ -54,10 +54,8 @@ from gateway.wire.http_grammar import PRINTABLE
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 TIMEOUT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
-_T = TypeVar("_T")
 _HEALTH = ("/healthz", "/readyz")
 _LARGE = 2**16  # bytes of a body that is read in turns
-_TURN = 0.005  # seconds that the calls of a batch may hold the loop, before others have their turn
 
 
 class RPCEndpoint:
@@ -76,6 +74,7 @@ class RPCEndpoint:
     Attributes:
         closing: whether /readyz says that this process is about to stop.
         judge: judges a head.
+        judge_upgrade: judges the head of an upgrade to WebSocket.
 
     """
 
@@ -98,7 +97,7 @@ class RPCEndpoint:
         self.observers = observers
         paths = tuple(paths)
         judge = HeadJudge(codecs, paths, policy, asked)
-        self.judge, self._visit = judge.judge, judge.visit
+        self.judge, self._visit, self.judge_upgrade = judge.judge, judge.visit, judge.judge_upgrade
         self._health = frozenset(_HEALTH) - frozenset(paths)
         self.rates = rates
         self._next: Callable[[], int] = count(1).__next__
@@ -123,12 +122,12 @@ class RPCEndpoint:
         elif isinstance(judged, HTTPResponse):
             return judged
         assert isinstance(judged, Objection)  # noqa: S101 - what is neither of the other two
-        return self._object(judged, self.id_of(head))
+        return self.object(judged, self.id_of(head))
 
     def visit(self, head: HTTPRequest) -> Visitor | HTTPResponse:
         """Judge a request that is not a call, and is for an application beside this endpoint, by its head."""
         visitor = self._visit(head)
-        return visitor if isinstance(visitor, Visitor) else self._object(visitor, self.id_of(head))
+        return visitor if isinstance(visitor, Visitor) else self.object(visitor, self.id_of(head))
 
     def admit_message(self, head: HTTPRequest) -> "HTTPResponse | Exchange":
         """Judge a message that came without HTTP, by the head that it would have.
@@ -138,7 +137,7 @@ class RPCEndpoint:
         """
         judged = self.judge(head)
         if isinstance(judged, Objection):
-            return self._object(judged, self.id_of(head))
+            return self.object(judged, self.id_of(head))
         if isinstance(judged, HTTPResponse):
             return judged
         wait = self.rates.charge(judged.caller)
@@ -175,7 +174,8 @@ class RPCEndpoint:
         first = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
         return next((codec for codec in self.codecs if first and first in codec.first_bytes), None)
 
-    def _object(self, objection: Objection, request_id: str) -> HTTPResponse:
+    def object(self, objection: Objection, request_id: str) -> HTTPResponse:
+        """Refuse a request that was objected to."""
         refusal = Refusal(
             kind=objection.kind,
             status=objection.status,
@@ -227,18 +227,29 @@ class Exchange(Struct, kw_only=True):
             types = content_types(endpoint.codecs)
             text = f"The protocol is not known from the body, so a Content-Type is needed: {types}."
             return self._refuse("type", 415, text, text)
-        if len(unpacked) > _LARGE:
-            decoded = await _in_turns(codec.decoding(unpacked, judged.charset))
+        decoded, answers, document = await self._answer_all(codec, unpacked)
+        endpoint.observers.answered(codec.name, len(body), len(document))
+        return self._respond(codec, document, _summary(decoded, answers) if judged.caller.is_proxied else ())
+
+    async def answer_message(self, codec: Codec, message: bytes) -> bytes:
+        """Answer a message that is on a connection without HTTP; empty for notifications. Raises nothing."""
+        self.arrival = time.monotonic()
+        _, _, document = await self._answer_all(codec, message)
+        self.endpoint.observers.answered(codec.name, len(message), len(document))
+        return document
+
+    async def _answer_all(self, codec: Codec, body: bytes) -> tuple[Decoded, list[Answer], bytes]:
+        """Answer the call or the calls of a body: what it is, the answers, and the document that they make."""
+        if len(body) > _LARGE:
+            decoded = await in_turns(codec.decoding(body, self.judged.charset))
         else:
-            decoded = codec.decode(unpacked, judged.charset)
+            decoded = codec.decode(body, self.judged.charset)
         decoded = self._within_wish(decoded)
         if isinstance(decoded, Batch):
             document, answers = await self._answer_batch(codec, decoded)
-        else:
-            answers = [await self._answer(codec, decoded, None, endpoint.limits.max_reply)]
-            document = b"" if _is_notification(decoded) else codec.single(answers[0])
-        endpoint.observers.answered(codec.name, len(body), len(document))
-        return self._respond(codec, document, _summary(decoded, answers) if judged.caller.is_proxied else ())
+            return decoded, answers, document
+        answer = await self._answer(codec, Room(self.endpoint.limits.max_reply), decoded, None)
+        return decoded, [answer], b"" if is_notification(decoded) else codec.single(answer)
 
     def too_large(self) -> HTTPResponse:
         """Refuse the request, because its body has, or would have, more bytes than are read."""
@@ -278,22 +289,20 @@ class Exchange(Struct, kw_only=True):
         return decoded
 
     async def _answer_batch(self, codec: Codec, batch: Batch) -> tuple[bytes, list[Answer]]:
-        """Answer the calls of a batch one after the other; together they have the room of one answer."""
-        room = self.endpoint.limits.max_reply
-        answers, sent = [], []
-        since = time.monotonic()
-        for position, entry in enumerate(batch.entries):
-            if time.monotonic() - since > _TURN:
-                await asyncio.sleep(0)
-                since = time.monotonic()
-            answer = await self._answer(codec, entry, position, room)
-            answers.append(answer)
-            if not _is_notification(entry):
-                sent.append(answer)
-                room -= len(answer.wire)
+        """Answer the calls of a batch; together they have the room of one answer.
+
+        A batch that is a call itself, like system.multicall, is in order: its callers count on that.
+        """
+        limits, entries = self.endpoint.limits, batch.entries
+        if limits.batch_concurrency == 1 or codec.batch_method:
+            answers = await in_order(entries, partial(self._answer, codec, Room(limits.max_reply)))
+        else:
+            room = Room(limits.max_reply, asyncio.Lock())
+            answers = await at_once(entries, limits.batch_concurrency, partial(self._answer, codec, room))
+        sent = [answer for entry, answer in zip(entries, answers, strict=True) if not is_notification(entry)]
         return codec.batch(sent), answers
 
-    async def _answer(self, codec: Codec, entry: Entry, position: int | None, room: int) -> Answer:
+    async def _answer(self, codec: Codec, room: Room, entry: Entry, position: int | None) -> Answer:
         """Answer one entry, and have it observed, whatever becomes of it: after the answer, which need not wait."""
         context = Context(
             protocol=codec.name,
@@ -321,7 +330,7 @@ class Exchange(Struct, kw_only=True):
                 reply = replied if isinstance(replied, Reply) else await replied
             if context.deprecation is not None:
                 self.deprecations.append(context.deprecation)
-            answer = await _in_turns(codec.encoding(entry, reply, room))
+            answer = await room.encode(codec, entry, reply)
             if answer.fault is not None and answer.fault is not reply.fault:
                 log_unencodable(context, answer.fault)
         finally:
@@ -331,7 +340,7 @@ class Exchange(Struct, kw_only=True):
                     protocol=codec.name,
                     client=self.judged.caller.client,
                     outcome="cancelled" if answer is None else None if answer.fault is None else answer.fault.code,
-                    bytes=0 if answer is None or _is_notification(entry) else len(answer.wire),
+                    bytes=0 if answer is None or is_notification(entry) else len(answer.wire),
                     request_id=self.request_id,
                     position=position,
                     seconds=time.monotonic() - start,
@@ -351,17 +360,6 @@ class Exchange(Struct, kw_only=True):
                 packed = content_coding.pack(body, coding)
                 return HTTPResponse(headers=(*headers, ("Content-Encoding", coding)), body=packed)
         return HTTPResponse(headers=headers, body=body)
-
-
-async def _in_turns(turns: Turns[_T]) -> _T:
-    """Do work that takes long, and let others have their turns in between."""
-    while True:
-        try:
-            next(turns)
-        except StopIteration as end:
-            value: _T = end.value
-            return value
-        await asyncio.sleep(0)
 
 
 def _retirement(said: Iterable[Deprecation]) -> Headers:
@@ -400,7 +398,3 @@ def _summary(decoded: Decoded, answers: list[Answer]) -> Headers:
         headers.append(("X-RPC-Batch", str(len(entries))))
     fault = next((answer.fault for answer in answers if answer.fault is not None), None)
     return (*headers, *([] if fault is None else [("X-RPC-Fault", str(fault.code))]))
-
-
-def _is_notification(entry: Entry) -> bool:
-    return isinstance(entry, Call) and entry.notification

@@ -183,6 +183,11 @@ class Connections(Generic[C]):
         if clock is not None:
             self._release(clock)
 
+    def note_quiet(self, connection: C, seconds: float) -> None:
+        """Note that a client need not send anything for so long; what it counts for goes on."""
+        if connection not in self._idle:
+            self._move(connection, self._idle, seconds)
+
     def note_begun(self, connection: C) -> None:
         """Note that a client has begun the head of a request."""
         self._move(connection, self._begun, self._limits.head_timeout)

@@ -46,6 +46,15 @@ class Limits(Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, le=100_000, description="Calls in one JSON-RPC batch or system.multicall."),
     ] = 100
+    batch_concurrency: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Calls of one JSON-RPC batch that run at once; with 1 they run in order. The responses are in"
+            " the order of the requests in any case, and the calls of a system.multicall always run in order.",
+        ),
+    ] = 1
     timeout: Annotated[
         float,
         Meta(
@@ -77,8 +86,8 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=100_000,
-            description="Calls of one plain TCP connection that run at once; then nothing more is read from it. As many"
-            " as a batch may have.",
+            description="Calls of one plain TCP connection or WebSocket that run at once; then nothing more is read"
+            " from it. As many as a batch may have.",
         ),
     ] = 100
     waiting: Annotated[

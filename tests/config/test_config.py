@@ -22,6 +22,8 @@ DEFAULTS = {
 }
 HASH = "sha256:" + "0123456789abcdef" * 4
 OTHERS = {
+    "websocket.enabled": True,
+    "websocket.path": "/socket",
     "jsonrpc.int64": "text",
     "xmlrpc.none": "empty",
     "server.bind": ["unix:/run/gateway.sock"],

@@ -8,6 +8,7 @@
     known.py         heads that are known by their bytes, and need not be read again
     site.py          an application of Tornado beside the endpoint
     visits.py        a request that it answers
+    websocket.py     WebSocket, once a connection was upgraded
     tls.py           TLS between the two
 
 A request is judged by its head, so that one that is refused never sees ``100 Continue``. A body beyond the limit is
@@ -28,8 +29,10 @@ from gateway.hosts.http.known import KnownHeads
 from gateway.hosts.http.requests import Requests
 from gateway.hosts.http.site import Site
 from gateway.hosts.http.tls import TLS
+from gateway.hosts.http.websocket import WebSocket
 from gateway.model.http import Admission, Know
 from gateway.model.limits import Limits
+from gateway.model.websocket import WebSockets
 
 _TURNS = 20  # of the loop, in which a connection that is closed has its end
 
@@ -45,6 +48,8 @@ class HTTPHost:
         limits: what is kept to.
         known: the heads that were judged and are kept, None where none are.
         site: what is served beside the endpoint, None for nothing.
+        websockets: what WebSocket is spoken for, None for nothing.
+        sockets: the connections that speak it.
 
     """
 
@@ -56,6 +61,7 @@ class HTTPHost:
         tls: ssl.SSLContext | None = None,
         know: Know | None = None,
         site: Site | None = None,
+        websockets: WebSockets | None = None,
     ) -> None:
         self.connections: Connections[Connection] = Connections(limits, is_proxy)
         self.calls: set[Any] = set()
@@ -64,6 +70,8 @@ class HTTPHost:
         self.limits = limits
         self.known = None if know is None else KnownHeads(know, limits.max_body)
         self.site = site
+        self.websockets = websockets
+        self.sockets: set[WebSocket] = set()
         self._openings: dict[Connection, asyncio.Task[Any]] = {}
 
     def serve(self, sockets: Iterable[socket.socket]) -> None:
@@ -73,6 +81,8 @@ class HTTPHost:
     def retire(self) -> None:
         """Accept nothing more. Each connection ends with its next response."""
         self.connections.retire()
+        for each in tuple(self.sockets):
+            each.retire()
 
     async def drain(self, seconds: float) -> None:
         """Wait until no request is being read, beyond its head, or answered; for so long at most. Retire it first."""

@@ -47,6 +47,9 @@ class Reader(Protocol):
     def lose(self) -> None:
         """Take note that the connection is closed."""
 
+    def farewell(self) -> bytes:
+        """Return what is written before the host closes the connection."""
+
 
 class Connection(asyncio.Protocol):
     """A client's connection.
@@ -181,6 +184,8 @@ class Connection(asyncio.Protocol):
         elif self.is_blocked:
             self._transport.abort()
         else:
+            if farewell := self.reader.farewell():
+                self.write(farewell)
             self._transport.close()
 
     def reset(self) -> None:

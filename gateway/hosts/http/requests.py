@@ -2,6 +2,7 @@
 
     bytes -> head -> admit -> body -> answer -> response, in one write
     bytes -> head that is known -> body -> Plain.answer -> response, in one write (known.py)
+    bytes -> head -> websockets.admit -> another reader (websocket.py)
     bytes -> head -> site.visit -> another reader, until the response is written (visits.py)
 
 While a call runs, nothing more of its connection is answered.
@@ -21,8 +22,10 @@ from gateway.hosts.http.heads import BadHeadError, Head, beginning_of, can_begin
 from gateway.hosts.http.known import Known, KnownHeads
 from gateway.hosts.http.site import Site
 from gateway.hosts.http.visits import Visit
+from gateway.hosts.http.websocket import WebSocket
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
+from gateway.model.websocket import WebSockets
 from gateway.wire.http_responses import response_head
 
 log = logging.getLogger("gateway")
@@ -47,6 +50,8 @@ class Serving(Protocol):
     limits: Limits
     known: KnownHeads | None
     site: Site | None
+    websockets: WebSockets | None
+    sockets: set[WebSocket]
 
 
 class Requests:
@@ -89,6 +94,10 @@ class Requests:
         if self._call is not None:
             self._host.calls.discard(self._call)
             self._call.cancel()
+
+    def farewell(self) -> bytes:
+        """Write nothing."""
+        return b""
 
     def step(self) -> bool:
         """Read a request and begin to answer it; False where more bytes are needed, or nothing more is read."""
@@ -144,6 +153,10 @@ class Requests:
             self.refuse()
             return False
         body: Body = Chunked() if head.length is None else Sized(head.length)
+        ways = self._host.websockets
+        if ways is not None and head.target.partition("?")[0] == ways.path:
+            self._upgrade(ways, head, body)
+            return True
         if self._host.site is not None and self._host.site.has(head.method, head.target):
             self._hand_over(self._host.site, head, body)
             return True
@@ -297,16 +310,36 @@ class Requests:
         if task.cancelled() and not self._connection.is_deaf:  # the gateway ends
             self._connection.close()
 
+    # Upgrades to WebSocket
+
+    def _upgrade(self, ways: WebSockets, head: Head, body: Body) -> None:
+        """Have an upgrade judged by its head, and let another reader go on."""
+        admitted = ways.admit(self._request(head))
+        if not isinstance(admitted, HTTPResponse):
+            if head.is_old or not body.is_whole:
+                admitted = HTTPResponse(status=HTTPStatus.BAD_REQUEST)
+            elif self._host.connections.retired:
+                admitted = HTTPResponse(status=HTTPStatus.SERVICE_UNAVAILABLE)
+            elif not self._host.connections.count(self._connection, admitted.client):
+                admitted = HTTPResponse(status=HTTPStatus.TOO_MANY_REQUESTS)
+        if isinstance(admitted, HTTPResponse):
+            self._refuse_by_head(head, body, admitted)
+        else:
+            WebSocket(self._host, self._connection, admitted, ways).begin(head.headers["Sec-WebSocket-Key"])
+
+    def _refuse_by_head(self, head: Head, body: Body, response: HTTPResponse) -> None:
+        self._exchange = Exchange(body, head)
+        self._exchange.refuse(response)
+        if body.announced > self._host.limits.max_body:
+            self._answer_early(self._exchange)
+
     # Requests that the application beside the calls answers
 
     def _hand_over(self, site: Site, head: Head, body: Body) -> None:
         """Have a request judged by its head, and let the application answer it."""
         visitor = site.visit(self._request(head))
         if isinstance(visitor, HTTPResponse):
-            self._exchange = Exchange(body, head)
-            self._exchange.refuse(visitor)
-            if body.announced > self._host.limits.max_body:
-                self._answer_early(self._exchange)
+            self._refuse_by_head(head, body, visitor)
         else:
             Visit(self._host, self._connection, self).begin(site, head, body, visitor)
 

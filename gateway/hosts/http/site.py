@@ -5,7 +5,8 @@
 
 The host reads the head and the body, with all of its rules and clocks; the application gets them as from Tornado's own
 server, through HTTPServerConnectionDelegate and HTTPMessageDelegate. A piece of a body is handed over when the one
-before has been taken, so a handler that is slow makes its client wait. WebSockets are not served: they need the socket.
+before has been taken, so a handler that is slow makes its client wait. WebSockets of the application are not served:
+they need the socket.
 """
 
 import asyncio
@@ -179,7 +180,7 @@ class Guest(httputil.HTTPConnection):
             NotImplementedError: always.
 
         """
-        raise NotImplementedError("the gateway does not serve WebSockets")
+        raise NotImplementedError("the gateway does not serve WebSockets of an application")
 
     def write_headers(
         self,

@@ -96,6 +96,10 @@ class Visit:
         self._end()
         self._guest.lose()
 
+    def farewell(self) -> bytes:
+        """Write nothing."""
+        return b""
+
     # What the guest calls
 
     @property
