@@ -24,6 +24,8 @@ from gateway.testing import AsyncClient, Client, FakeUpstream
 from tests.conftest import Logged
 from tests.raw_http import post
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).parents[1]
 CALL = b'{"jsonrpc":"2.0","method":"who","id":1}'
 

@@ -17,6 +17,8 @@ from gateway import Registry
 from tests.raw_http import Wire, request
 from tests.serving import Server, serving
 
+pytestmark = pytest.mark.unmeasured
+
 
 @dataclass
 class Plain:

@@ -21,6 +21,8 @@ from gateway.model.faults import GatewayFault
 from tests.codecs.compiled import COMPILED
 from tests.codecs.test_properties import SEEDS, XML_VALUES, fixed
 
+pytestmark = pytest.mark.unmeasured
+
 DEPTH = 8
 CODEC = XMLRPC(max_depth=DEPTH, max_batch=100)
 PIECES = [

@@ -19,6 +19,8 @@ from gateway.process.server import serve
 from tests.raw_http import post
 from tests.test_cli import environment, run, serving
 
+pytestmark = pytest.mark.unmeasured
+
 PROGRAM = """
 from gateway import Config, Registry, serve
 

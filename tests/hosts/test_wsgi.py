@@ -35,6 +35,8 @@ from tests.raw_http import Response, Wire, request
 from tests.serving import eventually
 from tests.test_corpus import PLAIN, body_of, check, named
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).parent.parent.parent
 ADD = b'{"jsonrpc":"2.0","method":"add","params":[2,3],"id":1}'
 JSON: dict[str, Any] = {"CONTENT_TYPE": "application/json"}

@@ -30,6 +30,8 @@ from tests import corpus_methods
 from tests.raw_http import exchange, post, request
 from tests.serving import Server, serving
 
+pytestmark = pytest.mark.unmeasured
+
 T = TypeVar("T")
 Call: TypeAlias = Callable[..., Any]
 Document: TypeAlias = dict[str, Any]

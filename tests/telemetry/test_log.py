@@ -18,6 +18,8 @@ from gateway.telemetry.log import CallLine, Format, configure_own, log_calls
 from tests.raw_http import Response, Wire, exchange, request
 from tests.test_cli import Serving, serving, start
 
+pytestmark = pytest.mark.unmeasured
+
 HANDLERS = """
 import asyncio
 import logging

@@ -8,6 +8,8 @@ from tests.conftest import Logged
 from tests.upstreams.kinds import KINDS, TYPED, Kind
 from tests.upstreams.running import broken, serve_upstream
 
+pytestmark = pytest.mark.unmeasured
+
 BAD = -32004
 SMALL = {"limits.max_reply": 65536}
 every_kind = pytest.mark.parametrize("kind", [*KINDS, *TYPED], ids=lambda kind: kind.name)

@@ -26,6 +26,8 @@ from tests.test_cli import here
 from tests.upstreams.kinds import TYPED, Kind, generic_frame, generic_program
 from tests.upstreams.running import ROOT, Program, Served, no_call_waits, serve_upstream, until
 
+pytestmark = pytest.mark.unmeasured
+
 FRAMES = next(kind for kind in TYPED if kind.name == "protobuf")
 CALLBACKS = next(kind for kind in TYPED if kind.name == "protobuf callbacks")
 GAME = replace(

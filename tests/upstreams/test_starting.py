@@ -18,6 +18,8 @@ from tests.serving import eventually
 from tests.upstreams.kinds import KINDS
 from tests.upstreams.running import ROOT, Program, serve_upstream
 
+pytestmark = pytest.mark.unmeasured
+
 __all__ = ["project"]
 
 TABLE = '[upstreams.{name}]\nurl = "xmlrpc+http://127.0.0.1:{port}/RPC2"\nidempotent = ["*"]\n'

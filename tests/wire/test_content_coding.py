@@ -12,6 +12,8 @@ import pytest
 from gateway.model.faults import RequestTooLarge
 from gateway.wire.content_coding import CorruptBodyError, chosen, is_known, pack, unpack
 
+pytestmark = pytest.mark.unmeasured
+
 LIMIT = 2**20
 NOISE = Random(1).randbytes(20_000)  # does not compress, and so has several pieces
 PACKERS: dict[str, Callable[[bytes], bytes]] = {

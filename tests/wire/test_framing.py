@@ -11,6 +11,8 @@ from gateway.wire import framing as module
 from gateway.wire.framing import FRAMINGS, Frames, FrameTooLongError, FramingError, JSONTexts, Lines, Netstrings
 from tests.codecs.test_properties import fuzzed
 
+pytestmark = pytest.mark.unmeasured
+
 MESSAGES = [b"{}", b"[1, 2]", b'"' + b"x" * 90 + b'"', b'{"a":["b,c"]}']
 
 
