@@ -139,7 +139,7 @@ IN_FILE = {
         "access.rules[0].networks[1]: expected a network like 10.0.0.0/8 or 2001:db8::/32, or an address, not 'x'"
     ),
     "[directories.a]\nkind = 'fil'": (
-        "directories.a.kind: there is no kind 'fil'; the kinds are file, dns; did you mean file?"
+        "directories.a.kind: there is no kind 'fil'; the kinds are file, dns, zookeeper; did you mean file?"
     ),
     "[directories.a]\nknd = 'file'": (
         'directories.a.kind: expected kind = "file", "dns" or "zookeeper"; did you mean it by knd?'
@@ -151,6 +151,9 @@ IN_FILE = {
     "[directories.a]\nkind = 'file'": "directories.a.path is missing: the file: a json array of instances",
     "[directories.a]\nkind = 'file'\npath = 'a'\nkeep_empty = -1": (
         "directories.a.keep_empty: expected a number >= 0, not -1"
+    ),
+    "[directories.a]\nkind = 'zookeeper'\nservers = ['a']": (
+        "directories.a.servers[0]: expected host:port, like 10.0.0.2:2181, not 'a'"
     ),
     "[directories.a]\nkind = 'dns'\nnameservers = ['ns.example']": (
         "directories.a.nameservers[0]: expected an address like 10.0.0.2, 10.0.0.2:5353 or [::1]:5353, not 'ns.example'"

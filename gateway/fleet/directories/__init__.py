@@ -30,6 +30,7 @@ class _Row(NamedTuple):
 KINDS: dict[str, _Row] = {
     "file": _Row("file", "FileKind", None),
     "dns": _Row("dns", "DNSKind", "dns"),
+    "zookeeper": _Row("zookeeper.kind", "ZooKeeperKind", None),
 }
 
 

@@ -1,6 +1,7 @@
 """What a directory tells, as the tests follow it on one event loop."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -29,9 +30,10 @@ class Followed(Struct, kw_only=True):
         return [each.address for each in self.lists[-1]] if self.lists else None
 
     async def until(self, condition: Callable[[], Any], seconds: float = 20) -> None:
-        async with asyncio.timeout(seconds):
-            while not condition():  # noqa: ASYNC110 - tests look at many things
-                await asyncio.sleep(0.01)
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"it does not become so; {self.status}, {self.addresses}"
+            await asyncio.sleep(0.01)
 
 
 def made(kind: str, **options: Any) -> WatchedDirectory:
