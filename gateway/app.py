@@ -51,6 +51,7 @@ from gateway.model.http import Admission, Endpoint, Know
 from gateway.model.limits import Limits
 from gateway.model.websocket import WebSockets
 from gateway.telemetry import log
+from gateway.telemetry.callers import Callers
 from gateway.telemetry.metrics import Levels, Metrics
 from gateway.upstreams import Options, Upstream, UpstreamConfigError
 from gateway.upstreams.frame import Claims, UpstreamService, introduce
@@ -71,6 +72,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     pool: ThreadPool
     limiters: Mapping[str, list[ConcurrencyLimiter]]
     metrics: Metrics | None
+    callers: Callers | None
     upstreams: tuple[UpstreamService, ...]
     directories: Mapping[str, WatchedDirectory]
     lifespans: Lifespans
@@ -96,6 +98,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
     make_metrics: Callable[..., Metrics] | None = None,
     running: Running | None = None,
     *,
+    make_callers: Callable[..., Callers] | None = None,
     fakes: Mapping[str, Upstream] | None = None,
 ) -> Gateway:
     """Put a gateway together around the methods of a registry.
@@ -104,7 +107,8 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
     upstreams that are known before they are reached. ``buckets`` are what workers share to charge their callers; a
     gateway without others has its own. ``make_metrics`` is ``Metrics``, or a partial of it with a directory and a slot;
     without it, or without ``metrics.bind``, nothing is counted. ``running`` is where the calls that run are noted.
-    ``fakes`` stand for upstreams in tests, by their names.
+    ``make_callers`` is ``Callers`` or a partial of it with a slot; without it, or without ``server.callers``, nobody
+    is counted. ``fakes`` stand for upstreams in tests, by their names.
 
     Raises:
         ConfigError: an upstream cannot be served as it is configured, and it lists all of them; or a method is for a
@@ -148,11 +152,14 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
     metrics = None
     if make_metrics is not None and config.metrics.bind:
         metrics = make_metrics(served.get, tuple(CODECS), _identity()[1], codec=IMPLEMENTATION)
+    callers = None
+    if make_callers is not None and config.server.callers:
+        callers = make_callers(Path(config.server.callers), known=versions.get)
     rpc = RPCEndpoint(
         codecs=codecs,
         handler=handler,
         limits=limits,
-        observers=_observers(metrics),
+        observers=_observers(metrics, callers),
         paths=config.server.paths,
         policy=policy,
         rates=rates,
@@ -169,6 +176,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         pool=pool,
         limiters=limiters,
         metrics=metrics,
+        callers=callers,
         upstreams=tuple(upstreams),
         directories=directories,
         lifespans=lifespans,
@@ -367,11 +375,14 @@ def levels(gateway: Gateway, requests: int, connections: int) -> Levels:
     return levels
 
 
-def _observers(metrics: Metrics | None) -> Observers:
+def _observers(metrics: Metrics | None, callers: Callers | None) -> Observers:
+    counts = () if callers is None else (callers.calls,)
     if metrics is None:
-        return Observers(calls=(log.log_calls,), refusals=(log.log_refusal,))
+        return Observers(calls=(log.log_calls, *counts), refusals=(log.log_refusal,))
     return Observers(
-        calls=(log.log_calls, metrics.calls), refusals=(log.log_refusal, metrics.refusal), traffic=(metrics.traffic,)
+        calls=(log.log_calls, metrics.calls, *counts),
+        refusals=(log.log_refusal, metrics.refusal),
+        traffic=(metrics.traffic,),
     )
 
 

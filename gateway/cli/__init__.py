@@ -7,7 +7,7 @@ Each module has the commands of one purpose; loading.py has what they share.
 
 import click
 
-from gateway.cli import calling, checking, creating, deploying, listing, serving, stubbing
+from gateway.cli import callers, calling, checking, creating, deploying, listing, serving, stubbing
 from gateway.codecs import IMPLEMENTATION
 
 
@@ -23,6 +23,7 @@ for _command in (
     serving.serve,
     listing.methods,
     listing.upstreams,
+    callers.callers,
     checking.check,
     deploying.nginx,
     checking.reload_,

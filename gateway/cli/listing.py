@@ -36,7 +36,7 @@ def methods(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ..
     served = dict(gateway.registry.methods())
     others = [(name, served[by], f"versions: {by}") for name, by in gateway.versions.others() if by in served]
     listed = [*((name, found, found.place) for name, found in gateway.offered()), *others]
-    _print_table([(name, _parameters(found), found.run, place) for name, found, place in listed])
+    print_table([(name, _parameters(found), found.run, place) for name, found, place in listed])
 
 
 @click.command(epilog=MODULE_HELP)
@@ -54,17 +54,16 @@ def upstreams(modules: tuple[str, ...], file: Path | None, settings: tuple[str, 
         (upstream.name, upstream.address, upstream.status.state, str(upstream.status.methods), upstream.status.error)
         for upstream in gateway.upstreams
     ]
-    _print_table([("NAME", "ADDRESS", "STATE", "METHODS", "LAST ERROR"), *rows])
+    print_table([("NAME", "ADDRESS", "STATE", "METHODS", "LAST ERROR"), *rows])
     for upstream in gateway.upstreams if verbose else ():
         click.echo(f"\n{upstream.name}:")
-        _print_table(
-            [(f"  {n}", _parameters(found)) for n, found in gateway.offered() if found.place == upstream.place]
-        )
+        print_table([(f"  {n}", _parameters(found)) for n, found in gateway.offered() if found.place == upstream.place])
     if any(upstream.status.state != "up" for upstream in gateway.upstreams):
         sys.exit(1)
 
 
-def _print_table(rows: list[tuple[str, ...]]) -> None:
+def print_table(rows: list[tuple[str, ...]]) -> None:
+    """Print rows in columns."""
     if not rows:
         return
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -39,6 +39,11 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
     return _MODULES(_CONFIG(_SET(command)))
 
 
+def configured_alone(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that choose a configuration."""
+    return _CONFIG(_SET(command))
+
+
 def load_gateway(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> app.Gateway:
     """Put a gateway together without its sockets; what is wrong is reported, and ends the command."""
     try:

@@ -143,6 +143,9 @@ class ServerSection(Struct, frozen=True, kw_only=True):
         ),
     ] = 60.0
     pid_file: Annotated[str, Meta(description="The file with the process id, for gateway reload; none if empty.")] = ""
+    callers: Annotated[
+        str, Meta(description="A folder for the counts of who calls which method, for gateway callers; none if empty.")
+    ] = ""
 
     def __post_init__(self) -> None:
         """Take one address by itself, as a program may write it; its characters would be addresses, too."""

@@ -209,6 +209,7 @@ class PlainHead:
                 seconds=time.monotonic() - start,
                 instance=context.instance,
                 attempts=context.attempts,
+                caller=self._caller,
             )
         )
 

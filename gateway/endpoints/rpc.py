@@ -346,6 +346,8 @@ class Exchange(Struct, kw_only=True):
                     seconds=time.monotonic() - start,
                     instance=context.instance,
                     attempts=context.attempts,
+                    called=context.called,
+                    caller=self.judged.caller,
                 )
             )
         return answer

@@ -76,6 +76,8 @@ class CallRecord(Struct, frozen=True, kw_only=True):
         seconds: how long it took.
         instance: see Context.
         attempts: see Context.
+        called: the name that was called where ``method`` is another one.
+        caller: who calls; None where that is not known.
 
     """
 
@@ -89,6 +91,8 @@ class CallRecord(Struct, frozen=True, kw_only=True):
     seconds: float
     instance: str = ""
     attempts: int = 0
+    called: str = ""
+    caller: "Caller | None" = None
 
 
 class Deprecation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

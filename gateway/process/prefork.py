@@ -31,6 +31,7 @@ from gateway.process.sockets import Listeners, URLs, listen, urls_of
 from gateway.process.supervisor import MERCY, supervise
 from gateway.process.watchdog import beat, end_after_supervisor
 from gateway.telemetry import log
+from gateway.telemetry.callers import Callers
 from gateway.telemetry.metrics import Metrics, forget
 
 _log = logging.getLogger("gateway")
@@ -152,7 +153,8 @@ class _Plans:
         try:
             registry = registry_of(config, self._source.modules)
             make_metrics = partial(Metrics, directory=directory, slot=assignment.slot)
-            gateway = build(config, registry, self._buckets, make_metrics, record.running)
+            make_callers = partial(Callers, slot=assignment.slot)
+            gateway = build(config, registry, self._buckets, make_metrics, record.running, make_callers=make_callers)
         except (LoadError, ConfigError) as error:
             _report(link, Report(problems=error.problems))
             return 1

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from xml.parsers import expat
 
@@ -38,6 +38,7 @@ from gateway.process import tls
 from gateway.process.control import RETIRE, STOP, StartupError
 from gateway.process.sockets import Listeners, URLs, close, listen, local_names, urls_of
 from gateway.telemetry import log
+from gateway.telemetry.callers import Callers
 from gateway.telemetry.metrics import Levels, Metrics
 from gateway.upstreams.frame import introduce
 from gateway.wire.framing import FRAMINGS
@@ -77,7 +78,7 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, loop, ending)
     try:
-        gateway = build(config, registry, make_metrics=Metrics)
+        gateway = build(config, registry, make_metrics=Metrics, make_callers=partial(Callers, slot=0))
 
         async def tell() -> bool:
             _print(urls_of(config, listeners), described(config))
@@ -175,7 +176,7 @@ async def _serve(
     def measure() -> Levels:
         return levels(gateway, http.running() + tcp.running(), http.connected() + tcp.connected())
 
-    async with _monitored(gateway, measure, listeners.metrics) as monitors:
+    async with _counted(gateway.callers), _monitored(gateway, measure, listeners.metrics) as monitors:
         hosts: list[Host] = [http, tcp, *monitors]
         ready(hosts)
         try:
@@ -230,6 +231,20 @@ async def _monitored(
     finally:
         sampling.cancel()
         gateway.metrics.update(measure())
+
+
+@asynccontextmanager
+async def _counted(callers: Callers | None) -> AsyncIterator[None]:
+    """Keep the counts of who calls, if there are any."""
+    if callers is None:
+        yield
+        return
+    keeping = asyncio.create_task(callers.keep())
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        callers.write()
 
 
 async def _until(done: Callable[[], bool], end: float) -> None:

@@ -34,6 +34,7 @@ OTHERS = {
     "server.paths": ["/other"],
     "server.modules": ["other"],
     "server.pid_file": "gateway.pid",
+    "server.callers": "callers",
     "access.trusted_proxies": ["127.0.0.1"],
     "access.allow": ["10.0.0.0/8"],
     "access.hosts": ["rpc.example"],

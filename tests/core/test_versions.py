@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from gateway import Context, Registry, app, method
+from gateway import Context, MethodNotFound, Registry, app, method
 from gateway.cli.checks import findings
 from gateway.config import ConfigError, load
-from gateway.config.versions import Canary
+from gateway.config.versions import Canary, VersionTable
 from gateway.core.access import make_key
-from gateway.core.versions import _is_drawn, midnight
+from gateway.core.versions import Found, Versions, _is_drawn, midnight
 from gateway.hosts.wsgi import WSGIHost
 from gateway.methods.options import RegistrationError
 from gateway.model.calls import Caller
@@ -414,9 +414,9 @@ def test_versions_of_upstreams(tmp_path: Path, logged: Logged) -> None:
             url = "jsonrpc+tcp://127.0.0.1:{free_port()}"
             prefix = "goods.v2."
             [versions.goods]
-            default = "v1"
+            default = "v2"
             header = "X-V"
-            canary = {{ to = "v2", percent = 100 }}
+            canary = {{ to = "v1", percent = 100 }}
             """
         )
         with serving(Registry(), None, file) as front:
@@ -426,6 +426,17 @@ def test_versions_of_upstreams(tmp_path: Path, logged: Logged) -> None:
             assert call("goods.get", X_V="2")[0] == -32002
             assert call("goods.v2.get")[0] == -32002
     assert logged.take("upstream two")
+
+
+def test_a_version_may_come_later() -> None:
+    served = Registry()
+    versions = Versions({"goods": VersionTable(header="X-V")}, served)
+    context = Context.fake("goods.get", headers={"X-V": "5"})
+    assert isinstance(versions.find("goods.get", context), MethodNotFound)
+    served.register(own, name="goods.v5.get")
+    found = versions.find("goods.get", context)
+    assert isinstance(found, Found)
+    assert found.name == "goods.v5.get"
 
 
 def test_a_page_may_send_the_header() -> None:
