@@ -126,14 +126,12 @@ def test_check_reaches_nobody_and_tells_what_can_be_told_without(tmp_path: Path)
     well = gateway(tmp_path, f"[upstreams.a]\n{TCP}\nmethods = ['add']\n[upstreams.b]\n{HTTP}", "check")
     assert (well.code, well.err) == (0, "")
     assert well.out.endswith("\ngateway: no errors: 1 method and 2 upstreams\n")
-    twice = (
-        f"[upstreams.a]\n{TCP}\nprefix = ''\nmethods = ['add']\n[upstreams.b]\n{TCP}\nprefix = ''\nmethods = ['add']"
-    )
+    twice = f"[upstreams.b]\n{TCP}\nmethods = ['add', 'sum']\nrename = {{ sum = 'add' }}"
     tls = f"[upstreams.c]\n{HTTP}\nca = 'ca.pem'\n[upstreams.d]\nurl = 'jsonrpc+https://localhost'\nca = 'ca.pem'"
     wrong = gateway(tmp_path, f"{twice}\n{tls}", "check")
     assert wrong.code == 1
     assert wrong.err.splitlines() == [
-        "gateway: error[upstreams]: upstreams.b: 'add' is registered twice: by upstreams.a (jsonrpc+tcp://localhost:1)"
+        "gateway: error[upstreams]: upstreams.b: 'b.add' is registered twice: by upstreams.b (jsonrpc+tcp://localhost:1)"
         " and by upstreams.b (jsonrpc+tcp://localhost:1); rename one of them",
         "gateway: error[upstreams]: upstreams.c: ca, cert and key are for a url with xmlrpc+https",
         "gateway: error[upstreams]: upstreams.d: the certificates in ca.pem cannot be read: no such file or directory",
