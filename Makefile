@@ -26,7 +26,7 @@ need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { 
 
 # The programs that the tests run, each with Debian's package of it: a command, or a file where it is none.
 PROGRAMS := curl:curl systemd-analyze:systemd nginx:nginx openssl:openssl wrk:wrk thrift:thrift-compiler knotd:knot \
-	/usr/share/java/zookeeper.jar:zookeeper
+	/usr/share/java/zookeeper.jar:zookeeper chromium:chromium chromedriver:chromium-driver
 
 # The tests start hundreds of processes: without compiled modules, each of them would compile the gateway again.
 unexport PYTHONDONTWRITEBYTECODE

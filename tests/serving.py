@@ -28,6 +28,7 @@ class Server(Struct, frozen=True, kw_only=True):
     port: int
     metrics: int  # the port of /metrics; 0 without one
     tcp_port: int  # likewise
+    console: int  # likewise
     gateway: app.Gateway
     loop: asyncio.AbstractEventLoop
 
@@ -82,6 +83,7 @@ def serving(
             port=_port(urls.calls),
             metrics=_port(urls.metrics),
             tcp_port=_port(urls.tcp),
+            console=_port(urls.console),
             gateway=gateway,
             loop=loop,
         )

@@ -40,6 +40,7 @@ CHECKS: dict[str, Level] = {
     "certificate-never-shown": "warning",
     "method-without-rule": "warning",
     "open-to-everybody": "warning",
+    "console-open": "warning",
     "keys-unencrypted": "warning",
     "proxies-too-wide": "warning",
     "registry-not-served": "warning",
@@ -180,6 +181,12 @@ def _open_to_everybody(gateway: Gateway) -> Iterator[str]:
             yield f"{option}: everybody who reaches {address} may call; set access.allow, access.keys or tls.client_ca"
 
 
+def _console_open(gateway: Gateway) -> Iterator[str]:
+    address = gateway.config.console.bind
+    if _is_public(address):
+        yield f"console.bind: everybody who reaches {address} can read the console; choose 127.0.0.1"
+
+
 def _keys_unencrypted(gateway: Gateway) -> Iterator[str]:
     config = gateway.config
     is_protected = config.tls.certificate or config.access.trusted_proxies
@@ -198,7 +205,8 @@ def _proxies_too_wide(gateway: Gateway) -> Iterator[str]:
 
 def _ports_twice(gateway: Gateway) -> Iterator[str]:
     config = gateway.config
-    listened = [*_addresses(config), *([("metrics.bind", config.metrics.bind)] if config.metrics.bind else [])]
+    others = (("metrics.bind", config.metrics.bind), ("console.bind", config.console.bind))
+    listened = [*_addresses(config), *(other for other in others if other[1])]
     if config.nginx != NginxSection() and not config.nginx.servers:  # it is used, and on this machine
         listened += [("nginx.listen", address) for address in config.nginx.listen]
     for (option, address), (other, its) in itertools.combinations(listened, 2):
@@ -248,6 +256,7 @@ _LOOKS: dict[str, Callable[[Gateway], Iterator[str]]] = {
     "certificate-never-shown": _certificates_never_shown,
     "method-without-rule": _methods_without_rule,
     "open-to-everybody": _open_to_everybody,
+    "console-open": _console_open,
     "keys-unencrypted": _keys_unencrypted,
     "proxies-too-wide": _proxies_too_wide,
     "sunset-soon": versions.sunset_soon,

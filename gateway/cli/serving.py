@@ -87,8 +87,9 @@ def _watch(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...
 def _ready(urls: URLs, methods: int, access: Access) -> str:
     told = " and ".join((urls.calls, *urls.others, *([urls.tcp] if urls.tcp else [])))
     metrics = "" if urls.metrics is None else f"\ngateway: metrics at {urls.metrics}"
+    console = "" if urls.console is None else f"\ngateway: console at {urls.console}"
     ready = f"gateway: ready at {told} ({counted(methods, 'method')}). To call it:"
-    return f"{ready}\n{_examples(urls.calls, access)}{metrics}"
+    return f"{ready}\n{_examples(urls.calls, access)}{metrics}{console}"
 
 
 def _examples(url: str, access: Access) -> str:

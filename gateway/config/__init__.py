@@ -177,6 +177,19 @@ class MetricsSection(Struct, frozen=True, kw_only=True):
     ] = "127.0.0.1:0"
 
 
+class ConsoleSection(Struct, frozen=True, kw_only=True):
+    """Pages for people: the methods, a form to call them, and how the gateway is."""
+
+    bind: Annotated[
+        str,
+        Meta(
+            pattern=rf"^(?:(\[[0-9a-fA-F:.]+\]|[^:\s/]*):{_PORT})?$",
+            description="host:port, like 127.0.0.1:9465, with port 0 for a free one; the address of the console, none"
+            " if empty. Whoever reaches it may read all of it; calls from it are held to [access].",
+        ),
+    ] = ""
+
+
 class LogSection(Struct, frozen=True, kw_only=True):
     """The log, which is written to standard error."""
 
@@ -222,6 +235,7 @@ class Config(Struct, frozen=True, kw_only=True):
     nginx: NginxSection = NginxSection()
     log: LogSection = LogSection()
     metrics: MetricsSection = MetricsSection()
+    console: ConsoleSection = ConsoleSection()
     xmlrpc: XMLRPCSection = XMLRPCSection()
     jsonrpc: JSONRPCSection = JSONRPCSection()
     directories: dict[str, DirectoryOptions] = {}

@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
+from gateway.endpoints.rebinding import FOREIGN, is_sensible
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
-from gateway.model.networks import address
 from gateway.telemetry.metrics import Levels, Metrics
-from gateway.wire.http_grammar import host_name
 
 _PERIOD = 1.0  # seconds
 _PATHS = ("/metrics", "/healthz", "/readyz")
 _PLAIN = ("Content-Type", "text/plain; charset=utf-8")
-_FOREIGN = b"Use an IP address as the host, a name without a dot, or a name in metrics.bind or access.hosts.\n"
+_FOREIGN = FOREIGN.format("metrics.bind").encode()
 _UNCACHED = ("Cache-Control", "no-store")
 
 
@@ -73,16 +72,12 @@ def admission(
             return HTTPResponse(status=405, headers=(_PLAIN, ("Allow", "GET, HEAD")), body=b"This is only read.\n")
         if path != "/metrics":
             return health(path)
-        if not _is_sensible(host_name(head.headers.get("Host", "")), known):
+        if not is_sensible(head.headers.get("Host", ""), known):
             return HTTPResponse(status=403, headers=(_PLAIN,), body=_FOREIGN)
         metrics.update(levels())
         return _Scrape(metrics, head.headers.get("Accept", ""))
 
     return admit
-
-
-def _is_sensible(host: str, known: frozenset[str]) -> bool:
-    return "." not in host or host in known or address(host.strip("[]")) is not None
 
 
 async def sample(metrics: Metrics, levels: Callable[[], Levels]) -> None:

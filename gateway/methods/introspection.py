@@ -102,7 +102,7 @@ def add_introspection(  # noqa: PLR0913 - all of them are named
 
     def method_signature(name: str, context: Context) -> list[list[str]] | str:
         """Return a method's signatures, each the type of the result and then those of the parameters, or "undef"."""
-        return list(_signatures(_known(shown, name, context, permits))) or _UNKNOWN
+        return signatures_of(_known(shown, name, context, permits)) or _UNKNOWN
 
     def method_exist(name: str, context: Context) -> bool:
         """Return whether there is a method of this name that this caller can call."""
@@ -169,6 +169,11 @@ def _retired(method: Method) -> dict[str, bool]:
     return {"deprecated": True} if method.options.deprecated else {}
 
 
+def signatures_of(method: Method) -> list[list[str]]:
+    """Return a method's signatures as system.methodSignature has them; none where they are not known."""
+    return list(_signatures(method))
+
+
 def _signatures(method: Method) -> Iterator[list[str]]:
     """Make a signature for each number of arguments that can be given.
 
@@ -177,7 +182,7 @@ def _signatures(method: Method) -> Iterator[list[str]]:
     if method.published is not None and method.published.signatures:
         yield from map(list, method.published.signatures)
         return
-    types = [_type_name(hint) for hint in (method.result, *(param.hint for param in method.positional))]
+    types = [type_name(hint) for hint in (method.result, *(param.hint for param in method.positional))]
     required = 1 + sum(param.required for param in method.positional)
     by_name_only = any(param.required and not param.positional for param in method.params)
     if None in types[:required] or method.rest is not None or by_name_only:
@@ -187,24 +192,24 @@ def _signatures(method: Method) -> Iterator[list[str]]:
         yield [str(name) for name in types[:given]]
 
 
-def _type_name(hint: Any) -> str | None:
+def type_name(hint: Any) -> str | None:
     """Return the convention's name for the type of a hint; None where there is not exactly one."""
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
-        return _type_name(typing.get_args(hint)[0])
+        return type_name(typing.get_args(hint)[0])
     if origin is typing.Literal:
-        return _common({_type_name(type(value)) for value in typing.get_args(hint)} - {"nil"})
+        return _common({type_name(type(value)) for value in typing.get_args(hint)} - {"nil"})
     if origin in (typing.Union, UnionType):
-        return _common({_type_name(part) for part in typing.get_args(hint)} - {"nil"})
+        return _common({type_name(part) for part in typing.get_args(hint)} - {"nil"})
     if isinstance(hint, typing.NewType):
-        return _type_name(hint.__supertype__)
+        return type_name(hint.__supertype__)
     kind = origin or hint
     if kind in _TYPE_NAMES:
         return _TYPE_NAMES[kind]
     if not isinstance(kind, type):
         return None
     if issubclass(kind, Enum):
-        return _common({_type_name(type(member.value)) for member in kind})
+        return _common({type_name(type(member.value)) for member in kind})
     if issubclass(kind, Struct):
         return "array" if kind.__struct_config__.array_like else "struct"
     if issubclass(kind, Mapping) or is_dataclass(kind) or hasattr(kind, "__pydantic_fields__"):

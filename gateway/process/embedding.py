@@ -79,6 +79,11 @@ class Server:
         return self._started().metrics
 
     @property
+    def console_url(self) -> str | None:
+        """The URL of the console; None without ``console.bind``."""
+        return self._started().console
+
+    @property
     def tcp_url(self) -> str | None:
         """The address for JSON-RPC over plain TCP; None without ``server.tcp``."""
         return self._started().tcp

@@ -35,6 +35,7 @@ from gateway.hosts.loops import new_event_loop
 from gateway.methods import Registry
 from gateway.model.networks import address
 from gateway.process import tls
+from gateway.process.console import console_of
 from gateway.process.control import RETIRE, STOP, StartupError
 from gateway.process.sockets import Listeners, URLs, close, listen, local_names, urls_of
 from gateway.telemetry import log
@@ -97,6 +98,8 @@ def _print(urls: URLs, configuration: str) -> None:
     print(f"gateway: ready at {' and '.join(told)}", flush=True)  # noqa: T201 - as the command does
     if urls.metrics is not None:
         print(f"gateway: metrics at {urls.metrics}", flush=True)  # noqa: T201 - likewise
+    if urls.console is not None:
+        print(f"gateway: console at {urls.console}", flush=True)  # noqa: T201 - likewise
     print(f"gateway: {configuration}", flush=True)  # noqa: T201 - likewise
 
 
@@ -177,7 +180,7 @@ async def _serve(
         return levels(gateway, http.running() + tcp.running(), http.connected() + tcp.connected())
 
     async with _counted(gateway.callers), _monitored(gateway, measure, listeners.metrics) as monitors:
-        hosts: list[Host] = [http, tcp, *monitors]
+        hosts: list[Host] = [http, tcp, *monitors, *_consoles(gateway, listeners)]
         ready(hosts)
         try:
             order = await ending
@@ -245,6 +248,17 @@ async def _counted(callers: Callers | None) -> AsyncIterator[None]:
     finally:
         keeping.cancel()
         callers.write()
+
+
+def _consoles(gateway: Gateway, listeners: Listeners) -> list[Host]:
+    """Serve the console, if there is one, and return its host."""
+    if not listeners.console:
+        return []
+    from gateway.hosts.http import HTTPHost  # noqa: PLC0415 - who only imports the gateway needs no host
+
+    host = HTTPHost(console_of(gateway, urls_of(gateway.config, listeners)), gateway.config.limits)
+    host.serve(listeners.console)
+    return [host]
 
 
 async def _until(done: Callable[[], bool], end: float) -> None:

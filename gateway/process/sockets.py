@@ -19,7 +19,7 @@ from gateway.process.opening import open_address, remove_files, set_mode
 
 
 class Listeners(Struct, frozen=True, kw_only=True):
-    """The sockets of a gateway, for calls, for metrics, and for calls over plain TCP.
+    """The sockets of a gateway, for calls, for metrics, for the console, and for calls over plain TCP.
 
     Attributes:
         opened: the sockets, by what they are for and their address.
@@ -31,7 +31,7 @@ class Listeners(Struct, frozen=True, kw_only=True):
     tls: ssl.SSLContext | None
 
     def of(self, use: str) -> tuple[socket.socket, ...]:
-        """Return the sockets that are for "calls", "metrics" or "tcp"."""
+        """Return the sockets that are for "calls", "metrics", "console" or "tcp"."""
         return tuple(bound for (its, _), found in self.opened.items() if its == use for bound in found)
 
     @property
@@ -43,6 +43,11 @@ class Listeners(Struct, frozen=True, kw_only=True):
     def metrics(self) -> tuple[socket.socket, ...]:
         """The sockets for metrics."""
         return self.of("metrics")
+
+    @property
+    def console(self) -> tuple[socket.socket, ...]:
+        """The sockets for the console."""
+        return self.of("console")
 
     @property
     def tcp(self) -> tuple[socket.socket, ...]:
@@ -62,6 +67,7 @@ class URLs(NamedTuple):
         metrics: the URL of its metrics; None without one.
         tcp: the address for plain TCP; None without one.
         others: the URLs to POST to at the other addresses.
+        console: the URL of the console; None without one.
 
     """
 
@@ -69,6 +75,7 @@ class URLs(NamedTuple):
     metrics: str | None
     tcp: str | None
     others: tuple[str, ...] = ()
+    console: str | None = None
 
 
 def listen(config: Config, context: ssl.SSLContext | None, *before: Listeners) -> Listeners:
@@ -107,6 +114,7 @@ def _wanted(config: Config) -> Iterator[tuple[str, str, str]]:
         yield "calls", address, "--bind HOST:PORT"
     for use, address, option in (
         ("metrics", config.metrics.bind, "metrics.bind"),
+        ("console", config.console.bind, "console.bind"),
         ("tcp", config.server.tcp, "--tcp HOST:PORT"),
     ):
         if address:
@@ -135,6 +143,7 @@ def urls_of(config: Config, listeners: Listeners) -> URLs:
         metrics=f"{_url('http', listeners.metrics[0])}/metrics" if listeners.metrics else None,
         tcp=_url("tcp", listeners.tcp[0]) if listeners.tcp else None,
         others=tuple(calls[1:]),
+        console=f"{_url('http', listeners.console[0])}/" if listeners.console else None,
     )
 
 

@@ -4,10 +4,12 @@ import copy
 import pickle
 import re
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.model.explained import EXPLAINED
 from gateway.model.faults import (
     CATALOGUE,
     BadUpstream,
@@ -182,3 +184,11 @@ def test_a_detached_exception_holds_no_frame() -> None:
             kept.append(detached(fault) if forget else fault)
     assert [reference() is None for reference in seen] == [False, True]
     assert (kept[1].__traceback__, kept[1].__cause__, kept[1].__context__) == (None, None, None)
+
+
+def test_each_fault_is_explained_and_the_page_of_faults_says_it_with_these_words() -> None:
+    assert list(EXPLAINED) == list(CATALOGUE)
+    page = " ".join((Path(__file__).parents[2] / "docs" / "faults.md").read_text("utf-8").split())
+    for kind, row in CATALOGUE.items():
+        cause, remedy = EXPLAINED[kind]
+        assert f"## {row.code} {row.title} {cause} **What to do:** {remedy} ``` " in page
