@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -57,6 +58,7 @@ from gateway.upstreams import Options, Upstream, UpstreamConfigError
 from gateway.upstreams.frame import Claims, UpstreamService, introduce
 
 _log = logging.getLogger("gateway")
+_FIRST_LIST = 2.0  # seconds that a directory has to tell the command its first list
 
 
 class Gateway(Struct, frozen=True, kw_only=True):
@@ -127,7 +129,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
     versions = _versions(config, served, upstreams)
     _introspect(served, versions, codecs, policy)
     directories = _directories(config)
-    upstreams += _upstreams(config, served, fakes or {})
+    upstreams += _upstreams(config, served, fakes or {}, directories)
     _check_protocols(served)
     pool = ThreadPool()
     limiters = {
@@ -329,7 +331,9 @@ def _directories(config: Config) -> Mapping[str, WatchedDirectory]:
     return made
 
 
-def _upstreams(config: Config, served: Registry, fakes: Mapping[str, Upstream]) -> tuple[UpstreamService, ...]:
+def _upstreams(
+    config: Config, served: Registry, fakes: Mapping[str, Upstream], directories: Mapping[str, WatchedDirectory]
+) -> tuple[UpstreamService, ...]:
     """Make the upstreams, and add the methods that they know already; nothing is connected before the loop runs."""
     upstreams: list[UpstreamService] = []
     claims: Claims = {}
@@ -337,8 +341,9 @@ def _upstreams(config: Config, served: Registry, fakes: Mapping[str, Upstream]) 
     wanted = {name: Options(url=f"fake://{name}") for name in fakes} | config.upstreams
     for name, options in wanted.items():
         try:
-            fake = fakes.get(name)
-            upstreams.append(UpstreamService(name, options, config.limits, claims, len(upstreams), fake=fake))
+            fake, found = fakes.get(name), directories.get(options.directory)
+            order = len(upstreams)
+            upstreams.append(UpstreamService(name, options, config.limits, claims, order, fake=fake, directory=found))
             upstreams[-1].add_known(served)
         except (UpstreamConfigError, RegistrationError) as error:
             problems.append(f"upstreams.{name}: {error}")
@@ -348,8 +353,21 @@ def _upstreams(config: Config, served: Registry, fakes: Mapping[str, Upstream]) 
 
 
 async def survey(upstreams: Collection[UpstreamService], registry: Registry) -> None:
-    """Ask upstreams once for their methods, and add these; each ``status`` says then whether it is up, and why not."""
-    await asyncio.gather(*(upstream.survey(registry) for upstream in upstreams))
+    """Ask upstreams once for their methods, and add these, and reach each instance.
+
+    Each ``status`` says then whether it is up, and why not. Where a directory tells nothing for some seconds, its
+    upstreams are asked without it.
+    """
+
+    async def one(upstream: UpstreamService) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_LIST):
+                await upstream.follow()
+        await upstream.survey(registry)
+        if upstream.instances is not None:
+            await upstream.instances.reach_all()
+
+    await asyncio.gather(*map(one, upstreams))
     await asyncio.gather(*(upstream.close() for upstream in upstreams))
 
 

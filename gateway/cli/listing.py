@@ -3,6 +3,7 @@
 import asyncio
 import reprlib
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import msgspec
 
 from gateway import app
 from gateway.cli.loading import MODULE_HELP, configured, load_gateway
+from gateway.fleet.listing import DirectoryStatus
 from gateway.methods import Method
 from gateway.telemetry import log
+from gateway.upstreams.instances import Instances
 
 
 @click.command(epilog=MODULE_HELP)
@@ -55,11 +58,29 @@ def upstreams(modules: tuple[str, ...], file: Path | None, settings: tuple[str, 
         for upstream in gateway.upstreams
     ]
     print_table([("NAME", "ADDRESS", "STATE", "METHODS", "LAST ERROR"), *rows])
+    for upstream in gateway.upstreams:
+        if upstream.instances is not None:
+            click.echo(f"\n{upstream.name}:{_age(upstream.instances.list_status)}")
+            print_table([("  INSTANCE", "VERSION", "WEIGHT", "STATE", "LAST ERROR"), *_instances(upstream.instances)])
     for upstream in gateway.upstreams if verbose else ():
         click.echo(f"\n{upstream.name}:")
         print_table([(f"  {n}", _parameters(found)) for n, found in gateway.offered() if found.place == upstream.place])
     if any(upstream.status.state != "up" for upstream in gateway.upstreams):
         sys.exit(1)
+
+
+def _instances(instances: Instances) -> list[tuple[str, ...]]:
+    return [(f"  {each.address}", each.version, str(each.weight), each.state, each.error) for each in instances.rows()]
+
+
+def _age(status: DirectoryStatus | None) -> str:
+    """Say how old a directory's list is, and why it is not current."""
+    if status is None:
+        return ""
+    if status.read is None:
+        return f" there is no list: {status.error or 'the directory has not answered'}"
+    age = f" the list is {time.monotonic() - status.read:.0f} s old"
+    return f"{age}: {status.error}" if status.error else age
 
 
 def print_table(rows: list[tuple[str, ...]]) -> None:

@@ -305,10 +305,19 @@ def _built(found: Iterable[Setting], base: Config, problems: list[str]) -> Confi
     versions = base.versions | read_versions(tables["versions"], problems)
     config = msgspec.structs.replace(base, **built, upstreams=upstreams, directories=directories, versions=versions)
     problems += _contradictions(config)
+    problems += _without_directory(config)
     problems += version_contradictions(config.versions.items())
     if problems:
         raise ConfigError(problems, config)
     return config
+
+
+def _without_directory(config: Config) -> Iterator[str]:
+    """Tell which upstreams name a directory that there is not."""
+    for name, options in config.upstreams.items():
+        if options.directory and options.directory not in config.directories:
+            meant = nearest(options.directory, config.directories)
+            yield f"upstreams.{name}.directory: there is no table [directories.{options.directory}]{meant}"
 
 
 def _contradictions(config: Config) -> Iterator[str]:

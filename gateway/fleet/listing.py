@@ -91,7 +91,9 @@ class DirectoryStatus(Struct, kw_only=True):
 class Watch(Protocol):
     """A service that a directory is watched for."""
 
-    status: DirectoryStatus
+    @property
+    def status(self) -> DirectoryStatus:
+        """How its list is."""
 
     async def close(self) -> None:
         """Watch it no longer. The listing is told no more."""

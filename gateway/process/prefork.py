@@ -155,6 +155,9 @@ class _Plans:
             make_metrics = partial(Metrics, directory=directory, slot=assignment.slot)
             make_callers = partial(Callers, slot=assignment.slot)
             gateway = build(config, registry, self._buckets, make_metrics, record.running, make_callers=make_callers)
+            for upstream in gateway.upstreams:
+                if upstream.instances is not None:
+                    upstream.instances.serve(assignment.slot)
         except (LoadError, ConfigError) as error:
             _report(link, Report(problems=error.problems))
             return 1

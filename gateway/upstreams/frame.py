@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from gateway.fleet.listing import Directory
 from gateway.methods import RESERVED, Begin, Method, MethodOptions, Param, RegistrationError, Registry, fitting
 from gateway.methods.published import Told, published
 from gateway.methods.shapes import Shape, shape_of
@@ -33,7 +34,7 @@ from gateway.model.limits import Limits
 from gateway.upstreams import Beginner, Options, Parameter, Signature, Upstream, upstream_class
 from gateway.upstreams.calling import UpstreamCalls
 from gateway.upstreams.faults import MOST_SHOWN, is_answer, reason
-from gateway.upstreams.instances import Instances, Row
+from gateway.upstreams.instances import Instances
 from gateway.upstreams.naming import Names, configured, is_pattern, is_plain, unmatched
 from gateway.upstreams.status import Status, log
 
@@ -65,6 +66,7 @@ class UpstreamService:
 
     Attributes:
         status: see Status.
+        instances: its instances; None where there is one, whose state is the upstream's own.
         asked: set when the upstream's methods are known, or it has been asked for them once, with whatever outcome.
         is_described: whether its methods are known.
         unmatched: entries of its options that match no method, as far as its methods are known.
@@ -81,6 +83,7 @@ class UpstreamService:
         order: int = 0,
         *,
         fake: Upstream | None = None,
+        directory: Directory | None = None,
     ) -> None:
         self.name = name
         self.options = options
@@ -90,12 +93,11 @@ class UpstreamService:
         self.unmatched: list[str] = []
         self.shadowed: list[str] = []
         self._upstream = upstream_class(options.form)(options, limits) if fake is None else fake
-        self._instances: Instances | None = None
+        self.instances: Instances | None = None
         if options.is_spread and fake is None:
-            self._instances = Instances(name, self._upstream, options, self.status)
-            self._instances.listed(options.instances)
+            self.instances = Instances(name, self._upstream, options, self.status, directory)
         self._takes = self._upstream.takes
-        self._calls = UpstreamCalls(name, self._upstream, options, limits, self.status, self._instances)
+        self._calls = UpstreamCalls(name, self._upstream, options, limits, self.status, self.instances)
         self._claims = {} if claims is None else claims
         self._order = order
         self._names = Names(name, options)
@@ -119,10 +121,6 @@ class UpstreamService:
         """How many calls run, those that wait for a connection too."""
         return self._calls.running
 
-    def instances(self) -> list[Row]:
-        """Tell how each of several instances is; nothing where there is one, whose state is the upstream's own."""
-        return [] if self._instances is None else self._instances.rows()
-
     def add_known(self, registry: Registry) -> None:
         """Add the methods that are known without asking.
 
@@ -143,13 +141,14 @@ class UpstreamService:
                         f"{self._names.ours(signature.name)!r} is a method of upstreams.{first.upstream}, which comes"
                         " first in the file; rename one of them"
                     )
-            self.unmatched = unmatched(self.options, [signature.name for signature in signatures])
+            self.unmatched = unmatched(self.options, signatures)
 
     async def discover(self, registry: Registry) -> None:
         """Ask the upstream for its methods until it tells them, and add them. Nothing is asked where they are known."""
         pause = _FIRST_PAUSE
         for problem in self.shadowed:
             self.status.complain(problem)
+        await self.follow()
         while not self.is_described:
             await self.survey(registry)
             self.asked.set()
@@ -158,6 +157,11 @@ class UpstreamService:
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that workers do not ask at once
             pause = min(2 * pause, _LAST_PAUSE)
         self.asked.set()
+
+    async def follow(self) -> None:
+        """Watch its directory, if it has one, and wait until it is known which instances there are."""
+        if self.instances is not None:
+            await self.instances.follow()
 
     async def survey(self, registry: Registry) -> None:
         """Ask the upstream once, and add what it tells unless its methods are known."""
@@ -176,7 +180,7 @@ class UpstreamService:
         deadline = time.monotonic() + _DESCRIBE
         try:
             async with asyncio.timeout(_DESCRIBE) as scope:
-                signatures = await (self._instances or self._upstream).describe(deadline)
+                signatures = await (self.instances or self._upstream).describe(deadline)
         except Fault as fault:
             if is_answer(fault):
                 self.status.note_up()
@@ -206,7 +210,7 @@ class UpstreamService:
 
     async def close(self) -> None:
         """Close the connections."""
-        await (self._instances or self._upstream).close()
+        await (self.instances or self._upstream).close()
 
     def _add_all(self, signatures: list[Signature], registry: Registry) -> None:
         self.is_described = True
@@ -215,7 +219,7 @@ class UpstreamService:
                 self._add(signature, registry)
             except RegistrationError as error:
                 self.status.complain(f"left out: {error}")
-        self.unmatched = unmatched(self.options, [signature.name for signature in signatures])
+        self.unmatched = unmatched(self.options, signatures)
         for problem in self.unmatched:
             self.status.complain(problem)
         log.info("upstream %s: methods: %d", self.name, self.status.methods)

@@ -1,6 +1,7 @@
 """The instances of one upstream in this process: their adapters, which are in service, and what was counted.
 
-    instances = Instances(name, upstream, options, status)
+    instances = Instances(name, upstream, options, status, directory)
+    await instances.follow()                        watch the directory, if there is one
     instances.listed(listing)                       which there are, now and after each change
     attempt = instances.begin(seat, invocation)     a call runs there ...
     instances.end(attempt, "ok")                    ... and has ended
@@ -14,12 +15,14 @@ instance is no longer listed and its last call has ended.
 import asyncio
 import contextvars
 import copy
+import os
+import platform
 import time
 from collections import Counter
-from random import getrandbits
 from typing import Any, Literal, NamedTuple
+from zlib import crc32
 
-from gateway.fleet.listing import Listing
+from gateway.fleet.listing import Directory, DirectoryStatus, Listing, Watch, fitting
 from gateway.fleet.seats import Budget, Ended, Seat, Seats, subset
 from gateway.model.faults import BadUpstream
 from gateway.upstreams import Invocation, Options, Upstream, UpstreamConfigError
@@ -66,7 +69,7 @@ class Row(NamedTuple):
     """How an instance is.
 
     Attributes:
-        state: "out" of service, "serving", or "unknown" where no call has come to it yet.
+        state: "out" of service, "serving", or "drained": by its weight of 0 it takes no calls.
         seconds: that calls take.
         running: calls that run there.
         error: the last failure.
@@ -76,7 +79,7 @@ class Row(NamedTuple):
     address: str
     version: str
     weight: int
-    state: Literal["out", "serving", "unknown"]
+    state: Literal["out", "serving", "drained"]
     seconds: float
     running: int
     error: str
@@ -89,13 +92,19 @@ class Instances:
         seats: what is known of each.
         budget: of second attempts.
         counts: see Counts.
+        known: set when there has been a list.
+        list_status: how the directory's list is; None where there is no directory, or it is not watched yet.
 
     Raises:
         UpstreamConfigError: the upstream cannot have several.
 
     """
 
-    def __init__(self, name: str, upstream: Upstream, options: Options, status: Status) -> None:
+    def __init__(
+        self, name: str, upstream: Upstream, options: Options, status: Status, directory: Directory | None = None
+    ) -> None:
+        if directory is not None and (problem := directory.problem_of(options.directory_service)):
+            raise UpstreamConfigError(f"directory_service: {problem}")
         if getattr(options, "session", "shared") == "caller":
             raise UpstreamConfigError('session = "caller" is for an upstream of one instance, which keeps the state')
         self.seats = Seats(options.balance, options.slow_start)
@@ -103,19 +112,34 @@ class Instances:
         self.counts = Counts()
         self._name = name
         self._upstream = upstream
-        self._connect_timeout = options.connect_timeout
+        self._options = options
+        self._directory = directory
+        self._watch: Watch | None = None
+        self.known = asyncio.Event()
+        self.list_status: DirectoryStatus | None = None
         self._status = status
-        self._seed = getrandbits(32)  # before the fork, so that all workers have the same
+        self._seed = crc32(f"{platform.node()} {os.getppid()}".encode())  # the same for all workers
         self._slot = 0
         self._listing: Listing = ()
         self._adapters: dict[Seat, Upstream] = {}
         self._probes: dict[Seat, asyncio.TimerHandle] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        if directory is None:
+            self.listed(options.instances)
+
+    async def follow(self) -> None:
+        """Begin to be told the instances by the directory, if there is one, and wait for the first list."""
+        if self._directory is not None and self._watch is None:
+            self._watch = self._directory.watch(self._options.directory_service, self.listed)
+            self.list_status = self._watch.status
+        await self.known.wait()
 
     def listed(self, listing: Listing) -> None:
-        """Take the instances that there are from now on."""
-        self._listing = listing
+        """Take the instances that there are from now on, as far as they are for this upstream."""
+        self.known.set()
+        scheme = self._options.form.partition(":")[0].lower()
+        self._listing = listing = fitting(listing, scheme, self._options.version, self._options.group)
         taken = listing if self.seats.is_by_key else subset(listing, _MOST, self._slot, self._seed)
         _, gone = self.seats.update(taken, time.monotonic(), time.time())
         for seat in gone:
@@ -127,7 +151,7 @@ class Instances:
         """Begin in a process; its slot is a number that no other process of this gateway has."""
         if slot != self._slot:
             self._slot = slot
-            self.listed(self._listing)
+            self.listed(self._listing)  # another part of it, if it is long
 
     def adapter(self, seat: Seat) -> Upstream:
         """Return what calls an instance."""
@@ -188,7 +212,7 @@ class Instances:
                 seat.instance.address,
                 seat.instance.version,
                 seat.instance.weight,
-                "out" if seat.is_out else "serving" if seat.seen else "unknown",
+                "out" if seat.is_out else "serving" if seat.instance.weight else "drained",
                 seat.ewma,
                 len(seat.running),
                 seat.error,
@@ -201,7 +225,10 @@ class Instances:
         await asyncio.gather(*(self._try(seat) for seat in self.seats.all))
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and watch the directory no longer."""
+        if self._watch is not None:
+            await self._watch.close()
+            self._watch = None
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -240,7 +267,7 @@ class Instances:
     async def _try(self, seat: Seat) -> bool:
         """Try a connection to an instance; return whether it is out of service after that."""
         try:
-            async with asyncio.timeout(2 * self._connect_timeout):  # the greeting of a protocol has its own
+            async with asyncio.timeout(2 * self._options.connect_timeout):  # the greeting of a protocol has its own
                 await self.adapter(seat).reach()
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no connection
             seat.error = reason(error)

@@ -55,8 +55,9 @@ def configured(options: Options) -> Iterator[Signature]:
         yield Signature(name=name, params=tuple(params))
 
 
-def unmatched(options: Options, names: Collection[str]) -> list[str]:
+def unmatched(options: Options, signatures: Collection[Signature]) -> list[str]:
     """Tell which entries of the options match none of the upstream's methods; nothing where these are patterns."""
+    names = [signature.name for signature in signatures]
     if not names or any(map(is_pattern, names)):
         return []
     given = {
@@ -71,7 +72,16 @@ def unmatched(options: Options, names: Collection[str]) -> list[str]:
         for option, entries in given.items()
         for entry in sorted(entries)
         if not any(entry == name or (option != "rename" and fnmatchcase(name, entry)) for name in names)
-    ]
+    ] + _unhashed(options, signatures)
+
+
+def _unhashed(options: Options, signatures: Collection[Signature]) -> list[str]:
+    """Tell whether ``hash_by`` names a parameter that no method has, as far as their parameters are known."""
+    kind, _, name = options.hash_by.partition(".")
+    if options.balance != "hash" or kind != "params" or any(each.params is None for each in signatures):
+        return []
+    names = {param.name for each in signatures for param in each.params or ()}
+    return [] if name in names else [f"hash_by: none of its methods has a parameter {name}{nearest(name, names)}"]
 
 
 def is_pattern(name: str) -> bool:

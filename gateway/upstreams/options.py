@@ -72,6 +72,14 @@ class Options(Struct, frozen=True, kw_only=True):
             ge=1, le=1_000_000, description="Calls at once, those that wait for a connection too; the next is refused."
         ),
     ] = 1024
+    directory: Annotated[
+        str, Meta(description="The directory, [directories.NAME], that lists its instances; none if empty.")
+    ] = ""
+    directory_service: Annotated[str, Meta(description="The name of the service in the directory.")] = ""
+    version: Annotated[
+        str, Meta(description="Only instances of these versions: a pattern with * and ?; empty for all.")
+    ] = ""
+    group: Annotated[str, Meta(description="Only instances of these groups; likewise.")] = ""
     balance: Annotated[
         Balance,
         Meta(
@@ -123,10 +131,14 @@ class Options(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Check the URLs."""
-        for url in self.urls:
-            _check(url)
         if not self.urls:
             raise ValueError("the list of urls is empty")
+        if self.directory and len(self.urls) > 1:
+            raise ValueError("with a directory, url is one text: scheme:// and the path")
+        if not self.directory and (self.directory_service or self.version or self.group):
+            raise ValueError("directory_service, version and group are for an upstream with a directory")
+        for url in self.urls:
+            _check(url, is_form=bool(self.directory))
         if len({_form(url) for url in self.urls}) > 1:
             raise ValueError("the urls differ in more than host and port")
         addresses = [instance.address for instance in self.instances]
@@ -147,17 +159,23 @@ class Options(Struct, frozen=True, kw_only=True):
     @property
     def shown(self) -> str:
         """Where the upstream is, for people."""
-        return ", ".join(self.urls)
+        shown = ", ".join(self.urls)
+        return f"{shown} by {self.directory}: {self.directory_service}".removesuffix(": ") if self.directory else shown
 
     @property
     def instances(self) -> Listing:
-        """The instances that the URLs name."""
-        return tuple(map(_instance, self.urls))
+        """The instances that the URLs name; none where a directory lists them."""
+        return () if self.directory else tuple(map(_instance, self.urls))
+
+    @property
+    def first(self) -> Instance:
+        """The instance of the first URL; with a directory it is nowhere, and is never called."""
+        return _instance(self.urls[0])
 
     @property
     def is_spread(self) -> bool:
         """Whether calls choose among instances, or may be made again by more than the one rule that always holds."""
-        return len(self.urls) > 1 or bool(self.retry_on)
+        return len(self.urls) > 1 or bool(self.retry_on or self.directory)
 
 
 class Target(NamedTuple):
@@ -189,10 +207,12 @@ def target(instance: Instance) -> Target:
 _PORTS = {"http": 80, "https": 443}  # by the last part of a scheme
 
 
-def _check(url: str) -> None:
+def _check(url: str, *, is_form: bool) -> None:
     parts = urlsplit(url)
-    if not parts.hostname:
-        raise ValueError("the url has no host; write it as scheme://host:port")
+    if is_form and parts.netloc:
+        raise ValueError("the url has a host, and the directory lists hosts: write it as scheme:///path, or drop one")
+    if not is_form and not parts.hostname:
+        raise ValueError("the url has no host; write it as scheme://host:port, or name a directory")
     if parts.username is not None or parts.password is not None:
         raise ValueError("the url is shown and logged: credentials are options of their own")
     if parts.fragment:
@@ -229,7 +249,11 @@ def check_addresses(options: Options) -> None:
 
     """
     for url in options.urls:
-        host_and_port(url)
+        parts = urlsplit(url)
+        if not options.directory:
+            host_and_port(url)
+        elif parts.path.strip("/") or parts.query:
+            raise ValueError(f"the url must be {parts.scheme}://, with nothing after it")
 
 
 def host_and_port(url: str) -> tuple[str, int]:

@@ -26,7 +26,7 @@ def urls(kind: Kind, *programs: Program) -> list[str]:
 
 
 def instances_of(served: Served) -> Instances:
-    found = served.upstream._instances
+    found = served.upstream.instances
     assert found is not None
     return found
 
@@ -44,7 +44,7 @@ def test_every_protocol_has_several_and_goes_on_where_one_dies(kind: Kind, tmp_p
         with serving(Registry(), None, file) as server:
             served = Served(server)
             assert [served.call("add", 1, number) for number in range(4)] == [1, 2, 3, 4]
-            assert all(row.state == "serving" for row in served.upstream.instances())
+            assert all(seat.seen for seat in instances_of(served).seats.all)
             one.kill()
             assert [served.call("add", 1, number) for number in range(4)] == [1, 2, 3, 4]
     logged.take("is out of service")

@@ -79,7 +79,7 @@ class GRPC:
         self._options = options
         self._limits = limits
         self._values = Values(limits.max_reply)
-        self.aim(options.instances[0])
+        self.aim(options.first)
         self._closing: set[asyncio.Future[None]] = set()
         self._methods: dict[str, _Method] = {}
         self._known: list[Signature] | None = None

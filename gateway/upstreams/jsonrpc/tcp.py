@@ -57,7 +57,7 @@ class JSONRPCOverTCP:
         self._limits = limits
         self._codec = JSONRPC(max_depth=limits.max_depth, max_batch=1)
         self._tls = client_context(options)
-        self.aim(options.instances[0])
+        self.aim(options.first)
 
     def aim(self, instance: Instance) -> None:
         """Have calls go to an instance."""

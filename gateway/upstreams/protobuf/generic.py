@@ -78,7 +78,7 @@ class ProtobufGeneric:
         self._options = options
         self._limits = limits
         self._values = Values(limits.max_reply)
-        self.aim(options.instances[0])
+        self.aim(options.first)
         self._methods: dict[str, _Method] = {}
         self._passed: frozenset[int] = frozenset()
         try:

@@ -47,7 +47,7 @@ class RPyC:
         self._options = options
         self._limits = limits
         self._tls = client_context(options)
-        self.aim(options.instances[0])
+        self.aim(options.first)
 
     def aim(self, instance: Instance) -> None:
         """Have calls go to an instance."""

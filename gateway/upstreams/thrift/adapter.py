@@ -96,7 +96,7 @@ class Thrift:
         self._prefix = f"{options.service}:" if options.multiplexed else ""
         self._numbers = itertools.cycle(range(1, 2**31))
         self._tls = client_context(options)
-        self.aim(options.instances[0])
+        self.aim(options.first)
         if options.multiplexed and not options.service:
             raise UpstreamConfigError("multiplexed needs the name of the service: service = ...")
         for name in options.methods:

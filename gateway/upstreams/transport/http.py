@@ -118,7 +118,7 @@ class HTTP:
         self._type = content_type
         self._url = urlsplit(options.form.partition("+")[2])
         self._path = self._url.path or "/"
-        self._aim(options.instances[0])
+        self._aim(options.first)
 
     def at(self, instance: Instance) -> "HTTP":
         """Return what has connections to an instance."""

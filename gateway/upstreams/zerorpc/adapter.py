@@ -48,7 +48,7 @@ class ZeroRPC:
     def __init__(self, options: ZeroRPCOptions, limits: Limits) -> None:
         self._options = options
         self._limits = limits
-        self.aim(options.instances[0])
+        self.aim(options.first)
 
     def aim(self, instance: Instance) -> None:
         """Have calls go to an instance."""
