@@ -16,7 +16,7 @@ from gateway import app
 from gateway.cli.checks import CHECKS, findings
 from gateway.config import load
 from gateway.methods import Registry, method
-from tests.test_cli import run
+from tests.cli.running import run
 
 PAGE = Path(__file__).parents[2] / "docs" / "checks.md"
 HASH = f"sha256:{'0' * 64}"

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 from gateway.client import Client
+from tests.cli.running import environment
 from tests.serving import eventually
-from tests.test_cli import environment
 
 pytestmark = pytest.mark.usefixtures("project")
 METHODS = "from gateway import method\n@method\ndef version() -> str:\n    return '{}'\n"

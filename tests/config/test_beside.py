@@ -16,8 +16,8 @@ from gateway.config.access import Access, Rule
 from gateway.config.beside import load_for_program
 from gateway.config.described import callers, described
 from gateway.process.server import serve
+from tests.cli.running import environment, run, serving
 from tests.raw_http import post
-from tests.test_cli import environment, run, serving
 
 pytestmark = pytest.mark.unmeasured
 

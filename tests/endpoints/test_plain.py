@@ -36,10 +36,10 @@ from gateway.model.calls import CURRENT, CallRecord
 from gateway.model.http import HTTPRequest, HTTPResponse, Plain
 from gateway.wire.http_responses import response_head
 from tests import corpus_methods
+from tests.cli.running import serving
 from tests.conftest import Logged
 from tests.raw_http import Wire, request
 from tests.serving import children, eventually
-from tests.test_cli import serving
 from tests.test_corpus import CASES, body_of, named
 
 pytestmark = pytest.mark.unmeasured

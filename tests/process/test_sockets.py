@@ -20,11 +20,11 @@ from benchmarks.edge import nginx
 from gateway import Config, Context, Registry, StartupError
 from gateway.config import MetricsSection, load
 from gateway.process.sockets import close, listen
+from tests.cli.running import environment
 from tests.deploy.nginx.edging import METHODS, ask, calling, result
 from tests.process.test_supervisor import call, fleet, write_handlers
 from tests.raw_http import post
 from tests.serving import eventually
-from tests.test_cli import environment
 
 CONFIG = Config(metrics=MetricsSection(bind=""))
 

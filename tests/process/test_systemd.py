@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.config import Config, load
 from gateway.process.supervisor import MERCY
-from tests.test_cli import run
+from tests.cli.running import run
 
 UNIT = Path(__file__).parents[2] / "conf" / "callgate.service"
 

@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from gateway.model.calls import CallRecord
 from gateway.telemetry.log import CallLine, Format, configure_own, log_calls
+from tests.cli.running import Serving, serving, start
 from tests.raw_http import Response, Wire, exchange, request
-from tests.test_cli import Serving, serving, start
 
 pytestmark = pytest.mark.unmeasured
 

@@ -21,8 +21,8 @@ from msgspec.structs import replace
 from gateway.upstreams.protobuf.frames import MethodFrames
 from gateway.upstreams.protobuf.generic import ProtobufGeneric
 from gateway.wire.framing import FrameTooLongError, FramingError
+from tests.cli.running import here
 from tests.conftest import Logged
-from tests.test_cli import here
 from tests.upstreams.kinds import TYPED, Kind, generic_frame, generic_program
 from tests.upstreams.running import ROOT, Program, Served, no_call_waits, serve_upstream, until
 

@@ -41,10 +41,10 @@ from gateway.upstreams.grpc.reflection import Reflected
 from gateway.upstreams.grpc.status import STATUSES, StatusError, told
 from gateway.upstreams.protobuf.files import ProtoOptions, Schema, from_options
 from gateway.upstreams.protobuf.values import Values
+from tests.cli.running import here
 from tests.conftest import Logged
 from tests.raw_http import post
 from tests.serving import Server, serving
-from tests.test_cli import here
 from tests.upstreams.kinds import TYPED, Kind, h2, h2_headers, h2_message, module
 from tests.upstreams.running import ROOT, Program, Served, Wires, serve_upstream, until
 

@@ -11,9 +11,9 @@ import pytest
 from gateway import ConfigError, Registry
 from gateway.app import build
 from gateway.config import load
+from tests.cli.running import run
 from tests.conftest import Logged
 from tests.serving import Server, free_port, serving
-from tests.test_cli import run
 from tests.upstreams.jsonrpc.test_tcp import Peer, server
 from tests.upstreams.running import until
 from tests.upstreams.test_passing import call, refuse
