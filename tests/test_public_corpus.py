@@ -1,6 +1,6 @@
 """The cases of public bug reports (tests/corpus/public.jsonl) that concern the server, over real sockets.
 
-Cases of the command line are replayed in tests/test_cli.py. Those of upstreams are not replayed here, nor are those of
+Cases of the command line are replayed in tests/cli/test_command.py. Those of upstreams are not replayed here, nor are those of
 ELSEWHERE. docs/conformance.md says why DECIDED differ.
 """
 
