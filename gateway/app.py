@@ -35,6 +35,8 @@ from gateway.core.rates import Buckets, RateLimits
 from gateway.core.running import Running
 from gateway.core.threads import ThreadPool
 from gateway.core.versions import Unversioned, Versions, versioned
+from gateway.endpoints.mcp.endpoint import MCPEndpoint
+from gateway.endpoints.mcp.tools import PROTOCOL, Toolbox
 from gateway.endpoints.observers import Observers
 from gateway.endpoints.plain import PlainWay
 from gateway.endpoints.rpc import RPCEndpoint, rate_limited
@@ -68,6 +70,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     registry: Registry
     versions: Versions
     rpc: RPCEndpoint
+    admit: Admission  # judges all requests, those for rpc too
     know: Know
     site: Any  # a Site of gateway/hosts/http/site.py, which needs Tornado; None where only calls are answered
     websockets: WebSockets | None
@@ -153,7 +156,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         handler = charged(handler, rates.charge, rate_limited)
     metrics = None
     if make_metrics is not None and config.metrics.bind:
-        metrics = make_metrics(served.get, tuple(CODECS), _identity()[1], codec=IMPLEMENTATION)
+        metrics = make_metrics(served.get, _protocols(), _identity()[1], codec=IMPLEMENTATION)
     callers = None
     if make_callers is not None and config.server.callers:
         callers = make_callers(Path(config.server.callers), known=versions.get)
@@ -172,6 +175,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         registry=served,
         versions=versions,
         rpc=rpc,
+        admit=_agents(config, versions, rpc, policy),
         know=_know(rpc, Unversioned(dispatcher, versions.prefixes) if config.versions else dispatcher, policy, permits),
         site=_site(config, rpc),
         websockets=_websockets(config, rpc),
@@ -197,6 +201,32 @@ def _versions(config: Config, served: Registry, upstreams: Iterable[UpstreamServ
     return Versions(config.versions, served, prefixes, lambda name: isinstance(_absent(upstreams, name), Method))
 
 
+def _agents(config: Config, shown: Versions, rpc: RPCEndpoint, policy: AccessPolicy) -> Admission:
+    """Put the endpoint for agents around that for calls, if agents are offered anything."""
+    if not config.mcp.expose:
+        return rpc.admit
+    permits = policy.permits if config.access.rules else None
+    toolbox = Toolbox(shown, config.mcp, permits, int_texts=config.jsonrpc.int64 == "text")
+    return MCPEndpoint(
+        rpc=rpc,
+        codec=next(codec for codec in rpc.codecs if codec.name == JSONRPC.name),
+        toolbox=toolbox,
+        policy=policy,
+        path=config.mcp.path,
+        instructions=config.mcp.instructions,
+        version=_identity()[1],
+        max_depth=config.limits.max_depth,
+    ).admit
+
+
+def _agents_path(config: Config) -> tuple[str, ...]:
+    return (config.mcp.path,) if config.mcp.expose else ()
+
+
+def _protocols() -> tuple[str, ...]:
+    return (*CODECS, PROTOCOL)
+
+
 def _site(config: Config, rpc: RPCEndpoint) -> Any:
     """Load the application that answers what is not a call.
 
@@ -209,7 +239,7 @@ def _site(config: Config, rpc: RPCEndpoint) -> Any:
     from gateway.hosts.http.site import site  # noqa: PLC0415 - it needs Tornado
 
     try:
-        return site(load_function(config.server.app), rpc.visit, config.server.paths)
+        return site(load_function(config.server.app), rpc.visit, (*config.server.paths, *_agents_path(config)))
     except TypeError as error:
         raise LoadError([f"server.app: {config.server.app}: {error}"]) from error
 
@@ -258,8 +288,8 @@ def _fields(section: Struct | None) -> dict[str, Any]:
 def _check_protocols(served: Registry) -> None:
     for _, found in served.methods():
         for name in sorted(found.options.protocols or ()):
-            if name not in CODECS:
-                known = " and ".join(CODECS)
+            if name not in _protocols():
+                known = f"{', '.join(CODECS)} and {PROTOCOL}"
                 raise ConfigError([f"{found.place}: protocols: there is no {name!r}; the protocols are {known}"])
 
 
@@ -500,7 +530,7 @@ def endpoint_of(config: Config, *registries: Registry) -> Endpoint:
         for discovery in await introduce(gateway.upstreams, gateway.registry):
             discoveries.add(discovery)
             discovery.add_done_callback(discoveries.discard)
-        return gateway.rpc.admit
+        return gateway.admit
 
     async def close_here() -> None:
         lifespans = opened.pop(asyncio.get_running_loop(), None)
@@ -508,7 +538,9 @@ def endpoint_of(config: Config, *registries: Registry) -> Endpoint:
             await lifespans.close()
 
     assemble()  # what is wrong is reported now, and not to the first caller
-    return Endpoint(open=open_here, close=close_here, limits=config.limits, paths=config.server.paths)
+    return Endpoint(
+        open=open_here, close=close_here, limits=config.limits, paths=config.server.paths, agents=_agents_path(config)
+    )
 
 
 def check_hashes() -> None:

@@ -123,7 +123,7 @@ class _Server:
             await self._gateway.lifespans.open()
             self._is_open = True
             self._discoveries = await introduce(self._gateway.upstreams, self._gateway.registry)
-        admitted = self._gateway.rpc.admit(head)
+        admitted = self._gateway.admit(head)
         if isinstance(admitted, HTTPResponse):
             return admitted
         limit = self._gateway.config.limits.max_body
@@ -227,9 +227,14 @@ class Client(clients.Client):
         core = Core(f"{_HOST}{self._server.path}", options, _BlockingIO(respond))
         super(clients.Client, self).__init__(core, core.view)  # not with the sockets of gateway.Client
 
-    def raw(self, body: bytes, content_type: str = "application/json", **headers: str) -> HTTPResponse:
-        """POST any bytes, and return the response. ``X_Request_ID="1"`` is the header X-Request-ID."""
-        head = self._server.head(self._server.path, _headers(body, content_type, headers))
+    def raw(
+        self, body: bytes, content_type: str = "application/json", *, path: str = "", **headers: str
+    ) -> HTTPResponse:
+        """POST any bytes, and return the response. ``X_Request_ID="1"`` is the header X-Request-ID.
+
+        They go to the path of calls, or to another one.
+        """
+        head = self._server.head(path or self._server.path, _headers(body, content_type, headers))
         return self._run(lambda: self._server.answer(head, body))
 
     def close(self) -> None:
@@ -262,9 +267,11 @@ class AsyncClient(clients.AsyncClient):
         core = Core(f"{_HOST}{self._server.path}", options, _LoopingIO(self._server.respond))
         super(clients.AsyncClient, self).__init__(core, core.view)  # not with the sockets of gateway.AsyncClient
 
-    async def raw(self, body: bytes, content_type: str = "application/json", **headers: str) -> HTTPResponse:
+    async def raw(
+        self, body: bytes, content_type: str = "application/json", *, path: str = "", **headers: str
+    ) -> HTTPResponse:
         """POST any bytes, and return the response; see Client.raw."""
-        head = self._server.head(self._server.path, _headers(body, content_type, headers))
+        head = self._server.head(path or self._server.path, _headers(body, content_type, headers))
         return await self._server.answer(head, body)
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ import ipaddress
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -115,6 +116,12 @@ def _may_be_discovered(pattern: str, gateway: Gateway) -> bool:
 def _options_without_method(gateway: Gateway) -> Iterator[str]:
     for upstream in gateway.upstreams:
         yield from (f"upstreams.{upstream.name}.{problem}" for problem in upstream.unmatched)
+    names, section = list(gateway.registry), gateway.config.mcp
+    given = {"expose": section.expose, "hide": section.hide, "read_only": section.read_only}
+    for option, patterns in given.items() if section.expose else ():
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names) and not _may_be_discovered(pattern, gateway):
+                yield f"mcp.{option}: {pattern!r} matches no method{nearest(pattern, names)}"
 
 
 def _methods_twice(gateway: Gateway) -> Iterator[str]:

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.config.access import KEY_PREFIX, Access
+from gateway.config.mcp import MCPSection
 from gateway.config.nginx import NginxSection
 from gateway.config.sources import Setting, find, nearest_option, read
 from gateway.config.tables import convert_setting, read_directories, read_upstreams, read_versions
@@ -240,6 +241,7 @@ class Config(Struct, frozen=True, kw_only=True):
     jsonrpc: JSONRPCSection = JSONRPCSection()
     directories: dict[str, DirectoryOptions] = {}
     websocket: WebSocketSection = WebSocketSection()
+    mcp: MCPSection = MCPSection()
     upstreams: dict[str, Options] = {}
     versions: dict[str, VersionTable] = {}
     file: Path | None = None
@@ -335,10 +337,20 @@ def _contradictions(config: Config) -> Iterator[str]:
                 yield f"access.rules: {shown}"
     if config.access.authenticate and config.access.keys:
         yield "access.authenticate: the function decides alone; leave access.keys empty, or authenticate"
-    if config.websocket.enabled and config.websocket.path in config.server.paths:
-        yield f"websocket.path: calls are POSTed to {config.websocket.path}: choose a path that is not in server.paths"
+    yield from _paths_twice(config)
     if bool(config.tls.certificate) != bool(config.tls.key):
         absent, given = ("key", "certificate") if config.tls.certificate else ("certificate", "key")
         yield f"tls.{absent} is needed with tls.{given}"
     if config.tls.client_ca and not config.tls.certificate:
         yield "tls.certificate is needed with tls.client_ca"
+
+
+def _paths_twice(config: Config) -> Iterator[str]:
+    """Tell which paths are those of two things."""
+    calls, websocket, mcp = config.server.paths, config.websocket, config.mcp
+    if websocket.enabled and websocket.path in calls:
+        yield f"websocket.path: calls are POSTed to {websocket.path}: choose a path that is not in server.paths"
+    if mcp.expose and websocket.enabled and mcp.path == websocket.path:
+        yield f"mcp.path: {mcp.path} is the path of WebSockets, too: choose another one"
+    if mcp.expose and mcp.path in (*calls, "/healthz", "/readyz"):
+        yield f"mcp.path: {mcp.path} is a path of calls or of health: choose another one"

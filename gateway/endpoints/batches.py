@@ -3,16 +3,34 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
-from gateway.codecs import Codec
 from gateway.codecs.contract import Turns
 from gateway.model.calls import Answer, Call, Entry, Reply
 
 _T = TypeVar("_T")
 _TURN = 0.005  # seconds that the calls of a batch may hold the loop, before others have their turn
+
+
+class Writer(Protocol):
+    """What responses to calls are written with: a codec, or what writes them for another endpoint; see Codec."""
+
+    @property
+    def name(self) -> str:
+        """What contexts, the log and metrics call the protocol."""
+
+    @property
+    def native(self) -> tuple[type, ...]:
+        """The types that values have beside those of JSON."""
+
+    @property
+    def wide_ints(self) -> bool:
+        """Whether ints beyond 53 bits are numbers."""
+
+    def encoding(self, entry: Entry, reply: Reply, room: int) -> Turns[Answer]:
+        """Write a reply in at most ``room`` bytes, in turns."""
 
 
 class Room(Struct):
@@ -27,14 +45,14 @@ class Room(Struct):
     left: int
     lock: asyncio.Lock | None = None
 
-    async def encode(self, codec: Codec, entry: Entry, reply: Reply) -> Answer:
+    async def encode(self, codec: Writer, entry: Entry, reply: Reply) -> Answer:
         """Encode a reply in what is left."""
         if self.lock is None:
             return await self._encode(codec, entry, reply)
         async with self.lock:
             return await self._encode(codec, entry, reply)
 
-    async def _encode(self, codec: Codec, entry: Entry, reply: Reply) -> Answer:
+    async def _encode(self, codec: Writer, entry: Entry, reply: Reply) -> Answer:
         answer = await in_turns(codec.encoding(entry, reply, self.left))
         if not is_notification(entry):
             self.left -= len(answer.wire)

@@ -29,7 +29,7 @@ from gateway.codecs import Codec, Decoded
 from gateway.core.access import AccessPolicy
 from gateway.core.rates import RateLimits
 from gateway.core.versions import midnight
-from gateway.endpoints.batches import Room, at_once, in_order, in_turns, is_notification
+from gateway.endpoints.batches import Room, Writer, at_once, in_order, in_turns, is_notification
 from gateway.endpoints.heads import Headers, HeadJudge, Judged, Objection, content_types
 from gateway.endpoints.observers import Observers
 from gateway.model.calls import (
@@ -118,7 +118,7 @@ class RPCEndpoint:
                     judged=judged,
                     request_id=self.id_of(head),
                 )
-            judged = _too_often(judged, rate_limited(wait))
+            judged = too_often(judged, rate_limited(wait))
         elif isinstance(judged, HTTPResponse):
             return judged
         assert isinstance(judged, Objection)  # noqa: S101 - what is neither of the other two
@@ -213,23 +213,29 @@ class Exchange(Struct, kw_only=True):
 
     async def answer(self, body: bytes) -> HTTPResponse:
         """Answer the request, now that its body is here. Raises nothing."""
-        self.arrival = time.monotonic()
         endpoint, judged = self.endpoint, self.judged
-        try:
-            unpacked = content_coding.unpack(body, judged.coding, endpoint.limits.max_body)
-        except content_coding.CorruptBodyError as error:
-            fault = ParseError(f"the body does not unpack: {error}")
-            return self._refuse("coding", 400, fault, fault.message)
-        except RequestTooLarge:
-            return self.too_large()
+        unpacked = self.unpacked(body)
+        if isinstance(unpacked, HTTPResponse):
+            return unpacked
         codec = judged.codec or endpoint.recognize(unpacked)
         if codec is None:
             types = content_types(endpoint.codecs)
             text = f"The protocol is not known from the body, so a Content-Type is needed: {types}."
-            return self._refuse("type", 415, text, text)
+            return self.refuse("type", 415, text, text)
         decoded, answers, document = await self._answer_all(codec, unpacked)
         endpoint.observers.answered(codec.name, len(body), len(document))
-        return self._respond(codec, document, _summary(decoded, answers) if judged.caller.is_proxied else ())
+        return self.respond(document, (("Content-Type", codec.content_type),), self.told_to_proxy(decoded, answers))
+
+    def unpacked(self, body: bytes) -> bytes | HTTPResponse:
+        """Unpack the body, which is whole now; a response refuses it."""
+        self.arrival = time.monotonic()
+        try:
+            return content_coding.unpack(body, self.judged.coding, self.endpoint.limits.max_body)
+        except content_coding.CorruptBodyError as error:
+            fault = ParseError(f"the body does not unpack: {error}")
+            return self.refuse("coding", 400, fault, fault.message)
+        except RequestTooLarge:
+            return self.too_large()
 
     async def answer_message(self, codec: Codec, message: bytes) -> bytes:
         """Answer a message that is on a connection without HTTP; empty for notifications. Raises nothing."""
@@ -244,17 +250,18 @@ class Exchange(Struct, kw_only=True):
             decoded = await in_turns(codec.decoding(body, self.judged.charset))
         else:
             decoded = codec.decode(body, self.judged.charset)
-        decoded = self._within_wish(decoded)
+        wrong = self.set_deadline()
+        decoded = decoded if wrong is None else InvalidCall(fault=wrong)
         if isinstance(decoded, Batch):
             document, answers = await self._answer_batch(codec, decoded)
             return decoded, answers, document
-        answer = await self._answer(codec, Room(self.endpoint.limits.max_reply), decoded, None)
+        answer = await self.answer_entry(codec, Room(self.endpoint.limits.max_reply), decoded, None)
         return decoded, [answer], b"" if is_notification(decoded) else codec.single(answer)
 
     def too_large(self) -> HTTPResponse:
         """Refuse the request, because its body has, or would have, more bytes than are read."""
         fault = RequestTooLarge(f"at most {self.endpoint.limits.max_body} bytes")
-        return self._refuse("size", fault.status, fault, fault.message)
+        return self.refuse("size", fault.status, fault, fault.message)
 
     @property
     def client(self) -> str:
@@ -265,28 +272,29 @@ class Exchange(Struct, kw_only=True):
         """Refuse the request, because its client has too many at once."""
         wait = self.endpoint.limits.retry_after
         fault = RateLimited("too many requests at once", retry_after=wait)
-        return self._refuse("rate", fault.status, fault, fault.message, (("Retry-After", str(wait)),))
+        return self.refuse("rate", fault.status, fault, fault.message, (("Retry-After", str(wait)),))
 
     def unreadable(self, status: int, reason: str) -> HTTPResponse:
         """Refuse the request, because its body did not come as its head says, or cannot be read by this host."""
-        return self._refuse("framing", status, InvalidRequest(reason), reason)
+        return self.refuse("framing", status, InvalidRequest(reason), reason)
 
-    def _refuse(
+    def refuse(
         self, kind: str, status: int, answer: GatewayFault | str, reason: str, headers: Headers = ()
     ) -> HTTPResponse:
+        """Refuse the request: with a fault where the protocol is known, in plain text otherwise."""
         client = self.judged.caller.client
         refusal = Refusal(kind=kind, status=status, reason=reason, client=client, request_id=self.request_id)
         return self.endpoint.refuse(refusal, answer, self.judged.codec, headers)
 
-    def _within_wish(self, decoded: Decoded) -> Decoded:
-        """Set the deadline to what the caller asks for, if it does."""
+    def set_deadline(self) -> InvalidRequest | None:
+        """Set the deadline to what the caller asks for, if it does; a fault says that it is not a time."""
         wish = self.head.headers.get("X-Request-Timeout")
         if wish is None:
-            return decoded
+            return None
         if not TIMEOUT.fullmatch(wish) or not float(wish):
-            return InvalidCall(fault=InvalidRequest("X-Request-Timeout must be a number of seconds above 0, like 2.5"))
+            return InvalidRequest("X-Request-Timeout must be a number of seconds above 0, like 2.5")
         self.deadline = self.arrival + float(wish)
-        return decoded
+        return None
 
     async def _answer_batch(self, codec: Codec, batch: Batch) -> tuple[bytes, list[Answer]]:
         """Answer the calls of a batch; together they have the room of one answer.
@@ -295,14 +303,14 @@ class Exchange(Struct, kw_only=True):
         """
         limits, entries = self.endpoint.limits, batch.entries
         if limits.batch_concurrency == 1 or codec.batch_method:
-            answers = await in_order(entries, partial(self._answer, codec, Room(limits.max_reply)))
+            answers = await in_order(entries, partial(self.answer_entry, codec, Room(limits.max_reply)))
         else:
             room = Room(limits.max_reply, asyncio.Lock())
-            answers = await at_once(entries, limits.batch_concurrency, partial(self._answer, codec, room))
+            answers = await at_once(entries, limits.batch_concurrency, partial(self.answer_entry, codec, room))
         sent = [answer for entry, answer in zip(entries, answers, strict=True) if not is_notification(entry)]
         return codec.batch(sent), answers
 
-    async def _answer(self, codec: Codec, room: Room, entry: Entry, position: int | None) -> Answer:
+    async def answer_entry(self, codec: Writer, room: Room, entry: Entry, position: int | None) -> Answer:
         """Answer one entry, and have it observed, whatever becomes of it: after the answer, which need not wait."""
         context = Context(
             protocol=codec.name,
@@ -352,16 +360,37 @@ class Exchange(Struct, kw_only=True):
             )
         return answer
 
-    def _respond(self, codec: Codec, body: bytes, extra: Headers) -> HTTPResponse:
-        head = (("Content-Type", codec.content_type), NOSNIFF, ("X-Request-ID", self.request_id))
-        headers = (*head, *self.judged.headers, *extra, *_retirement(self.deprecations))
+    def told_to_proxy(self, decoded: Decoded, answers: list[Answer]) -> Headers:
+        """Return what a trusted proxy cannot read in the body, for its own log; it keeps these from the client."""
+        if not self.judged.caller.is_proxied:
+            return ()
+        entries = decoded.entries if isinstance(decoded, Batch) else [decoded]
+        named = next((entry.method for entry in entries if isinstance(entry, Call)), "")
+        headers = [("X-RPC-Method", named)] if PRINTABLE.fullmatch(named) else []
+        if isinstance(decoded, Batch):
+            headers.append(("X-RPC-Batch", str(len(entries))))
+        fault = next((answer.fault for answer in answers if answer.fault is not None), None)
+        return (*headers, *([] if fault is None else [("X-RPC-Fault", str(fault.code))]))
+
+    def respond(self, body: bytes, headers: Headers, extra: Headers = (), status: int = 200) -> HTTPResponse:
+        """Make the response of a body, compressed where that is asked for and worth it.
+
+        Args:
+            body: as it is.
+            headers: what is about the body.
+            extra: what else there is to say.
+            status: the HTTP status.
+
+        """
+        headers = (*headers, NOSNIFF, ("X-Request-ID", self.request_id), *self.judged.headers, *extra)
+        headers += _retirement(self.deprecations)
         accepted = self.head.headers.get("Accept-Encoding")
         if accepted and len(body) > self.endpoint.limits.compress_above:
             coding = content_coding.chosen(accepted)
             if coding:
                 packed = content_coding.pack(body, coding)
-                return HTTPResponse(headers=(*headers, ("Content-Encoding", coding)), body=packed)
-        return HTTPResponse(headers=headers, body=body)
+                return HTTPResponse(status=status, headers=(*headers, ("Content-Encoding", coding)), body=packed)
+        return HTTPResponse(status=status, headers=headers, body=body)
 
 
 def _retirement(said: Iterable[Deprecation]) -> Headers:
@@ -379,7 +408,8 @@ def rate_limited(wait: float) -> RateLimited:
     return RateLimited("too many calls", retry_after=math.ceil(wait))
 
 
-def _too_often(judged: Judged, fault: RateLimited) -> Objection:
+def too_often(judged: Judged, fault: RateLimited) -> Objection:
+    """Make the objection to a caller that has called too often."""
     return Objection(
         kind="rate",
         status=fault.status,
@@ -389,14 +419,3 @@ def _too_often(judged: Judged, fault: RateLimited) -> Objection:
         codec=judged.codec,
         headers=(("Retry-After", str(fault.data["retry_after"])),),
     )
-
-
-def _summary(decoded: Decoded, answers: list[Answer]) -> Headers:
-    """Return what a trusted proxy cannot read in the body, for its own log; it keeps these headers from the client."""
-    entries = decoded.entries if isinstance(decoded, Batch) else [decoded]
-    named = next((entry.method for entry in entries if isinstance(entry, Call)), "")
-    headers = [("X-RPC-Method", named)] if PRINTABLE.fullmatch(named) else []
-    if isinstance(decoded, Batch):
-        headers.append(("X-RPC-Batch", str(len(entries))))
-    fault = next((answer.fault for answer in answers if answer.fault is not None), None)
-    return (*headers, *([] if fault is None else [("X-RPC-Fault", str(fault.code))]))

@@ -24,7 +24,7 @@ _UNPACKED = frozenset({"gzip", "deflate"})  # of the Content-Encodings that the 
 def routes(
     endpoint: Endpoint, paths: Iterable[str] = (), user: User = lambda _: None, *, auto_decompress: bool = True
 ) -> list[RouteDef]:
-    """Make the routes of an endpoint, for ``Application.add_routes``.
+    """Make the routes of an endpoint, for ``Application.add_routes``; with that of AI agents, if there is one.
 
     Args:
         endpoint: what ``gateway.endpoint`` returns.
@@ -41,7 +41,7 @@ def routes(
         unpacked = auto_decompress and request.headers.get("Content-Encoding", "").strip().lower() in _UNPACKED
         head = HTTPRequest(
             method=request.method,
-            target=mount.path,
+            target=request.path if request.path in endpoint.agents else mount.path,
             headers=Headers(pair for pair in request.headers.items() if not (unpacked and _is_coding(pair[0]))),
             peer=request.remote or "",
             request=request,
@@ -51,7 +51,9 @@ def routes(
         response = await mount.respond(head, _pieces(request), version)
         return Response(status=response.status, headers=response.headers, body=response.body or None)
 
-    return [route("*", path, call, expect_handler=_wait) for path in tuple(paths) or endpoint.paths]
+    return [
+        route("*", path, call, expect_handler=_wait) for path in (*(tuple(paths) or endpoint.paths), *endpoint.agents)
+    ]
 
 
 async def _wait(request: Request) -> None:

@@ -37,7 +37,7 @@ class Closing(Protocol):
         """Close it."""
 
 
-def view(endpoint: Endpoint, user: Callable[[HttpRequest], str | None] = lambda _: None) -> View:
+def view(endpoint: Endpoint, user: Callable[[HttpRequest], str | None] = lambda _: None, path: str = "") -> View:
     """Make a view, which waits for the call in its thread.
 
     Args:
@@ -45,6 +45,7 @@ def view(endpoint: Endpoint, user: Callable[[HttpRequest], str | None] = lambda 
         user: returns the name of the user whom middleware has found, from the request, like
             ``lambda request: request.user.get_username() or None``; that is then ``context.key``. None stands for
             nobody.
+        path: the path of the endpoint that the view stands for, like ``mcp.path``; that of calls without it.
 
     """
     host = WSGIHost(endpoint)
@@ -57,7 +58,9 @@ def view(endpoint: Endpoint, user: Callable[[HttpRequest], str | None] = lambda 
         if isinstance(request, ASGIRequest) or environ.get("CONTENT_LENGTH"):
             environ["wsgi.input"] = request  # middleware may have read it; without a length, Django reads nothing
         head: list[Any] = []
-        answer = host.answer(environ, lambda *told: head.extend(told), endpoint.paths[0], request, user(request))
+        answer = host.answer(
+            environ, lambda *told: head.extend(told), path or endpoint.paths[0], request, user(request)
+        )
         made = _made(int(head[0][:3]), head[1], b"".join(answer))
         if isinstance(answer, Closing):
             made._resource_closers.append(answer.close)  # noqa: SLF001 - the server calls it behind the response
@@ -68,13 +71,16 @@ def view(endpoint: Endpoint, user: Callable[[HttpRequest], str | None] = lambda 
 
 
 def async_view(
-    endpoint: Endpoint, user: Callable[[HttpRequest], str | Awaitable[str | None] | None] = lambda _: None
+    endpoint: Endpoint,
+    user: Callable[[HttpRequest], str | Awaitable[str | None] | None] = lambda _: None,
+    path: str = "",
 ) -> AsyncView:
     """Make a view that waits for the call on the event loop.
 
     Args:
         endpoint: what ``gateway.endpoint`` returns.
         user: as for ``view``, or ``async``, as Django's ``request.auser`` is.
+        path: as for ``view``.
 
     Raises:
         TypeError: from the view, where the project is run under WSGI.
@@ -88,7 +94,7 @@ def async_view(
         found = user(request)
         head = HTTPRequest(
             method=request.method,
-            target=mount.path,
+            target=path or mount.path,
             headers=Headers(request.headers.items()),
             peer=request.META.get("REMOTE_ADDR", ""),
             request=request,

@@ -27,7 +27,7 @@ def blueprint(
     name: str = "gateway",
     user: Callable[[], str | None] = lambda: None,
 ) -> Blueprint:
-    """Make a blueprint for an endpoint.
+    """Make a blueprint for an endpoint, with a route for AI agents, if there is a path for them.
 
     Args:
         endpoint: what ``gateway.endpoint`` returns.
@@ -49,11 +49,15 @@ def blueprint(
     host = WSGIHost(endpoint)
     made = Blueprint(name, __name__)
 
-    def call() -> Application:
+    def call(path: str = endpoint.paths[0]) -> Application:
         request = flask.request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - not a proxy
         name = user()
-        return lambda environ, start_response: host.answer(environ, start_response, endpoint.paths[0], request, name)
+        return lambda environ, start_response: host.answer(environ, start_response, path, request, name)
 
     for route in routes:
         made.add_url_rule(route, "call", call, methods=_VERBS, provide_automatic_options=False)
+    for route in endpoint.agents:
+        made.add_url_rule(
+            route, "agents", call, methods=_VERBS, provide_automatic_options=False, defaults={"path": route}
+        )
     return made

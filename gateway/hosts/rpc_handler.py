@@ -39,22 +39,24 @@ def delegate(endpoint: Endpoint, user: User = lambda _: None) -> Application:
 
 @stream_request_body
 class RPCHandler(RequestHandler):
-    """Answers calls, and refuses what is not one. Its rule in the application has two arguments.
+    """Answers calls, and refuses what is not one. Its rule in the application has these arguments.
 
     Args:
         endpoint: what ``gateway.endpoint`` returns.
         user: returns the name of the user whom the application has found, from the handler, like
             ``lambda handler: handler.current_user``; that is then ``context.key``. None stands for nobody.
+        path: the path of the endpoint that the rule stands for, like ``mcp.path``; that of calls without it.
 
     """
 
     SUPPORTED_METHODS = (*RequestHandler.SUPPORTED_METHODS, "TRACE", "CONNECT")
 
-    def initialize(self, endpoint: Endpoint, user: User = lambda _: None) -> None:
+    def initialize(self, endpoint: Endpoint, user: User = lambda _: None, path: str = "") -> None:
         """Take the arguments of the rule (called by Tornado)."""
         mounts: dict[object, Mount] = self.settings.setdefault(_MOUNTS, {})
         self._mount = mounts.get(endpoint.open) or mounts.setdefault(endpoint.open, Mount(endpoint))
         self._user = user
+        self._path = path or self._mount.path
         self._upload: Upload | None = None
         self._answering: asyncio.Task[HTTPResponse] | None = None
 
@@ -77,7 +79,7 @@ class RPCHandler(RequestHandler):
         headers: Mapping[str, str] = request.headers
         head = HTTPRequest(
             method=str(request.method),
-            target=self._mount.path,
+            target=self._path,
             headers=headers,
             peer=request.remote_ip or "",
             connection=_connection(self),

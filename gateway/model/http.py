@@ -191,10 +191,12 @@ class Endpoint(Struct, frozen=True, kw_only=True):
         close: closes what ``open`` has opened for methods, on the same loop, if the host knows when it ends.
         limits: what the host keeps to.
         paths: where calls are POSTed to.
+        agents: the path for AI agents; none where they are offered nothing.
 
     """
 
     open: Callable[[], Awaitable[Admission]]
     limits: Limits
     paths: tuple[str, ...]
+    agents: tuple[str, ...] = ()
     close: Callable[[], Coroutine[Any, Any, None]] = _nothing

@@ -170,7 +170,7 @@ async def _serve(
         found = address(peer)
         return found is not None and any(found in network for network in proxies)
 
-    http = HTTPHost(gateway.rpc.admit, limits, is_proxy, listeners.tls, gateway.know, gateway.site, gateway.websockets)
+    http = HTTPHost(gateway.admit, limits, is_proxy, listeners.tls, gateway.know, gateway.site, gateway.websockets)
     tcp = TCPHost(gateway.rpc.admit_message, limits, server.paths[0], FRAMINGS[server.tcp_framing], is_proxy)
     discoveries = await introduce(gateway.upstreams, gateway.registry)
     http.serve(listeners.calls)

@@ -28,6 +28,9 @@ Format: TypeAlias = Literal["text", "json"]
 _calls = logging.getLogger("gateway.calls")
 _refusals = logging.getLogger("gateway.refusals")
 _errors = logging.getLogger("gateway.errors")
+_agents = logging.getLogger("gateway")
+
+_MOST_SAID = 60  # characters of what an agent calls itself
 
 
 class CallLine(Struct, frozen=True, kw_only=True):
@@ -108,6 +111,12 @@ def _line_of(record: CallRecord) -> CallLine:
         instance=record.instance or UNSET,
         attempts=record.attempts or UNSET,
     )
+
+
+def log_agent(name: str, version: str, revision: str, client: str, request_id: str) -> None:
+    """Say which agent has begun to speak MCP, as far as it says so itself."""
+    said = " ".join(ascii(each[:_MOST_SAID]) for each in (name, version))
+    _agents.info("agent %s speaks MCP %s (client %s, request %s)", said, ascii(revision[:20]), client, request_id)
 
 
 @lru_cache(maxsize=1024)

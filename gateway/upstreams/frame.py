@@ -17,7 +17,7 @@ import asyncio
 import functools
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeAlias
@@ -35,7 +35,7 @@ from gateway.upstreams import Beginner, Options, Parameter, Signature, Upstream,
 from gateway.upstreams.calling import UpstreamCalls
 from gateway.upstreams.faults import MOST_SHOWN, is_answer, reason
 from gateway.upstreams.instances import Instances
-from gateway.upstreams.naming import Names, configured, is_pattern, is_plain, unmatched
+from gateway.upstreams.naming import Names, configured, fits, is_pattern, is_plain, unmatched
 from gateway.upstreams.status import Status, log
 
 _DESCRIBE = 5.0  # seconds that an upstream has to tell its methods
@@ -263,10 +263,12 @@ class UpstreamService:
         params = tuple(_param(each, int_texts=self.options.int64 == "text") for each in signature.params or ())
         anything = signature.params is None
         bare = signature.only if self.options.bare else None
+        text = self.options.docs.get(signature.name)
+        told = signature.openrpc if text is None else _described(signature.openrpc, text)
         return Method(
             name=name,
             function=functools.partial(self._pass if is_pattern(signature.name) else self._call, signature),
-            doc=signature.doc,
+            doc=signature.doc if text is None else text,
             run="async",
             params=params,
             positional=params,
@@ -277,8 +279,9 @@ class UpstreamService:
             context=None,
             options=MethodOptions(name=name, timeout=timeout),
             place=self.place,
-            published=published(signature.openrpc, signature.signatures, self._told(signature)),
+            published=published(told, signature.signatures, self._told(signature)),
             begin=self._begin(signature),
+            idempotent=fits(signature.name, self.options.idempotent),
         )
 
     def _begin(self, signature: Signature) -> Begin | None:
@@ -326,6 +329,13 @@ async def introduce(services: Collection[UpstreamService], registry: Registry) -
         async with asyncio.timeout(_INTRODUCTION):
             await asyncio.gather(*(each.asked.wait() for each in services))
     return tasks
+
+
+def _described(openrpc: Mapping[str, Any] | None, text: str) -> Mapping[str, Any] | None:
+    """Put a text of the configuration in the place of what an OpenRPC method object says."""
+    if openrpc is None:
+        return None
+    return {name: value for name, value in openrpc.items() if name != "summary"} | {"description": text}
 
 
 def _param(parameter: Parameter, *, int_texts: bool = False) -> Param:

@@ -66,12 +66,13 @@ def unmatched(options: Options, signatures: Collection[Signature]) -> list[str]:
         "rename": options.rename,
         "timeout": options.timeout,
         "idempotent": options.idempotent,
+        "docs": options.docs,
     }
     return [
         f"{option}: {entry!r} matches none of its methods{nearest(entry, names)}"
         for option, entries in given.items()
         for entry in sorted(entries)
-        if not any(entry == name or (option != "rename" and fnmatchcase(name, entry)) for name in names)
+        if not any(entry == name or (option not in ("rename", "docs") and fnmatchcase(name, entry)) for name in names)
     ] + _unhashed(options, signatures)
 
 

@@ -53,6 +53,10 @@ class Options(Struct, frozen=True, kw_only=True):
     idempotent: Annotated[
         Patterns, Meta(description="Which methods may run twice, and so are tried again when a connection breaks.")
     ] = ()
+    docs: Annotated[
+        dict[str, str],
+        Meta(description="Texts about some methods, in the place of what the upstream tells: theirs = text."),
+    ] = {}
     int64: Annotated[
         Literal["number", "text"],
         Meta(

@@ -69,6 +69,16 @@ SETTINGS: dict[tuple[str, ...], list[str]] = {
         "error[option-without-method]: upstreams.up.idempotent: 'set' matches none of its methods; did you mean get?",
     ],
     (FOREIGN, 'upstreams.up.methods=["eth_*"]', "upstreams.up.idempotent=get"): [],
+    (FOREIGN, 'upstreams.up.methods=["get"]', 'upstreams.up.docs={"ge*": "Get."}'): [
+        "error[option-without-method]: upstreams.up.docs: 'ge*' matches none of its methods; did you mean get?",
+    ],
+    ("mcp.expose=ad,stock.*", "mcp.hide=stock.put*", "mcp.read_only=stock.ge"): [
+        "error[option-without-method]: mcp.expose: 'ad' matches no method; did you mean add?",
+        "error[option-without-method]: mcp.hide: 'stock.put*' matches no method; did you mean stock.get?",
+        "error[option-without-method]: mcp.read_only: 'stock.ge' matches no method; did you mean stock.get?",
+    ],
+    ("mcp.hide=stock.put", "mcp.read_only=stock.ge"): [],
+    (FOREIGN, "mcp.expose=up.*,add", "mcp.read_only=up.get"): [],
     (FOREIGN, "upstreams.up.idempotent=get"): [],
     (rules({"methods": ["stock.get", "add"]}, {"methods": ["*"], "networks": []}),): [
         "warning[rule-without-condition]: access.rules[0]: it has no networks, keys or certificates, so everybody who"

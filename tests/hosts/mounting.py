@@ -159,7 +159,10 @@ def aiohttp_app(endpoint: Endpoint, *, auto_decompress: bool) -> web.Application
 def tornado_app(endpoint: Endpoint) -> tornado.web.Application:
     arguments = {"endpoint": endpoint, "user": lambda handler: handler.request.headers.get("X-User")}
     return tornado.web.Application(
-        [(path, RPCHandler, arguments) for path in endpoint.paths],
+        [
+            *((path, RPCHandler, arguments) for path in endpoint.paths),
+            *((path, RPCHandler, {**arguments, "path": path}) for path in endpoint.agents),
+        ],
         log_function=lambda _: None,
         xsrf_cookies=True,
         cookie_secret="secret",  # noqa: S106 - it keeps none
@@ -207,10 +210,14 @@ def django_of(
             django.setup()
             logging.getLogger("django.request").setLevel(logging.ERROR)
         calls = make_view(endpoint, lambda request: request.headers.get("X-User"))
+        agents = [
+            (path, make_view(endpoint, lambda request: request.headers.get("X-User"), path)) for path in endpoint.agents
+        ]
         serve = serve_with(handler())
 
         async def serve_project(listener: socket.socket, ending: asyncio.Event) -> None:
-            urls = tuple(django_path(path.removeprefix("/"), calls) for path in endpoint.paths)
+            views = [*((path, calls) for path in endpoint.paths), *agents]
+            urls = tuple(django_path(path.removeprefix("/"), view) for path, view in views)
             DJANGO_URLS[listener.getsockname()[1]] = urls
             await serve(listener, ending)
 

@@ -1,0 +1,41 @@
+"""What AI agents are offered: the section ``[mcp]`` of the configuration. gateway/endpoints/mcp serves it."""
+
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta, Struct
+
+from gateway.upstreams.options import HIDDEN
+
+_Patterns: TypeAlias = tuple[Annotated[str, Meta(min_length=1)], ...]
+
+
+class MCPSection(Struct, frozen=True, kw_only=True):
+    """The Model Context Protocol: methods as tools of AI agents."""
+
+    expose: Annotated[
+        _Patterns,
+        Meta(
+            description="The methods that agents are offered as tools: patterns with * and ?. None by default, and then"
+            " the path is not served."
+        ),
+    ] = ()
+    hide: Annotated[
+        _Patterns, Meta(description="Which of those are not: a method with one of these names is no tool.")
+    ] = HIDDEN
+    read_only: Annotated[
+        _Patterns,
+        Meta(
+            description="The methods that change nothing: patterns with * and ?. Agents may call them without asking"
+            " their users."
+        ),
+    ] = ()
+    instructions: Annotated[
+        str, Meta(max_length=10_000, description="A text for agents about all of the tools; none if empty.")
+    ] = ""
+    path: Annotated[
+        str,
+        Meta(
+            pattern=r"^/[A-Za-z0-9._~%@:+=/-]*$",
+            description="a path that begins with a slash; where agents POST their messages to.",
+        ),
+    ] = "/mcp"
