@@ -60,6 +60,13 @@ class _Places:
         for _ in range(count):
             self._free.put(None)
 
+    def take_now(self) -> bool:
+        try:
+            self._free.get_nowait()
+        except queue.Empty:
+            return False
+        return True
+
     async def take(self, deadline: float) -> None:
         try:
             self._free.get(timeout=max(0.0, deadline - time.monotonic()))

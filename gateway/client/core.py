@@ -255,11 +255,12 @@ class Core:
     async def _attempt(self, view: View, body: bytes, deadline: float, *, is_answered: bool) -> Answer:
         head = view.head if view.head is not None else self._wire.head(merged(view.headers))
         places = self._places_here()
-        try:
-            await places.take(deadline)
-        except TimeoutError:
-            remedy = f"other calls have all {self._connections} connections: raise connections"
-            raise timed_out(self.url, "no", remedy) from None
+        if not places.take_now():
+            try:
+                await places.take(deadline)
+            except TimeoutError:
+                remedy = f"other calls have all {self._connections} connections: raise connections"
+                raise timed_out(self.url, "no", remedy) from None
         try:
             stream = self._take_idle() or await self._connect(deadline)
             stream.written = False

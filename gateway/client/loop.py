@@ -5,6 +5,7 @@ import select
 import socket
 import ssl
 import time
+from collections import deque
 from contextlib import suppress
 from typing import Any, cast
 
@@ -50,18 +51,36 @@ async def _connected(where: tuple[Any, ...], address: Address, tls: ssl.SSLConte
 
 
 class _Places:
+    """Places that those who wait are handed in their order."""
+
     def __init__(self, count: int) -> None:
-        self._free = asyncio.Semaphore(count)
+        self._free = count
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def take_now(self) -> bool:
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
 
     async def take(self, deadline: float) -> None:
-        if self._free.locked():
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                await self._free.acquire()
-        else:
-            await self._free.acquire()
+                await waiting
+        except BaseException:
+            if waiting.done() and not waiting.cancelled():  # it was handed one all the same
+                self.give_back()
+            raise
 
     def give_back(self) -> None:
-        self._free.release()
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                return
+        self._free += 1
 
 
 class _Connection(asyncio.Protocol):
@@ -74,6 +93,9 @@ class _Connection(asyncio.Protocol):
         self._has_ended = False
         self._error: Exception | None = None
         self._waiting: asyncio.Future[None] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._fires = 0.0
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -92,6 +114,8 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._has_ended = True
         self._error = error
+        if self._timer is not None:
+            self._timer.cancel()
         self._wake()
 
     def is_clean(self) -> bool:
@@ -107,11 +131,10 @@ class _Connection(asyncio.Protocol):
     async def receive(self, deadline: float) -> bytes:
         if not self._received and not self._has_ended:
             self._waiting = self._loop.create_future()
-            timer = self._loop.call_later(deadline - time.monotonic(), self._time_out, self._waiting)
+            self._watch(deadline)
             try:
                 await self._waiting
             finally:
-                timer.cancel()
                 self._waiting = None
         received, self._received = self._received, b""
         if not received and self._error is not None:
@@ -129,6 +152,22 @@ class _Connection(asyncio.Protocol):
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
-    def _time_out(self, waiting: asyncio.Future[None]) -> None:
-        if not waiting.done():
+    def _watch(self, deadline: float) -> None:
+        """Wait no longer than that. A timer is kept for the next call, where it can only come too early."""
+        self._deadline = deadline
+        if self._timer is not None and self._fires > deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._fires = deadline
+            self._timer = self._loop.call_later(deadline - time.monotonic(), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        waiting = self._waiting
+        if waiting is None or waiting.done():
+            return
+        if time.monotonic() < self._deadline:
+            self._watch(self._deadline)
+        else:
             waiting.set_exception(TimeoutError())

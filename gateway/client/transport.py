@@ -39,6 +39,9 @@ class Stream(Protocol):
 class Places(Protocol):
     """So many calls have a connection at once."""
 
+    def take_now(self) -> bool:
+        """Take a place if there is one."""
+
     async def take(self, deadline: float) -> None:
         """Wait for a place."""
 

@@ -26,6 +26,18 @@ _HEAD = re.compile(
 _READ = re.compile(
     rb"\n(connection|content-encoding|content-length|content-type|location|retry-after|transfer-encoding):"
 )  # in lower case
+_OTHER = (
+    rb"(?:(?!(?:connection|content-encoding|content-length|content-type|location|retry-after|transfer-encoding):)"
+    rb"[!#$%&'*+.^_`|~0-9a-z-]++:[\t -~\x80-\xff]*+\r\n)*+"
+)
+_LENGTH_LINE, _TYPE_LINE = (
+    rb"content-length:[\t ]*+([0-9]{1,15})\r\n",
+    rb"content-type:[\t ]*+([!-~]++(?: [!-~]++)*+)\r\n",
+)
+_USUAL = re.compile(  # a head that has nothing to decide but a length and a type, each once
+    rb"HTTP/1\.1 (2[0-9]{2}) ([ -~]*+)\r\n(?i:%b(?:%b%b%b|%b%b%b)%b)\r\n"
+    % (_OTHER, _LENGTH_LINE, _OTHER, _TYPE_LINE, _TYPE_LINE, _OTHER, _LENGTH_LINE, _OTHER),
+)
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15}+)[ \t]*+(?:;[\t -~\x80-\xff]*+)?\r\n")
 _LENGTH = re.compile(r"[0-9]{1,15}", re.ASCII)
 
@@ -119,13 +131,23 @@ class ResponseReader:
 
     def _usual(self, data: bytes) -> ReadResponse | None:
         """Read a response that has come in one piece, with its length: nearly all of them do."""
-        end = data.find(b"\r\n\r\n")
-        if end < 0 or end > _MOST_HEAD or not data.startswith(_VERSION):
+        found = _USUAL.match(data)
+        if found is None or found.end() > _MOST_HEAD:
             return None
-        head = parsed(data[: end + 2])
-        if head.status < 200 or head.length != len(data) - end - 4 or head.length > self._most:
+        status, reason, length, kind, other_kind, other_length = found.groups()
+        size = int(length or other_length)
+        if status == b"204" or size != len(data) - found.end() or size > self._most:
             return None
-        return ReadResponse(head=head, body=data[end + 4 :], keeps=head.keeps)
+        headers = {"content-type": (kind or other_kind).decode("ascii")}
+        head = ReadHead(
+            status=int(status),
+            reason=reason.decode("ascii").strip(" "),
+            headers=headers,
+            length=size,
+            is_chunked=False,
+            keeps=True,
+        )
+        return ReadResponse(head=head, body=data[found.end() :], keeps=True)
 
     def end(self) -> ReadResponse:
         """Take the end of the connection, which ends a body that has no length.

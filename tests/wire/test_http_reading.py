@@ -1,8 +1,17 @@
 """Responses of HTTP as cases: each is read whole, byte by byte, and with bytes behind it."""
 
+import itertools
+
 import pytest
 
-from gateway.wire.http_reading import IncompleteError, NotHTTPError, ReadResponse, ResponseReader, ResponseTooLongError
+from gateway.wire.http_reading import (
+    _USUAL,
+    IncompleteError,
+    NotHTTPError,
+    ReadResponse,
+    ResponseReader,
+    ResponseTooLongError,
+)
 
 OK = b"HTTP/1.1 200 OK\r\n"
 WHOLE: dict[bytes, tuple[int, bytes, bool]] = {
@@ -123,3 +132,53 @@ def test_what_is_cut_short(data: bytes) -> None:
     with pytest.raises(IncompleteError) as raised:
         reader.end()
     assert raised.value.received == len(data)
+
+
+STATUSES = tuple(
+    b"HTTP/1.1 200 OK|HTTP/1.1 299 |HTTP/1.1 200|HTTP/1.0 200 OK|HTTP/1.1 204 No|http/1.1 200 OK".split(b"|")
+)
+LENGTH = b"Content-Length: 5\r\n"
+LINES = rb"""
+content-length:6
+Content-Length: +5
+Content-Length: 05
+content-type: text/xml; charset=utf-8
+Content-Type:  a \t
+Content-Type: \xe9
+Date: x
+X: \xe9
+X-\xe9: x
+X: \x00
+ folded: x
+no name: x
+Connection: close
+Content-Encoding: gzip
+Transfer-Encoding: chunked
+Retry-After: 5
+"""
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_response_in_one_piece_is_read_as_one_in_several(status: bytes) -> None:
+    lines = [line.decode("unicode_escape").encode("latin-1") + b"\r\n" for line in LINES.split(b"\n")[1:-1]]
+    usual = 0
+    for chosen in itertools.chain(itertools.permutations(lines, 2), ((line,) for line in lines)):
+        for head in ((*chosen, LENGTH), (LENGTH, *chosen), (chosen[0], LENGTH, *chosen[1:])):
+            for body in (b"12345", b"1234", b"123456"):
+                data = status + b"\r\n" + b"".join(head) + b"\r\n" + body
+                assert told(data, len(data)) == told(data, len(data) - 1), data
+                usual += _USUAL.match(data) is not None
+    assert (usual > 0) == (status.startswith(b"HTTP/1.1 2") and status.count(b" ") > 1)
+
+
+def told(data: bytes, piece: int) -> object:
+    """Return what a reader makes of a response that comes in pieces of so many bytes."""
+    reader = ResponseReader(100)
+    try:
+        fed = (reader.feed(data[start : start + piece]) for start in range(0, len(data), piece))
+        response = next(filter(None, fed), None) or reader.end()
+    except (NotHTTPError, ResponseTooLongError, IncompleteError) as error:
+        return type(error), str(error)
+    head = response.head
+    headers = {name: value for name, value in head.headers.items() if name != "content-length"}
+    return head.status, head.reason, headers, head.length, head.is_chunked, head.keeps, response.body
