@@ -212,10 +212,10 @@ class Beginner(Protocol):
     """An adapter that can begin a call without a coroutine, which most of the time of a short call would go into."""
 
     def begin(self, invocation: Invocation, outcome: Outcome) -> Cancel | None:
-        """Send a call on a connection that is free, and have its outcome told later, never from in here.
+        """Send a call as soon as there is a connection for it, and have its outcome told later, never from in here.
 
         Returns:
-            what stops waiting for it; None where no connection is free, and nothing was done: use ``call``.
+            what stops waiting for it; None where that is not possible now, and nothing was done: use ``call``.
 
         Raises:
             Fault: like ``call``, before a byte is sent.

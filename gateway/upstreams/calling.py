@@ -61,6 +61,7 @@ class UpstreamCalls:
         self.running = 0
         self._name = name
         self._upstream = upstream
+        self._beginner = upstream if isinstance(upstream, Beginner) else None  # to ask takes as long as to send a call
         self._options = options
         self._status = status
         self._retry_after = limits.retry_after
@@ -101,7 +102,7 @@ class UpstreamCalls:
             Fault: what the caller is told.
 
         """
-        if not isinstance(self._upstream, Beginner) or self.running >= self._options.calls:
+        if self._beginner is None or self.running >= self._options.calls:
             return None
         if self._spread is not None and self._spread.is_hedged(signature):
             return None
@@ -112,7 +113,7 @@ class UpstreamCalls:
         invocation = _invocation(signature, params, context)
         begun = BegunCall(self, signature, invocation, context, outcome)
         try:
-            cancel = self._upstream.begin(invocation, begun)
+            cancel = self._beginner.begin(invocation, begun)
         except Exception as error:  # noqa: BLE001 - what is in no table is raised as it is
             raise self.failure(error, invocation) from None
         return None if cancel is None else begun.counted(cancel)

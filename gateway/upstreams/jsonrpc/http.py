@@ -13,7 +13,6 @@ from gateway.upstreams import Cancel, Failures, Invocation, Outcome, Signature
 from gateway.upstreams.faults import told
 from gateway.upstreams.jsonrpc.openrpc import Lenient, describe
 from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions, Response
-from gateway.upstreams.transport.outcomes import Read
 
 
 class JSONRPCOptions(HTTPOptions, frozen=True, kw_only=True):
@@ -57,11 +56,11 @@ class JSONRPCOverHTTP:
         body = self._codec.encode_call(invocation.method, invocation.params, call_id)
         return self._value(await self._wire.post(body, invocation), call_id)
 
-    def begin(self, invocation: Invocation, outcome: Outcome) -> Cancel | None:
-        """Post a request object on a connection that is free."""
+    def begin(self, invocation: Invocation, outcome: Outcome) -> Cancel:
+        """Post a request object, and have the result told later."""
         call_id = next(self._ids)
         body = self._codec.encode_call(invocation.method, invocation.params, call_id)
-        return self._wire.begin(body, invocation, Read(partial(self._value, call_id=call_id), outcome))
+        return self._wire.begin(body, invocation, outcome, partial(self._value, call_id=call_id))
 
     def _value(self, response: Response, call_id: int) -> Any:
         answered, reply = self._codec.decode_answer(response.body, lenient=self._lenient) or (None, Reply())

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
@@ -83,16 +84,9 @@ class JSONRPCOverTCP:
             reply = await connection.call(invocation)
         return _value(reply)
 
-    def begin(self, invocation: Invocation, outcome: Outcome) -> Cancel | None:
-        """Send a request object on a connection that takes it at once."""
-        lent = self._pool.lend_now(Read(_value, outcome))
-        if lent is None:
-            return None
-        try:
-            return lent.connection.begin(invocation, lent)
-        except BaseException:
-            lent.cancel()
-            raise
+    def begin(self, invocation: Invocation, outcome: Outcome) -> Cancel:
+        """Send a request object, and have the result told later."""
+        return self._pool.lend_to(Read(_value, outcome), invocation, partial(_begin, invocation)).cancel
 
     async def close(self) -> None:
         """Close all connections."""
@@ -102,6 +96,10 @@ class JSONRPCOverTCP:
         options, to = self._options, self._target
         frames = FRAMINGS[options.framing](self._limits.max_reply)
         return await open_stream(lambda: _Connection(self._codec, frames, options, to), to, options, self._tls)
+
+
+def _begin(invocation: Invocation, lent: Lent["_Connection"], connection: "_Connection") -> Cancel:
+    return connection.begin(invocation, lent)
 
 
 def _value(reply: Reply) -> Any:
@@ -136,9 +134,8 @@ class _Begun:
         self._connection.forget(self._call_id)
         self._lent.set_exception(error)
 
-    def cancel(self) -> None:
+    def stop(self) -> None:
         self._connection.forget(self._call_id, self._heard)
-        self._lent.cancel()
 
 
 class _Connection(StreamConnection):
@@ -151,6 +148,7 @@ class _Connection(StreamConnection):
         self._frames = frames
         self._options = options
         self._waiting: dict[int, Outcome] = {}
+        self._unsent: dict[int, tuple[bytes, Invocation]] = {}  # frames by the ids of their calls
         self._last_id = 0
         self._heard = 0
         self._retired = False
@@ -175,20 +173,22 @@ class _Connection(StreamConnection):
         invocation.sent = "yes"
         return reply
 
-    def begin(self, invocation: Invocation, lent: Lent["_Connection"]) -> Cancel | None:
-        """Send one call, whose reply is told later; None while the connection takes no more bytes."""
-        if not self._writable.is_set():
-            lent.cancel()
-            return None
+    def begin(self, invocation: Invocation, lent: Lent["_Connection"]) -> Cancel:
+        """Send one call, whose reply is told later; while the connection takes no more bytes, it is held back."""
         call_id, frame = self._framed(invocation)
         begun = _Begun(self, call_id, self._heard, invocation, lent)
-        self._send(frame, call_id, invocation, begun)
-        return begun.cancel
+        if self._writable.is_set():
+            self._send(frame, call_id, invocation, begun)
+        else:
+            self._waiting[call_id] = begun
+            self._unsent[call_id] = frame, invocation
+        return begun.stop
 
     def forget(self, call_id: int, heard: int = -1) -> None:
         """Wait no more for a reply; where nothing was received since ``heard``, the connection may be dead."""
         self._waiting.pop(call_id, None)
-        self._retired = self._retired or self._heard == heard
+        if self._unsent.pop(call_id, None) is None:
+            self._retired = self._retired or self._heard == heard
 
     def _framed(self, invocation: Invocation) -> tuple[int, bytes]:
         self._last_id = call_id = self._last_id + 1
@@ -198,6 +198,14 @@ class _Connection(StreamConnection):
         self._waiting[call_id] = answer
         invocation.sent = "maybe"
         self._transport.write(frame)
+
+    def resume_writing(self) -> None:
+        """Send what was held back (called by the event loop)."""
+        super().resume_writing()
+        while self._unsent and self._writable.is_set():
+            call_id = next(iter(self._unsent))
+            frame, invocation = self._unsent.pop(call_id)
+            self._send(frame, call_id, invocation, self._waiting[call_id])
 
     def usable(self) -> bool:
         """Tell whether a new call can be sent."""

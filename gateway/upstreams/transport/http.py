@@ -13,9 +13,9 @@ status says what has happened.
 import asyncio
 import copy
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import SplitResult, quote, urlsplit
 
 import httptools
@@ -29,7 +29,7 @@ from gateway.upstreams.options import target
 from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, TLSOptions, client_context, open_stream
 from gateway.upstreams.transport.outcomes import Read
-from gateway.upstreams.transport.pool import Pool
+from gateway.upstreams.transport.pool import Lent, Pool
 from gateway.wire.content_coding import CorruptBodyError, is_known, unpack
 from gateway.wire.http_grammar import TOKEN, charset, seconds
 
@@ -151,13 +151,16 @@ class HTTP:
             received = await connection.exchange(self._request(data, invocation), invocation)
         return self._read(received, invocation)
 
-    def begin(self, data: bytes, invocation: Invocation, outcome: Outcome) -> Cancel | None:
-        """Send a body on a connection that is free, and have the response told later; None where none is free."""
-        lent = self._pool.lend_now(Read(partial(self._read, invocation=invocation), outcome))
-        if lent is None:
-            return None
-        lent.connection.send(self._request(data, invocation), invocation, lent)
-        return lent.cancel
+    def begin(self, data: bytes, invocation: Invocation, outcome: Outcome, value: Callable[[Response], Any]) -> Cancel:
+        """Send a body, and have the value of the response told later."""
+        read = Read(partial(self._value, value, invocation), outcome)
+        return self._pool.lend_to(read, invocation, partial(self._send, data, invocation)).cancel
+
+    def _send(self, data: bytes, invocation: Invocation, lent: Lent["_Connection"], connection: "_Connection") -> None:
+        connection.send(self._request(data, invocation), invocation, lent)
+
+    def _value(self, value: Callable[[Response], Any], invocation: Invocation, received: "_Received") -> Any:
+        return value(self._read(received, invocation))
 
     def _request(self, data: bytes, invocation: Invocation) -> bytes:
         return b"%bX-Request-ID: %b\r\nX-Request-Timeout: %.3f\r\nContent-Length: %d\r\n\r\n%b" % (
@@ -176,6 +179,8 @@ class HTTP:
         return Response(charset=received.charset, body=self._unpacked(received), error=error)
 
     def _unpacked(self, received: "_Received") -> bytes:
+        if not received.coding:
+            return received.body[0] if len(received.body) == 1 else b"".join(received.body)
         if not is_known(received.coding):
             raise BadUpstream(f"the response has an unknown Content-Encoding: {received.coding[:_SHOWN]!r}")
         try:

@@ -3,7 +3,7 @@
     pool = Pool(connect, size=4)                one call at a time on each connection
     pool = Pool(connect, size=4, share=256)     up to 256 at a time, for protocols whose responses have an id
     async with pool.lend(invocation) as connection: ...
-    lent = pool.lend_now(outcome)               the same without a coroutine, where a connection is free
+    lent = pool.lend_to(outcome, invocation, send)      the same without a coroutine
 
 A connection is lent again only if it is ``usable``: open, with no byte in it that a later
 call could take for its response. Whatever leaves the block as an exception (a deadline and a caller who has hung
@@ -15,11 +15,11 @@ with it.
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Generic, Protocol, TypeVar, cast
 
-from gateway.upstreams import Invocation, Outcome
+from gateway.upstreams import Cancel, Invocation, Outcome
 
 
 class Connection(Protocol):
@@ -44,24 +44,26 @@ class _Held(Generic[C]):
 
 
 class Lent(Generic[C]):
-    """A connection that is lent until the outcome of its call is told here, and passed on from here.
+    """A connection for a call that nobody waits for, from when it is asked for until the outcome of the call is told.
 
-    Attributes:
-        connection: the connection.
-
+    The outcome is told here, and passed on from here.
     """
 
-    __slots__ = ("_held", "_is_over", "_outcome", "_pool", "connection")
+    __slots__ = ("_held", "_invocation", "_is_over", "_outcome", "_pool", "_send", "_stop", "connection")
 
-    def __init__(self, pool: "Pool[C]", held: _Held[C], connection: C, outcome: Outcome) -> None:
-        self.connection = connection
+    def __init__(
+        self, pool: "Pool[C]", outcome: Outcome, invocation: Invocation, send: Callable[["Lent[C]", C], Cancel | None]
+    ) -> None:
         self._pool = pool
-        self._held = held
         self._outcome = outcome
+        self._invocation = invocation
+        self._send = send
+        self._held: _Held[C] | None = None  # None while it waits
+        self._stop: Callable[[], object] | None = None  # what else there is to stop when it is cancelled
         self._is_over = False
 
     def done(self) -> bool:
-        """Tell whether the connection was given back."""
+        """Tell whether the outcome was told, or is not wanted any more."""
         return self._is_over
 
     def set_result(self, value: Any) -> None:
@@ -71,16 +73,76 @@ class Lent(Generic[C]):
 
     def set_exception(self, error: Exception) -> None:
         """Give the connection back, closed if nobody shares it, and pass the exception on."""
-        self.cancel()
+        self._give_up()
         self._outcome.set_exception(error)
 
     def cancel(self) -> None:
-        """Give the connection back, closed if nobody shares it."""
-        if not self._pool.is_shared:
-            self.connection.close()
+        """Wait no more, or give the connection back, closed if nobody shares it."""
+        stop, self._stop = self._stop, None
+        if stop is not None:
+            stop()
+        if self._held is None:
+            self._is_over = True
+            self._pool.forget(self)
+        else:
+            self._give_up()
+
+    def wait(self) -> None:
+        """Take note that others have all connections."""
+        self._invocation.waits = True
+
+    def use(self, held: _Held[C]) -> None:
+        """Send the call on a connection.
+
+        Raises:
+            Exception: it cannot be sent; the connection was given back.
+
+        """
+        assert held.connection is not None  # noqa: S101 - who calls has seen it
+        self._held = held
+        try:
+            self._stop = self._send(self, held.connection)
+        except BaseException:
+            self._give_up()
+            raise
+
+    def use_late(self, held: _Held[C]) -> None:
+        """Do so after a while, so that whoever waits is told if it cannot be sent."""
+        self._invocation.waits = False
+        try:
+            self.use(held)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this call
+            self._outcome.set_exception(error)
+
+    def connect(self, held: _Held[C], connecting: Coroutine[Any, Any, None]) -> None:
+        """Wait for a connection that is being made, and send the call on it."""
+        self._invocation.waits = False
+        making = asyncio.get_running_loop().create_task(connecting)
+        self._stop = making.cancel
+        making.add_done_callback(lambda done: self._connected(held, done))
+
+    def _connected(self, held: _Held[C], making: asyncio.Task[None]) -> None:
+        self._stop = None
+        error = None if making.cancelled() else making.exception()
+        if making.cancelled() or error is not None:
+            self._pool.lose(held)
+        elif self._is_over:
+            self._pool.give_back(held)
+        else:
+            self.use_late(held)
+        if error is not None and not self._is_over:
+            self._is_over = True
+            self._outcome.set_exception(cast("Exception", error))
+
+    def _give_up(self) -> None:
+        held = self._held
+        assert held is not None  # noqa: S101 - it has a connection
+        if not self._pool.is_shared and held.connection is not None:
+            held.connection.close()
         self._end()
 
     def _end(self) -> None:
+        assert self._held is not None  # noqa: S101 - it has a connection
         self._is_over = True
         self._pool.give_back(self._held)
 
@@ -100,7 +162,7 @@ class Pool(Generic[C]):
         self._size = size
         self._share = share
         self._held: list[_Held[C]] = []
-        self._turns: deque[asyncio.Event] = deque()
+        self._turns: deque[asyncio.Event | Lent[C]] = deque()  # who waits, in the order of their coming
         self.is_shared = share > 1
 
     def __len__(self) -> int:
@@ -126,16 +188,44 @@ class Pool(Generic[C]):
         finally:
             self.give_back(held)
 
-    def lend_now(self, outcome: Outcome) -> Lent[C] | None:
-        """Lend a connection that is there and free until an outcome is told; None where there is none."""
-        if self._turns:
-            return None
-        held = min((each for each in self._held if each.calls < self._share), key=_calls, default=None)
-        if held is None or (held.calls and len(self._held) < self._size) or not _is_usable(held):
-            return None
-        assert held.connection is not None  # noqa: S101 - it is usable
-        held.calls += 1
-        return Lent(self, held, held.connection, outcome)
+    def lend_to(self, outcome: Outcome, invocation: Invocation, send: Callable[[Lent[C], C], Cancel | None]) -> Lent[C]:
+        """Lend a connection for an invocation whose outcome is told later, to what is returned.
+
+        ``send`` sends the call, at once where a connection is free, and later where one must be made or others have
+        them all. It returns what there is to stop when the call is cancelled, beside giving the connection back.
+
+        Raises:
+            Exception: what ``send`` raises at once.
+
+        """
+        lent = Lent(self, outcome, invocation, send)
+        free = None if self._turns else self._free()
+        if free is not None:
+            free.calls += 1
+            lent.use(free)
+        elif self._turns or not self._has_room():
+            lent.wait()
+            self._turns.append(lent)
+        elif (held := self._found()).connection is None:
+            lent.connect(held, self._fill(held))
+        else:
+            lent.use(held)
+        return lent
+
+    def _free(self) -> _Held[C] | None:
+        """Return a connection that nobody has; or the least busy one, where there can be no more."""
+        least: _Held[C] | None = None
+        for held in self._held:
+            if not held.calls:
+                return held if _is_usable(held) else None
+            if held.calls < self._share and (least is None or held.calls < least.calls):
+                least = held
+        return least if least is not None and len(self._held) >= self._size and _is_usable(least) else None
+
+    def forget(self, lent: Lent[C]) -> None:
+        """Let a call wait no more; it does not matter if it does not."""
+        with suppress(ValueError):
+            self._turns.remove(lent)
 
     def close(self) -> None:
         """Close all connections; the calls that have them fail."""
@@ -188,21 +278,44 @@ class Pool(Generic[C]):
         try:
             held.connection = await outside(self._connect)
         except BaseException:
-            self._held.remove(held)
+            self.lose(held)
             raise
-        finally:
+        self._call_next()
+
+    def lose(self, held: _Held[C]) -> None:
+        """Give up a place whose connection was not made, if that has not been done."""
+        if held in self._held:
+            self._held.remove(held)
             self._call_next()
 
     def _call_next(self) -> None:
-        if self._turns and self._has_room():
-            self._turns[0].set()
+        """Let those who wait have what is free, in the order of their coming."""
+        while self._turns and self._has_room():
+            first = self._turns[0]
+            if isinstance(first, asyncio.Event):
+                first.set()
+                return
+            self._turns.popleft()
+            held = self._found()
+            if held.connection is None:
+                first.connect(held, self._fill(held))
+            else:
+                first.use_late(held)
 
     def give_back(self, held: _Held[C]) -> None:
         """Take a connection back that was lent."""
         held.calls -= 1
-        if self._turns or not _is_usable(held):
+        if not _is_usable(held):
             self._drop_unusable()
             self._call_next()
+        elif self._turns:
+            first = self._turns[0]
+            if isinstance(first, asyncio.Event):
+                first.set()
+            else:
+                self._turns.popleft()
+                held.calls += 1
+                first.use_late(held)
 
     def _drop_unusable(self) -> None:
         """Close what has lost its place, as soon as nobody has it any more."""

@@ -15,7 +15,6 @@ from gateway.model.limits import Limits
 from gateway.upstreams import Cancel, Failures, Invocation, Outcome, Signature
 from gateway.upstreams.faults import told
 from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions, Response
-from gateway.upstreams.transport.outcomes import Read
 from gateway.upstreams.xmlrpc.introspection import describe
 
 
@@ -72,10 +71,10 @@ class XMLRPCOverHTTP:
         body = self._codec.encode_call(invocation.method, invocation.params)
         return self._value(await self._wire.post(body, invocation))
 
-    def begin(self, invocation: Invocation, outcome: Outcome) -> Cancel | None:
-        """Post a methodCall on a connection that is free."""
+    def begin(self, invocation: Invocation, outcome: Outcome) -> Cancel:
+        """Post a methodCall, and have the result told later."""
         body = self._codec.encode_call(invocation.method, invocation.params)
-        return self._wire.begin(body, invocation, Read(self._value, outcome))
+        return self._wire.begin(body, invocation, outcome, self._value)
 
     def _value(self, response: Response) -> Any:
         _, reply = self._codec.decode_answer(response.body, response.charset, lenient=self._lenient)

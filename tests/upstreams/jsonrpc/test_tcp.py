@@ -1,8 +1,10 @@
 """JSON-RPC over plain TCP towards upstreams: one connection for many calls, and when it is given up."""
 
+import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -11,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from gateway.model.limits import Limits
+from gateway.upstreams import Invocation
+from gateway.upstreams.jsonrpc.tcp import JSONRPCOverTCP, TCPOptions
 from tests.conftest import Logged
 from tests.upstreams.kinds import KINDS
 from tests.upstreams.running import serve_upstream, until
@@ -195,3 +200,53 @@ def test_an_id_that_was_never_sent_is_logged_where_several_calls_wait(tmp_path: 
     ):
         assert list(pool.map(lambda number: up.call("echo", number), range(2))) == [[0], [1]]
     assert len(logged.take("a response has an id that was never sent")) == 1
+
+
+class Told:
+    """What is told of a call, and the call."""
+
+    def __init__(self, *params: Any) -> None:
+        self.said: list[Any] = []
+        self.invocation = Invocation(method="echo", params=list(params), deadline=time.monotonic() + 20, request_id="")
+
+    def done(self) -> bool:
+        return bool(self.said)
+
+    def set_result(self, value: Any) -> None:
+        self.said.append(value)
+
+    def set_exception(self, error: Exception) -> None:
+        self.said.append(type(error))
+
+
+def test_calls_are_held_back_while_a_connection_takes_no_more() -> None:
+    """They are sent when it does; not if they were given up; and where it breaks they were certainly not sent."""
+
+    async def told(each: Told) -> list[Any]:
+        while not each.said:  # noqa: ASYNC110 - it is told by no event
+            await asyncio.sleep(0.001)
+        return each.said
+
+    async def test(port: int) -> None:
+        adapter = JSONRPCOverTCP(TCPOptions(url=f"jsonrpc+tcp://127.0.0.1:{port}", connections=1), Limits())
+        first, held_back, given_up, broken = Told(1), Told(2), Told(3), Told(4)
+        adapter.begin(first.invocation, first)
+        assert await told(first) == [[1]]
+        connection: Any = adapter._pool._held[0].connection
+        connection.pause_writing()
+        adapter.begin(held_back.invocation, held_back)
+        adapter.begin(given_up.invocation, given_up)()
+        await asyncio.sleep(0.05)
+        assert (held_back.invocation.sent, held_back.said) == ("no", [])
+        connection.resume_writing()
+        assert await told(held_back) == [[2]]
+        assert (held_back.invocation.sent, given_up.invocation.sent, connection.usable()) == ("yes", "no", True)
+        connection.pause_writing()
+        adapter.begin(broken.invocation, broken)
+        connection.close()
+        assert (await told(broken), broken.invocation.sent) == ([EOFError], "no")
+        await adapter.close()
+
+    with server(lambda peer, call: peer.answer(call, call["params"])) as (port, peers):
+        asyncio.run(asyncio.wait_for(test(port), 20))
+        assert [call["params"] for call in peers[0].calls] == [[1], [2]]
