@@ -17,7 +17,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from gateway.codecs import Codec
@@ -37,8 +37,8 @@ from gateway.wire.http_responses import beginning, header_lines, response_head
 log = logging.getLogger("gateway")
 
 _LARGEST = 2**16  # bytes; where larger bodies are not plain after all, too much work is done twice
-_VARYING = ("Content-Length", "X-Request-ID", "X-Request-Timeout")
-_VARYING_LOWER = tuple(map(str.lower, _VARYING))
+_VARYING = ("Content-Length", "X-Request-ID", "X-Request-Timeout", "traceparent")
+_PLACES = {name.lower(): place for place, name in enumerate(_VARYING)}
 
 
 class PlainWay:
@@ -109,11 +109,12 @@ class PlainHead:
         accepted = head.headers.get("Accept-Encoding")
         self._accepted = content_coding.chosen(accepted) if accepted else None
 
-    def answer(
+    def answer(  # noqa: PLR0913, PLR0917 - what is known of one request
         self,
         body: bytes,
         request_id: str | None,
         wish: str | None,
+        trace: str | None,
         connection: object,
         respond: Callable[[bytes], None],
     ) -> bytes | Running | None:
@@ -141,7 +142,7 @@ class PlainHead:
             wide_ints=codec.wide_ints,
             method=call.method,
             caller=caller,
-            headers=self._headers_of(len(body), request_id, wish),
+            headers=self._headers_of(len(body), request_id, wish, trace),
             request_id=self._way.endpoint.request_id(request_id),
             position=None,
             arrival=arrival,
@@ -177,9 +178,11 @@ class PlainHead:
             self._permitted[name] = known.method
         return known
 
-    def _headers_of(self, length: int, request_id: str | None, wish: str | None) -> Mapping[str, str]:
+    def _headers_of(
+        self, length: int, request_id: str | None, wish: str | None, trace: str | None
+    ) -> Mapping[str, str]:
         """Return the headers of one request, which are those of the head that was judged but for what varies."""
-        varying = (str(length) if length and not self._is_chunked else None, request_id, wish)
+        varying = (str(length) if length and not self._is_chunked else None, request_id, wish, trace)
         return self._headers if varying == self._varying else _Headers(self._headers, varying)
 
     def respond(  # noqa: PLR0913, PLR0917 - what is known of one call
@@ -289,24 +292,24 @@ class _Running:
 class _Headers(Mapping[str, str]):
     """Headers of which some are not those of the head that was judged."""
 
-    __slots__ = ("_kept", "_own")
+    __slots__ = ("_kept", "_varying")
 
-    def __init__(self, kept: Mapping[str, str], varying: Iterable[str | None]) -> None:
+    def __init__(self, kept: Mapping[str, str], varying: tuple[str | None, ...]) -> None:
         self._kept = kept
-        self._own = dict(zip(_VARYING_LOWER, varying, strict=True))
+        self._varying = varying
 
     def __getitem__(self, name: str) -> str:
-        lower = name.lower()
-        if lower not in self._own:
+        place = _PLACES.get(name.lower())
+        if place is None:
             return self._kept[name]
-        value = self._own[lower]
+        value = self._varying[place]
         if value is None:
             raise KeyError(name)
         return value
 
     def __iter__(self) -> Iterator[str]:
-        yield from (name for name in self._kept if name.lower() not in self._own)
-        yield from (name for name in _VARYING if self._own[name.lower()] is not None)
+        yield from (name for name in self._kept if name.lower() not in _PLACES)
+        yield from (name for name, value in zip(_VARYING, self._varying, strict=True) if value is not None)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

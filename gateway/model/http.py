@@ -141,19 +141,20 @@ class Plain(Protocol):
 
     A host may keep it for as long as the endpoint that it comes from, for the same peer and certificate. It also holds
     for heads that differ in nothing but the values, the presence and the place of ``Content-Length`` (digits that do
-    not begin with 0), ``X-Request-ID`` and ``X-Request-Timeout``, each at most once. All other headers must be the
-    same, because methods may read them.
+    not begin with 0), ``X-Request-ID``, ``X-Request-Timeout`` and ``traceparent``, each at most once. All other headers
+    must be the same, because methods may read them.
     """
 
     @property
     def client(self) -> str:
         """Whose request it is: the address that a trusted proxy has named, or the peer's."""
 
-    def answer(
+    def answer(  # noqa: PLR0913, PLR0917 - what is known of one request
         self,
         body: bytes,
         request_id: str | None,
         wish: str | None,
+        trace: str | None,
         connection: object,
         respond: Callable[[bytes], None],
     ) -> bytes | Running | None:
@@ -163,6 +164,7 @@ class Plain(Protocol):
             body: all of it, as it was sent, and no more than ``limits.max_body`` bytes.
             request_id: the value of X-Request-ID, None without one.
             wish: the value of X-Request-Timeout, None without one.
+            trace: the value of traceparent, None without one.
             connection: see HTTPRequest.
             respond: called with the response when it is there, once, on the event loop and never from in here; not
                 after ``cancel``.

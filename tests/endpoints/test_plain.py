@@ -211,6 +211,7 @@ class Sent(Struct, frozen=True):
     verb: str = "POST"
     request_id: str | None = None
     wish: str | None = None
+    trace: str | None = None
 
     def head(self) -> HTTPRequest:
         headers = HTTPHeaders({"Host": "localhost", "Content-Length": str(len(self.body))})
@@ -220,6 +221,8 @@ class Sent(Struct, frozen=True):
             headers["X-Request-ID"] = self.request_id
         if self.wish is not None:
             headers["X-Request-Timeout"] = self.wish
+        if self.trace is not None:
+            headers["traceparent"] = self.trace
         return HTTPRequest(method=self.verb, target=self.target, headers=headers, peer=self.peer, connection=self)
 
 
@@ -272,7 +275,7 @@ class Gateway:
         before = self.told.size()
         answered = None
         if plain is not None:
-            answered = plain.answer(sent.body, sent.request_id, sent.wish, sent, responded.set_result)
+            answered = plain.answer(sent.body, sent.request_id, sent.wish, sent.trace, sent, responded.set_result)
         assert CURRENT.get(None) is None
         if answered is None:
             assert self.told.size() == before
@@ -436,6 +439,7 @@ def requests(draw: Any, usual: tuple[tuple[str, str], ...]) -> Sent:
         verb=draw(st.sampled_from(["POST"] * 12 + ["GET", "OPTIONS", "PUT"])),
         request_id=draw(st.sampled_from([None, None, "id-1", "other:id.2", "not an id", "x" * 65, ""])),
         wish=draw(st.sampled_from([None] * 4 + ["5", "20.5", "0", "-1", "1e3", "0.000001", "9999999"])),
+        trace=draw(st.sampled_from([None, None, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "x"])),
     )
 
 
@@ -469,18 +473,18 @@ def test_what_varies_between_equal_heads_is_that_of_each_request(pairs: dict[str
     pair = pairs["default"]
     before = pair.right.plain
     varying = [
-        ("one", "2"),
-        ("", None),
-        (None, None),
-        ("one", None),
-        (None, "2"),
-        ("two", "3.5"),
-        ("two", "3.5"),
-        (None, None),
+        ("one", "2", "00-1"),
+        ("", None, None),
+        (None, None, "00-2"),
+        ("one", None, None),
+        (None, "2", "00-2"),
+        ("two", "3.5", "00-2"),
+        ("two", "3.5", None),
+        (None, None, None),
     ]
     pair.compare(
-        Sent(body, (XML,), request_id=request_id, wish=wish)
-        for request_id, wish in varying
+        Sent(body, (XML,), request_id=request_id, wish=wish, trace=trace)
+        for request_id, wish, trace in varying
         for body in (xml("told"), xml("told") + b" \n")
     )
     assert pair.right.plain - before == 2 * len(varying)
@@ -658,7 +662,7 @@ def test_a_caller_that_hangs_up_gets_no_response_and_is_told_of_once(name: str) 
     async def run() -> None:
         plain = gateway.gateway.know(Sent(b"", (XML,)).head())
         assert plain is not None
-        running = plain.answer(xml(name), None, None, None, responses.append)
+        running = plain.answer(xml(name), None, None, None, None, responses.append)
         assert running is not None
         assert not isinstance(running, bytes)
         await asyncio.sleep(0.01)

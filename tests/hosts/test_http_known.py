@@ -47,11 +47,12 @@ class Judge:
         self.known.append(head)
         return None if head.target == "/never" else self
 
-    def answer(
+    def answer(  # noqa: PLR0917 - what is known of one request
         self,
         body: bytes,
         request_id: str | None,
         wish: str | None,
+        trace: str | None,
         connection: object,
         respond: Callable[[bytes], None],
     ) -> bytes | Running | None:
@@ -133,7 +134,7 @@ def test_a_head_is_kept_when_it_comes_again_and_found_with_other_values() -> Non
     assert heads.find(HEAD, "10.0.0.1", None) is heads.find(HEAD, "10.0.0.1", None)
 
 
-@pytest.mark.parametrize(
+UNLIKE = pytest.mark.parametrize(
     "other",
     [
         HEAD.replace(b"Host: a", b"Host: b"),
@@ -151,10 +152,50 @@ def test_a_head_is_kept_when_it_comes_again_and_found_with_other_values() -> Non
         HEAD.replace(b"Host: a", b"Host: a\nX: y"),
     ],
 )
+
+
+@UNLIKE
 def test_what_is_not_the_same_head(other: bytes) -> None:
     heads = KnownHeads(Judge().know, 1000)
     assert learnt(heads, HEAD)
     assert heads.find(other, "10.0.0.1", None) is None
+
+
+TRACED = HEAD.replace(b"Host: a", b"Host: a\r\ntraceparent: 00-1-2-01\r\nX-Request-Timeout: 2")
+
+
+@UNLIKE
+def test_what_has_another_form(other: bytes) -> None:
+    heads = KnownHeads(Judge().know, 1000)
+    assert learnt(heads, HEAD)
+    known = heads.find(HEAD, "10.0.0.1", None)
+    assert known is not None
+    assert known.again(other + b"hello", 0, 1000) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"", b""),
+        (b"ID: one", b"ID: another"),
+        (b"ID: one", b"ID: " + b"x" * 64),
+        (b"Length: 5", b"Length: 1000"),
+        (b"00-1-2-01", b"00-3-4-00"),
+        (b"Timeout: 2", b"Timeout: 12.5"),
+    ],
+)
+def test_a_head_of_the_same_form_is_known_as_if_it_were_looked_up(old: bytes, new: bytes) -> None:
+    heads = KnownHeads(Judge().know, 1000)
+    assert learnt(heads, TRACED)
+    known, other = heads.find(TRACED, "10.0.0.1", None), TRACED.replace(old, new)
+    found = heads.find(other, "10.0.0.1", None)
+    assert known is not None
+    assert found is not None
+    assert known.again(b"before" + other + b"hello", 6, len(other)) == found
+    assert (found.head, found.trace) == (other, "00-3-4-00" if old == b"00-1-2-01" else "00-1-2-01")
+    assert known.again(other, 0, len(other) - 1) is None
+    for cut in range(len(other)):
+        assert known.again(other[:cut], 0, 1000) is None
 
 
 def test_a_head_is_known_of_one_peer_and_one_certificate() -> None:

@@ -155,12 +155,19 @@ class PlainEcho:
     def __init__(self, head: HTTPRequest) -> None:
         self._head = head
 
-    def answer(
-        self, body: bytes, request_id: str | None, wish: str | None, connection: object, respond: object
+    def answer(  # noqa: PLR0917 - what is known of one request
+        self,
+        body: bytes,
+        request_id: str | None,
+        wish: str | None,
+        trace: str | None,
+        connection: object,
+        respond: object,
     ) -> bytes | None:
         head = self._head
         headers = {name.lower(): value for name, value in head.headers.items()}
-        for name, value in (("x-request-id", request_id), ("x-request-timeout", wish), ("content-length", None)):
+        varying = {"x-request-id": request_id, "x-request-timeout": wish, "traceparent": trace, "content-length": None}
+        for name, value in varying.items():
             headers.pop(name, None)
             if value is not None:
                 headers[name] = value

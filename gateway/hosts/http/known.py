@@ -1,14 +1,18 @@
 """Heads of requests that are known by their bytes, so that they need not be read and judged again.
 
     known.find(data, peer, certificate) -> Known    what was judged of it, and what this head has of its own
+    known.again(data, at, most)         -> Known    the same for a head that differs in nothing but values
                                         -> None     it has to be read
     known.learn(data, head, request)                it was read: keep it, if heads like it may be kept
 
-What differs from request to request (Content-Length, X-Request-ID, X-Request-Timeout) is cut out, each as a whole line
-in the one way in which nearly all clients write it. What is left is looked up, with the peer and its certificate. A
-head is kept only if it was read as a whole before, and its headers of these names are those that were cut out. So a
-head that is found would be read in the same way. Only what comes again is kept, and the least recently used head goes
-first. Heads can hold passwords: they are compared, and nothing else is done with them.
+What differs from request to request (Content-Length, X-Request-ID, X-Request-Timeout, traceparent) is cut out, each as
+a whole line in the one way in which nearly all clients write it. What is left is looked up, with the peer and its
+certificate. A head is kept only if it was read as a whole before, and its headers of these names are those that were
+cut out. So a head that is found would be read in the same way. Only what comes again is kept, and the least recently
+used head goes first. Heads can hold passwords: they are compared, and nothing else is done with them.
+
+The heads of one connection mostly differ in nothing but these values. That is seen by comparing what is between them
+(Known.again), in a third of the time that a look-up takes.
 """
 
 import re
@@ -22,15 +26,20 @@ from gateway.model.http import HTTPRequest, Know, Plain
 _VARYING = re.compile(
     rb"\r\n(?:content-length: ?([1-9][0-9]{0,9})"
     rb"|x-request-id: ?([!-~]{1,64})"
-    rb"|x-request-timeout: ?([0-9.]{1,13}))(?=\r\n)",
+    rb"|x-request-timeout: ?([0-9.]{1,13})"
+    rb"|traceparent: ?([!-~]{1,128}))(?=\r\n)",
     re.IGNORECASE,
 )
-_NAMES = ("Content-Length", "X-Request-ID", "X-Request-Timeout")
+_NAMES = ("Content-Length", "X-Request-ID", "X-Request-Timeout", "traceparent")
+_VALUES = tuple(
+    re.compile(value).fullmatch for value in (rb"[1-9][0-9]{0,9}", rb"[!-~]{1,64}", rb"[0-9.]{1,13}", rb"[!-~]{1,128}")
+)
+_NONE: "tuple[bytes | None, ...]" = (None, None, None, None)
 _SPECIAL = ("Transfer-Encoding", "Expect", "Connection", "Upgrade")  # what is about the message and the connection
 _LARGEST = 2**11  # bytes of a head
 _MOST = 1024  # heads
 
-_Values = tuple[bytes | None, bytes | None, bytes | None]  # in the order of _NAMES
+_Values = tuple[bytes | None, ...]  # in the order of _NAMES
 _Key = tuple[str, str | None, bytes]
 
 
@@ -43,6 +52,8 @@ class Known(Struct, frozen=True):
         length: how many bytes the body has.
         request_id: the value of X-Request-ID, None without one.
         wish: the value of X-Request-Timeout, None without one.
+        trace: the value of traceparent, None without one.
+        form: where these values are.
 
     """
 
@@ -51,6 +62,49 @@ class Known(Struct, frozen=True):
     length: int
     request_id: str | None
     wish: str | None
+    trace: str | None
+    form: "_Form"
+
+    def again(self, data: bytes, at: int, most: int) -> "Known | None":
+        """Return what is known of a head that begins at a place, if it has the form of this one, and ``most`` bytes."""
+        form, begin = self.form, at
+        if not data.startswith(form.begin, at):
+            return None
+        at += len(form.begin)
+        values = [*_NONE]
+        for number, after in form.values:
+            end = data.find(b"\r", at)
+            value = data[at:end]
+            if not _VALUES[number](value) or not data.startswith(after, end):
+                return None
+            values[number] = value
+            at = end + len(after)
+        if at - begin > most:
+            return None
+        return form.known(data[begin:at], self.plain, tuple(values))
+
+
+class _Form(Struct, frozen=True):
+    """What heads are like that differ in values.
+
+    Attributes:
+        begin: what is before the first value.
+        values: the number of each in _NAMES, and what is behind it.
+        longest: bytes that a body may have.
+
+    """
+
+    begin: bytes
+    values: tuple[tuple[int, bytes], ...]
+    longest: int
+
+    def known(self, head: bytes, plain: Plain, values: _Values) -> Known | None:
+        """Say what is known of a head; None where its body is too long."""
+        length, request_id, wish, trace = values
+        size = int(length or 0)
+        if size > self.longest:
+            return None
+        return Known(head, plain, size, _text(request_id), _text(wish), _text(trace), self)
 
 
 class KnownHeads:
@@ -100,9 +154,15 @@ class KnownHeads:
         self._known.move_to_end(key)
 
     def _made(self, data: bytes, plain: Plain, values: _Values) -> Known | None:
-        length, request_id, wish = values
-        size = int(length or 0)
-        return Known(data, plain, size, _text(request_id), _text(wish)) if size <= self._longest else None
+        numbers, starts, ends = [], [], [0]
+        for found in _VARYING.finditer(data):
+            number = found.lastindex or 0  # of the one group that has matched
+            numbers.append(number - 1)
+            starts.append(found.start(number))
+            ends.append(found.end(number))
+        begin, *after = [data[end:start] for end, start in zip(ends, [*starts, len(data)], strict=True)]
+        form = _Form(begin, tuple(zip(numbers, after, strict=True)), self._longest)
+        return form.known(data, plain, values)
 
 
 def _cut(data: bytes) -> tuple[bytes, _Values] | None:
@@ -113,17 +173,14 @@ def _cut(data: bytes) -> tuple[bytes, _Values] | None:
     if len(data) > _LARGEST or data.startswith(b"\r\n"):
         return None
     pieces = _VARYING.split(data)
-    if len(pieces) == 5:  # one of them is there, as in nearly all heads without a proxy
-        return pieces[0] + pieces[4], (pieces[1], pieces[2], pieces[3])
-    values: list[bytes | None] = [None, None, None]
-    for start in range(1, len(pieces), 4):
-        for number in (0, 1, 2):
-            value = pieces[start + number]
+    values = [*_NONE]
+    for start in range(1, len(pieces), 5):
+        for number, value in enumerate(pieces[start : start + 4]):
             if value is not None:
                 if values[number] is not None:
                     return None
                 values[number] = value
-    return b"".join(pieces[::4]), (values[0], values[1], values[2])
+    return b"".join(pieces[::5]), tuple(values)
 
 
 def _text(value: bytes | None) -> str | None:

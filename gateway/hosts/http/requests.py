@@ -105,7 +105,7 @@ class Requests:
             return False
         exchange = self._exchange
         if exchange is None or self._call is not None:  # its head was known: it was answered, or its call runs
-            return True
+            return self._connection.at < len(self._connection.input)
         if not self._reads_body(exchange):
             return False
         if exchange.is_answered:
@@ -124,6 +124,9 @@ class Requests:
         connection, known = self._connection, self._known
         data, at = connection.input, connection.at
         if known is not None and data.startswith(known.head, at):
+            end = at + len(known.head)
+        elif known is not None and (again := known.again(data, at, self._host.limits.max_header)) is not None:
+            self._known = known = again
             end = at + len(known.head)
         else:
             end = data.find(b"\r\n\r\n", at) + 4
@@ -249,7 +252,7 @@ class Requests:
         plain, connection, connections = known.plain, self._connection, self._host.connections
         if plain.client != connection.peer and not connections.count(connection, plain.client):
             return False
-        answer = plain.answer(body, known.request_id, known.wish, connection, self._respond_late)
+        answer = plain.answer(body, known.request_id, known.wish, known.trace, connection, self._respond_late)
         if answer is None:
             return False
         self._exchange = None
