@@ -114,9 +114,9 @@ class PlainHead:
         body: bytes,
         request_id: str | None,
         wish: str | None,
-        trace: str | None,
         connection: object,
         respond: Callable[[bytes], None],
+        trace: str | None = None,
     ) -> bytes | Running | None:
         """Answer a request with this head."""
         meter, arrival, deadline = self._meter, time.monotonic(), math.inf

@@ -154,9 +154,9 @@ class Plain(Protocol):
         body: bytes,
         request_id: str | None,
         wish: str | None,
-        trace: str | None,
         connection: object,
         respond: Callable[[bytes], None],
+        trace: str | None = None,
     ) -> bytes | Running | None:
         """Answer a request with such a head. Raises nothing.
 
@@ -164,10 +164,10 @@ class Plain(Protocol):
             body: all of it, as it was sent, and no more than ``limits.max_body`` bytes.
             request_id: the value of X-Request-ID, None without one.
             wish: the value of X-Request-Timeout, None without one.
-            trace: the value of traceparent, None without one.
             connection: see HTTPRequest.
             respond: called with the response when it is there, once, on the event loop and never from in here; not
                 after ``cancel``.
+            trace: the value of traceparent, None without one.
 
         Returns:
             the whole response of HTTP/1.1, from the status line on, without a header Connection; or a call that runs,

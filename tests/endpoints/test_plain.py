@@ -275,7 +275,7 @@ class Gateway:
         before = self.told.size()
         answered = None
         if plain is not None:
-            answered = plain.answer(sent.body, sent.request_id, sent.wish, sent.trace, sent, responded.set_result)
+            answered = plain.answer(sent.body, sent.request_id, sent.wish, sent, responded.set_result, sent.trace)
         assert CURRENT.get(None) is None
         if answered is None:
             assert self.told.size() == before
@@ -662,7 +662,7 @@ def test_a_caller_that_hangs_up_gets_no_response_and_is_told_of_once(name: str) 
     async def run() -> None:
         plain = gateway.gateway.know(Sent(b"", (XML,)).head())
         assert plain is not None
-        running = plain.answer(xml(name), None, None, None, None, responses.append)
+        running = plain.answer(xml(name), None, None, None, responses.append)
         assert running is not None
         assert not isinstance(running, bytes)
         await asyncio.sleep(0.01)

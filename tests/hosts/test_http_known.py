@@ -52,9 +52,9 @@ class Judge:
         body: bytes,
         request_id: str | None,
         wish: str | None,
-        trace: str | None,
         connection: object,
         respond: Callable[[bytes], None],
+        trace: str | None = None,
     ) -> bytes | Running | None:
         assert isinstance(connection, object)
         if body == b"later":

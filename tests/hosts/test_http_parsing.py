@@ -160,9 +160,9 @@ class PlainEcho:
         body: bytes,
         request_id: str | None,
         wish: str | None,
-        trace: str | None,
         connection: object,
         respond: object,
+        trace: str | None = None,
     ) -> bytes | None:
         head = self._head
         headers = {name.lower(): value for name, value in head.headers.items()}

@@ -252,7 +252,7 @@ class Requests:
         plain, connection, connections = known.plain, self._connection, self._host.connections
         if plain.client != connection.peer and not connections.count(connection, plain.client):
             return False
-        answer = plain.answer(body, known.request_id, known.wish, known.trace, connection, self._respond_late)
+        answer = plain.answer(body, known.request_id, known.wish, connection, self._respond_late, known.trace)
         if answer is None:
             return False
         self._exchange = None
