@@ -9,6 +9,7 @@ Tornado's own rules for them, cookies against forgery and checks of the Origin, 
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -27,14 +28,16 @@ _MOUNTS = "gateway_mounts"  # the setting of an application that has its endpoin
 
 
 def delegate(endpoint: Endpoint, user: User = lambda _: None) -> Application:
-    """Make the target of a RuleRouter's rule: all requests that it gets are calls.
+    """Make the target of a RuleRouter's rule: all requests that it gets are calls, or those of agents at their path.
 
     Args:
         endpoint: what ``gateway.endpoint`` returns.
         user: as for RPCHandler.
 
     """
-    return Application([(r".*", RPCHandler, {"endpoint": endpoint, "user": user})])
+    arguments = {"endpoint": endpoint, "user": user}
+    agents = [(re.escape(path), RPCHandler, {**arguments, "path": path}) for path in endpoint.agents]
+    return Application([*agents, (r".*", RPCHandler, arguments)])
 
 
 @stream_request_body

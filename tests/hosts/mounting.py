@@ -5,6 +5,7 @@ The framework says who calls by the header X-User, as its middleware would.
 
 import asyncio
 import logging
+import re
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -26,6 +27,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.urls import path as django_path
 from django.utils.decorators import sync_and_async_middleware
 from msgspec import Struct
+from tornado.routing import AnyMatches, PathMatches, Rule, RuleRouter
 
 from gateway import Registry, app
 from gateway.config import load
@@ -33,7 +35,7 @@ from gateway.hosts import aiohttp as aiohttp_host
 from gateway.hosts import django as django_host
 from gateway.hosts import flask as flask_host
 from gateway.hosts.asgi import ASGIHost
-from gateway.hosts.rpc_handler import RPCHandler
+from gateway.hosts.rpc_handler import RPCHandler, delegate
 from gateway.model.http import Endpoint
 
 Serve = Callable[[socket.socket, asyncio.Event], Coroutine[Any, Any, None]]
@@ -170,6 +172,14 @@ def tornado_app(endpoint: Endpoint) -> tornado.web.Application:
     )
 
 
+def tornado_router(endpoint: Endpoint) -> RuleRouter:
+    calls = delegate(endpoint, lambda handler: handler.request.headers.get("X-User"))
+    site = tornado.web.Application(log_function=lambda _: None)
+    calls.settings["log_function"] = site.settings["log_function"]
+    paths = "|".join(map(re.escape, (*endpoint.paths, *endpoint.agents)))
+    return RuleRouter([Rule(PathMatches(f"({paths})$"), calls), Rule(AnyMatches(), site)])
+
+
 def flask_app(endpoint: Endpoint) -> flask.Flask:
     application = flask.Flask(__name__)
     calls = flask_host.blueprint(endpoint, endpoint.paths, user=lambda: flask.request.headers.get("X-User"))
@@ -230,6 +240,7 @@ MOUNTS: dict[str, Callable[[Endpoint], Serve]] = {
     "uvicorn": lambda endpoint: uvicorn_of(asgi_app(endpoint), lifespan="on"),
     "hypercorn": lambda endpoint: hypercorn_of(asgi_app(endpoint)),
     "tornado": lambda endpoint: tornado_of(tornado_app(endpoint)),
+    "tornado, router": lambda endpoint: tornado_of(tornado_router(endpoint)),
     "aiohttp": lambda endpoint: aiohttp_of(aiohttp_app(endpoint, auto_decompress=True)),
     "aiohttp, packed": lambda endpoint: aiohttp_of(aiohttp_app(endpoint, auto_decompress=False), auto_decompress=False),
     "flask": lambda endpoint: waitress_of(flask_app(endpoint)),

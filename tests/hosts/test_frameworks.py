@@ -1,4 +1,4 @@
-"""What one framework alone has: Tornado's routers, Django's kinds of requests, a request that ends while it opens."""
+"""What one framework alone has: Tornado's limits, Django's kinds of requests, a request that ends while it opens."""
 
 import asyncio
 import json
@@ -6,18 +6,15 @@ import socket
 from typing import Any
 
 import pytest
-import tornado.web
 from django.test import AsyncRequestFactory, RequestFactory
-from tornado.routing import AnyMatches, PathMatches, Rule, RuleRouter
 
 from gateway import Registry
 from gateway.hosts import django as django_host
 from gateway.hosts.mounted import Mount
-from gateway.hosts.rpc_handler import delegate
 from gateway.model.http import Admission, Endpoint, HTTPRequest, HTTPResponse
 from gateway.model.limits import Limits
-from tests.hosts.mounting import MOUNTS, endpoint_of, served, tornado_of
-from tests.raw_http import Wire, exchange, post, request
+from tests.hosts.mounting import MOUNTS, endpoint_of, served
+from tests.raw_http import Wire, request
 
 ADD = b'{"jsonrpc":"2.0","method":"add","params":[2,3],"id":1}'
 registry = Registry()
@@ -26,19 +23,6 @@ registry = Registry()
 @registry.register(run="inline")
 def add(a: int, b: int) -> int:
     return a + b
-
-
-class Home(tornado.web.RequestHandler):
-    def get(self) -> None:
-        self.write("home")
-
-
-def test_a_rule_of_a_router_leads_to_the_delegate() -> None:
-    calls = Rule(PathMatches("/rpc"), delegate(endpoint_of(registry, {})))
-    site = Rule(AnyMatches(), tornado.web.Application([("/", Home)]))
-    with served(tornado_of(RuleRouter([calls, site]))) as running:
-        assert json.loads(post(running.port, ADD, path="/rpc").body)["result"] == 5
-        assert exchange(running.port, request("/", {}, b"", "GET")).body == b"home"
 
 
 def test_tornado_reads_no_body_that_is_refused_for_ever() -> None:

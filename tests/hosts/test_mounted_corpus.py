@@ -67,6 +67,7 @@ DIFFERENT: dict[str, Differences] = {
         "h-208": (200, "the method is put in capitals"),
     },
     "tornado": {},
+    "tornado, router": {},
     "aiohttp": UVICORN | UNPACKED,
     "aiohttp, packed": UVICORN,
     "django": UNFINISHED | VERSION | LINES | CODINGS | READ | WAITRESS,
