@@ -46,6 +46,7 @@ CHECKS: dict[str, Level] = {
     "proxies-too-wide": "warning",
     "registry-not-served": "warning",
     "method-in-class": "warning",
+    "keys-forwarded": "warning",
     "sunset-soon": "warning",
     "version-without-method": "warning",
     "version-twice": "warning",
@@ -201,6 +202,16 @@ def _keys_unencrypted(gateway: Gateway) -> Iterator[str]:
         yield "server.bind: API keys are sent unencrypted; set tls.certificate, or put nginx in front"
 
 
+def _keys_forwarded(gateway: Gateway) -> Iterator[str]:
+    for name, options in gateway.config.upstreams.items():
+        forwarded: tuple[str, ...] = getattr(options, "forward", ())
+        if gateway.config.access.keys and "authorization" in map(str.lower, forwarded):
+            yield (
+                f"upstreams.{name}.forward: authorization holds the callers' API keys of this gateway, which the"
+                " upstream can then use; let it have their names by identity"
+            )
+
+
 def _proxies_too_wide(gateway: Gateway) -> Iterator[str]:
     for network in gateway.config.access.trusted_proxies:
         if not network.is_private and network.prefix_length <= _WIDEST[network.version]:
@@ -266,6 +277,7 @@ _LOOKS: dict[str, Callable[[Gateway], Iterator[str]]] = {
     "console-open": _console_open,
     "keys-unencrypted": _keys_unencrypted,
     "proxies-too-wide": _proxies_too_wide,
+    "keys-forwarded": _keys_forwarded,
     "sunset-soon": versions.sunset_soon,
     "version-without-method": lambda gateway: versions.versions_without_method(gateway, _may_be_discovered),
     "version-twice": versions.versions_twice,

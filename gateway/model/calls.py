@@ -167,6 +167,7 @@ class Context(Struct, kw_only=True):
         deadline: when the caller stops waiting, on the same clock.
         called: the name that was called where ``method`` is another one: a pattern, or the name that serves it by
             ``[versions.*]``.
+        idempotency_key: what all attempts of the call at an upstream share, where its options ask for that.
         deprecation: what ``[versions.*]`` says of the method, from its day on; None otherwise.
         state: what the lifespans of the registries have put there for this process.
         wide_ints: whether ints beyond 53 bits are numbers in the protocol; otherwise they are texts there.
@@ -189,6 +190,7 @@ class Context(Struct, kw_only=True):
     arrival: float
     deadline: float
     called: str = ""
+    idempotency_key: str = ""
     deprecation: Deprecation | None = None
     connection: object | None = None
     request: object | None = None

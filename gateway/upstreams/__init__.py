@@ -28,6 +28,7 @@ from gateway.upstreams.options import Options, nearest
 
 __all__ = [
     "SCHEMES",
+    "Along",
     "Beginner",
     "Cancel",
     "Failures",
@@ -42,6 +43,9 @@ __all__ = [
     "UpstreamConfigError",
     "upstream_class",
 ]
+
+Along: TypeAlias = tuple[tuple[str, str], ...]
+"""Names and values of headers or metadata."""
 
 Sent: TypeAlias = Literal["no", "maybe", "yes"]
 Failures: TypeAlias = Mapping[type[Exception], Callable[[Any], Fault]]
@@ -106,6 +110,7 @@ class Invocation(Struct, kw_only=True):
         sent: how far the call has come. The adapter sets it to "maybe" before the first byte is sent, and to "yes" when
             the response to this call is here. Whether a call is tried again depends on it.
         waits: whether it waits for a connection, because other calls have them all. The pool sets it.
+        along: headers or metadata of this call, for an adapter that has options for them.
 
     """
 
@@ -115,6 +120,7 @@ class Invocation(Struct, kw_only=True):
     request_id: str
     sent: Sent = "no"
     waits: bool = False
+    along: Along = ()
 
     @property
     def time_left(self) -> float:

@@ -36,6 +36,7 @@ from gateway.upstreams.instances import Instances
 from gateway.upstreams.naming import fits
 from gateway.upstreams.spreading import Course, Spread
 from gateway.upstreams.status import Status, log
+from gateway.upstreams.transport.along import along_of, passes_credentials
 
 _MARGIN = 0.005  # seconds before the caller's deadline, so that it hears from here how far the call has come
 _TOLD_HOW_FAR = (Unavailable, BadUpstream, DeadlineExceeded)
@@ -65,6 +66,8 @@ class UpstreamCalls:
         self._options = options
         self._status = status
         self._retry_after = limits.retry_after
+        self._along = along_of(options)
+        self._is_ours = not passes_credentials(options)
         self._spread = None if instances is None else Spread(instances, options, self.tell)
 
     async def call(self, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -110,7 +113,7 @@ class UpstreamCalls:
         if self._spread is not None:
             course = self._course(self._spread, signature, params, context)
             return BegunSpread(self, self._spread, signature, course, outcome).counted()
-        invocation = _invocation(signature, params, context)
+        invocation = self._invocation(signature, params, context)
         begun = BegunCall(self, signature, invocation, context, outcome)
         try:
             cancel = self._beginner.begin(invocation, begun)
@@ -118,8 +121,17 @@ class UpstreamCalls:
             raise self.failure(error, invocation) from None
         return None if cancel is None else begun.counted(cancel)
 
+    def _invocation(self, signature: Signature, params: Params, context: Context) -> Invocation:
+        return Invocation(
+            method=signature.name,
+            params=params,
+            deadline=context.deadline - _MARGIN,
+            request_id=context.request_id,
+            along=() if self._along is None else self._along(context),
+        )
+
     def _course(self, spread: Spread, signature: Signature, params: Params, context: Context) -> Course:
-        return spread.course(signature, params, partial(_invocation, signature, params, context), context)
+        return spread.course(signature, params, partial(self._invocation, signature, params, context), context)
 
     def shaped(self, signature: Signature, value: Any, context: Context) -> Any:
         """Return a result as the caller gets it."""
@@ -129,13 +141,13 @@ class UpstreamCalls:
 
     async def _twice(self, signature: Signature, params: Params, context: Context) -> Any:
         """Call once, and once more if that can do no harm."""
-        invocation = _invocation(signature, params, context)
+        invocation = self._invocation(signature, params, context)
         try:
             return await self.once(invocation)
         except Unavailable as fault:
             if not self.may_repeat(invocation, fault):
                 raise
-        return await self.once(_invocation(signature, params, context))
+        return await self.once(self._invocation(signature, params, context))
 
     def may_repeat(self, invocation: Invocation, fault: Fault) -> bool:
         """Tell whether a call that has failed may be sent once more, because that can do no harm."""
@@ -194,7 +206,10 @@ class UpstreamCalls:
             fault, why = found, reason(detached(error))
         if not isinstance(fault, GatewayFault):
             return fault, why
-        if isinstance(fault, BadUpstream) or ("http_status" in fault.data and not isinstance(fault, Unavailable)):
+        if getattr(error, "is_unauthenticated", False):
+            if self._is_ours:
+                self._status.note_unauthenticated(why)
+        elif isinstance(fault, BadUpstream) or ("http_status" in fault.data and not isinstance(fault, Unavailable)):
             self._status.error = why
             log.warning("upstream %s: %s (request %s)", self._name, why, invocation.request_id)
         if not isinstance(fault, _TOLD_HOW_FAR):
@@ -214,12 +229,6 @@ class UpstreamCalls:
         """Look an exception up in the adapter's table."""
         found = next((kind for kind in type(error).__mro__ if kind in self._upstream.failures), None)
         return None if found is None else self._upstream.failures[found](error)
-
-
-def _invocation(signature: Signature, params: Params, context: Context) -> Invocation:
-    return Invocation(
-        method=signature.name, params=params, deadline=context.deadline - _MARGIN, request_id=context.request_id
-    )
 
 
 def _unwrapped(signature: Signature, value: Any) -> Any:

@@ -28,6 +28,7 @@ class Status:
         self._uncounted = 0
         self._untold = 0
         self._quiet_until = 0.0
+        self._unauthenticated_until = 0.0
 
     def note_up(self) -> None:
         """Note that it has responded."""
@@ -46,6 +47,14 @@ class Status:
         """Note and log what is wrong with it."""
         self.error = problem
         log.warning("upstream %s: %s", self._name, problem)
+
+    def note_unauthenticated(self, reason: str) -> None:
+        """Note that it does not accept our own credentials, and log it, but not for each of many calls."""
+        self.error = reason
+        if time.monotonic() >= self._unauthenticated_until:
+            told = "it does not accept the gateway's credentials"
+            log.error("upstream %s: %s: %s; correct them in the configuration", self._name, told, reason)
+            self._unauthenticated_until = time.monotonic() + _QUIET
 
     def note_no_connection(self, connections: int) -> None:
         """Count a call for which no connection became free in time, and log it, but not each of many."""

@@ -43,7 +43,7 @@ from gateway.upstreams.protobuf.files import ProtoOptions, Schema, from_options
 from gateway.upstreams.protobuf.values import Values
 from tests.cli.running import here
 from tests.conftest import Logged
-from tests.raw_http import post
+from tests.raw_http import exchange, post, request
 from tests.serving import Server, serving
 from tests.upstreams.kinds import TYPED, Kind, h2, h2_headers, h2_message, module
 from tests.upstreams.running import ROOT, Program, Served, Wires, serve_upstream, until
@@ -976,6 +976,35 @@ def test_metadata_the_exchange_and_the_time_left_go_along(port: int, tmp_path: P
     with serve_upstream(service("Failing"), port, tmp_path, "metadata = { authorization = 'Bearer 7f3a' }") as up:
         assert up.call("Told", "authorization") == "Bearer 7f3a True"
         assert up.call("Told", "x-request-id").endswith("-2 True")
+
+
+def test_what_is_asked_for_goes_along(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BILLING_KEY", "Bearer 5ecre7")
+    more = """
+    metadata = { authorization = { env = "BILLING_KEY" } }
+    forward = ["Traceparent", "X-Odd"]
+    client_address = "X-Forwarded-For"
+    idempotency_key = "idempotency-key"
+    """
+
+    def told(up: Served, name: str) -> str:
+        call = json.dumps({"jsonrpc": "2.0", "method": "up.Told", "params": [name], "id": 1}).encode()
+        headers = {"Content-Type": "application/json", "traceparent": "00-ab", "X-Odd": "\xe9", "idempotency-key": "k"}
+        said = json.loads(exchange(up.server.port, request("/api", headers, call)).body)
+        return str(said.get("result", said.get("error")))
+
+    names = ("authorization", "traceparent", "x-forwarded-for", "idempotency-key")
+    with serve_upstream(service("Failing"), port, tmp_path, more) as up:
+        assert [told(up, name) for name in names] == [
+            "Bearer 5ecre7 True",
+            "00-ab True",
+            "127.0.0.1 True",
+            "k True",
+        ]
+        assert "the upstream failed" in told(up, "x-odd")
+    with serve_upstream(service("Failing"), port, tmp_path) as up:
+        for name in names:
+            assert "the upstream failed" in told(up, name)
 
 
 def test_tls_with_certificates_on_both_sides(tmp_path: Path, logged: Logged) -> None:

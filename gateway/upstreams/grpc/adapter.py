@@ -8,6 +8,7 @@ wait for responses. What has come when the deadline ends a stream goes along wit
 """
 
 import asyncio
+import re
 from collections.abc import Iterator
 from types import GenericAlias
 from typing import Any, ClassVar, Literal, Union
@@ -33,7 +34,9 @@ from gateway.upstreams.protobuf.files import Schema, from_options
 from gateway.upstreams.protobuf.types import Types, declaration, neutral
 from gateway.upstreams.protobuf.values import Values
 from gateway.upstreams.transport.pool import Pool
+from gateway.upstreams.transport.secret import revealed
 
+_SENDABLE = re.compile(r"[\x20-\x7e]*")  # the value of metadata
 _STREAM = "messages"  # the parameter of a method that takes a stream
 _CLOCK = 0.005  # seconds by which a timer of the loop may be early
 # What makes a call on a channel, by whether the method takes a stream, and gives one.
@@ -79,6 +82,7 @@ class GRPC:
         self._options = options
         self._limits = limits
         self._values = Values(limits.max_reply)
+        self._own = tuple(revealed("metadata", options.metadata, _SENDABLE).items())
         self.aim(options.first)
         self._closing: set[asyncio.Future[None]] = set()
         self._methods: dict[str, _Method] = {}
@@ -280,7 +284,8 @@ class GRPC:
         return values if field is None else [None if value is None else value.get(field) for value in values]
 
     def _metadata(self, invocation: Invocation) -> tuple[tuple[str, str], ...]:
-        return (("x-request-id", invocation.request_id), *self._options.metadata.items())
+        along = ((name.lower(), value) for name, value in invocation.along if _SENDABLE.fullmatch(value))
+        return (("x-request-id", invocation.request_id), *self._own, *along)
 
     async def _connect(self) -> Line:
         return await connect(self._channel, self._closing, self._options.connect_timeout)

@@ -1,5 +1,6 @@
 """The options of a gRPC server in gateway.toml, and the files that TLS needs."""
 
+import re
 import ssl
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -9,7 +10,11 @@ from msgspec import Meta, field
 from gateway.upstreams import UpstreamConfigError
 from gateway.upstreams.options import check_addresses
 from gateway.upstreams.protobuf.files import ProtoOptions
+from gateway.upstreams.transport.along import ClientAddress, Forward, IdempotencyKey, Identity, check_along
+from gateway.upstreams.transport.secret import Secret
 
+_OWN = frozenset({"te", "content-type", "user-agent", "connection", "host", "x-request-id"})
+_KEY = re.compile(r"(?!grpc-)[a-z0-9_.-]+(?<!-bin)")
 _TABLE = "a table of names in small letters and texts in ASCII"
 _Key: TypeAlias = Annotated[str, Meta(pattern=r"^(?!grpc-)[a-z0-9_.-]+(?<!-bin)$", description=_TABLE)]
 _Text: TypeAlias = Annotated[str, Meta(pattern=r"^[\x20-\x7e]*$", description=_TABLE)]
@@ -19,9 +24,13 @@ class GRPCOptions(ProtoOptions, frozen=True, kw_only=True):
     """How the server is reached, and what it is told with each call."""
 
     metadata: Annotated[
-        dict[_Key, _Text],
-        Meta(description="Metadata of each call, like authorization."),
+        dict[_Key, _Text | Secret],
+        Meta(description="Metadata of each call, like authorization; { file = ... } and { env = ... } are read."),
     ] = field(default_factory=dict)
+    forward: Forward = ()
+    identity: Identity = ""
+    client_address: ClientAddress = ""
+    idempotency_key: IdempotencyKey = ""
     ca: Annotated[
         str | None, Meta(description="A file of certificates; the servers signed by them are trusted, and no others.")
     ] = None
@@ -38,6 +47,10 @@ class GRPCOptions(ProtoOptions, frozen=True, kw_only=True):
         """Check the URL, and what belongs to TLS."""
         super().__post_init__()
         check_addresses(self)
+        check_along(self, self.metadata, _OWN)
+        for name in (*self.forward, self.identity, self.client_address, self.idempotency_key):
+            if name and not _KEY.fullmatch(name.lower()):
+                raise ValueError(f"{name} cannot be the name of metadata of gRPC")
         if not self.is_tls and (self.ca or self.cert or self.key or self.server_name):
             raise ValueError("ca, cert, key and server_name are for a url with grpcs")
         if bool(self.cert) != bool(self.key):

@@ -76,6 +76,11 @@ class StatusError(Exception):
         return self.code in _ANSWERS and not self.details.startswith((*_OWN_WORDS, *_TOO_LONG))
 
     @property
+    def is_unauthenticated(self) -> bool:
+        """Whether the service wants other credentials."""
+        return self.code is StatusCode.UNAUTHENTICATED
+
+    @property
     def is_unprocessed(self) -> bool:
         """Whether the server has certainly not begun with the call."""
         return self.code is StatusCode.UNAVAILABLE and any(words in self.details for words in _NOT_PROCESSED)

@@ -12,6 +12,7 @@ status says what has happened.
 
 import asyncio
 import copy
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -23,13 +24,15 @@ from msgspec import Meta, Struct, field
 
 from gateway.fleet.listing import Instance
 from gateway.model.faults import BadUpstream, Denied, GatewayFault, Overloaded, RequestTooLarge, Unavailable
-from gateway.upstreams import Cancel, Failures, Invocation, Outcome
+from gateway.upstreams import Along, Cancel, Failures, Invocation, Outcome
 from gateway.upstreams.faults import garbled
 from gateway.upstreams.options import target
+from gateway.upstreams.transport.along import ClientAddress, Forward, IdempotencyKey, Identity, check_along
 from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, TLSOptions, client_context, open_stream
 from gateway.upstreams.transport.outcomes import Read
 from gateway.upstreams.transport.pool import Lent, Pool
+from gateway.upstreams.transport.secret import Secret, revealed
 from gateway.wire.content_coding import CorruptBodyError, is_known, unpack
 from gateway.wire.http_grammar import TOKEN, charset, seconds
 
@@ -38,6 +41,9 @@ _KEPT = 4.0  # seconds that an idle connection is kept; many a server closes it 
 _SAFE = "/%:@!$&'()*+,;=~"  # in a path, beside letters and digits (RFC 3986, section 3.3); what is quoted stays so
 _FRAMING = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
 _OF_EACH_CALL = frozenset({"x-request-id", "x-request-timeout"})
+_OWN = frozenset({"host", "user-agent", "accept-encoding", "content-type", "content-encoding"})
+_VALUE = re.compile(r"[^\r\n\0]*")
+_SENDABLE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, section 5.5
 _SHOWN = 40  # characters of a header that a fault quotes
 _BY_STATUS: dict[int, type[GatewayFault]] = {
     401: Denied,
@@ -54,9 +60,13 @@ class HTTPOptions(TLSOptions, frozen=True, kw_only=True):
     """The options of an upstream over HTTP, beside the common ones."""
 
     headers: Annotated[
-        dict[str, Annotated[str, Meta(pattern=r"^[^\r\n\0]*$", description="a header's value, on one line")]],
-        Meta(description="Headers of each request, like Authorization."),
+        dict[str, Annotated[str, Meta(pattern=r"^[^\r\n\0]*$", description="a header's value, on one line")] | Secret],
+        Meta(description="Headers of each request, like Authorization; { file = ... } and { env = ... } are read."),
     ] = field(default_factory=dict)
+    forward: Forward = ()
+    identity: Identity = ""
+    client_address: ClientAddress = ""
+    idempotency_key: IdempotencyKey = ""
     connections: Annotated[
         int, Meta(ge=1, le=10_000, description="Connections at once, at most; each has one call at a time.")
     ] = 32
@@ -69,6 +79,7 @@ class HTTPOptions(TLSOptions, frozen=True, kw_only=True):
                 raise ValueError(f"{name!r} in headers is not the name of a header")
             if name.lower() in _FRAMING:
                 raise ValueError(f"{name} in headers cannot be chosen: the gateway sets it")
+        check_along(self, self.headers, _FRAMING | _OF_EACH_CALL | _OWN)
 
 
 class StatusError(Exception):
@@ -78,6 +89,7 @@ class StatusError(Exception):
         super().__init__(f"HTTP status {status} for {path}")
         self.status = status
         self.retry_after = retry_after
+        self.is_unauthenticated = status == 401
 
 
 def _told(error: StatusError) -> GatewayFault:
@@ -118,6 +130,7 @@ class HTTP:
         self._type = content_type
         self._url = urlsplit(options.form.partition("+")[2])
         self._path = self._url.path or "/"
+        self._headers = revealed("headers", options.headers, _VALUE)
         self._aim(options.first)
 
     def at(self, instance: Instance) -> "HTTP":
@@ -131,7 +144,7 @@ class HTTP:
         port = to.port or self._url.port or 0
         name = f"[{to.name}]" if ":" in to.name else to.name
         host = name if port in (0, 443 if self._tls else 80) else f"{name}:{port}"
-        self._head = _head(host, self._url, self._options.headers, self._type)
+        self._head = _head(host, self._url, self._headers, self._type)
         self._pool = Pool(self._connect, self._options.connections)
 
     async def reach(self) -> None:
@@ -163,8 +176,9 @@ class HTTP:
         return value(self._read(received, invocation))
 
     def _request(self, data: bytes, invocation: Invocation) -> bytes:
-        return b"%bX-Request-ID: %b\r\nX-Request-Timeout: %.3f\r\nContent-Length: %d\r\n\r\n%b" % (
+        return b"%b%bX-Request-ID: %b\r\nX-Request-Timeout: %.3f\r\nContent-Length: %d\r\n\r\n%b" % (
             self._head,
+            _lines(invocation.along) if invocation.along else b"",
             invocation.request_id.encode(),
             max(invocation.time_left, 1e-3),
             len(data),
@@ -341,6 +355,11 @@ def _cause(error: Exception) -> Exception:
     """Return what one of our methods raised inside of the parser, which wraps it."""
     inside = error.__context__
     return inside if isinstance(inside, BadUpstream) else error
+
+
+def _lines(along: Along) -> bytes:
+    """Write what goes along with a call; what cannot stand in a head is left out."""
+    return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in along if _SENDABLE.fullmatch(value))
 
 
 def _head(host: str, url: SplitResult, headers: Mapping[str, str], content_type: str) -> bytes:
