@@ -33,6 +33,7 @@ from gateway.core.hooks import Everywhere, Lifespans, around, catching
 from gateway.core.layers import ConcurrencyLimiter, charged, deadline, limited, permitted
 from gateway.core.rates import Buckets, RateLimits
 from gateway.core.running import Running
+from gateway.core.streams import invoke_stream
 from gateway.core.threads import ThreadPool
 from gateway.core.versions import Unversioned, Versions, versioned
 from gateway.endpoints.mcp.endpoint import MCPEndpoint
@@ -40,6 +41,7 @@ from gateway.endpoints.mcp.tools import PROTOCOL, Toolbox
 from gateway.endpoints.observers import Observers
 from gateway.endpoints.plain import PlainWay
 from gateway.endpoints.rpc import RPCEndpoint, rate_limited
+from gateway.endpoints.subscriptions import Rules
 from gateway.endpoints.websocket import WebSocketEndpoint
 from gateway.fleet.directories import DirectoryConfigError, directory
 from gateway.fleet.directories.watching import WatchedDirectory
@@ -250,10 +252,23 @@ def _websockets(config: Config, rpc: RPCEndpoint) -> WebSockets | None:
         return None
     return WebSockets(
         path=section.path,
-        admit=WebSocketEndpoint(rpc).admit,
+        admit=WebSocketEndpoint(rpc, _rules(config)).admit,
         ping_interval=section.ping_interval,
         ping_timeout=section.ping_timeout,
         idle_timeout=section.idle_timeout,
+    )
+
+
+def _rules(config: Config) -> Rules:
+    section = config.websocket
+    return Rules(
+        subscribe=section.subscribe,
+        unsubscribe=section.unsubscribe,
+        notification=section.notification,
+        ended=section.ended,
+        most=section.subscriptions,
+        slow=section.slow_readers,
+        buffer=section.buffer,
     )
 
 
@@ -312,7 +327,10 @@ def _composer(
             if middleware:
                 return Known(method=method, timeout=timeout, handler=deadline(around(inline, middleware, state)))
             return Known(method=method, timeout=timeout, handler=inline, at_once=inline)
-        invoked = invoke(method, pool, running, state, fault)
+        if method.streams:
+            invoked = invoke_stream(method, pool, running, state, fault, limits.max_reply)
+        else:
+            invoked = invoke(method, pool, running, state, fault)
         places = [limiters[method.run][0]]
         if method.options.concurrency is not None:
             places.append(ConcurrencyLimiter(method.options.concurrency, limits.waiting))
@@ -320,7 +338,7 @@ def _composer(
         handler = invoked
         for limiter in places:
             handler = limited(handler, limiter, limits.retry_after)
-        if middleware:
+        if middleware or method.streams:
             return Known(method=method, timeout=timeout, handler=deadline(around(handler, middleware, state)))
         launch = in_thread(method, pool, running, state, fault) if method.run == "thread" else in_task(invoked)
         if method.begin is not None:

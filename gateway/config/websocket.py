@@ -1,8 +1,10 @@
 """The options of JSON-RPC over WebSocket: the section ``[websocket]``. Sizes and calls at once are in ``[limits]``."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+
+_Name = Annotated[str, Meta(pattern=r"^[\x21-\x7e]+$", description="a name without blanks")]
 
 
 class WebSocketSection(Struct, frozen=True, kw_only=True):
@@ -31,6 +33,27 @@ class WebSocketSection(Struct, frozen=True, kw_only=True):
         Meta(
             gt=0,
             le=604_800,
-            description="Seconds that a connection stays open without a message and without a call that runs.",
+            description="Seconds that a connection stays open without a message, a call that runs, or a subscription.",
         ),
     ] = 3600.0
+    subscribe: Annotated[_Name, Meta(description="The method that subscribes to a stream.")] = "rpc.subscribe"
+    unsubscribe: Annotated[_Name, Meta(description="The method that ends a subscription.")] = "rpc.unsubscribe"
+    notification: Annotated[_Name, Meta(description="The method of notifications with values.")] = "rpc.subscription"
+    ended: Annotated[_Name, Meta(description="The method of the notification that a stream has ended.")] = "rpc.ended"
+    subscriptions: Annotated[int, Meta(ge=1, le=100_000, description="Subscriptions of one connection.")] = 100
+    slow_readers: Annotated[
+        Literal["wait", "drop", "end"],
+        Meta(
+            description="What happens to values that the client does not read in time. wait: the method is not asked"
+            " for more; drop: the oldest values are dropped; end: the subscription ends."
+        ),
+    ] = "wait"
+    buffer: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Values of a subscription that are kept for a slow client, with drop and end. Together they"
+            " have at most limits.max_reply bytes.",
+        ),
+    ] = 100

@@ -17,8 +17,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
-from gateway.core.dispatch import FaultMaker, crash, fault_of
-from gateway.core.layers import TURNS, ConcurrencyLimiter, exceeded
+from gateway.core.dispatch import FaultMaker, crash, exceeded, fault_of
+from gateway.core.layers import TURNS, ConcurrencyLimiter
 from gateway.core.running import Running
 from gateway.core.threads import ThreadPool
 from gateway.methods import Method, Sent

@@ -14,6 +14,7 @@ import types
 import xmlrpc.client
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
+from math import inf
 from types import SimpleNamespace
 from typing import Any, Protocol, TypeAlias
 
@@ -24,7 +25,7 @@ from gateway.core.running import Running
 from gateway.core.threads import ThreadPool
 from gateway.methods import Method, Registry
 from gateway.model.calls import CURRENT, Call, CallHandler, Context, Reply, WaitingHandler
-from gateway.model.faults import Fault, InternalError, MethodNotFound, detached
+from gateway.model.faults import DeadlineExceeded, Fault, InternalError, InvalidParams, MethodNotFound, detached
 from gateway.wire.http_grammar import PRINTABLE
 
 log = logging.getLogger("gateway.errors")
@@ -111,6 +112,10 @@ class Dispatcher:
                 missing = MethodNotFound(f"there is no method {name}" if PRINTABLE.fullmatch(name) else "")
                 return Reply(fault=fitting or missing)
             known, context.called, context.method = self._know(fitting), name, fitting.name
+        if context.streaming != "no":
+            if context.streaming == "must" and not known.method.streams:
+                return Reply(fault=InvalidParams(f"{call.method} does not stream: call it"))
+            context.until = min(context.deadline, context.arrival + (known.method.options.timeout or inf))
         context.deadline = min(context.deadline, context.arrival + known.timeout)
         return known.handler(call, context)
 
@@ -156,7 +161,7 @@ def invoke(
         counts[place] += 1
         try:
             if threads is None:
-                return Reply(value=await _stepwise(function(*args, **kwargs)))
+                return Reply(value=await stepwise(function(*args, **kwargs)))
             return Reply(value=await threads.run(partial(function, *args, **kwargs)))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -220,7 +225,7 @@ def _all_fit(params: list[Any], fits: tuple[frozenset[type], ...]) -> bool:
 
 
 @types.coroutine
-def _stepwise(awaitable: Awaitable[Any]) -> Generator[Any, Any, Any]:
+def stepwise(awaitable: Awaitable[Any]) -> Generator[Any, Any, Any]:
     """Await something like ``await``, and never let a forked child of it go on with the event loop."""
     steps: Any = awaitable.__await__()
     step, value = steps.send, None
@@ -246,6 +251,11 @@ def _foreign(error: xmlrpc.client.Fault) -> Fault:
         return Fault(error.faultCode, str(error.faultString))
     except (TypeError, ValueError):
         return Fault(f"{error.faultString} (fault code {error.faultCode})")
+
+
+def exceeded(context: Context) -> DeadlineExceeded:
+    """Make the fault of a call whose time is over."""
+    return DeadlineExceeded(f"no answer within {context.deadline - context.arrival:g} s")
 
 
 def crash(error: BaseException, context: Context) -> InternalError:

@@ -12,10 +12,12 @@ up on: an async method is cancelled, a thread cannot be; both keep their places 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
-from gateway.core.dispatch import crash
+from gateway.core.dispatch import crash, exceeded
 from gateway.model.calls import Call, Caller, CallHandler, Context, Reply, WaitingHandler
-from gateway.model.faults import DeadlineExceeded, Denied, Fault, Overloaded
+from gateway.model.faults import Denied, Fault, Overloaded
+from gateway.model.streams import Stream
 
 TURNS = 10  # of the event loop; a cancelled gRPC call takes four
 
@@ -78,16 +80,25 @@ class ConcurrencyLimiter:
 
 
 def limited(handler: WaitingHandler, limiter: ConcurrencyLimiter, retry_after: int) -> WaitingHandler:
-    """Let a call run when it has a place; refuse it at once when even the waiting places are taken."""
+    """Let a call run when it has a place; refuse it at once when even the waiting places are taken.
+
+    A call that streams keeps its place until the stream is closed.
+    """
 
     async def call_limited(call: Call, context: Context) -> Reply:
         if limiter.full():
             return Reply(fault=Overloaded("all places to run and to wait are taken", retry_after=retry_after))
         await limiter.take()
+        stream: Any = None
         try:
-            return await handler(call, context)
+            reply = await handler(call, context)
+            stream = reply.value if isinstance(reply.value, Stream) else None
+            return reply
         finally:
-            limiter.leave()
+            if stream is None:
+                limiter.leave()
+            else:
+                stream.at_end(limiter.leave)
 
     return call_limited
 
@@ -170,11 +181,6 @@ async def _let_end(task: asyncio.Task[Reply]) -> None:
         if task.done():
             return
         await asyncio.sleep(0)
-
-
-def exceeded(context: Context) -> DeadlineExceeded:
-    """Make the fault of a call whose time is over."""
-    return DeadlineExceeded(f"no answer within {context.deadline - context.arrival:g} s")
 
 
 def _leave_behind(task: asyncio.Task[Reply], left_behind: set[asyncio.Task[Reply]]) -> None:

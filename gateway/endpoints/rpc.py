@@ -199,7 +199,7 @@ class RPCEndpoint:
 class Exchange(Struct, kw_only=True):
     """One request that was let in, and what its calls have in common.
 
-    With a ``refusal``, that is the answer to each of them.
+    With a ``refusal``, that is the answer to each of them. ``handler`` answers them in the endpoint's place.
     """
 
     endpoint: RPCEndpoint
@@ -210,6 +210,7 @@ class Exchange(Struct, kw_only=True):
     arrival: float = 0.0
     deadline: float = math.inf
     deprecations: list[Deprecation] = field(default_factory=list)
+    handler: CallHandler | None = None
 
     async def answer(self, body: bytes) -> HTTPResponse:
         """Answer the request, now that its body is here. Raises nothing."""
@@ -334,7 +335,7 @@ class Exchange(Struct, kw_only=True):
             elif self.refusal is not None:
                 reply = Reply(fault=self.refusal)
             else:
-                replied = self.endpoint.handler(entry, context)
+                replied = (self.handler or self.endpoint.handler)(entry, context)
                 reply = replied if isinstance(replied, Reply) else await replied
             if context.deprecation is not None:
                 self.deprecations.append(context.deprecation)

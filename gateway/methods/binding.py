@@ -80,6 +80,7 @@ class Method(Struct, frozen=True, kw_only=True):
         begin: sends its calls to an upstream without a coroutine; None where that cannot be.
         hooks: what the registries that it comes from have put around its calls.
         idempotent: whether a call may run twice, as the configuration of an upstream says.
+        streams: the function is a generator, async or not.
 
     """
 
@@ -100,6 +101,7 @@ class Method(Struct, frozen=True, kw_only=True):
     begin: Begin | None = None
     hooks: Hooks = NO_HOOKS
     idempotent: bool = False
+    streams: bool = False
 
     def bind(self, params: Params, context: Context) -> tuple[list[Any], dict[str, Any]]:
         """Fit the caller's arguments to the function and convert them by its type hints.

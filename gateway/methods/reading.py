@@ -4,8 +4,9 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
 from datetime import datetime
+from types import GenericAlias
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from gateway.model.calls import Context
 
 _SCALARS: frozenset[Any] = frozenset({type(None), bool, int, float, str, bytes, datetime})
 _NEUTRAL = _SCALARS | {list, dict}
+_STREAMS = (AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -58,6 +60,8 @@ def make_method(function: Callable[..., Any], options: MethodOptions) -> Method:
         raise RegistrationError(
             f"{place}: some required parameters can only be given by position, others only by name; no call can do both"
         )
+    streams = _is(function, inspect.isasyncgenfunction) or _is(function, inspect.isgeneratorfunction)
+    result = hints.get("return", Any)
     return Method(
         name=options.versioned(str(getattr(function, "__name__", "")) if options.name is None else options.name),
         function=function,
@@ -68,10 +72,11 @@ def make_method(function: Callable[..., Any], options: MethodOptions) -> Method:
         rest=rest,
         others=others,
         hidden=frozenset() if others is None else _hidden(function, params),
-        result=hints.get("return", Any),
+        result=_collected(result) if streams else result,
         context=context,
         options=options,
         place=place,
+        streams=streams,
     )
 
 
@@ -153,11 +158,25 @@ def _hints(function: Callable[..., Any], place: str) -> dict[str, Any]:
 
 
 def _run(function: Callable[..., Any], options: MethodOptions, place: str) -> Run:
-    outer = function.func if isinstance(function, functools.partial) else function
-    inner = (outer, getattr(outer, "__func__", None), getattr(outer, "__call__", None))  # noqa: B004 - it may be async
-    asynchronous = any(inspect.iscoroutinefunction(each) for each in inner)
+    streams = _is(function, inspect.isasyncgenfunction) or _is(function, inspect.isgeneratorfunction)
+    asynchronous = _is(function, inspect.iscoroutinefunction) or _is(function, inspect.isasyncgenfunction)
     run = options.run or ("async" if asynchronous else "thread")
+    if streams and run == "inline":
+        raise RegistrationError(f"{place}: a generator cannot run as 'inline'")
     if asynchronous != (run == "async"):
         kind = "async def" if asynchronous else "def"
         raise RegistrationError(f"{place}: a function written with {kind} cannot run as {run!r}")
     return run
+
+
+def _is(function: Callable[..., Any], kind: Callable[[Any], bool]) -> bool:
+    """Tell whether a function, or what is called in its place, is of a kind."""
+    outer = function.func if isinstance(function, functools.partial) else function
+    inner = (outer, getattr(outer, "__func__", None), getattr(outer, "__call__", None))  # noqa: B004 - it may be async
+    return any(kind(each) for each in inner)
+
+
+def _collected(hint: Any) -> Any:
+    """Return the type hint of all values of a generator in a list."""
+    values = typing.get_args(hint)
+    return GenericAlias(list, (values[0],)) if typing.get_origin(hint) in _STREAMS and values else list

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from datetime import date
+from math import inf
 from types import SimpleNamespace
 from typing import Any, Literal, Self, TypeAlias
 
@@ -176,6 +177,8 @@ class Context(Struct, kw_only=True):
             where clients may share the connection, like that of a trusted proxy, or where it is not known.
         instance: the address of the upstream's instance that was called last; empty where there is only one.
         attempts: how many of them were called.
+        streaming: whether the caller takes the values of a stream one by one; ``"must"`` where nothing else will do.
+        until: when a stream ends at the latest, on the same clock as the deadline.
         request: the request as the surrounding framework has it: Flask's, Django's, aiohttp's, Tornado's
             RequestHandler, the scope of ASGI; None where the gateway is not mounted in one.
 
@@ -199,6 +202,8 @@ class Context(Struct, kw_only=True):
     state: SimpleNamespace = SimpleNamespace()
     instance: str = ""
     attempts: int = 0
+    streaming: Literal["no", "may", "must"] = "no"
+    until: float = inf
 
     @classmethod
     def fake(  # noqa: PLR0913 - all of them are named

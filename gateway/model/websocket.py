@@ -12,6 +12,19 @@ from msgspec import Struct
 from gateway.model.http import HTTPRequest, HTTPResponse
 
 
+class Outlet(Protocol):
+    """What a session asks of its connection."""
+
+    def send(self, message: bytes) -> None:
+        """Send a message that answers none; nothing, where the connection is closed."""
+
+    def is_blocked(self) -> bool:
+        """Tell whether the client has not taken all that was written."""
+
+    def changed(self) -> None:
+        """Take note that a subscription has ended."""
+
+
 class Session(Protocol):
     """One connection that was let in.
 
@@ -27,7 +40,22 @@ class Session(Protocol):
         """Whose connection it is: the address that a trusted proxy has named, or the peer's."""
 
     async def answer(self, message: bytes) -> bytes:
-        """Answer a message; empty for no answer. Raises nothing."""
+        """Answer a message; empty for no answer. Raises nothing. The host sends the answer at once."""
+
+    def open(self, outlet: Outlet) -> None:
+        """Begin."""
+
+    def is_open(self) -> bool:
+        """Tell whether there are subscriptions: the connection is not idle."""
+
+    def drained(self) -> None:
+        """Go on, now that the client has taken all that was written."""
+
+    def retire(self) -> None:
+        """End the subscriptions, because the gateway ends."""
+
+    def close(self) -> None:
+        """End the subscriptions, because the client is gone."""
 
 
 class WebSockets(Struct, frozen=True, kw_only=True):

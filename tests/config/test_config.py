@@ -24,6 +24,11 @@ HASH = "sha256:" + "0123456789abcdef" * 4
 OTHERS = {
     "websocket.enabled": True,
     "websocket.path": "/socket",
+    "websocket.subscribe": "eth_subscribe",
+    "websocket.unsubscribe": "eth_unsubscribe",
+    "websocket.notification": "eth_subscription",
+    "websocket.ended": "eth_ended",
+    "websocket.slow_readers": "drop",
     "jsonrpc.int64": "text",
     "mcp.expose": ["add"],
     "mcp.hide": ["add"],

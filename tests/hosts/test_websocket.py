@@ -25,7 +25,7 @@ from tests.raw_http import Wire, exchange, request
 from tests.scraping import scrape
 from tests.serving import Server, eventually, serving
 
-ON: dict[str, Any] = {"websocket.enabled": True, "limits.idle_timeout": 1}
+ON: dict[str, Any] = {"websocket.enabled": True}
 SETTINGS = ON | {
     "limits.max_body": 4096,
     "limits.in_flight": 4,
@@ -305,7 +305,7 @@ def test_rules_and_rates_hold_for_each_message() -> None:
 
 
 def test_the_clocks_of_silence() -> None:
-    clocks = {"websocket.ping_interval": 0.2, "websocket.ping_timeout": 0.3}
+    clocks = {"websocket.ping_interval": 0.2, "websocket.ping_timeout": 0.5, "limits.idle_timeout": 1}
     with serving(registry, ON | clocks) as server:
         with Client(server) as client:
             for _ in range(8):  # it answers, and stays longer than limits.idle_timeout

@@ -140,16 +140,41 @@ class JSONRPC:
                 return b'{"jsonrpc":"2.0","result":%b,"id":%b}' % (said, msgspec.json.encode(call_id))
         return None
 
+    def write_result(self, value: Any, room: int) -> Turns[bytes]:
+        """Write a result by itself, as notifications have it.
+
+        Raises:
+            ResponseTooLarge: it has more than ``room`` bytes.
+            Exception: it cannot be encoded.
+
+        """
+        if size_of(value, self._max_depth, room, self._bits):
+            with suppress(UnicodeEncodeError):
+                return msgspec.json.encode(value)
+        return (yield from self._written(value, room))
+
+    def write_error(self, fault: Fault) -> Turns[bytes]:
+        """Write the error object of a fault by itself.
+
+        Raises:
+            Exception: its data cannot be encoded.
+
+        """
+        return self._written(_error(fault), _FAULT_ROOM)
+
     def write_fault(self, fault: Fault, call_id: Id) -> bytes:
         """Write the response object of a fault."""
         return at_once(self._object(b"error", _error(fault), call_id, _FAULT_ROOM))
 
     def _object(self, name: bytes, value: Any, call_id: Any, room: int) -> Turns[bytes]:
+        said = yield from self._written(value, room)
+        return b'{"jsonrpc":"2.0","%b":%b,"id":%b}' % (name, said, msgspec.json.encode(call_id))
+
+    def _written(self, value: Any, room: int) -> Turns[bytes]:
         try:
-            said = msgspec.json.encode((yield from self._say(value, 1, _Left(room))))
+            return msgspec.json.encode((yield from self._say(value, 1, _Left(room))))
         except EncodingError as error:
             raise located(error, value, self._is_scalar, 1) from None
-        return b'{"jsonrpc":"2.0","%b":%b,"id":%b}' % (name, said, msgspec.json.encode(call_id))
 
     def single(self, answer: Answer) -> bytes:
         """Return the response object itself."""

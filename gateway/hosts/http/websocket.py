@@ -80,6 +80,7 @@ class WebSocket:
             ("Sec-WebSocket-Accept", websocket.accept(key)),
             *self._session.headers,
         )
+        self._session.open(self)
         self._connection.reader = self
         self._host.sockets.add(self)
         self._host.connections.note_busy(self._connection)
@@ -124,6 +125,7 @@ class WebSocket:
 
     def drained(self) -> None:
         """Go on, now that the client has taken all that was written."""
+        self._session.drained()
         self._go_on()
 
     def ended(self) -> bool:
@@ -136,6 +138,7 @@ class WebSocket:
         if self._timer is not None:
             self._timer.cancel()
         self._cancel()
+        self._session.close()
         self._host.sockets.discard(self)
 
     def farewell(self) -> bytes:
@@ -149,7 +152,24 @@ class WebSocket:
 
     def retire(self) -> None:
         """Take no more messages, and end with the calls that run."""
+        self._session.retire()
         self._go_on()
+
+    # What the session calls
+
+    def send(self, message: bytes) -> None:
+        """Send a message that answers none."""
+        if not self._has_left:
+            self._connection.write(websocket.write(websocket.TEXT, message))
+
+    def is_blocked(self) -> bool:
+        """Tell whether the client has not taken all that was written."""
+        return self._connection.is_blocked
+
+    def changed(self) -> None:
+        """Take note that a subscription has ended."""
+        if not self._has_left:
+            self._go_on()
 
     # Messages
 
@@ -203,11 +223,12 @@ class WebSocket:
         connections, connection = self._host.connections, self._connection
         if connection.is_deaf:
             return
-        if connections.retired and not self._calls and not self._has_left:
+        is_busy = bool(self._calls) or self._session.is_open()
+        if connections.retired and not is_busy and not self._has_left:
             self._say_closed(websocket.GOING_AWAY, "the gateway stops, or loads its configuration again")
         if self._has_left:
             connections.note_linger(connection)
-        elif self._calls:
+        elif is_busy:
             connections.note_busy(connection)
         elif self._begun is not None:
             connections.note_body(connection, self._begun)
