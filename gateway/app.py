@@ -50,6 +50,7 @@ from gateway.methods import RESERVED, Method, RegistrationError, Registry, place
 from gateway.methods.introspection import add_introspection, describe
 from gateway.methods.loading import LoadError, load_function, load_registry
 from gateway.model.calls import Caller, CallHandler
+from gateway.model.durations import Durations
 from gateway.model.faults import Fault
 from gateway.model.hooks import Authenticate
 from gateway.model.http import Admission, Endpoint, Know
@@ -421,14 +422,14 @@ async def survey(upstreams: Collection[UpstreamService], registry: Registry) -> 
 
 def levels(gateway: Gateway, requests: int, connections: int) -> Levels:
     """Measure what goes up and down in this process, and take what upstreams have counted since the last time."""
-    levels: dict[tuple[str, ...], float] = {
+    levels: dict[tuple[str, ...], float | Durations] = {
         ("requests_in_flight",): requests,
         ("connections",): connections,
         ("threads_busy",): gateway.pool.busy,
         ("threads_overdue",): gateway.pool.overdue,
     }
     for upstream in gateway.upstreams:
-        levels["upstream_no_connection", upstream.name] = upstream.status.take_no_connection()
+        levels |= upstream.measured()
     for name, found in gateway.directories.items():
         status = found.status
         if status is not None:

@@ -75,6 +75,10 @@ class FakeUpstream:
     def aim(self, instance: Instance) -> None:
         """Do nothing: there is one."""
 
+    def connections(self) -> tuple[int, int]:
+        """Count none."""
+        return 0, 0
+
     async def reach(self) -> None:
         """Tell whether it can be reached."""
         self._reach()

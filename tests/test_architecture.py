@@ -54,6 +54,7 @@ ABOVE_SIBLINGS = {
     ("upstreams", "frame"),
     ("upstreams", "begun"),
     ("upstreams", "calling"),
+    ("upstreams", "counting"),
     ("upstreams", "instances"),
     ("upstreams", "spreading"),
 }  # what uses siblings only through the table of schemes

@@ -22,7 +22,6 @@ import os
 import platform
 import struct
 import time
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -33,13 +32,14 @@ import msgspec
 from msgspec import Struct, field
 
 from gateway.model.calls import CallRecord
+from gateway.model.durations import BUCKETS, Durations
 from gateway.model.faults import CATALOGUE
 from gateway.model.http import Refusal
 
-Levels: TypeAlias = Mapping[tuple[str, ...], float]
+Levels: TypeAlias = Mapping[tuple[str, ...], float | Durations]
 """Values by the name of a gauge, without its prefix, and its labels: ``{("calls_running", "thread"): 3}``.
 
-Of a counter it is what has come since the last time.
+Of a counter or a histogram it is what has come since the last time.
 """
 
 _log = logging.getLogger("gateway")
@@ -50,7 +50,6 @@ _NONE = "-"  # the label of a method that is not registered, and of a fault that
 _FOLDED = "application"
 _CODES = 20  # of methods' own fault codes, in a slot; each is a series for each method that it comes from
 _OWN_CODES = frozenset(str(entry.code) for entry in CATALOGUE.values())
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
 _OPENMETRICS = "application/openmetrics-text"
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client takes it from the environment alone
 _Key: TypeAlias = tuple[str, str, dict[str, str], str]  # as it stands in the files: metric, sample, labels, help
@@ -71,17 +70,21 @@ class _Tally(Struct, eq=False):
     counter: Any
     histogram: Any
     calls: int = 0
-    seconds: float = 0.0
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(_BUCKETS) + 1))
+    durations: Durations = field(default_factory=Durations)
 
     def write(self) -> None:
-        """Add them to the series; prometheus_client itself would have them one by one."""
+        """Add them to the series."""
         self.counter.inc(self.calls)
-        self.histogram._sum.inc(self.seconds)  # noqa: SLF001 - see above
-        for bucket, calls in zip(self.histogram._buckets, self.buckets, strict=True):  # noqa: SLF001 - likewise
-            if calls:
-                bucket.inc(calls)
-        self.calls, self.seconds, self.buckets = 0, 0.0, [0] * len(self.buckets)
+        _write(self.histogram, self.durations)
+        self.calls, self.durations = 0, Durations()
+
+
+def _write(histogram: Any, durations: Durations) -> None:
+    """Add durations to a series; prometheus_client itself would have them one by one."""
+    histogram._sum.inc(durations.seconds)  # noqa: SLF001 - see above
+    for bucket, count in zip(histogram._buckets, durations.buckets, strict=True):  # noqa: SLF001 - likewise
+        if count:
+            bucket.inc(count)
 
 
 class _Volume(Struct, eq=False):
@@ -96,7 +99,7 @@ _SUM: Mapping[str, Any] = {"multiprocess_mode": "livesum"}  # over the workers t
 # The help stands in the files beside every value, so it is short; docs/metrics.md says more.
 FAMILIES: dict[str, _Family] = {
     "calls": _Family("Counter", "Calls", ("method", "protocol", "outcome", "code")),
-    "call_duration_seconds": _Family("Histogram", "Time of calls", ("method", "protocol"), {"buckets": _BUCKETS}),
+    "call_duration_seconds": _Family("Histogram", "Time of calls", ("method", "protocol"), {"buckets": BUCKETS}),
     "refusals": _Family("Counter", "Requests refused before a call", ("kind", "status")),
     "received_bytes": _Family("Counter", "Bytes of bodies", ("protocol",)),
     "sent_bytes": _Family("Counter", "Bytes of answers", ("protocol",)),
@@ -107,6 +110,14 @@ FAMILIES: dict[str, _Family] = {
     "threads_overdue": _Family("Gauge", "Threads nobody waits for", (), _SUM),
     "connections": _Family("Gauge", "Connections of clients", (), _SUM),
     "upstream_no_connection": _Family("Counter", "Calls that got no connection in time", ("upstream",)),
+    "upstream_attempts": _Family("Counter", "Attempts of calls", ("upstream", "outcome", "sent")),
+    "upstream_extra": _Family("Counter", "Attempts beside the first", ("upstream", "why")),
+    "upstream_budget_empty": _Family("Counter", "Attempts not made", ("upstream",)),
+    "upstream_duration_seconds": _Family("Histogram", "Time of answers", ("upstream",), {"buckets": BUCKETS}),
+    "upstream_calls_running": _Family("Gauge", "Calls that run", ("upstream",), _SUM),
+    "upstream_connections": _Family("Gauge", "Connections", ("upstream",), _SUM),
+    "upstream_waiting": _Family("Gauge", "Calls that wait for a connection", ("upstream",), _SUM),
+    "upstream_instances": _Family("Gauge", "Instances", ("upstream", "state"), {"multiprocess_mode": "livemax"}),
     "directory_up": _Family("Gauge", "Lists are current", ("directory",), {"multiprocess_mode": "livemin"}),
     "directory_age_seconds": _Family("Gauge", "Age of lists", ("directory",), {"multiprocess_mode": "livemax"}),
     "workers": _Family("Gauge", "Workers that live", (), _SUM),
@@ -204,8 +215,7 @@ class Metrics:
             key = record.method, record.protocol, record.outcome
             tally = self._usual.get(key) or self._tally(*key)
             tally.calls += 1
-            tally.seconds += record.seconds
-            tally.buckets[bisect_left(_BUCKETS, record.seconds)] += 1
+            tally.durations.add(record.seconds)
 
     def refusal(self, refused: Refusal) -> None:
         """Count a request that was refused before it was a call."""
@@ -227,7 +237,9 @@ class Metrics:
             self._one("sent_bytes", protocol).inc(volume.sent)
             volume.received = volume.sent = 0
         for key, value in levels.items():
-            if FAMILIES[key[0]].kind == "Counter":
+            if isinstance(value, Durations):
+                _write(self._one(*key), value)
+            elif FAMILIES[key[0]].kind == "Counter":
                 self._one(*key).inc(value)
             else:
                 self._one(*key).set(value)

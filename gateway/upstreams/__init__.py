@@ -2,7 +2,7 @@
 
     SCHEMES               the scheme of a URL -> where its adapter is, and the extra that it needs
     upstream_class(url)   the class for a URL, imported on first use; UpstreamConfigError names the remedy
-    Upstream              what an adapter is: an options struct, a table of exceptions, and seven methods
+    Upstream              what an adapter is: an options struct, a table of exceptions, and eight methods
     Beginner              an adapter that can begin a call without a coroutine
     Options               the options of every [upstreams.NAME] of gateway.toml; each adapter adds its own
     Signature             what an adapter tells of a method
@@ -109,6 +109,7 @@ class Invocation(Struct, kw_only=True):
         request_id: names the exchange in the log; an adapter passes it on, where its protocol can.
         sent: how far the call has come. The adapter sets it to "maybe" before the first byte is sent, and to "yes" when
             the response to this call is here. Whether a call is tried again depends on it.
+        start: when the attempt began, in seconds of ``time.monotonic()``; the gateway measures by it.
         waits: whether it waits for a connection, because other calls have them all. The pool sets it.
         along: headers or metadata of this call, for an adapter that has options for them.
 
@@ -121,6 +122,7 @@ class Invocation(Struct, kw_only=True):
     sent: Sent = "no"
     waits: bool = False
     along: Along = ()
+    start: float = 0.0
 
     @property
     def time_left(self) -> float:
@@ -179,6 +181,9 @@ class Upstream(Protocol):
             Exception: one of ``failures``.
 
         """
+
+    def connections(self) -> tuple[int, int]:
+        """Count the connections, and the calls that wait for one."""
 
     def call(self, invocation: Invocation) -> Awaitable[Any]:
         """Call a method, and return its result as a neutral value.

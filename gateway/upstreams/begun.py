@@ -1,6 +1,7 @@
 """Calls to upstreams that were begun without a coroutine, and what becomes of them."""
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Protocol, cast
@@ -10,6 +11,7 @@ import msgspec
 from gateway.model.calls import Context
 from gateway.model.faults import Fault
 from gateway.upstreams import Cancel, Invocation, Signature
+from gateway.upstreams.counting import Counts
 from gateway.upstreams.instances import Attempt
 from gateway.upstreams.spreading import Course, Spread
 
@@ -39,8 +41,10 @@ class Calls(Protocol):
 
     running: int
 
-    def note_up(self) -> None:
-        """Note that the upstream has responded."""
+    counts: Counts
+
+    def note_result(self, invocation: Invocation, /) -> None:
+        """Note that the upstream has responded with a result."""
 
     def shaped(self, signature: Signature, value: Any, context: Context, /) -> Any:
         """Return a result as the caller gets it."""
@@ -64,7 +68,7 @@ class Calls(Protocol):
 class BegunCall:
     """A call that was sent to the only instance; at its deadline, ``late`` is for its caller to ask."""
 
-    __slots__ = ("_calls", "_cancel", "_context", "_invocation", "_is_over", "_outcome", "_signature")
+    __slots__ = ("_calls", "_cancel", "_context", "_invocation", "_is_over", "_is_repeated", "_outcome", "_signature")
 
     def __init__(
         self, calls: Calls, signature: Signature, invocation: Invocation, context: Context, outcome: Told
@@ -76,6 +80,7 @@ class BegunCall:
         self._outcome = outcome
         self._cancel: Cancel
         self._is_over = False
+        self._is_repeated = False
 
     def counted(self, cancel: Cancel) -> "BegunCall":
         """Count it as running, now that it was sent."""
@@ -89,8 +94,11 @@ class BegunCall:
 
     def set_result(self, value: Any) -> None:
         """Tell the caller the result (called by the adapter)."""
+        self._calls.note_result(self._invocation)
+        self._give(value)
+
+    def _give(self, value: Any) -> None:
         self._end()
-        self._calls.note_up()
         try:
             shaped = self._calls.shaped(self._signature, value, self._context)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this call
@@ -102,7 +110,9 @@ class BegunCall:
         """Send it once more if that can do no harm, or tell the caller (called by the adapter)."""
         told = self._calls.failure(error, self._invocation)
         if isinstance(told, Fault) and self._calls.may_repeat(self._invocation, told):
-            self._invocation = msgspec.structs.replace(self._invocation, sent="no", waits=False)
+            now = time.monotonic()
+            self._invocation = msgspec.structs.replace(self._invocation, sent="no", waits=False, start=now)
+            self._is_repeated = True
             task = asyncio.get_running_loop().create_task(self._calls.once(self._invocation))
             task.add_done_callback(self._repeated)
             self._cancel = partial(_cancel, task)
@@ -113,6 +123,8 @@ class BegunCall:
     def cancel(self) -> None:
         """End it, because nobody waits for it any more."""
         self._end()
+        if not self._is_repeated and self._invocation.time_left:  # what is late is counted there, the rest in its task
+            self._calls.counts.note("cancelled", self._invocation)
         self._cancel()
 
     def late(self) -> Fault:
@@ -124,7 +136,7 @@ class BegunCall:
             return
         error = task.exception()
         if error is None:
-            self.set_result(task.result())
+            self._give(task.result())
         else:
             self._end()
             self._outcome.set_exception(cast("Exception", error))

@@ -1,6 +1,6 @@
 """One call to an upstream: its arguments, its deadline, a second attempt, and one way to fail.
 
-    calls = UpstreamCalls(name, upstream, options, limits, status, instances)
+    calls = UpstreamCalls(name, upstream, options, limits, status, counts, instances)
     value = await calls.call(signature, args, kwargs)      Fault: what the caller is told
     begun = calls.begin(signature, args, kwargs, context, outcome)       the same without a coroutine, if it can be
 
@@ -12,11 +12,13 @@ upstream goes down, and for responses that do not follow the protocol.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from gateway.model.calls import Context, Params, current_context
+from gateway.model.durations import Durations
 from gateway.model.faults import (
     BadUpstream,
     DeadlineExceeded,
@@ -31,6 +33,7 @@ from gateway.model.values import with_int_texts
 from gateway.upstreams import Beginner, Invocation, Options, Signature, Upstream
 from gateway.upstreams.arguments import arranged
 from gateway.upstreams.begun import BegunCall, BegunSpread, Sent, Told
+from gateway.upstreams.counting import Counts, verdict
 from gateway.upstreams.faults import reason
 from gateway.upstreams.instances import Instances
 from gateway.upstreams.naming import fits
@@ -47,6 +50,7 @@ class UpstreamCalls:
 
     Attributes:
         running: how many run, those that wait for a connection too.
+        counts: what has happened.
 
     """
 
@@ -57,9 +61,11 @@ class UpstreamCalls:
         options: Options,
         limits: Limits,
         status: Status,
+        counts: Counts,
         instances: Instances | None = None,
     ) -> None:
         self.running = 0
+        self.counts = counts
         self._name = name
         self._upstream = upstream
         self._beginner = upstream if isinstance(upstream, Beginner) else None  # to ask takes as long as to send a call
@@ -68,6 +74,7 @@ class UpstreamCalls:
         self._retry_after = limits.retry_after
         self._along = along_of(options)
         self._is_ours = not passes_credentials(options)
+        self._instances = instances
         self._spread = None if instances is None else Spread(instances, options, self.tell)
 
     async def call(self, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -128,7 +135,22 @@ class UpstreamCalls:
             deadline=context.deadline - _MARGIN,
             request_id=context.request_id,
             along=() if self._along is None else self._along(context),
+            start=time.monotonic(),
         )
+
+    def measured(self) -> dict[tuple[str, ...], float | Durations]:
+        """Measure how many calls and connections there are now, and take what was counted, as the metrics have it."""
+        name, instances = self._name, self._instances
+        connections, waiting = (instances or self._upstream).connections()
+        states = {} if instances is None else instances.states()
+        return {
+            **self.counts.take(name),
+            **{("upstream_instances", name, state): count for state, count in states.items()},
+            ("upstream_calls_running", name): self.running,
+            ("upstream_connections", name): connections,
+            ("upstream_waiting", name): waiting,
+            ("upstream_no_connection", name): self._status.take_no_connection(),
+        }
 
     def _course(self, spread: Spread, signature: Signature, params: Params, context: Context) -> Course:
         return spread.course(signature, params, partial(self._invocation, signature, params, context), context)
@@ -169,16 +191,21 @@ class UpstreamCalls:
                 value = await self._upstream.call(invocation)
         except Exception as error:  # noqa: BLE001 - likewise
             raise self.failure(error, invocation, is_late=scope.expired()) from None
-        self.note_up()
+        except asyncio.CancelledError:
+            self.counts.note("cancelled", invocation)
+            raise
+        self.note_result(invocation)
         return value
 
-    def note_up(self) -> None:
-        """Note that the upstream has responded."""
+    def note_result(self, invocation: Invocation) -> None:
+        """Note that the upstream has responded with a result."""
+        self.counts.note("ok", invocation)
         self._status.note_up()
 
     def failure(self, error: Exception, invocation: Invocation, *, is_late: bool = False) -> Exception:
         """Note how the upstream is, and return what the caller is told; what is in no table is returned as it is."""
         told, why = self.tell(error, invocation, is_late=is_late)
+        self.counts.note(verdict(told, invocation, is_late=is_late), invocation)
         if isinstance(told, Unavailable):
             self._status.note_down(why)
         elif isinstance(told, Fault) and invocation.sent == "yes":

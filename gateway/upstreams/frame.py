@@ -29,10 +29,12 @@ from gateway.methods import RESERVED, Begin, Method, MethodOptions, Param, Regis
 from gateway.methods.published import Told, published
 from gateway.methods.shapes import Shape, shape_of
 from gateway.model.calls import current_context
+from gateway.model.durations import Durations
 from gateway.model.faults import Fault, MethodNotFound, Unavailable
 from gateway.model.limits import Limits
 from gateway.upstreams import Beginner, Options, Parameter, Signature, Upstream, upstream_class
 from gateway.upstreams.calling import UpstreamCalls
+from gateway.upstreams.counting import Counts
 from gateway.upstreams.faults import MOST_SHOWN, is_answer, reason
 from gateway.upstreams.instances import Instances
 from gateway.upstreams.naming import Names, configured, fits, is_pattern, is_plain, unmatched
@@ -94,10 +96,11 @@ class UpstreamService:
         self.shadowed: list[str] = []
         self._upstream = upstream_class(options.form)(options, limits) if fake is None else fake
         self.instances: Instances | None = None
+        counts = Counts()
         if options.is_spread and fake is None:
-            self.instances = Instances(name, self._upstream, options, self.status, directory)
+            self.instances = Instances(name, self._upstream, options, self.status, counts, directory)
         self._takes = self._upstream.takes
-        self._calls = UpstreamCalls(name, self._upstream, options, limits, self.status, self.instances)
+        self._calls = UpstreamCalls(name, self._upstream, options, limits, self.status, counts, self.instances)
         self._claims = {} if claims is None else claims
         self._order = order
         self._names = Names(name, options)
@@ -120,6 +123,10 @@ class UpstreamService:
     def running(self) -> int:
         """How many calls run, those that wait for a connection too."""
         return self._calls.running
+
+    def measured(self) -> dict[tuple[str, ...], float | Durations]:
+        """Measure how it is now, and take what has been counted since the last time, as the metrics have it."""
+        return self._calls.measured()
 
     def add_known(self, registry: Registry) -> None:
         """Add the methods that are known without asking.

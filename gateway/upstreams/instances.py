@@ -1,6 +1,6 @@
 """The instances of one upstream in this process: their adapters, which are in service, and what was counted.
 
-    instances = Instances(name, upstream, options, status, directory)
+    instances = Instances(name, upstream, options, status, counts, directory)
     await instances.follow()                        watch the directory, if there is one
     instances.listed(listing)                       which there are, now and after each change
     attempt = instances.begin(seat, invocation)     a call runs there ...
@@ -18,7 +18,6 @@ import copy
 import os
 import platform
 import time
-from collections import Counter
 from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
@@ -26,6 +25,7 @@ from gateway.fleet.listing import Directory, DirectoryStatus, Listing, Watch, fi
 from gateway.fleet.seats import Budget, Ended, Seat, Seats, subset
 from gateway.model.faults import BadUpstream
 from gateway.upstreams import Invocation, Options, Upstream, UpstreamConfigError
+from gateway.upstreams.counting import Counts
 from gateway.upstreams.faults import reason
 from gateway.upstreams.status import Status, log
 
@@ -47,22 +47,6 @@ class Attempt:
     def __init__(self, seat: Seat, invocation: Invocation) -> None:
         self.seat = seat
         self.invocation = invocation
-
-
-class Counts:
-    """What has happened since the last time that it was asked for.
-
-    Attributes:
-        attempts: by how they have ended, and how far they had come.
-        extra: attempts beside the first ones, by their reason.
-        no_budget: extra attempts that were not made, because there had been too many.
-
-    """
-
-    def __init__(self) -> None:
-        self.attempts: Counter[tuple[str, str]] = Counter()
-        self.extra: Counter[str] = Counter()
-        self.no_budget = 0
 
 
 class Row(NamedTuple):
@@ -100,8 +84,14 @@ class Instances:
 
     """
 
-    def __init__(
-        self, name: str, upstream: Upstream, options: Options, status: Status, directory: Directory | None = None
+    def __init__(  # noqa: PLR0913, PLR0917 - only the frame makes it
+        self,
+        name: str,
+        upstream: Upstream,
+        options: Options,
+        status: Status,
+        counts: Counts,
+        directory: Directory | None = None,
     ) -> None:
         if directory is not None and (problem := directory.problem_of(options.directory_service)):
             raise UpstreamConfigError(f"directory_service: {problem}")
@@ -109,7 +99,7 @@ class Instances:
             raise UpstreamConfigError('session = "caller" is for an upstream of one instance, which keeps the state')
         self.seats = Seats(options.balance, options.slow_start)
         self.budget = Budget(options.retry_ratio)
-        self.counts = Counts()
+        self.counts = counts
         self._name = name
         self._upstream = upstream
         self._options = options
@@ -174,7 +164,7 @@ class Instances:
         seat = attempt.seat
         if attempt not in seat.running:
             return
-        self.counts.attempts[ended, attempt.invocation.sent] += 1
+        self.counts.note(ended, attempt.invocation)
         seat.error = why or seat.error
         turn = self.seats.end(seat, attempt, ended, time.monotonic())
         if turn == "out":
@@ -204,6 +194,16 @@ class Instances:
                     raise  # it is an answer, or the adapter's own
                 failure = error
         raise failure
+
+    def connections(self) -> tuple[int, int]:
+        """Count the connections to all instances, and the calls that wait for one."""
+        loads = [adapter.connections() for adapter in self._adapters.values()]
+        return sum(made for made, _ in loads), sum(waiting for _, waiting in loads)
+
+    def states(self) -> dict[str, int]:
+        """Count the instances by how they are."""
+        out = len(self.seats.all) - self.seats.in_service()
+        return {"listed": len(self.seats.all), "serving": self.seats.in_service(), "out": out}
 
     def rows(self) -> list[Row]:
         """Tell how each instance is."""

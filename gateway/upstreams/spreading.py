@@ -14,13 +14,13 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from gateway.fleet.seats import Ended, Seat
+from gateway.fleet.seats import Seat
 from gateway.model.calls import Context, Params
-from gateway.model.faults import BadUpstream, DeadlineExceeded, Fault, GatewayFault, Overloaded, Unavailable
+from gateway.model.faults import BadUpstream, Fault, GatewayFault, Overloaded, Unavailable
 from gateway.upstreams import Beginner, Cancel, Invocation, Options, Outcome, Sent, Signature
-from gateway.upstreams.faults import FAILED
+from gateway.upstreams.counting import verdict
 from gateway.upstreams.instances import Attempt, Instances
 from gateway.upstreams.naming import fits
 
@@ -122,8 +122,7 @@ class Spread:
         attempt = self.begin(course)
         if attempt is None:
             raise Unavailable(_NONE, sent="no")
-        adapter = self._instances.adapter(attempt.seat)
-        assert isinstance(adapter, Beginner)  # noqa: S101 - as its template, which is why this was chosen
+        adapter = cast("Beginner", self._instances.adapter(attempt.seat))  # as its template, so that this was chosen
         try:
             cancel = adapter.begin(attempt.invocation, outcome)
         except Exception as error:  # noqa: BLE001 - what is in no table is raised as it is
@@ -142,7 +141,7 @@ class Spread:
         told, why = self._tells(error, invocation, is_late=is_late)
         course.note(invocation.sent)
         course.may_have_run += invocation.sent != "no"
-        self._instances.end(attempt, _verdict(told, invocation, is_late=is_late), why)
+        self._instances.end(attempt, verdict(told, invocation, is_late=is_late), why)
         return told
 
     def succeeded(self, attempt: Attempt) -> None:
@@ -339,19 +338,3 @@ class _Failed(Exception):
         super().__init__()
         self.told = told
         self.sent = sent
-
-
-def _verdict(told: Exception, invocation: Invocation, *, is_late: bool) -> Ended:
-    """Tell what a failure says of the instance."""
-    if is_late:
-        return "late"
-    if isinstance(told, Unavailable):
-        return "refused" if invocation.sent == "no" else "bad"
-    if isinstance(told, DeadlineExceeded):
-        return "late"
-    if invocation.sent == "no":  # it was never asked
-        return "cancelled"
-    if isinstance(told, (BadUpstream, Overloaded)):
-        return "bad"
-    is_inside = not isinstance(told, Fault) or (type(told) is Fault and told.detail == FAILED)
-    return "failed" if is_inside else "ok"

@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.conftest import Logged
 from tests.fleet.load import Fleet, Load
 from tests.raw_http import post
+from tests.scraping import scrape
 from tests.serving import Server
 from tests.upstreams.running import until
 
@@ -194,3 +196,50 @@ def test_the_line_of_a_call_names_its_instance_and_the_attempts(
     assert all(f" instance=127.0.0.1:{port} attempts=" in line for line in lines)
     assert sorted(line[-1] for line in lines) == ["1", "2"]
     assert len(logged.take("is out of service: connection refused")) == 1
+
+
+def test_the_metrics_tell_of_instances_attempts_and_what_came_beside(tmp_path: Path, logged: Logged) -> None:
+    with Fleet(tmp_path, 3, ("garbage",)) as fleet:
+        fleet.programs[1].kill()
+        with fleet.gateway("balance = 'round-robin'\nretry_ratio = 0.0") as server:
+            codes = [code_of(answer(server, "put", str(number))) for number in range(6)]
+            scraped = scrape(server.metrics)
+    attempts = partial(scraped.of, "gateway_upstream_attempts_total", upstream="up")
+    assert codes.count(BAD) == attempts(outcome="bad", sent="maybe") > 0
+    assert codes.count(None) == attempts(outcome="ok", sent="yes") > 0
+    assert attempts(outcome="refused", sent="no") == 1
+    assert scraped.of("gateway_upstream_extra_total", upstream="up", why="refused") == 1
+    assert scraped.of("gateway_upstream_duration_seconds_count", upstream="up") == codes.count(None)
+    states = {
+        state: scraped.of("gateway_upstream_instances", upstream="up", state=state) for state in ("listed", "out")
+    }
+    assert states == {"listed": 3, "out": 1}
+    assert scraped.of("gateway_upstream_connections", upstream="up") >= 1
+    assert scraped.of("gateway_upstream_waiting", upstream="up") == 0
+    logged.take("is out of service")
+    logged.take("the response is not")
+
+
+def test_the_metrics_tell_when_the_budget_is_empty(tmp_path: Path) -> None:
+    options = "retry_ratio = 0.0\nretry_on = [77]"
+    with Fleet(tmp_path, 2, ("busy", "busy")) as fleet, fleet.gateway(options) as server:
+        answer(server, "get", "a")
+        scraped = scrape(server.metrics)
+    assert scraped.of("gateway_upstream_budget_empty_total", upstream="up") == 1
+    assert scraped.of("gateway_upstream_attempts_total", upstream="up", outcome="ok", sent="yes") == 1
+
+
+def test_one_instance_is_counted_too(tmp_path: Path, logged: Logged) -> None:
+    with Fleet(tmp_path, 1) as fleet, fleet.gateway() as server:
+        for number in range(3):
+            answer(server, "put", str(number))
+        before = scrape(server.metrics)
+        fleet.programs[0].kill()
+        answer(server, "put", "x")
+        after = scrape(server.metrics)
+    attempts = partial(after.of, "gateway_upstream_attempts_total", upstream="up")
+    assert before.of("gateway_upstream_attempts_total", upstream="up", outcome="ok", sent="yes") == 3
+    assert before.of("gateway_upstream_duration_seconds_count", upstream="up") == 3
+    assert before.of("gateway_upstream_connections", upstream="up") == 1
+    assert attempts(outcome="refused", sent="no") == 2  # it was sent once more
+    assert logged.take("is down")

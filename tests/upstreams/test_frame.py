@@ -18,6 +18,7 @@ from msgspec import Meta
 from gateway import Fault, Registry
 from gateway import upstreams as package
 from gateway.config import load
+from gateway.fleet.listing import Instance
 from gateway.model.faults import BadUpstream, Unavailable
 from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, Options, Parameter, Scheme, Signature
@@ -76,6 +77,15 @@ class Fake:
         self.calls.append(invocation)
         value = type(self).does(invocation)
         return await value if asyncio.iscoroutine(value) else value
+
+    def aim(self, instance: Instance) -> None:
+        """Have one instance."""
+
+    async def reach(self) -> None:
+        """Need no connection."""
+
+    def connections(self) -> tuple[int, int]:
+        return 0, 0
 
     async def close(self) -> None:
         self.calls.append(Invocation(method="(closed)", params=[], deadline=0, request_id=""))

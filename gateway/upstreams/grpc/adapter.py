@@ -107,6 +107,10 @@ class GRPC:
         async with self._pool.lend():
             pass
 
+    def connections(self) -> tuple[int, int]:
+        """Count the connections, and the calls that wait for one."""
+        return self._pool.load()
+
     def known(self) -> list[Signature] | None:
         """Return what the .proto files or the descriptor set have."""
         return self._known

@@ -42,6 +42,10 @@ class JSONRPCOverHTTP:
         """Make sure that there is a connection."""
         await self._wire.reach()
 
+    def connections(self) -> tuple[int, int]:
+        """Count the connections, and the calls that wait for one."""
+        return self._wire.connections()
+
     def known(self) -> list[Signature] | None:
         """Nothing is known without asking."""
         return None

@@ -59,6 +59,10 @@ class RPyC:
         async with self._pool.lend():
             pass
 
+    def connections(self) -> tuple[int, int]:
+        """Count the connections, and the calls that wait for one."""
+        return self._pool.load()
+
     def known(self) -> list[Signature] | None:
         """Nothing is known without asking."""
         return None

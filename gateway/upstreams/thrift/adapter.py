@@ -113,6 +113,10 @@ class Thrift:
         async with self._pool.lend():
             pass
 
+    def connections(self) -> tuple[int, int]:
+        """Count the connections, and the calls that wait for one."""
+        return self._pool.load()
+
     def known(self) -> list[Signature] | None:
         """Return all methods of the service."""
         return [signature(method) for method in self._methods.values()]

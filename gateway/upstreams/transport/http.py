@@ -147,6 +147,10 @@ class HTTP:
         self._head = _head(host, self._url, self._headers, self._type)
         self._pool = Pool(self._connect, self._options.connections)
 
+    def connections(self) -> tuple[int, int]:
+        """Count the connections, and the calls that wait for one."""
+        return self._pool.load()
+
     async def reach(self) -> None:
         """Make sure that there is a connection."""
         async with self._pool.lend():

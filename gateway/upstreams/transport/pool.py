@@ -169,6 +169,10 @@ class Pool(Generic[C]):
         """Count the connections, those too that are being made."""
         return len(self._held)
 
+    def load(self) -> tuple[int, int]:
+        """Count the connections, and the calls that wait for one."""
+        return len(self._held), len(self._turns)
+
     @asynccontextmanager
     async def lend(self, invocation: Invocation | None = None) -> AsyncIterator[C]:
         """Lend a connection for an invocation, and wait for one where others have them all.

@@ -94,6 +94,10 @@ class Sessions(Generic[C]):
         """Count the sessions."""
         return len(self._held)
 
+    def load(self) -> tuple[int, int]:
+        """Count the sessions; nobody waits for one."""
+        return len(self._held), 0
+
     @asynccontextmanager
     async def lend(self, invocation: Invocation | None = None) -> AsyncIterator[C]:
         """Lend the caller's connection; without an invocation, one that is closed afterwards.
