@@ -355,7 +355,7 @@ def plain_answer(know: Callable[[HTTPRequest], Plain | None], name: str) -> Any:
     headers = {"Host": "localhost", "Content-Type": "application/json", "Content-Length": str(len(body))}
     plain = know(HTTPRequest(method="POST", target="/api", headers=headers, peer="127.0.0.1"))
     assert plain is not None
-    return plain.answer(body, None, None, None, lambda _: None)
+    return plain.answer(body, None, None, None, lambda _: None, None)
 
 
 def test_the_plain_way_is_for_what_no_table_is_about() -> None:
