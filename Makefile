@@ -54,7 +54,7 @@ programs:
 		{ echo "the tests run programs that are not here: install those of Debian's packages$$missing, and try again"; exit 1; }
 
 # What the tests need beside the programs of Debian.
-environments: $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp
+environments: $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp .venv-mcp/stamp
 
 types: $(VENV)/test.stamp
 	$(BIN)/mypy
@@ -150,5 +150,13 @@ $(VENV)/thrift.stamp: $(VENV)/test.stamp tests/upstreams/programs.thrift tests/u
 	.venv-protobuf/bin/python -m pip install --quiet --disable-pip-version-check -r tests/upstreams/requirements-protobuf.txt
 	@touch $@
 
+# The SDK of agents in two versions, which have one name: the older one is in a folder, and shares the rest with the other.
+.venv-mcp/stamp: $(VENV)/bin/python tests/agents/requirements.txt tests/agents/requirements-older.txt
+	$(PYTHON) -m venv .venv-mcp
+	.venv-mcp/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/agents/requirements.txt
+	.venv-mcp/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/agents/requirements-older.txt \
+		--upgrade --target .venv-mcp/older
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(PYTHONS:%=.venv-%) .venv-zerorpc .venv-protobuf build dist *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PYTHONS:%=.venv-%) .venv-zerorpc .venv-protobuf .venv-mcp build dist *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache

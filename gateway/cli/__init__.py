@@ -7,7 +7,7 @@ Each module has the commands of one purpose; loading.py has what they share.
 
 import click
 
-from gateway.cli import callers, calling, checking, creating, deploying, listing, serving, stubbing
+from gateway.cli import agents, callers, calling, checking, creating, deploying, listing, serving, stubbing
 from gateway.codecs import IMPLEMENTATION
 
 
@@ -30,6 +30,7 @@ for _command in (
     deploying.key,
     deploying.uwsgi_,
     calling.call,
+    agents.mcp_,
     stubbing.stubs,
     creating.new,
 ):

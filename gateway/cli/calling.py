@@ -12,6 +12,7 @@ import msgspec
 from gateway.cli.completing import of_methods
 from gateway.cli.loading import fail
 from gateway.client import CallError, Client
+from gateway.client.options import Options
 from gateway.codecs import CODECS
 from gateway.model.faults import Fault
 from gateway.wire.http_grammar import TOKEN
@@ -21,14 +22,14 @@ _ENCRYPTED = ("https:", "jsonrpc+https:", "xmlrpc+https:", "tcp+tls:", "jsonrpc+
 _FIELD = re.compile(r"[ -~\t]*")  # of a header (RFC 9110, 5.5), without what is obsolete
 
 
+_PROTOCOL = click.option(
+    "--protocol",
+    type=click.Choice(list(CODECS)),
+    default="jsonrpc",
+    show_default=True,
+    help="The protocol; XML-RPC has no arguments by name.",
+)
 _OPTIONS = (
-    click.option(
-        "--protocol",
-        type=click.Choice(list(CODECS)),
-        default="jsonrpc",
-        show_default=True,
-        help="The protocol; XML-RPC has no arguments by name.",
-    ),
     click.option(
         "--timeout",
         type=click.FloatRange(min=0.001, max=86400),
@@ -51,11 +52,16 @@ _OPTIONS = (
 )
 
 
-def of_a_server(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of a command that calls a server."""
+def connecting(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a command that connects to a server."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def of_a_server(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a command that calls a server."""
+    return _PROTOCOL(connecting(command))
 
 
 # An ARG may begin with a dash, like -5 or -hot, unless it is an option of this command.
@@ -92,6 +98,11 @@ def client_of(url: str, protocol: str, headers: tuple[str, ...], given: dict[str
         ValueError: the URL is wrong, or a file cannot be read.
 
     """
+    return Client(url, **options_of(url, protocol, headers, given))
+
+
+def options_of(url: str, protocol: str, headers: tuple[str, ...], given: dict[str, Any]) -> Options:
+    """Make the options of a client of those of a command."""
     insecure = given.pop("insecure")
     if (given["ca"] is not None or insecure) and not url.lower().startswith(_ENCRYPTED):
         raise click.UsageError("--ca and --insecure need a URL that begins with https://")
@@ -100,9 +111,15 @@ def client_of(url: str, protocol: str, headers: tuple[str, ...], given: dict[str
     pairs = [(name, value.strip()) for name, colon, value in (text.partition(":") for text in headers) if colon]
     if len(pairs) < len(headers) or not all(TOKEN.fullmatch(name) and _FIELD.fullmatch(value) for name, value in pairs):
         raise click.UsageError("--header: expected 'NAME: VALUE' in printable ASCII characters")
-    return Client(
-        url, protocol=protocol, headers=dict(pairs), verify=not insecure, retries=0, max_response=_MOST, **given
-    )
+    made: Options = {
+        **given,  # type: ignore[typeddict-item]
+        "protocol": protocol,
+        "headers": dict(pairs),
+        "verify": not insecure,
+        "retries": 0,
+        "max_response": _MOST,
+    }
+    return made
 
 
 def _params(arguments: tuple[str, ...]) -> list[Any] | dict[str, Any]:

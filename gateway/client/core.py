@@ -192,6 +192,15 @@ class Core:
                 self._settle(outcome, replies.get(place))
         return [outcome for call, outcome in calls if not call.notification]
 
+    async def post(self, view: View, body: bytes) -> Answer:
+        """Send bytes once, as they are, and return what has come, whatever the status of the response says.
+
+        Raises:
+            CallError: there is no response.
+
+        """
+        return await self._attempt(view, body, time.monotonic() + view.timeout, is_answered=True)
+
     async def close(self) -> None:
         """Close all connections that no call has."""
         self._close_idle()

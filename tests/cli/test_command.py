@@ -43,6 +43,7 @@ COMMANDS = (
     "key",
     "uwsgi",
     "call",
+    "mcp",
     "stubs",
     "new",
 )
