@@ -58,11 +58,13 @@ from gateway.model.limits import Limits
 from gateway.model.websocket import WebSockets
 from gateway.telemetry import log
 from gateway.telemetry.callers import Callers
+from gateway.telemetry.live import Live, LiveTable
 from gateway.telemetry.metrics import Levels, Metrics
 from gateway.upstreams import Options, Upstream, UpstreamConfigError
 from gateway.upstreams.frame import Claims, UpstreamService, introduce
 
 _log = logging.getLogger("gateway")
+_MOST_INSTANCES = 50  # of an upstream in the console
 _FIRST_LIST = 2.0  # seconds that a directory has to tell the command its first list
 
 
@@ -81,6 +83,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     limiters: Mapping[str, list[ConcurrencyLimiter]]
     metrics: Metrics | None
     callers: Callers | None
+    live: Live | None
     upstreams: tuple[UpstreamService, ...]
     directories: Mapping[str, WatchedDirectory]
     lifespans: Lifespans
@@ -107,6 +110,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
     running: Running | None = None,
     *,
     make_callers: Callable[..., Callers] | None = None,
+    live: Live | None = None,
     fakes: Mapping[str, Upstream] | None = None,
 ) -> Gateway:
     """Put a gateway together around the methods of a registry.
@@ -116,7 +120,8 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
     gateway without others has its own. ``make_metrics`` is ``Metrics``, or a partial of it with a directory and a slot;
     without it, or without ``metrics.bind``, nothing is counted. ``running`` is where the calls that run are noted.
     ``make_callers`` is ``Callers`` or a partial of it with a slot; without it, or without ``server.callers``, nobody
-    is counted. ``fakes`` stand for upstreams in tests, by their names.
+    is counted. ``live`` is where workers write down together what the console shows; a gateway without others has its
+    own, if it has a console. ``fakes`` stand for upstreams in tests, by their names.
 
     Raises:
         ConfigError: an upstream cannot be served as it is configured, and it lists all of them; or a method is for a
@@ -163,11 +168,13 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
     callers = None
     if make_callers is not None and config.server.callers:
         callers = make_callers(Path(config.server.callers), known=versions.get)
+    if config.console.bind and live is None:
+        live = Live(LiveTable(1), 0)
     rpc = RPCEndpoint(
         codecs=codecs,
         handler=handler,
         limits=limits,
-        observers=_observers(metrics, callers),
+        observers=_observers(metrics, callers, live),
         paths=config.server.paths,
         policy=policy,
         rates=rates,
@@ -186,6 +193,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         limiters=limiters,
         metrics=metrics,
         callers=callers,
+        live=live,
         upstreams=tuple(upstreams),
         directories=directories,
         lifespans=lifespans,
@@ -442,14 +450,47 @@ def levels(gateway: Gateway, requests: int, connections: int) -> Levels:
     return levels
 
 
-def _observers(metrics: Metrics | None, callers: Callers | None) -> Observers:
-    counts = () if callers is None else (callers.calls,)
-    if metrics is None:
-        return Observers(calls=(log.log_calls, *counts), refusals=(log.log_refusal,))
+def moving(gateway: Gateway, requests: int, connections: int) -> dict[str, Any]:
+    """Measure what the console shows of this process beside its calls."""
+    now = time.monotonic()
+    return {
+        "requests": requests,
+        "connections": connections,
+        "running": sum(limiter.running for limiters in gateway.limiters.values() for limiter in limiters),
+        "waiting": sum(limiter.waiting for limiters in gateway.limiters.values() for limiter in limiters),
+        "upstreams": [
+            {
+                "name": upstream.name,
+                "address": upstream.address,
+                "state": upstream.status.state,
+                "methods": upstream.status.methods,
+                "running": upstream.running,
+                "error": upstream.status.error,
+                "instances": [
+                    row._asdict()
+                    for row in ([] if upstream.instances is None else upstream.instances.rows())[:_MOST_INSTANCES]
+                ],
+            }
+            for upstream in gateway.upstreams
+        ],
+        "directories": [
+            {
+                "name": name,
+                "state": found.status.state,
+                "age": None if found.status.read is None else now - found.status.read,
+                "error": found.status.error,
+            }
+            for name, found in gateway.directories.items()
+            if found.status is not None
+        ],
+    }
+
+
+def _observers(metrics: Metrics | None, callers: Callers | None, live: Live | None) -> Observers:
     return Observers(
-        calls=(log.log_calls, metrics.calls, *counts),
-        refusals=(log.log_refusal, metrics.refusal),
-        traffic=(metrics.traffic,),
+        calls=(log.log_calls, *(each.calls for each in (metrics, callers, live) if each is not None)),
+        refusals=(log.log_refusal, *(each.refusal for each in (metrics, live) if each is not None)),
+        traffic=() if metrics is None else (metrics.traffic,),
     )
 
 

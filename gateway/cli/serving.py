@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import click
 
+from gateway.cli.checks import findings
 from gateway.cli.loading import MODULE_HELP, configured, counted, fail
 from gateway.config import ConfigError
 from gateway.config.access import Access
@@ -64,6 +65,10 @@ def serve(
             lambda urls, count, config: click.echo(
                 f"{_ready(urls, count, config.access)}\ngateway: {described(config)}"
             ),
+            lambda gateway: [
+                (found.level, found.check, found.text)
+                for found in findings(gateway, modules or gateway.config.server.modules)
+            ],
         )
     except (ConfigError, StartupError) as error:
         fail(error.problems)

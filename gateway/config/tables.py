@@ -21,7 +21,7 @@ from gateway.fleet.directories.options import DirectoryOptions
 from gateway.upstreams import Options, UpstreamConfigError, upstream_class
 from gateway.upstreams.options import nearest
 
-_SECRET = {"keys", "headers", "metadata", "login"}  # options that may hold a key, even where none belongs
+SECRET = {"keys", "headers", "metadata", "login"}  # options that may hold a key, even where none belongs
 _Options = TypeVar("_Options", bound=Struct)
 
 
@@ -31,7 +31,7 @@ def convert_setting(setting: Setting, hint: Any, into: dict[str, Any], name: str
     try:
         into[name] = convert(value, hint)
     except ConversionError as error:
-        if name in _SECRET:
+        if name in SECRET:
             within = "" if KEY_PREFIX in error.within else error.within
             problems.append(f"{place}: {option}{within}: {error.expected}")
         else:

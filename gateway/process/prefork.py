@@ -16,13 +16,15 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway.app import build, check_hashes, registry_of
+from gateway.app import Gateway, build, check_hashes, registry_of
 from gateway.config import Config, ConfigError, load
+from gateway.config.origins import settings
 from gateway.core.hooks import LifespanError
 from gateway.core.rates import Buckets
 from gateway.hosts.loops import new_event_loop
 from gateway.methods.loading import LoadError
 from gateway.process import tls
+from gateway.process.console import ConsoleInputs
 from gateway.process.control import RETIRE, START, STOP, Assignment, ForcedShutdown, Generation, Report, StartupError
 from gateway.process.metrics_directory import MetricsDirectory
 from gateway.process.opening import remove_files
@@ -32,9 +34,11 @@ from gateway.process.supervisor import MERCY, supervise
 from gateway.process.watchdog import beat, end_after_supervisor
 from gateway.telemetry import log
 from gateway.telemetry.callers import Callers
+from gateway.telemetry.live import Live, LiveTable
 from gateway.telemetry.metrics import Metrics, forget
 
 _log = logging.getLogger("gateway")
+_LIVE = 256  # workers at once that the console can show
 
 
 class Source(Struct, frozen=True, kw_only=True):
@@ -52,10 +56,15 @@ class Source(Struct, frozen=True, kw_only=True):
     modules: tuple[str, ...]
 
 
-def serve_modules(source: Source, ready: Callable[[URLs, int, Config], Any]) -> None:
+def serve_modules(
+    source: Source,
+    ready: Callable[[URLs, int, Config], Any],
+    check: Callable[[Gateway], list[tuple[str, str, str]]] | None = None,
+) -> None:
     """Serve modules from workers under this process, until SIGINT or SIGTERM; SIGHUP reloads.
 
-    ``ready`` is told the URLs, the number of methods and the configuration, when the first workers are.
+    ``ready`` is told the URLs, the number of methods and the configuration, when the first workers are. ``check`` tells
+    the console what may be wrong with a gateway.
 
     Raises:
         ConfigError: the configuration is wrong, or the process cannot serve safely.
@@ -66,7 +75,7 @@ def serve_modules(source: Source, ready: Callable[[URLs, int, Config], Any]) -> 
     log.configure(config.log.level, config.log.format)
     check_hashes()
     raise_descriptor_limit()
-    plans = _Plans(source, ready)
+    plans = _Plans(source, ready, check)
     try:
         supervise(plans.plan, plans.note_ready)
     except StartupError:
@@ -82,8 +91,15 @@ def serve_modules(source: Source, ready: Callable[[URLs, int, Config], Any]) -> 
 class _Plans:
     """What the supervisor keeps from one generation to the next: its sockets, and what workers share."""
 
-    def __init__(self, source: Source, ready: Callable[[URLs, int, Config], Any]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        ready: Callable[[URLs, int, Config], Any],
+        check: Callable[[Gateway], list[tuple[str, str, str]]] | None,
+    ) -> None:
         self._source = source
+        self._check = check
+        self._live: LiveTable | None = None
         self._ready: Callable[[URLs, int, Config], Any] | None = ready
         self._buckets = Buckets()
         self._planned: dict[Generation, tuple[Config, Listeners]] = {}
@@ -101,6 +117,8 @@ class _Plans:
         before = {generation: planned for generation, planned in self._planned.items() if generation in existing}
         listeners = listen(config, context, *(bound for _, bound in before.values()))
         directory = self._metrics.ensure()
+        if config.console.bind and self._live is None:
+            self._live = LiveTable(_LIVE)
         generation = Generation(
             workers=_count(config.server.workers),
             work=lambda assignment: self._work(config, listeners, directory, assignment),
@@ -154,7 +172,10 @@ class _Plans:
             registry = registry_of(config, self._source.modules)
             make_metrics = partial(Metrics, directory=directory, slot=assignment.slot)
             make_callers = partial(Callers, slot=assignment.slot)
-            gateway = build(config, registry, self._buckets, make_metrics, record.running, make_callers=make_callers)
+            live = None if self._live is None else Live(self._live, assignment.slot)
+            gateway = build(
+                config, registry, self._buckets, make_metrics, record.running, make_callers=make_callers, live=live
+            )
             for upstream in gateway.upstreams:
                 if upstream.instances is not None:
                     upstream.instances.serve(assignment.slot)
@@ -178,7 +199,9 @@ class _Plans:
             return True
 
         try:
-            loop.run_until_complete(run(gateway, listeners, ending, start))
+            found = settings(self._source.file, os.environ, self._source.settings)
+            inputs = ConsoleInputs(settings=found, check=self._check)
+            loop.run_until_complete(run(gateway, listeners, ending, start, inputs))
         except LifespanError as error:
             _report(link, Report(problems=error.problems))
             return 1

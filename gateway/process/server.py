@@ -14,15 +14,16 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 from xml.parsers import expat
 
 import msgspec
 
-from gateway.app import Gateway, build, check_hashes, levels
+from gateway.app import Gateway, build, check_hashes, levels, moving
 from gateway.codecs import IMPLEMENTATION
 from gateway.config import Config
 from gateway.config.beside import load_for_program
@@ -35,11 +36,12 @@ from gateway.hosts.loops import new_event_loop
 from gateway.methods import Registry
 from gateway.model.networks import address
 from gateway.process import tls
-from gateway.process.console import console_of
+from gateway.process.console import ConsoleInputs, console_of
 from gateway.process.control import RETIRE, STOP, StartupError
 from gateway.process.sockets import Listeners, URLs, close, listen, local_names, urls_of
 from gateway.telemetry import log
 from gateway.telemetry.callers import Callers
+from gateway.telemetry.live import Measure
 from gateway.telemetry.metrics import Levels, Metrics
 from gateway.upstreams.frame import introduce
 from gateway.wire.framing import FRAMINGS
@@ -118,10 +120,12 @@ async def run(
     listeners: Listeners,
     ending: asyncio.Future[bytes],
     opened: Callable[[], Awaitable[bool]] = _go,
+    inputs: ConsoleInputs = ConsoleInputs(),  # noqa: B008 - it is frozen
 ) -> None:
     """Serve on a loop and in a process of our own until told to end; then end whatever runs on the loop.
 
-    ``opened`` is awaited when what the methods need is open; where it returns False, nothing is served.
+    ``opened`` is awaited when what the methods need is open; where it returns False, nothing is served. ``inputs`` are
+    what the console tells of the configuration.
 
     Raises:
         LifespanError: what the methods need cannot be opened.
@@ -131,7 +135,7 @@ async def run(
     try:
         async with gateway.lifespans:
             if await opened():
-                await serve_until(ending, gateway, listeners)
+                await serve_until(ending, gateway, listeners, inputs=inputs)
     finally:
         await _end_tasks()
 
@@ -141,6 +145,7 @@ async def serve_until(
     gateway: Gateway,
     listeners: Listeners,
     ready: Callable[[Sequence[Host]], object] = lambda _: None,
+    inputs: ConsoleInputs = ConsoleInputs(),  # noqa: B008 - it is frozen
 ) -> None:
     """Serve until told to end, by STOP or RETIRE of gateway/process/supervisor.py; then let running calls end.
 
@@ -148,11 +153,15 @@ async def serve_until(
     so at /readyz, before connections are no longer accepted. ``ready`` is called with the hosts when these accept.
     """
     with closed_in_children(local_names(listeners)):
-        await _serve(ending, gateway, listeners, ready)
+        await _serve(ending, gateway, listeners, ready, inputs)
 
 
 async def _serve(
-    ending: asyncio.Future[bytes], gateway: Gateway, listeners: Listeners, ready: Callable[[Sequence[Host]], object]
+    ending: asyncio.Future[bytes],
+    gateway: Gateway,
+    listeners: Listeners,
+    ready: Callable[[Sequence[Host]], object],
+    inputs: ConsoleInputs,
 ) -> None:
     from gateway.hosts.connections import capacity  # noqa: PLC0415 - who only imports the gateway needs no host
     from gateway.hosts.http import HTTPHost  # noqa: PLC0415 - likewise
@@ -179,8 +188,15 @@ async def _serve(
     def measure() -> Levels:
         return levels(gateway, http.running() + tcp.running(), http.connected() + tcp.connected())
 
-    async with _counted(gateway.callers), _monitored(gateway, measure, listeners.metrics) as monitors:
-        hosts: list[Host] = [http, tcp, *monitors, *_consoles(gateway, listeners)]
+    def move() -> Mapping[str, Any]:
+        return moving(gateway, http.running() + tcp.running(), http.connected() + tcp.connected())
+
+    async with (
+        _counted(gateway.callers),
+        _monitored(gateway, measure, listeners.metrics) as monitors,
+        _shown(gateway, move, listeners, inputs) as consoles,
+    ):
+        hosts: list[Host] = [http, tcp, *monitors, *consoles]
         ready(hosts)
         try:
             order = await ending
@@ -250,15 +266,24 @@ async def _counted(callers: Callers | None) -> AsyncIterator[None]:
         callers.write()
 
 
-def _consoles(gateway: Gateway, listeners: Listeners) -> list[Host]:
-    """Serve the console, if there is one, and return its host."""
-    if not listeners.console:
-        return []
+@asynccontextmanager
+async def _shown(
+    gateway: Gateway, measure: Measure, listeners: Listeners, inputs: ConsoleInputs
+) -> AsyncIterator[list[Host]]:
+    """Serve the console, if there is one, and yield its host, which is to be retired and closed like the others."""
+    if gateway.live is None:
+        yield []
+        return
     from gateway.hosts.http import HTTPHost  # noqa: PLC0415 - who only imports the gateway needs no host
 
-    host = HTTPHost(console_of(gateway, urls_of(gateway.config, listeners)), gateway.config.limits)
+    host = HTTPHost(console_of(gateway, urls_of(gateway.config, listeners), inputs), gateway.config.limits)
     host.serve(listeners.console)
-    return [host]
+    keeping = asyncio.create_task(gateway.live.keep(measure))
+    try:
+        yield [host]
+    finally:
+        keeping.cancel()
+        gateway.live.write(measure())
 
 
 async def _until(done: Callable[[], bool], end: float) -> None:

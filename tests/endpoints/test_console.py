@@ -2,18 +2,25 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import xmlrpc.client
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.config import load
+from gateway.config.origins import settings, shown
 from gateway.model.explained import EXPLAINED
 from gateway.model.faults import CATALOGUE
 from tests.endpoints.console_methods import registry
 from tests.raw_http import Response, exchange, request
-from tests.serving import Server, serving
+from tests.serving import Server, eventually, serving
 
+ROOT = Path(__file__).parents[2]
 KEY = "gw_" + "k" * 43
 SETTINGS = {
     "console.bind": "127.0.0.1:0",
@@ -136,19 +143,19 @@ def test_an_address_that_may_not_call_may_not_call_from_the_console_either() -> 
 
 
 def test_what_is_told_of_a_method(server: Server) -> None:
-    shown = view(server)
-    about = shown["methods"]["math.half"]
+    told = view(server)
+    about = told["methods"]["math.half"]
     assert about["deprecated"] == "use math.divide"
     assert about["others"] == ["math.halve"]
     assert about["signatures"] == [["double", "double"]]
     assert about["protocols"] == ["xmlrpc", "jsonrpc"]
     assert about["callers"] == []
     assert about["upstream"] is None
-    assert shown["methods"]["kinds.all"]["types"]["at"] == "dateTime.iso8601"
-    assert shown["methods"]["shop.order"]["timeout"] == 5
-    assert shown["methods"]["system.multicall"]["protocols"] == ["xmlrpc"]
-    assert shown["urls"] == [server.url]
-    assert {each["name"] for each in shown["openrpc"]["methods"]} == set(shown["methods"])
+    assert told["methods"]["kinds.all"]["types"]["at"] == "dateTime.iso8601"
+    assert told["methods"]["shop.order"]["timeout"] == 5
+    assert told["methods"]["system.multicall"]["protocols"] == ["xmlrpc"]
+    assert told["urls"] == [server.url]
+    assert {each["name"] for each in told["openrpc"]["methods"]} == set(told["methods"])
 
 
 def test_who_may_call_is_told_with_the_rule_that_decides(server: Server) -> None:
@@ -168,3 +175,78 @@ def test_there_is_no_console_unless_it_has_an_address() -> None:
     with serving(registry) as started:
         assert started.console == 0
         assert exchange(started.port, request("/console.js", {}, b"", "GET")).status == 404
+
+
+def test_what_goes_on_comes_as_an_event_after_which_the_browser_asks_again(server: Server) -> None:
+    call(server)
+    eventually(lambda: b'"math.add"' in get(server, "/data/live").body, "the call is shown")
+    response = get(server, "/data/live")
+    assert response.headers["content-type"] == "text/event-stream"
+    retry, number, data, *rest = response.body.decode().split("\n")
+    assert (retry, rest) == ("retry: 1000", ["", ""])
+    event = json.loads(data.removeprefix("data: "))
+    assert number == f"id: {event['now'] - 1}"
+    assert event["workers"][0]["levels"].keys() == {"requests", "running", "waiting", "connections"}
+    assert b"2,3" not in response.body
+    after = get(server, "/data/live", **{"Last-Event-ID": str(2**40)})
+    assert json.loads(after.body.split(b"data: ")[1])["rows"] == []
+    assert get(server, "/data/live", **{"Last-Event-ID": "x" * 100}).status == 200
+
+
+def test_what_is_in_force_is_told_with_its_place_but_no_secret(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        f'[access.keys]\nada = "sha256:{"5" * 64}"\n[limits]\nmax_batch = 7\n'
+        '[upstreams.w]\nurl = "xmlrpc+http://127.0.0.1:1"\nmethods = ["a"]\n'
+        'headers = { Authorization = "Basic c2VjcmV0" }\n'
+    )
+    words = ["console.bind=127.0.0.1:0", "limits.timeout=5"]
+    config = load(file, {"GATEWAY_LIMITS_THREADS": "9"}, words)
+    rows = {row["option"]: row for row in shown(config, settings(file, {"GATEWAY_LIMITS_THREADS": "9"}, words))}
+    assert (rows["limits.max_batch"]["value"], rows["limits.max_batch"]["from"]) == ("7", str(file))
+    assert (rows["limits.timeout"]["value"], rows["limits.timeout"]["from"]) == ("5.0", "command line")
+    assert rows["limits.threads"]["from"] == "environment variable GATEWAY_LIMITS_THREADS"
+    assert (rows["limits.calls"]["from"], rows["limits.calls"]["value"]) == ("default", "16384")
+    assert rows["access.keys"]["value"] == "{ada = (hidden)}"
+    assert rows["upstreams.w.headers"]["value"] == "{Authorization = (hidden)}"
+    assert rows["upstreams.w.url"]["value"] == '"xmlrpc+http://127.0.0.1:1"'
+    assert rows["server.paths"]["value"] == '["/api", "/RPC2", "/jsonrpc", "/"]'
+    assert all(row["for"] for option, row in rows.items() if not option.startswith("upstreams"))
+    assert "c2VjcmV0" not in str(rows)
+    assert "5555" not in str(rows)
+
+
+def test_a_rule_is_spelled_as_in_a_file(server: Server) -> None:
+    options = {row["option"]: row for row in json.loads(get(server, "/data/configuration").body)["options"]}
+    expected = '[{methods = ["guarded.*"], networks = ["127.0.0.0/8"], keys = ["ada"]}]'
+    assert options["access.rules"]["value"] == expected
+    assert options["access.keys"]["value"] == "{ada = (hidden)}"
+
+
+def test_workers_of_the_command_are_shown_together_with_what_check_says(tmp_path: Path) -> None:
+    (tmp_path / "methods.py").write_text("from gateway import method\n@method\ndef ping() -> int:\n    return 1\n")
+    command = [sys.executable, "-m", "gateway", "serve", "--workers", "2", "--bind", "127.0.0.1:0", "methods"]
+    rules = '[{"methods": ["ping"]}]'
+    for setting in ("console.bind=127.0.0.1:0", "metrics.bind=", f"access.rules={rules}"):
+        command += ["--set", setting]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    try:
+        said = next(line for line in process.stdout if "console at" in line)
+        port = int(said.rpartition(":")[2].strip("/\n"))
+
+        def workers() -> int:
+            event = exchange(port, request("/data/live", {}, b"", "GET")).body
+            return len(json.loads(event.split(b"data: ")[1])["workers"])
+
+        eventually(lambda: workers() == 2, "both workers are shown")
+        found = json.loads(exchange(port, request("/data/configuration", {}, b"", "GET")).body)
+        assert [(level, check) for level, check, _ in found["findings"]] == [("warning", "rule-without-condition")]
+        options = {row["option"]: row["from"] for row in found["options"]}
+        assert options["server.workers"] == options["access.rules"] == "command line"
+    finally:
+        process.terminate()
+        process.communicate(timeout=15)

@@ -12,8 +12,10 @@ from urllib.parse import quote
 import pytest
 from msgspec import Struct
 
+from gateway import Registry
 from tests.browser import Browser, browsing
 from tests.endpoints.console_methods import HOSTILE, NAMES, registry
+from tests.raw_http import post
 from tests.serving import Server, serving
 
 pytestmark = pytest.mark.unmeasured
@@ -56,10 +58,25 @@ class Opened(Struct):
         return f"[aria-label='{text}']"
 
 
+def _stock() -> Registry:
+    behind = Registry()
+
+    @behind.register(name="stock.count")
+    def count(article: str) -> int:
+        """Count an article."""
+        return len(article)
+
+    return behind
+
+
 @pytest.fixture(scope="module")
 def window() -> Iterator[tuple[Browser, Server]]:
-    with serving(registry, SETTINGS) as server, browsing() as browser:
-        yield browser, server
+    tcp = {"server.tcp": "127.0.0.1:0", "metrics.bind": ""}
+    with serving(_stock(), tcp) as one, serving(_stock(), tcp) as other:
+        urls = [f"jsonrpc+tcp://127.0.0.1:{each.tcp_port}" for each in (one, other)]
+        upstreams = {"upstreams.store.url": json.dumps(urls), "upstreams.store.prefix": ""}
+        with serving(registry, SETTINGS | upstreams) as server, browsing() as browser:
+            yield browser, server
 
 
 @pytest.fixture
@@ -283,13 +300,68 @@ def test_the_keyboard_alone_is_enough(console: Opened) -> None:
     assert '"result": 3' in browser.text(OUTCOME)
 
 
-VIEWS = (("methods", "Methods"), ("methods/shop.order", "shop.order"), ("try/shop.order", "Try a call"))
+def test_what_goes_on_is_drawn_and_updated(console: Opened) -> None:
+    browser = console.browser
+    console.show("live", "Live")
+    for _ in range(3):
+        post(console.server.port, b'{"jsonrpc":"2.0","method":"fail.own","params":["<b>secret</b>"],"id":1}')
+    browser.until("document.body.innerText.includes('Failing calls') && document.querySelector('td')", "the tables")
+    browser.until("[...document.querySelectorAll('td')].some(e => e.innerText === 'fail.own')", "the failing call")
+    browser.until("document.querySelector('.chart .series')?.getAttribute('d').length > 5", "a curve")
+    shown = browser.text()
+    assert "Calls per second" in shown
+    assert "p99" in shown
+    assert "127.0.0.1" in shown
+    assert "secret" not in shown
+    assert "in the last hour; highest" in browser.run("return document.querySelector('svg.chart').ariaLabel")
+    browser.click("main button")
+    assert browser.text("main button") == "Continue"
+    console.show("methods", "Methods")
+
+
+def test_upstreams_and_their_instances_are_shown(console: Opened) -> None:
+    browser = console.browser
+    assert json.loads(
+        post(console.server.port, b'{"jsonrpc":"2.0","method":"stock.count","params":["abc"],"id":1}').body
+    )["result"] == 3  # fmt: skip
+    console.show("fleet", "Fleet")
+    browser.until("document.querySelectorAll('main td').length > 8", "the instances")
+    browser.until("document.body.innerText.includes('serving')", "the one that was called")
+    shown = browser.text()
+    assert "jsonrpc+tcp://127.0.0.1" in shown
+    assert "up" in browser.text("main .badge")
+    console.show("methods/stock.count", "stock.count")
+    assert "upstream store" in browser.text("article")
+
+
+def test_the_configuration_is_shown_with_its_places_and_without_secrets(console: Opened) -> None:
+    browser = console.browser
+    console.show("configuration", "Configuration")
+    assert "[access]" in browser.text() or "default" in browser.text()
+    browser.click("#defaults")
+    shown = browser.text()
+    assert "Seconds that a call may take" in shown or "max_batch" in shown
+    assert "(hidden)" in shown
+    assert "sha256" not in shown
+
+
+VIEWS = (
+    ("methods", "Methods"),
+    ("methods/shop.order", "shop.order"),
+    ("try/shop.order", "Try a call"),
+    ("live", "Live"),
+    ("fleet", "Fleet"),
+    ("configuration", "Configuration"),
+)
 
 
 def prepare(console: Opened, view: str) -> None:
     """Bring a view into the state in which most of it is seen, but not of five hundred methods: axe would take long."""
     if "methods" in view:
         console.browser.fill("#search", "a" if SEEN else "math")
+    if view in ("live", "fleet"):
+        console.browser.until("document.querySelector('main td')", "the tables")
+        console.browser.run("document.querySelector('main button')?.click()")  # it stays as it is
     if view.startswith("try"):
         console.browser.run(
             "document.querySelector('.item') || document.querySelector('form button[type=button]').click()"

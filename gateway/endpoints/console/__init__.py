@@ -1,7 +1,9 @@
 """The console: pages for people, on an address of their own.
 
     GET /, /console.css, /*.js      the files of page/, as they are
-    GET /data/VIEW                  what a view shows, in JSON
+    GET /data/VIEW                  what a view shows, in JSON; or as an event of server-sent events, after which the
+                                    browser asks for the next one. So no connection is held open, any worker may answer,
+                                    and none waits for a page when it ends
     POST /call                      a call, for the page that was loaded from here; the gateway's own endpoint answers
                                     it, with all of its rules for addresses and keys
 
@@ -24,8 +26,16 @@ from msgspec import Struct, structs
 from gateway.endpoints.rebinding import FOREIGN, is_sensible
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
 
-View: TypeAlias = Callable[[], Any]
-"""Makes what a view shows, of JSON's types; called in a thread."""
+
+class Event(Struct, frozen=True):
+    """What a view shows that goes on: the number of what is known then, and the data, of JSON's types."""
+
+    number: str
+    data: Any
+
+
+View: TypeAlias = Callable[[str], Any]
+"""Makes what a view shows, of JSON's types or an Event, given the number of the last one; called in a thread."""
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -46,6 +56,7 @@ _GUARDED = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
 )
+_PAUSE = 1000  # milliseconds between two events
 _PLAIN = ("Content-Type", "text/plain; charset=utf-8")
 
 
@@ -81,7 +92,7 @@ def admission(
             return _plain(404, "There is no such page.\n")
         if head.method not in ("GET", "HEAD"):
             return _plain(405, "This is only read.\n", ("Allow", "GET, HEAD"))
-        return files[target] if view is None else _Reading(view)
+        return files[target] if view is None else _Reading(view, head.headers.get("Last-Event-ID", ""))
 
     return answer
 
@@ -90,13 +101,17 @@ class _Reading(Struct, frozen=True):
     """A request for what a view shows. It is made in a thread: of many methods it takes a while."""
 
     view: View
+    last: str
 
     async def answer(self, body: bytes) -> HTTPResponse:
-        text = await asyncio.to_thread(self._written)
-        return HTTPResponse(headers=(("Content-Type", "application/json"), *_GUARDED), body=text)
+        kind, text = await asyncio.to_thread(self._written)
+        return HTTPResponse(headers=(("Content-Type", kind), *_GUARDED), body=text.encode("ascii"))
 
-    def _written(self) -> bytes:
-        return json.dumps(self.view(), allow_nan=False, separators=(",", ":")).encode("ascii")
+    def _written(self) -> tuple[str, str]:
+        found = self.view(self.last)
+        if not isinstance(found, Event):
+            return "application/json", _json(found)
+        return "text/event-stream", f"retry: {_PAUSE}\nid: {found.number}\ndata: {_json(found.data)}\n\n"
 
     @property
     def client(self) -> str:
@@ -142,6 +157,10 @@ def _forwarded(head: HTTPRequest, path: str, hosts: tuple[str, ...]) -> HTTPRequ
 def _is_own(origin: str | None, host: str) -> bool:
     """Tell whether a request is from the page that was loaded from this host, or from no page at all."""
     return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 def _plain(status: int, text: str, *headers: tuple[str, str]) -> HTTPResponse:

@@ -34,7 +34,7 @@ class Catalogue:
         found = list(self._shown.methods())
         names = defaultdict[int, list[str]](list)
         for name, method in found:
-            names[id(method)].append(name)
+            names[id(method)] += (name, *self._shown.behind(name))
         int_texts = self._config.jsonrpc.int64 == "text"
         return {
             "urls": self._urls,

@@ -1,12 +1,18 @@
 // The frame of the console: which view is shown is in the address, so that each can be linked to.
 
+import { configuration } from "./configuration.js";
 import { h, read } from "./dom.js";
+import { fleet } from "./fleet.js";
+import { live } from "./live.js";
 import { methods } from "./methods.js";
 import { trying } from "./try.js";
 
 const VIEWS = [
   ["methods", "Methods", async (name) => methods(await catalogue(), name)],
   ["try", "Try", async (name) => trying(await catalogue(), name)],
+  ["live", "Live", async () => live(await catalogue())],
+  ["fleet", "Fleet", async () => fleet(await catalogue())],
+  ["configuration", "Configuration", async () => configuration(await read("configuration"))],
 ];
 const main = document.getElementById("main");
 let known = null;
@@ -48,7 +54,10 @@ async function route() {
     known = null;
     node = h("div", {}, h("h1", { tabindex: -1 }, found[1]), h("p", { class: "bad", role: "alert" }, error.message));
   }
-  if (shown !== here) return; // another view was chosen meanwhile
+  if (shown !== here) { // another view was chosen meanwhile
+    node.leave?.();
+    return;
+  }
   const from = main.querySelector(".list .scroll")?.scrollTop ?? 0;
   leave = node.leave ?? null;
   main.replaceChildren(node);

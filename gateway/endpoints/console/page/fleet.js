@@ -1,0 +1,66 @@
+// The view Fleet: the upstreams and their instances, as each worker has found them.
+
+import { h } from "./dom.js";
+import { following, short, table } from "./live.js";
+
+const STATES = { up: "good", serving: "good", down: "bad", out: "bad", stale: "warn", empty: "bad" };
+const ORDER = ["down", "out", "empty", "stale", "unknown", "up", "serving"];
+
+/** Show the upstreams. */
+export function fleet(data) {
+  const place = h("div", {}, h("p", { class: "soft" }, "Waiting for the workers…"));
+  let before = "";
+  const view = h("div", {}, h("h1", { tabindex: -1 }, "Fleet"), place);
+  view.leave = following("data/fleet", ({ workers, methods }) => {
+    const said = JSON.stringify([workers.map((each) => [each.upstreams, each.directories]), methods]);
+    if (said !== before) place.replaceChildren(...shown(workers, methods, data));
+    before = said;
+  }, () => place.replaceChildren(h("p", { class: "bad", role: "alert" }, "The gateway does not respond.")));
+  return view;
+}
+
+function shown(workers, methods, data) {
+  const upstreams = gathered(workers, "upstreams");
+  const directories = gathered(workers, "directories");
+  if (!upstreams.length) return [h("p", {}, "No upstream is configured: all methods are the gateway's own.")];
+  return [
+    ...upstreams.map((rows) => upstream(rows, methods, data)),
+    directories.length > 0 && table("Directories", [["Directory"], ["State"], ["Age", "number"], ["Last error", "wrap"]],
+      directories.map((rows) => { const found = worst(rows); return [found.name, badge(found.state), found.age === null ? "–" : `${short(found.age)} s`, found.error || "–"]; }), ""),
+  ].filter(Boolean);
+}
+
+function gathered(workers, kind) {
+  const found = new Map();
+  for (const worker of workers) {
+    for (const each of worker[kind]) found.set(each.name, [...(found.get(each.name) ?? []), { ...each, slot: worker.slot }]);
+  }
+  return [...found.values()];
+}
+
+function worst(rows) {
+  return rows.reduce((have, each) => (ORDER.indexOf(each.state) < ORDER.indexOf(have.state) ? each : have));
+}
+
+const badge = (state) => h("span", { class: `badge ${STATES[state] ?? ""}` }, state);
+
+function upstream(rows, methods, data) {
+  const found = worst(rows);
+  const own = methods.filter(([name]) => data.methods.get(name)?.upstream === found.name);
+  const calls = own.reduce((sum, each) => sum + each[1], 0);
+  const seconds = own.reduce((sum, each) => sum + each[3], 0);
+  const instances = rows.flatMap((row) => row.instances.map((each) => ({ ...each, slot: row.slot })));
+  const states = new Set(rows.map((row) => row.state));
+  return h("section", { class: "card", "aria-label": `Upstream ${found.name}` },
+    h("h2", {}, found.name, " ", badge(found.state)),
+    h("dl", { class: "facts" },
+      h("dt", {}, "Address"), h("dd", {}, h("code", {}, found.address)),
+      h("dt", {}, "Methods"), h("dd", {}, String(found.methods)),
+      h("dt", {}, "Calls that run"), h("dd", {}, String(rows.reduce((sum, row) => sum + row.running, 0))),
+      calls > 0 && [h("dt", {}, "Of the last minutes"), h("dd", {}, `${short(calls)} calls, mean ${short((1000 * seconds) / calls)} ms`)],
+      states.size > 1 && [h("dt", {}, "By worker"), h("dd", {}, rows.map((row) => `${row.slot}: ${row.state}`).join(", "))],
+      found.error && [h("dt", {}, "Last error"), h("dd", { class: found.state === "up" ? null : "bad" }, found.error)]),
+    instances.length > 0 && table(`Instances of ${found.name}`,
+      [["Address"], ["State"], ["ms", "number"], ["Running", "number"], ["Version"], ["Weight", "number"], ["Worker"], ["Last error", "wrap"]],
+      instances.map((each) => [h("code", {}, each.address), badge(each.state), each.seconds ? short(1000 * each.seconds) : "–", String(each.running), each.version || "–", String(each.weight), String(each.slot), each.error || "–"]), ""));
+}
