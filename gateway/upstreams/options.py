@@ -1,6 +1,7 @@
 """The options of every [upstreams.NAME] of gateway.toml, and what a URL in it must look like."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Annotated, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
@@ -28,8 +29,8 @@ class Options(Struct, frozen=True, kw_only=True):
     url: Annotated[
         str | tuple[str, ...],
         Meta(
-            description="Where it is: scheme://host:port, or a list of these, which differ only in host and port. With"
-            " ``directory``, scheme:// and the path alone."
+            description="Where it is: scheme://host:port, or scheme://unix:/path for a Unix socket, or a list of these,"
+            " which differ only in that. With ``directory``, scheme:// and the path alone."
         ),
     ]
     prefix: Annotated[
@@ -157,8 +158,8 @@ class Options(Struct, frozen=True, kw_only=True):
 
     @property
     def form(self) -> str:
-        """The URL that has the scheme, path and query."""
-        return self.urls[0]
+        """A URL that has the scheme, path and query; of a Unix socket, the host is localhost."""
+        return _without_socket(self.urls[0])[0]
 
     @property
     def shown(self) -> str:
@@ -211,7 +212,25 @@ def target(instance: Instance) -> Target:
 _PORTS = {"http": 80, "https": 443}  # by the last part of a scheme
 
 
+_UNIX = re.compile(r"([a-z0-9+.-]+)://unix:(/[^:?#]*)(?::(/[^?#]*))?(\?.*)?", re.IGNORECASE | re.DOTALL)
+_LONGEST_SOCKET = 107  # bytes of its path (unix(7))
+
+
+def _without_socket(url: str) -> tuple[str, str]:
+    """Take the path of a Unix socket out of a URL, scheme://unix:/path or scheme://unix:/path:/rest."""
+    found = _UNIX.fullmatch(url)
+    if found is None:
+        return url, ""
+    scheme, path, rest, query = found.groups(default="")
+    return f"{scheme}://localhost{rest}{query}", path
+
+
 def _check(url: str, *, is_form: bool) -> None:
+    url, socket = _without_socket(url)
+    if len(socket.encode()) > _LONGEST_SOCKET:
+        raise ValueError(f"the path of a Unix socket has at most {_LONGEST_SOCKET} bytes")
+    if socket.endswith("/"):
+        raise ValueError("the url has no path of a socket; write it as scheme://unix:/path")
     parts = urlsplit(url)
     if is_form and parts.netloc:
         raise ValueError("the url has a host, and the directory lists hosts: write it as scheme:///path, or drop one")
@@ -226,12 +245,15 @@ def _check(url: str, *, is_form: bool) -> None:
 
 
 def _form(url: str) -> tuple[str, str, str]:
-    parts = urlsplit(url)
+    parts = urlsplit(_without_socket(url)[0])
     return parts.scheme, parts.path, parts.query
 
 
 def _instance(url: str) -> Instance:
     """Make an instance of a URL; it has no port where the scheme's own is missing, too."""
+    url, socket = _without_socket(url)
+    if socket:
+        return Instance(address=f"unix:{socket}")
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = parts.port or _PORTS.get(parts.scheme.rpartition("+")[2], 0)
@@ -253,11 +275,13 @@ def check_addresses(options: Options) -> None:
 
     """
     for url in options.urls:
-        parts = urlsplit(url)
-        if not options.directory:
+        rest, socket = _without_socket(url)
+        parts = urlsplit(rest)
+        if not options.directory and not socket:
             host_and_port(url)
         elif parts.path.strip("/") or parts.query:
-            raise ValueError(f"the url must be {parts.scheme}://, with nothing after it")
+            address = f"unix:{socket}" if socket else ""
+            raise ValueError(f"the url must be {parts.scheme}://{address}, with nothing after it")
 
 
 def host_and_port(url: str) -> tuple[str, int]:

@@ -17,6 +17,13 @@ from typing import Any, TypeAlias
 
 Info: TypeAlias = tuple[int, int, int, str, Any]  # as socket.getaddrinfo has it
 
+# A connection on which nobody answers for two minutes is broken, although nothing was sent on it (tcp(7)).
+_PROBES = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+_PROBES += [
+    (socket.IPPROTO_TCP, number, value)
+    for name, value in {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}.items()
+    if (number := getattr(socket, name, None)) is not None  # Linux has all of them
+]
 _STAGGER = 0.1  # seconds that an address has before the next one is tried beside it (RFC 8305, section 5)
 _running: dict[tuple[asyncio.AbstractEventLoop, str, int], asyncio.Future[list[Info]]] = {}
 
@@ -91,6 +98,8 @@ async def _connect(info: Info) -> socket.socket:
     try:
         made.setblocking(False)  # noqa: FBT003 - its name
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for level, option, value in _PROBES:
+            made.setsockopt(level, option, value)
         await asyncio.get_running_loop().sock_connect(made, address)
     except BaseException:
         made.close()
