@@ -5,6 +5,8 @@
 It runs functions as the original does: in the thread of ``serve_forever``, one after the other, or in threads with
 ``socketserver.ThreadingMixIn``. All else is the gateway's: it reads and writes its XML-RPC, speaks JSON-RPC on
 the same paths, and its limits hold. docs/compat.md has what differs.
+
+handlers.py is what of a request handler counts.
 """
 
 import asyncio
@@ -23,7 +25,8 @@ from typing import Any, Literal, Self
 import msgspec
 
 from gateway.app import Gateway
-from gateway.config import Config, MetricsSection, load
+from gateway.compat.handlers import SimpleXMLRPCRequestHandler, check_handler, configured
+from gateway.config import Config
 from gateway.endpoints.observers import Observers
 from gateway.hosts.loops import new_event_loop
 from gateway.methods import Method, MethodOptions, RegistrationError, Registry, make_method
@@ -33,14 +36,10 @@ from gateway.model.hooks import Next
 from gateway.model.http import Refusal
 from gateway.process.embedding import Server
 
+__all__ = ["SimpleXMLRPCRequestHandler", "SimpleXMLRPCServer"]
+
 _BACKLOG = 1024
 _LAST = 5.0  # seconds that the client of handle_request has to take its answer
-
-
-class SimpleXMLRPCRequestHandler:
-    """Names the paths that calls are POSTed to; a program may have a subclass with others."""
-
-    rpc_paths: tuple[str, ...] = ("/", "/RPC2")
 
 
 class SimpleXMLRPCServer:
@@ -48,7 +47,7 @@ class SimpleXMLRPCServer:
 
     Args:
         addr: host and port.
-        requestHandler: a class; its ``rpc_paths`` count, and nothing else of it.
+        requestHandler: a class; its ``rpc_paths`` and ``encode_threshold`` count, and nothing else of it.
         logRequests: not used: the gateway writes to the loggers ``gateway`` and ``gateway.calls``.
         allow_none: whether None may be a result.
         encoding: of responses; only UTF-8 is there.
@@ -61,7 +60,7 @@ class SimpleXMLRPCServer:
 
     Raises:
         OSError: the address cannot be bound.
-        TypeError: a subclass has ``_dispatch``, which is not called.
+        TypeError: a subclass has ``_dispatch``, or the request handler a method, which would not be called.
         ValueError: the encoding is another one.
 
     """
@@ -86,11 +85,12 @@ class SimpleXMLRPCServer:
             raise TypeError("_dispatch is not called: put what it does into server.registry.middleware")
         if encoding is not None and encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
             raise ValueError("responses are always in UTF-8, which each client of XML-RPC reads: leave out encoding")
+        check_handler(requestHandler)
         self.logRequests = logRequests
         self.server_address: Any = addr
         self.registry = Registry()
         self.socket = socket.socket(self.address_family, socket.SOCK_STREAM)
-        self._config = _configured(config, tuple(requestHandler.rpc_paths), allow_none=allow_none)  # type: ignore[attr-defined]  # of any class
+        self._config = configured(config, requestHandler, allow_none=allow_none)
         self._converts = not use_builtin_types
         self._is_threading = isinstance(self, socketserver.ThreadingMixIn)
         self._functions: set[str] = set()
@@ -271,16 +271,6 @@ class _Counted(Observers):
     def answered(self, protocol: str, received: int, sent: int) -> None:
         self._inner.answered(protocol, received, sent)
         self._count()
-
-
-def _configured(config: str | Path | Config | None, paths: tuple[str, ...], *, allow_none: bool) -> Config:
-    loaded = load(Path(config), {}, ()) if isinstance(config, str | Path) else config
-    loaded = loaded or Config(metrics=MetricsSection(bind=""))
-    return msgspec.structs.replace(
-        loaded,
-        server=msgspec.structs.replace(loaded.server, paths=paths),
-        xmlrpc=msgspec.structs.replace(loaded.xmlrpc, none="nil" if allow_none else "fault"),
-    )
 
 
 def _as_original(error: Exception, _: Context) -> Fault:
