@@ -5,7 +5,7 @@
     errors.py       what is raised where there is no response; the server's faults are those of gateway/model/faults.py
 
 core.py is both clients without their sockets, wires.py one exchange by HTTP or plain TCP, blocking.py and loop.py are
-the sockets.
+the sockets; subscriptions.py and sockets.py are AsyncClient over WebSocket.
 """
 
 from gateway.client.calls import AsyncClient, Batch, Client
@@ -20,6 +20,7 @@ from gateway.client.errors import (
     TLSError,
     Unreachable,
 )
+from gateway.client.subscriptions import Gap, Subscription
 
 __all__ = [
     "ArgumentError",
@@ -30,8 +31,10 @@ __all__ = [
     "CallTimeout",
     "Client",
     "ConnectionLost",
+    "Gap",
     "Outcome",
     "StatusError",
+    "Subscription",
     "TLSError",
     "Unreachable",
 ]

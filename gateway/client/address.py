@@ -1,6 +1,7 @@
 """Where a server is: a URL as it is written -> an Address.
 
     http://host:port/path       https://...      http+unix://%2Frun%2Fgateway.sock/path
+    ws://host:port/ws           wss://...        JSON-RPC over WebSocket, for AsyncClient
     tcp://host:port             tcp+tls://...    tcp+unix:///run/gateway.sock        JSON-RPC without HTTP
 
 Each may begin with its protocol: xmlrpc+https://host/RPC2, jsonrpc+tcp://host:port. NAME:KEY@ before the host is sent
@@ -14,12 +15,12 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 from msgspec import Struct
 
 _URL = re.compile(
-    r"(?:([a-z0-9]+)\+)?(https?|http\+unix|tcp|tcp\+tls|tcp\+unix)://(?:([^/?#]*)@)?([^/?#]*)([^#]*)(?:#.*)?",
+    r"(?:([a-z0-9]+)\+)?(https?|http\+unix|wss?|tcp|tcp\+tls|tcp\+unix)://(?:([^/?#]*)@)?([^/?#]*)([^#]*)(?:#.*)?",
     re.IGNORECASE | re.DOTALL,
 )
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(?::([0-9]{1,5}))?", re.ASCII)
 _SAFE = "/%:@!$&'()*+,;=~?"  # in a path and a query, beside letters and digits (RFC 3986, section 3.3)
-_PORTS = {"http": 80, "https": 443}
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _EXAMPLE = "it must begin with http:// or https://, as http://127.0.0.1:8000/api"
 
 
@@ -31,6 +32,7 @@ class Address(Struct, frozen=True, kw_only=True):
         protocol: what the URL begins with; None where it does not say.
         is_http: whether HTTP is spoken.
         is_tls: whether TLS is.
+        is_websocket: whether HTTP is left for WebSocket.
         host: to connect to; empty for a Unix socket.
         port: likewise.
         path: of a Unix socket; empty for a host.
@@ -44,6 +46,7 @@ class Address(Struct, frozen=True, kw_only=True):
     protocol: str | None
     is_http: bool
     is_tls: bool
+    is_websocket: bool
     host: str
     port: int
     path: str
@@ -68,7 +71,8 @@ def address_of(url: str) -> Address:
     scheme = scheme.lower()
     prefix = f"{protocol}+" if protocol else ""
     shown = f"{prefix}{scheme}://{host}{rest}"
-    is_http = scheme.startswith("http")
+    is_websocket = scheme in ("ws", "wss")
+    is_http = is_websocket or scheme.startswith("http")
     is_unix = scheme.endswith("unix")
     name, port = ("", 0) if is_unix else _host_and_port(shown, host, _PORTS.get(scheme))
     path = "" if not is_unix else unquote(host) if is_http else unquote(rest)
@@ -83,7 +87,8 @@ def address_of(url: str) -> Address:
         url=shown,
         protocol=protocol.lower() if protocol else None,
         is_http=is_http,
-        is_tls=scheme in ("https", "tcp+tls"),
+        is_tls=scheme in ("https", "wss", "tcp+tls"),
+        is_websocket=is_websocket,
         host=name,
         port=port,
         path=path,

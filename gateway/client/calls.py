@@ -4,11 +4,13 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
+from gateway.client.address import address_of
 from gateway.client.attempts import View
 from gateway.client.blocking import Blocking
 from gateway.client.core import Core, Outcome
 from gateway.client.loop import Looping
 from gateway.client.options import CallOptions, Options
+from gateway.client.subscriptions import SocketCore, Subscription
 from gateway.client.transport import run
 from gateway.model.calls import Call, Params
 
@@ -130,6 +132,8 @@ class Client(_Caller):
     """
 
     def __init__(self, url: str, **options: Unpack[Options]) -> None:
+        if address_of(url).is_websocket:
+            raise ValueError(f"{address_of(url).url}: WebSocket is for AsyncClient")
         core = Core(url, options, Blocking())
         super().__init__(core, core.view)
 
@@ -179,11 +183,12 @@ class AsyncClient(_Caller):
         async with AsyncClient("http://127.0.0.1:8000/api") as client:
             await client.inventory.list("fruit", limit=10)
 
-    A call that is cancelled closes its connection, so that the server can notice.
+    A call that is cancelled closes its connection, so that the server can notice; not over WebSocket (ws://, wss://),
+    where all calls have one connection.
     """
 
     def __init__(self, url: str, **options: Unpack[Options]) -> None:
-        core = Core(url, options, Looping())
+        core = SocketCore(url, options, Looping()) if address_of(url).is_websocket else Core(url, options, Looping())
         super().__init__(core, core.view)
 
     async def call(self, method: str, /, *args: Any, **named: Any) -> Any:
@@ -197,6 +202,25 @@ class AsyncClient(_Caller):
     def batch(self) -> Batch[Coroutine[Any, Any, list[Outcome]]]:
         """Begin a batch; its ``send`` is awaited."""
         return Batch(lambda calls: self._core.batch(self._view, calls))
+
+    def subscribe(self, method: str, /, *args: Any, **named: Any) -> Subscription:
+        """Subscribe to a method that streams, over WebSocket.
+
+            async with client.subscribe("ticks", "apple") as ticks:
+                async for tick in ticks: ...
+
+        A connection that is lost is opened again, and the method subscribed to again; ``ticks.gap`` says what was lost
+        before a value.
+
+        Raises:
+            ValueError: the URL is not one of WebSocket.
+
+        """
+        if not isinstance(self._core, SocketCore):
+            raise ValueError(  # noqa: TRY004 - it is the URL that is wrong
+                f"{self.url}: subscriptions need a URL that begins with ws:// or wss://"
+            )
+        return self._core.subscribe(self._view, method, _params(args, named))
 
     async def close(self) -> None:
         """Close the connections; a later call opens new ones."""

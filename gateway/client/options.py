@@ -62,6 +62,8 @@ class Options(CallOptions, total=False):
         XML-RPC empty and zero dates and doubles that are not finite are None. False by default.
     nil: whether an XML-RPC server reads <nil/>; otherwise None is refused as an argument. True by default.
     i8: whether it reads <i8>; otherwise ints beyond 32 bits are refused. True by default.
+    subscriptions: the names of the methods that make and end subscriptions over WebSocket: "rpc" for rpc.subscribe,
+        "eth" for eth_subscribe. "rpc" by default.
     """
 
     protocol: str
@@ -80,6 +82,7 @@ class Options(CallOptions, total=False):
     lenient: bool
     nil: bool
     i8: bool
+    subscriptions: Literal["rpc", "eth"]
 
 
 DEFAULTS = Options(
@@ -103,6 +106,7 @@ DEFAULTS = Options(
     lenient=False,
     nil=True,
     i8=True,
+    subscriptions="rpc",
 )
 _DEPTH = 200  # levels of nesting of a response: the largest limits.max_depth of a gateway
 _ABOVE_ZERO = ("timeout", "connections", "connect_timeout", "max_response")
@@ -124,6 +128,8 @@ def checked(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must be above 0")
     if given.get("framing", "json") not in FRAMINGS:
         raise ValueError(f"framing must be one of {', '.join(FRAMINGS)}")
+    if given.get("subscriptions", "rpc") not in ("rpc", "eth"):
+        raise ValueError("subscriptions must be one of rpc, eth")
     headers = given.get("headers", {})
     if not callable(headers):
         check_headers(headers)
@@ -155,8 +161,9 @@ def codec_of(options: Options, address: Address) -> Codec:
     name = address.protocol or options["protocol"]
     if name not in CODECS:
         raise ValueError(f"there is no protocol {name!r}; there are {', '.join(sorted(CODECS))}")
-    if not address.is_http and name != "jsonrpc":
-        raise ValueError(f"{address.url}: over plain TCP, only JSON-RPC is spoken")
+    if name != "jsonrpc" and (address.is_websocket or not address.is_http):
+        over = "WebSocket" if address.is_websocket else "plain TCP"
+        raise ValueError(f"{address.url}: over {over}, only JSON-RPC is spoken")
     own: dict[str, Any] = {}
     if name == "xmlrpc":
         own = {"none": "nil" if options["nil"] else "fault", "i8": options["i8"]}
@@ -192,7 +199,9 @@ def tls_of(options: Options, address: Address) -> ssl.SSLContext | None:
     files = [options["ca"], options["cert"], options["cert_key"]]
     if not address.is_tls:
         if any(file is not None for file in files) or options["tls"] is not None or not options["verify"]:
-            raise ValueError("ca, cert, cert_key, verify and tls need a URL that begins with https:// or tcp+tls://")
+            raise ValueError(
+                "ca, cert, cert_key, verify and tls need a URL that begins with https://, wss:// or tcp+tls://"
+            )
         return None
     if options["tls"] is not None:
         return options["tls"]
