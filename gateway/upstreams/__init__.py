@@ -32,6 +32,7 @@ __all__ = [
     "Beginner",
     "Cancel",
     "Failures",
+    "HealthChecked",
     "Invocation",
     "Options",
     "Outcome",
@@ -230,6 +231,19 @@ class Beginner(Protocol):
 
         Raises:
             Fault: like ``call``, before a byte is sent.
+
+        """
+
+
+@runtime_checkable
+class HealthChecked(Protocol):
+    """An adapter whose protocol has something beside methods that tells how an instance is."""
+
+    async def check(self, health: str, invocation: Invocation) -> None:
+        """Ask an instance how it is; ``health`` is the option of this name.
+
+        Raises:
+            Exception: it is not well, or cannot be reached.
 
         """
 

@@ -17,6 +17,7 @@ import contextvars
 import copy
 import os
 import platform
+import random
 import time
 from typing import Any, Literal, NamedTuple
 from zlib import crc32
@@ -24,7 +25,7 @@ from zlib import crc32
 from gateway.fleet.listing import Directory, DirectoryStatus, Listing, Watch, fitting
 from gateway.fleet.seats import Budget, Ended, Seat, Seats, subset
 from gateway.model.faults import BadUpstream
-from gateway.upstreams import Invocation, Options, Upstream, UpstreamConfigError
+from gateway.upstreams import HealthChecked, Invocation, Options, Upstream, UpstreamConfigError
 from gateway.upstreams.counting import Counts
 from gateway.upstreams.faults import reason
 from gateway.upstreams.status import Status, log
@@ -114,6 +115,8 @@ class Instances:
         self._adapters: dict[Seat, Upstream] = {}
         self._probes: dict[Seat, asyncio.TimerHandle] = {}
         self._sweep: asyncio.TimerHandle | None = None
+        self._checking: asyncio.Task[None] | None = None
+        self._late: set[Seat] = set()  # those that did not answer the last question for their health
         self._tasks: set[asyncio.Task[Any]] = set()
         if directory is None:
             self.listed(options.instances)
@@ -123,6 +126,8 @@ class Instances:
         if self._directory is not None and self._watch is None:
             self._watch = self._directory.watch(self._options.directory_service, self.listed)
             self.list_status = self._watch.status
+        if self._options.health and self._checking is None:
+            self._checking = asyncio.get_running_loop().create_task(self._check_all(), context=contextvars.Context())
         await self.known.wait()
 
     def listed(self, listing: Listing) -> None:
@@ -134,6 +139,7 @@ class Instances:
         _, gone = self.seats.update(taken, time.monotonic(), time.time())
         for seat in gone:
             self._forget_probe(seat)
+            self._late.discard(seat)
             if not seat.running:
                 self._close(seat)
 
@@ -226,6 +232,9 @@ class Instances:
 
     async def close(self) -> None:
         """Close all connections, and watch the directory no longer."""
+        if self._checking is not None:
+            self._checking.cancel()
+            self._checking = None
         if self._watch is not None:
             await self._watch.close()
             self._watch = None
@@ -265,20 +274,59 @@ class Instances:
             self._probe_later(seat)
 
     async def _try(self, seat: Seat) -> bool:
-        """Try a connection to an instance; return whether it is out of service after that."""
-        try:
-            async with asyncio.timeout(2 * self._options.connect_timeout):  # the greeting of a protocol has its own
-                await self.adapter(seat).reach()
-        except Exception as error:  # noqa: BLE001 - whatever it is, there is no connection
-            seat.error = reason(error)
-            if seat.is_out:
-                self.seats.stay_out(seat, time.monotonic())
-            elif self.seats.refuse(seat, time.monotonic()) == "out":
-                self._note_out(seat)
-        else:
+        """Try a connection to an instance, and its health; return whether it is out of service after that."""
+        problem = await self._problem_of(seat)
+        if problem is None:
             if seat.is_out and self.seats.back(seat) == "back":
                 self._note_back(seat)
+            return seat.is_out
+        seat.error = reason(problem)
+        if seat.is_out:
+            self.seats.stay_out(seat, time.monotonic())
+        elif self.seats.refuse(seat, time.monotonic()) == "out":
+            self._note_out(seat)
         return seat.is_out
+
+    async def _problem_of(self, seat: Seat) -> Exception | None:
+        """Try a connection to an instance, ask for its health if that is wanted, and return what is wrong."""
+        health = self._options.health
+        try:
+            async with asyncio.timeout(2 * self._options.connect_timeout) as scope:  # a greeting has its own
+                adapter = self.adapter(seat)
+                await adapter.reach()
+                if not health:
+                    return None
+                deadline = time.monotonic() + 2 * self._options.connect_timeout
+                params: Any = {} if adapter.takes == "dict" else []
+                asked = Invocation(method=health, params=params, deadline=deadline, request_id="health")
+                if isinstance(adapter, HealthChecked):
+                    await adapter.check(health, asked)
+                else:
+                    await adapter.call(asked)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the instance is not well
+            return TimeoutError() if scope.expired() else error
+        return None
+
+    async def _check_all(self) -> None:
+        """Ask all instances in service for their health, again and again."""
+        await self.known.wait()
+        while True:
+            await asyncio.gather(*(self._check(seat) for seat in self.seats.all if not seat.is_out))
+            await asyncio.sleep(self._options.health_interval * random.uniform(0.9, 1.1))  # noqa: S311 - not all at once
+
+    async def _check(self, seat: Seat) -> None:
+        """Ask an instance for its health; what is late may be so because of load, and is asked a second time."""
+        problem = await self._problem_of(seat)
+        is_late = isinstance(problem, TimeoutError)
+        if is_late and seat not in self._late:
+            self._late.add(seat)
+            return
+        self._late.discard(seat)
+        if problem is None or seat.is_out or self._is_gone(seat):
+            return
+        seat.error = f"its health: {'no response in time' if is_late else reason(problem)}"
+        if self.seats.refuse(seat, time.monotonic()) == "out":
+            self._note_out(seat)
 
     def _is_gone(self, seat: Seat) -> bool:
         return seat not in self.seats

@@ -134,6 +134,17 @@ class Options(Struct, frozen=True, kw_only=True):
         float, Meta(ge=0, le=3600, description="Seconds until an instance that is new has its full share of calls.")
     ] = 20.0
 
+    health: Annotated[
+        str,
+        Meta(
+            description="What tells that an instance is well: grpc (gRPC's health service), a path like /healthz over"
+            " HTTP, or a method without parameters. Nothing is asked if it is empty."
+        ),
+    ] = ""
+    health_interval: Annotated[
+        float, Meta(gt=0, le=3600, description="Seconds between two questions for the health of an instance.")
+    ] = 10.0
+
     def __post_init__(self) -> None:
         """Check the URLs."""
         if not self.urls:
@@ -144,6 +155,7 @@ class Options(Struct, frozen=True, kw_only=True):
             raise ValueError("directory_service, version and group are for an upstream with a directory")
         for url in self.urls:
             _check(url, is_form=bool(self.directory))
+        _check_health(self.health, self.form.partition(":")[0].lower())
         if len({_form(url) for url in self.urls}) > 1:
             raise ValueError("the urls differ in more than host and port")
         addresses = [instance.address for instance in self.instances]
@@ -180,7 +192,7 @@ class Options(Struct, frozen=True, kw_only=True):
     @property
     def is_spread(self) -> bool:
         """Whether calls choose among instances, or may be made again by more than the one rule that always holds."""
-        return len(self.urls) > 1 or bool(self.retry_on or self.directory)
+        return len(self.urls) > 1 or bool(self.retry_on or self.directory or self.health)
 
 
 class Target(NamedTuple):
@@ -213,6 +225,7 @@ _PORTS = {"http": 80, "https": 443}  # by the last part of a scheme
 
 
 _UNIX = re.compile(r"([a-z0-9+.-]+)://unix:(/[^:?#]*)(?::(/[^?#]*))?(\?.*)?", re.IGNORECASE | re.DOTALL)
+_PATH = re.compile(r"/[!-~]*")
 _LONGEST_SOCKET = 107  # bytes of its path (unix(7))
 
 
@@ -242,6 +255,14 @@ def _check(url: str, *, is_form: bool) -> None:
         raise ValueError("the url has a fragment, which is never sent")
     if not _has_good_port(url):
         raise ValueError("the url has no port from 1 to 65535")
+
+
+def _check_health(health: str, scheme: str) -> None:
+    is_http = scheme.endswith(("http", "https"))
+    if health.startswith("/") and (not is_http or not _PATH.fullmatch(health)):
+        raise ValueError(f"health: {health} is not a path" if is_http else "health: a path is for a url with http")
+    if (health == "grpc") != (scheme in ("grpc", "grpcs")) and health:
+        raise ValueError('health: a url with grpc or grpcs has health = "grpc", and no other has')
 
 
 def _form(url: str) -> tuple[str, str, str]:

@@ -20,11 +20,11 @@ from google.protobuf.message_factory import GetMessageClass
 from msgspec import Struct
 
 from gateway.fleet.listing import Instance
-from gateway.model.faults import BadUpstream, DeadlineExceeded
+from gateway.model.faults import BadUpstream, DeadlineExceeded, Unavailable
 from gateway.model.limits import Limits
 from gateway.upstreams import Failures, Invocation, Parameter, Signature, UpstreamConfigError
 from gateway.upstreams.faults import garbled, hung_up, unreachable
-from gateway.upstreams.grpc.line import SHARE, Line, channel_options, connect
+from gateway.upstreams.grpc.line import HEALTH, SHARE, Line, channel_options, connect
 from gateway.upstreams.grpc.options import GRPCOptions, read_tls
 from gateway.upstreams.grpc.reflection import Reflected, ask
 from gateway.upstreams.grpc.status import StatusError, told
@@ -37,6 +37,7 @@ from gateway.upstreams.transport.pool import Pool
 from gateway.upstreams.transport.secret import revealed
 
 _SENDABLE = re.compile(r"[\x20-\x7e]*")  # the value of metadata
+_SERVING = b"\x08\x01"  # HealthCheckResponse, status: SERVING
 _STREAM = "messages"  # the parameter of a method that takes a stream
 _CLOCK = 0.005  # seconds by which a timer of the loop may be early
 # What makes a call on a channel, by whether the method takes a stream, and gives one.
@@ -106,6 +107,20 @@ class GRPC:
         """Make sure that there is a connection."""
         async with self._pool.lend():
             pass
+
+    async def check(self, _health: str, invocation: Invocation) -> None:
+        """Ask the service grpc.health.v1.Health for the server as a whole.
+
+        Raises:
+            Unavailable: it says that it does not serve.
+            StatusError: it has no such service, or cannot be reached.
+
+        """
+        async with self._pool.lend(invocation) as line, line.calling(invocation):
+            ask: Any = line.channel.unary_unary(HEALTH)
+            answer = await ask(b"", timeout=invocation.time_left, metadata=self._metadata(invocation))
+        if answer != _SERVING:
+            raise Unavailable("the server says that it does not serve")
 
     def connections(self) -> tuple[int, int]:
         """Count the connections, and the calls that wait for one."""

@@ -24,7 +24,7 @@ from gateway.upstreams import Invocation
 from gateway.upstreams.grpc.status import StatusError
 
 SHARE = 100  # calls on one connection: what HTTP/2 asks each server to allow (RFC 9113, section 6.5.2)
-_HEALTH = "/grpc.health.v1.Health/Check"  # harmless, should it get through
+HEALTH = "/grpc.health.v1.Health/Check"  # harmless, should it get through
 _DETAILS = "grpc-status-details-bin"
 _READY = grpc.ChannelConnectivity.READY
 _SETTLED = (_READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
@@ -142,7 +142,7 @@ async def _settle(channel: grpc.aio.Channel) -> None:
 
 async def _learn_why(channel: grpc.aio.Channel) -> None:
     """Raise what a call is told on a channel that has failed: the state itself has no reason."""
-    check: Any = channel.unary_unary(_HEALTH)
+    check: Any = channel.unary_unary(HEALTH)
     try:
         await check(b"")
     except grpc.aio.AioRpcError as error:

@@ -156,6 +156,21 @@ class HTTP:
         async with self._pool.lend():
             pass
 
+    async def check(self, path: str, invocation: Invocation) -> None:
+        """Get a path, whose status tells how the server is.
+
+        Raises:
+            StatusError: it is not one of 200 to 299.
+            Exception: one of FAILURES.
+
+        """
+        lines = [line for line in self._head.split(b"\r\n")[1:] if not line.lower().startswith(b"content-type:")]
+        request = b"\r\n".join([f"GET {path} HTTP/1.1".encode(), *lines, b""])
+        async with self._pool.lend(invocation) as connection:
+            status = (await connection.exchange(request, invocation)).status
+        if not 200 <= status < 300:
+            raise StatusError(status, path, None)
+
     async def post(self, data: bytes, invocation: Invocation) -> Response:
         """Send a body, and return the response to it.
 

@@ -54,6 +54,13 @@ class XMLRPCOverHTTP:
         """Make sure that there is a connection."""
         await self._wire.reach()
 
+    async def check(self, health: str, invocation: Invocation) -> None:
+        """Get the path that tells how the server is; or call a method, which is anything else."""
+        if health.startswith("/"):
+            await self._wire.check(health, invocation)
+        else:
+            await self.call(invocation)
+
     def connections(self) -> tuple[int, int]:
         """Count the connections, and the calls that wait for one."""
         return self._wire.connections()

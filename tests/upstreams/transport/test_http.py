@@ -33,8 +33,8 @@ Answer = Callable[[bytes, socket.socket], None]
 
 
 @contextmanager
-def server(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Give each whole request on each connection to ``answer``."""
+def server(answer: Answer, context: ssl.SSLContext | None = None, *, bodiless: bool = False) -> Iterator[int]:
+    """Give each whole request on each connection to ``answer``; with ``bodiless``, one without a length, too."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
 
         def serve(connection: socket.socket) -> None:
@@ -46,7 +46,7 @@ def server(answer: Answer, context: ssl.SSLContext | None = None) -> Iterator[in
                         received += data
                         head, end, body = received.partition(b"\r\n\r\n")
                         length = re.search(rb"(?i)content-length: (\d+)", head)
-                        if end and length and len(body) >= int(length[1]):
+                        if end and (len(body) >= int(length[1]) if length else bodiless):
                             answer(received, secured)
                             received = b""
 
