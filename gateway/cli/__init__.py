@@ -7,7 +7,7 @@ Each module has the commands of one purpose; loading.py has what they share.
 
 import click
 
-from gateway.cli import agents, callers, calling, checking, creating, deploying, listing, serving, stubbing
+from gateway.cli import agents, callers, calling, checking, creating, deploying, explaining, listing, serving, stubbing
 from gateway.codecs import IMPLEMENTATION
 
 
@@ -25,6 +25,8 @@ for _command in (
     listing.upstreams,
     callers.callers,
     checking.check,
+    explaining.explain,
+    explaining.errors,
     deploying.nginx,
     checking.reload_,
     deploying.key,

@@ -41,6 +41,7 @@ def shown(config: Config, found: Iterable[Setting]) -> list[dict[str, Any]]:
                 option = f"{section}.{name}.{each.name}"
                 value = getattr(options, each.name)
                 if option in places or each.required or value != each.default:
+                    places.setdefault(option, _PROGRAM)
                     rows.append(_row(option, value, places, _said(each.type)))
     return rows
 

@@ -52,7 +52,7 @@ EXPLAINED: dict[type[faults.Fault], Explanation] = {
     ),
     faults.InternalError: Explanation(
         "The method crashed, or its result cannot be written in the protocol of the caller.",
-        "Find the error id of the fault in the log of the gateway, where the traceback is.",
+        "Find the error id of the fault in the log of the gateway, where the traceback is: gateway errors ID FILE.",
     ),
     faults.DeadlineExceeded: Explanation(
         "The call had no response within its time. It may still have had its effect.",
@@ -76,7 +76,7 @@ EXPLAINED: dict[type[faults.Fault], Explanation] = {
     ),
     faults.Denied: Explanation(
         "This caller may not do this: by its address, the Host, the Origin of a web page, its key, or a rule.",
-        "Send a valid key. The operator sees the reason in the log.",
+        "Send a valid key. The operator sees the reason in the log; gateway explain METHOD names the option.",
     ),
     faults.RequestTooLarge: Explanation(
         "The request has more bytes than limits.max_body or limits.max_header allow, before or after unpacking.",
