@@ -19,7 +19,6 @@ answers.py reads the response objects of other servers, and batches.py is about 
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from math import isfinite
 from typing import Any
@@ -30,7 +29,7 @@ from gateway.codecs.contract import Decoded, Turns, at_once, encoded
 from gateway.codecs.jsonrpc import batches
 from gateway.codecs.jsonrpc.answers import ID_TYPES, read_answer
 from gateway.codecs.jsonrpc.text import parse
-from gateway.codecs.jsonrpc.usual import call_of, read_call, read_request, size_of
+from gateway.codecs.jsonrpc.usual import Request, Response, call_of, read_call, read_request, size_of, write
 from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
 from gateway.model.faults import (
     BadUpstream,
@@ -50,7 +49,6 @@ _MAX_INT = 10**4300  # Python itself reads and writes at most 4,300 digits (CVE-
 _MAX_BITS = _MAX_INT.bit_length() - 1  # what has no more is below it
 _EVERY, _EXACT_IN_DOUBLES = 63, 53  # bits of ints that are written as numbers
 _MINUTE = timedelta(minutes=1)
-_REQUEST = b'{"jsonrpc":"2.0","method":%b,"params":%b,"id":%b}'
 _TURN = 2000  # values that are converted in one turn
 _MANY, _MANY_BYTES = 5000, 2**16  # values and bytes from which on more than one turn is taken
 _UNBOUNDED = 2**62  # bytes; the arguments of a call came by a call, which was bounded
@@ -134,11 +132,12 @@ class JSONRPC:
 
     def _usual(self, value: Any, call_id: Id, size: int) -> bytes | None:
         """Write a usual result; None if it is none, or has a lone surrogate, whose place is to be found."""
-        if size:
-            with suppress(UnicodeEncodeError):
-                said = msgspec.json.encode(value)
-                return b'{"jsonrpc":"2.0","result":%b,"id":%b}' % (said, msgspec.json.encode(call_id))
-        return None
+        if not size:
+            return None
+        try:
+            return write(Response(result=value, id=call_id))
+        except UnicodeEncodeError:
+            return None
 
     def write_result(self, value: Any, room: int) -> Turns[bytes]:
         """Write a result by itself, as notifications have it.
@@ -192,8 +191,10 @@ class JSONRPC:
 
         """
         if size_of(params, self._max_depth - 1, _UNBOUNDED, self._bits):
-            with suppress(UnicodeEncodeError):  # a lone surrogate, whose place is found below
-                return _REQUEST % tuple(map(msgspec.json.encode, (method, params, call_id)))
+            try:
+                return write(Request(method=method, params=params, id=call_id))
+            except UnicodeEncodeError:  # a lone surrogate, whose place is found below
+                pass
         return self._request({"jsonrpc": "2.0", "method": method, "params": params, "id": call_id})
 
     def encode_notification(self, method: str, params: Params) -> bytes:

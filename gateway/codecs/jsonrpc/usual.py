@@ -3,6 +3,7 @@
 read_call(text, max_depth)                 a request object, or None for what must be looked at more closely
 read_request(text), call_of(request, ...)  the same in two parts
 size_of(value, max_depth, room, bits)      how many values a result has that can be written without a conversion
+write(Request(...)), write(Response(...))  the bytes of an object; UnicodeEncodeError for a lone surrogate
 """
 
 from itertools import chain
@@ -33,7 +34,25 @@ class _Request(Struct, forbid_unknown_fields=True):
     id: Any = UNSET
 
 
+class Request(Struct, kw_only=True):
+    """A request object as it is written."""
+
+    jsonrpc: str = "2.0"
+    method: str
+    params: Any
+    id: Any
+
+
+class Response(Struct, kw_only=True):
+    """A response object as it is written."""
+
+    jsonrpc: str = "2.0"
+    result: Any
+    id: Any
+
+
 _read = msgspec.json.Decoder(_Request).decode
+write = msgspec.json.Encoder().encode
 
 
 def read_call(text: bytes, max_depth: int) -> Call | None:
