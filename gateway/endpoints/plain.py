@@ -109,7 +109,7 @@ class PlainHead:
         accepted = head.headers.get("Accept-Encoding")
         self._accepted = content_coding.chosen(accepted) if accepted else None
 
-    def answer(  # noqa: PLR0913, PLR0917 - what is known of one request
+    def answer(  # noqa: C901, PLR0913, PLR0917 - what is known of one request, and what is seen of it at once
         self,
         body: bytes,
         request_id: str | None,
@@ -155,6 +155,8 @@ class PlainHead:
             if reply.fault is None and may_be_large(reply.value):
                 return _Running(self, call, context, respond, len(body), start).finish(reply)
             answer = codec.encode(call, reply, self._way.endpoint.limits.max_reply)
+            if len(answer.wire) > _LARGEST and self._accepted is not None:
+                return _Running(self, call, context, respond, len(body), start).finish_packed(reply, answer)
             return self.respond(call, context, reply, answer, start, len(body))
         running = _Running(self, call, context, respond, len(body), time.monotonic())
         assert later is not None  # noqa: S101 - it was looked at above
@@ -167,6 +169,13 @@ class PlainHead:
     def encoding(self, call: Call, reply: Reply) -> Turns[Answer]:
         """Encode a reply in turns."""
         return self._codec.encoding(call, reply, self._way.endpoint.limits.max_reply)
+
+    def packing(self, answer: Answer) -> Turns[bytes | None]:
+        """Compress the document of an answer in turns; None where it is not large, or goes as it is."""
+        document = self._codec.single(answer)
+        if self._accepted is None or len(document) <= max(_LARGEST, self._way.endpoint.limits.compress_above):
+            return None
+        return (yield from content_coding.packing(document, self._accepted))
 
     def _find(self, name: str) -> Known | None:
         """Find a method that the caller may call."""
@@ -186,9 +195,16 @@ class PlainHead:
         return self._headers if varying == self._varying else _Headers(self._headers, varying)
 
     def respond(  # noqa: PLR0913, PLR0917 - what is known of one call
-        self, call: Call, context: Context, reply: Reply, answer: Answer, start: float, received: int
+        self,
+        call: Call,
+        context: Context,
+        reply: Reply,
+        answer: Answer,
+        start: float,
+        received: int,
+        packed: bytes | None = None,
     ) -> bytes:
-        """Report a call, and make the response of its answer."""
+        """Report a call, and make the response of its answer; ``packed`` is its document, where that is compressed."""
         codec, endpoint = self._codec, self._way.endpoint
         fault = answer.fault
         if fault is not None and fault is not reply.fault:
@@ -196,7 +212,7 @@ class PlainHead:
         self.note(context, None if fault is None else fault.code, len(answer.wire), start)
         document = codec.single(answer)
         endpoint.observers.answered(codec.name, received, len(document))
-        return self._response(call.method, context.request_id, answer, document)
+        return self._response(call.method, context.request_id, answer, document, packed)
 
     def note(self, context: Context, outcome: int | Literal["cancelled"] | None, size: int, start: float) -> None:
         """Report a call."""
@@ -216,13 +232,13 @@ class PlainHead:
             )
         )
 
-    def _response(self, method: str, request_id: str, answer: Answer, document: bytes) -> bytes:
+    def _response(self, method: str, request_id: str, answer: Answer, document: bytes, packed: bytes | None) -> bytes:
         extra = self._shared
         if self._caller.is_proxied:
             extra += summary(method, None if answer.fault is None else answer.fault.code)
         if self._accepted is not None and len(document) > self._way.endpoint.limits.compress_above:
             extra += header_lines((("Content-Encoding", self._accepted),))
-            document = content_coding.pack(document, self._accepted)
+            document = content_coding.pack(document, self._accepted) if packed is None else packed
         return b"%b%d\r\n%bX-Request-ID: %b\r\n%b\r\n%b" % (
             beginning(200),
             len(document),
@@ -257,28 +273,41 @@ class _Running:
 
     def finish(self, reply: Reply) -> "bytes | _Running":
         """Return the response; itself where that takes more than one turn, and is responded with later."""
-        return self._go_on(reply, self._head.encoding(self._call, reply))
+        return self._go_on(self._responding(reply, self._head.encoding(self._call, reply)))
+
+    def finish_packed(self, reply: Reply, answer: Answer) -> "bytes | _Running":
+        """Do the same with an answer that is to be compressed."""
+        return self._go_on(self._packing(reply, answer))
 
     def end(self, reply: Reply) -> None:
         """Respond, at once or in turns."""
-        self._end(reply, self._head.encoding(self._call, reply))
+        self._end(self._responding(reply, self._head.encoding(self._call, reply)))
 
-    def _end(self, reply: Reply, turns: Turns[Answer]) -> None:
+    def _responding(self, reply: Reply, encoding: Turns[Answer]) -> Turns[bytes]:
+        answer = yield from encoding
+        return (yield from self._packing(reply, answer))
+
+    def _packing(self, reply: Reply, answer: Answer) -> Turns[bytes]:
+        packed = yield from self._head.packing(answer)
+        return self._head.respond(self._call, self._context, reply, answer, self._start, self._received, packed)
+
+    def _end(self, turns: Turns[bytes]) -> None:
         self.begun = None
         try:
-            response = self._go_on(reply, turns)
+            response = self._go_on(turns)
         except Exception:
             log.exception("the endpoint raised an exception, which is a bug")
             response = response_head(HTTPResponse(status=500))
         if isinstance(response, bytes):
             self._respond(response)
 
-    def _go_on(self, reply: Reply, turns: Turns[Answer]) -> "bytes | _Running":
+    def _go_on(self, turns: Turns[bytes]) -> "bytes | _Running":
         try:
             next(turns)
         except StopIteration as end:
-            return self._head.respond(self._call, self._context, reply, end.value, self._start, self._received)
-        self.begun = asyncio.get_running_loop().call_soon(self._end, reply, turns)
+            response: bytes = end.value
+            return response
+        self.begun = asyncio.get_running_loop().call_soon(self._end, turns)
         return self
 
     def cancel(self) -> None:

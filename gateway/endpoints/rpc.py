@@ -225,7 +225,12 @@ class Exchange(Struct, kw_only=True):
             return self.refuse("type", 415, text, text)
         decoded, answers, document = await self._answer_all(codec, unpacked)
         endpoint.observers.answered(codec.name, len(body), len(document))
-        return self.respond(document, (("Content-Type", codec.content_type),), self.told_to_proxy(decoded, answers))
+        headers, extra = (("Content-Type", codec.content_type),), self.told_to_proxy(decoded, answers)
+        coding = self._coding_of(document)
+        if coding is None or len(document) <= _LARGE:
+            return self.respond(document, headers, extra)
+        packed = await in_turns(content_coding.packing(document, coding))
+        return self._response(packed, headers, extra, coding=coding)
 
     def unpacked(self, body: bytes) -> bytes | HTTPResponse:
         """Unpack the body, which is whole now; a response refuses it."""
@@ -383,14 +388,22 @@ class Exchange(Struct, kw_only=True):
             status: the HTTP status.
 
         """
+        coding = self._coding_of(body)
+        packed = body if coding is None else content_coding.pack(body, coding)
+        return self._response(packed, headers, extra, status, coding)
+
+    def _coding_of(self, body: bytes) -> str | None:
+        """Choose the coding in which a body is sent; None for none."""
+        accepted = self.head.headers.get("Accept-Encoding")
+        worth_it = accepted and len(body) > self.endpoint.limits.compress_above
+        return content_coding.chosen(accepted) if accepted and worth_it else None
+
+    def _response(
+        self, body: bytes, headers: Headers, extra: Headers, status: int = 200, coding: str | None = None
+    ) -> HTTPResponse:
         headers = (*headers, NOSNIFF, ("X-Request-ID", self.request_id), *self.judged.headers, *extra)
         headers += _retirement(self.deprecations)
-        accepted = self.head.headers.get("Accept-Encoding")
-        if accepted and len(body) > self.endpoint.limits.compress_above:
-            coding = content_coding.chosen(accepted)
-            if coding:
-                packed = content_coding.pack(body, coding)
-                return HTTPResponse(status=status, headers=(*headers, ("Content-Encoding", coding)), body=packed)
+        headers += () if coding is None else (("Content-Encoding", coding),)
         return HTTPResponse(status=status, headers=headers, body=body)
 
 

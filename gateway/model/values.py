@@ -2,7 +2,7 @@
 
 Inside the gateway a value is None, bool, int, float, str, bytes, datetime, a list, or a dict with str keys. ``plain``
 turns everything else that a method may return into one of these, one level at a time. A codec that cannot encode a
-value raises EncodingError, and ``located`` finds the place of it.
+value raises EncodingError, and ``located`` finds the place of it, in turns: a generator yields where others may go on.
 """
 
 import dataclasses
@@ -10,16 +10,19 @@ import enum
 import sys
 import xmlrpc.client
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from itertools import count
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from gateway.model.faults import InternalError
+
+_TURN = 2000  # values that are looked at in one turn
 
 
 class EncodingError(Exception):
@@ -45,8 +48,10 @@ def encoding_error(error: BaseException) -> EncodingError:
     return error if isinstance(error, EncodingError) else EncodingError(f"the value raises {type(error).__name__}")
 
 
-def located(error: EncodingError, value: Any, is_scalar: Callable[[Any, int], bool], depth: int = 0) -> EncodingError:
-    """Return an error of encoding a value with the place in the value that it is about.
+def located(
+    error: EncodingError, value: Any, is_scalar: Callable[[Any, int], bool], depth: int = 0
+) -> Generator[None, None, EncodingError]:
+    """Return an error of encoding a value with the place in the value that it is about, in turns.
 
     Codecs do not note places while they write, because that would cost time for every value. Here the value is walked
     once more, in the order in which it is written, up to the first thing that cannot be.
@@ -59,23 +64,29 @@ def located(error: EncodingError, value: Any, is_scalar: Callable[[Any, int], bo
         depth: of the value.
 
     """
-    return _first_error(value, is_scalar, depth) or error
+    found = yield from _first_error(value, is_scalar, depth, count(1))
+    return found or error
 
 
-def _first_error(value: Any, is_scalar: Callable[[Any, int], bool], depth: int) -> EncodingError | None:
+def _first_error(
+    value: Any, is_scalar: Callable[[Any, int], bool], depth: int, values: Iterator[int]
+) -> Generator[None, None, EncodingError | None]:
+    if not next(values) % _TURN:
+        yield
     try:
         if is_scalar(value, depth):
             return None
         kind = type(value)
         if kind is list:
             for index, item in enumerate(value):
-                if (found := _first_error(item, is_scalar, depth + 1)) is not None:
+                if (found := (yield from _first_error(item, is_scalar, depth + 1, values))) is not None:
                     return found.inside(f"[{index}]")
             return None
         if kind is not dict:
-            return _first_error(plain(value), is_scalar, depth)
+            return (yield from _first_error(plain(value), is_scalar, depth, values))
         for name, member in by_name(value).items():
-            found = _first_error(name, is_scalar, depth) or _first_error(member, is_scalar, depth + 1)
+            found = yield from _first_error(name, is_scalar, depth, values)
+            found = found or (yield from _first_error(member, is_scalar, depth + 1, values))
             if found is not None:
                 return found.inside(f".{name[:80]}")
     except EncodingError as error:

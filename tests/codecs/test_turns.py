@@ -20,6 +20,7 @@ from gateway.config import load
 from gateway.endpoints.rpc import Exchange
 from gateway.model.calls import Call, Reply
 from gateway.model.http import HTTPRequest, HTTPResponse
+from gateway.wire.content_coding import packing, unpack
 from tests.codecs.test_properties import ROOM, SEEDS
 from tests.codecs.test_usual import ANSWERS, CALLS, mutated
 
@@ -55,7 +56,10 @@ BODIES = [
     (XML, XML_CALL[:-20]),
     (JSON, JSON_CALL),
     (JSON, JSON_CALL.replace(b'"id": 7,', b'"id": 7, "id": 8,')),
+    (JSON, b"[%b,%b]" % (JSON_CALL, JSON_CALL)),
+    (JSON, b"[%b,%b]" % (JSON_CALL, JSON_CALL.replace(b'"id": 7,', b'"id": 7, "id": 8,'))),
 ]
+REFERENCES = "&amp;lt; &lt;b&gt; &quot;" * 100_000
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +85,42 @@ def test_large_bodies_are_read_in_turns(codec: Codec, body: bytes) -> None:
     turns, decoded = in_turns(codec.decoding(body, None))
     assert turns > (1 if codec is JSON else 10)
     assert repr(decoded) == repr(codec.decode(body, None))
+
+
+def xml_text(text: str) -> bytes:
+    return (
+        XML_CALL.partition(b"<params>")[0]
+        + f"<params><param><value>{text}</value></param></params></methodCall>".encode()
+    )
+
+
+def test_long_texts_with_references_are_read_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns, call = in_turns(XML.decoding(xml_text(REFERENCES), None))
+    assert turns > 15
+    assert call.params == ['&lt; <b> "' * 100_000]
+    monkeypatch.setattr("gateway.codecs.xmlrpc.usual._PIECE", 1)
+    for text in ("a&amp;lt;b", "&lt;", "&lt;&gt;", "a&#38;lt;b", "no&b;", "x & y", "&amp", "a&amp;"):
+        whole = repr(XML.decode(xml_text(text), None))
+        for size in range(1, 12):
+            monkeypatch.setattr("gateway.codecs.xmlrpc.usual._PIECE", size)
+            assert repr(XML.decode(xml_text(text), None)) == whole
+
+
+@pytest.mark.parametrize("codec", [XML, JSON], ids=lambda codec: codec.name)
+def test_the_place_of_what_cannot_be_written_is_found_in_turns(codec: Codec) -> None:
+    turns, _ = in_turns(codec.encoding(CALL, Reply(value=PLAIN), ROOM))
+    more, answer = in_turns(codec.encoding(CALL, Reply(value=[*PLAIN, {"a": [object()]}]), ROOM))
+    assert answer.fault is not None
+    assert "result[3000].a[0]: values of type object" in answer.fault.message
+    assert more > turns + 5
+
+
+def test_documents_are_compressed_in_turns() -> None:
+    for body in (b"", b"x", JSON_CALL * 10):
+        for coding in ("gzip", "deflate"):
+            turns, packed = in_turns(packing(body, coding))
+            assert unpack(packed, coding, 10**8) == body
+            assert turns == max(1, -(-len(body) // 2**17))
 
 
 @pytest.mark.parametrize(
@@ -188,10 +228,10 @@ class Calls:
         )
 
 
-def begun(gateway: Any, method: str, responses: list[bytes]) -> Any:
+def begun(gateway: Any, method: str, responses: list[bytes], **more: str) -> Any:
     """Begin a call on the plain way."""
     body = XML.encode_call(method, [])
-    headers = {"Host": "127.0.0.1", "Content-Type": "text/xml", "Content-Length": str(len(body))}
+    headers = {"Host": "127.0.0.1", "Content-Type": "text/xml", "Content-Length": str(len(body)), **more}
     plain = gateway.know(HTTPRequest(method="POST", target="/api", peer="127.0.0.1", headers=headers))
     return plain.answer(body, None, None, None, responses.append)
 
@@ -216,6 +256,46 @@ def test_large_results_are_written_in_turns_on_the_plain_way(method: str, monkey
     assert len(reply.value) == 3000
     assert body == XML.single(XML.encode(CALL, Reply(value=PLAIN if method == "many" else ITEMS), ROOM))
     assert calls.outcomes == [None]
+
+
+@registry.register(run="inline")
+def text() -> Any:
+    return REFERENCES
+
+
+@registry.register
+async def text_later() -> Any:
+    return REFERENCES
+
+
+@pytest.mark.parametrize("method", ["text", "text_later"])
+def test_large_responses_are_compressed_in_turns_on_both_ways(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, responses = Calls(monkeypatch), list[bytes]()
+    gateway = app.build(load(None, {}, []), registry)
+    body = XML.encode_call(method, [])
+    accepts = {"Accept-Encoding": "gzip"}
+
+    async def call() -> tuple[int, HTTPResponse, int]:
+        running = begun(gateway, method, responses, **accepts)
+        assert not isinstance(running, bytes)
+        turns = 0
+        while not responses:
+            assert calls.outcomes == []
+            turns += 1
+            await asyncio.sleep(0)
+        headers = {"Host": "127.0.0.1", "Content-Type": "text/xml", **accepts}
+        admitted = gateway.rpc.admit(HTTPRequest(method="POST", target="/api", peer="127.0.0.1", headers=headers))
+        assert isinstance(admitted, Exchange)
+        others = Turns()
+        return turns, await others.of(admitted, body), others.count
+
+    turns, response, others = asyncio.run(call())
+    assert (turns > 15, others > 15) == (True, True)
+    head, _, packed = responses[0].partition(b"\r\n\r\n")
+    assert b"\r\nContent-Encoding: gzip" in head
+    assert response.body == packed
+    assert XML.decode_answer(unpack(packed, "gzip", 10**8))[1].value == REFERENCES
+    assert calls.outcomes == [None, None]
 
 
 def test_what_is_written_in_turns_is_given_up_when_the_caller_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:

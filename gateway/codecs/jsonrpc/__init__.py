@@ -28,7 +28,7 @@ import msgspec
 from gateway.codecs.contract import Decoded, Turns, at_once, encoded
 from gateway.codecs.jsonrpc import batches
 from gateway.codecs.jsonrpc.answers import ID_TYPES, read_answer
-from gateway.codecs.jsonrpc.text import parse
+from gateway.codecs.jsonrpc.text import LARGE, parse, parsing
 from gateway.codecs.jsonrpc.usual import Request, Response, call_of, read_call, read_request, size_of, write
 from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
 from gateway.model.faults import (
@@ -50,7 +50,7 @@ _MAX_BITS = _MAX_INT.bit_length() - 1  # what has no more is below it
 _EVERY, _EXACT_IN_DOUBLES = 63, 53  # bits of ints that are written as numbers
 _MINUTE = timedelta(minutes=1)
 _TURN = 2000  # values that are converted in one turn
-_MANY, _MANY_BYTES = 5000, 2**16  # values and bytes from which on more than one turn is taken
+_MANY = 5000  # values from which on more than one turn is taken
 _UNBOUNDED = 2**62  # bytes; the arguments of a call came by a call, which was bounded
 _FAULT_ROOM = 2**20  # for the data of a fault
 
@@ -88,13 +88,13 @@ class JSONRPC:
         body = body.removeprefix(_BOM)
         request = read_request(body)
         if request is not None:
-            if len(body) > _MANY_BYTES:
+            if len(body) > LARGE:
                 yield
             call = call_of(request, body, self._max_depth)
             if call is not None:
                 return call
         try:
-            document = parse(body, self._max_depth)
+            document = yield from parsing(body, self._max_depth)
         except ParseError as fault:
             return InvalidCall(fault=detached(fault))
         if type(document) is not list:
@@ -148,8 +148,10 @@ class JSONRPC:
 
         """
         if size_of(value, self._max_depth, room, self._bits):
-            with suppress(UnicodeEncodeError):
-                return msgspec.json.encode(value)
+            try:
+                return write(value)
+            except UnicodeEncodeError:  # a lone surrogate, whose place is found below
+                pass
         return (yield from self._written(value, room))
 
     def write_error(self, fault: Fault) -> Turns[bytes]:
@@ -173,7 +175,7 @@ class JSONRPC:
         try:
             return msgspec.json.encode((yield from self._say(value, 1, _Left(room))))
         except EncodingError as error:
-            raise located(error, value, self._is_scalar, 1) from None
+            raise (yield from located(error, value, self._is_scalar, 1)) from None
 
     def single(self, answer: Answer) -> bytes:
         """Return the response object itself."""
@@ -209,7 +211,7 @@ class JSONRPC:
         try:
             said = at_once(self._say(call, 0, _Left(_UNBOUNDED)))
         except EncodingError as error:
-            found = located(error, call, self._is_scalar)
+            found = at_once(located(error, call, self._is_scalar))
             raise InvalidParams(f"{found.place.removeprefix('.')}: cannot be encoded as JSON: {found.reason}") from None
         return msgspec.json.encode(said)
 

@@ -1,6 +1,7 @@
 """JSON as text, read strictly (RFC 8259 and RFC 7493).
 
 parse(text, max_depth)         a document; ParseError: not UTF-8, not JSON, too deep, or read differently by others
+parsing(text, max_depth)       the same in turns
 measured(document)             how many members its objects have, and how deep it is
 are_unique(text, members)      whether a text that was read as so many members has no more of them
 """
@@ -11,8 +12,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.codecs.contract import Turns, at_once
 from gateway.model.faults import ParseError
 
+LARGE = 2**16  # bytes from which on more than one turn is taken
 _CONTAINERS = frozenset({dict, list})
 _FEW = 8  # containers that are looked at one by one in less time than together
 _SPACED = (b"\t:", b"\n:", b"\r:", b"  :")
@@ -24,6 +27,11 @@ _LONE_SURROGATE = re.compile(
 
 def parse(text: bytes, max_depth: int, *, unique: bool = True) -> Any:
     """Parse strict JSON."""
+    return at_once(parsing(text, max_depth, unique=unique))
+
+
+def parsing(text: bytes, max_depth: int, *, unique: bool = True) -> Turns[Any]:
+    """Parse strict JSON in two turns, if it is large: msgspec reads it, and then it is looked at."""
     try:
         document = msgspec.json.decode(text)
     except msgspec.ValidationError:
@@ -36,6 +44,8 @@ def parse(text: bytes, max_depth: int, *, unique: bool = True) -> Any:
         raise ParseError(f"not UTF-8 (byte {error.start} of a string)") from None
     except RecursionError:
         raise ParseError(_too_deep(max_depth)) from None
+    if len(text) > LARGE:
+        yield
     members, depth = measured(document)
     if depth > max_depth:
         raise ParseError(_too_deep(max_depth))

@@ -162,7 +162,7 @@ class XMLRPC:
         try:
             return (yield from self._write(value, room))
         except EncodingError as error:
-            raise located(error, value, self._is_scalar) from None
+            raise (yield from located(error, value, self._is_scalar)) from None
 
     def write_fault(self, fault: Fault, _: Id) -> bytes:
         """Write the struct of a fault: faultCode, faultString and nothing else, for clients break on a third member."""
@@ -198,7 +198,9 @@ class XMLRPC:
             name = escaped(method)
             said = [b"<param>%b</param>" % at_once(self._write(value, _UNBOUNDED)) for value in params]
         except EncodingError as error:
-            found = located(error, params, self._is_scalar, -1)  # the arguments themselves are no array of the document
+            found = at_once(
+                located(error, params, self._is_scalar, -1)
+            )  # the arguments themselves are no array of the document
             raise InvalidParams(f"params{found.place}: cannot be encoded as XML-RPC: {found.reason}") from None
         return _CALL % (name.encode(), b"".join(said))
 

@@ -18,6 +18,7 @@ from gateway.codecs.xmlrpc.scalars import READERS
 from gateway.model.faults import InvalidRequest
 
 _TURN = 1000  # tokens that are read in one turn
+_PIECE = 2**17  # characters of a text whose references are replaced in one turn
 _S = r"[ \t\r\n]*+"
 _ASCII = r"[\t\n -;=?-~]*+"  # first, because a class of so few characters is looked up faster
 _TEXT = rf"{_ASCII}[^<>\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]*+"
@@ -94,6 +95,17 @@ def _text(text: str) -> str:
     return text
 
 
+def _text_in_turns(text: str) -> Turns[str]:
+    pieces, begin = [], 0
+    while begin < len(text):
+        end = text.find("&", begin + _PIECE)  # no reference is cut there
+        end = len(text) if end < 0 else end
+        pieces.append(_text(text[begin:end]))
+        begin = end
+        yield
+    return "".join(pieces)
+
+
 _REFERENCES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'"), ("&amp;", "&"))
 _TEXTS = (_STRING, _UNTYPED)
 _SCALARS: dict[int, Callable[[str], Any]] = {
@@ -138,7 +150,10 @@ def _read(document: str, position: int, max_depth: int, end: re.Pattern[str]) ->
             continue
         text = found[kind]
         if kind in _TEXTS:
-            values.append(_text(text) if "&" in text else text)
+            if "&" not in text:
+                values.append(text)
+            else:
+                values.append(_text(text) if len(text) <= _PIECE else (yield from _text_in_turns(text)))
             continue
         read = _SCALARS.get(kind) or READERS[found[_TYPE]]
         values.append(read(text))
