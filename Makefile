@@ -4,6 +4,8 @@
 # make dist   the wheel and the sdist, in dist/; tries the wheel in an empty environment, with tests of the sdist
 # make reference  write docs/api.md from the docstrings
 # make bench  calls per second, memory and bridges, beside servers of Go, node and Python; ten minutes (ROUNDS=5 SECONDS=1)
+# make simulate  how each way of balancing does with fleets that have something wrong with them; a minute, no sockets
+# make drill  instances are killed, stopped and broken under 300 calls a second; a table of what became of the calls
 # make figures  write what make bench has measured last into README.md and benchmarks/
 # make compare  calls that block: other servers and the gateway side by side, with pictures; takes half an hour
 # make fuzz  300,000 mutated documents for the readers and values for the writers of codecs, those in C under sanitizers;
@@ -31,7 +33,7 @@ PROGRAMS := curl:curl systemd-analyze:systemd nginx:nginx openssl:openssl wrk:wr
 # The tests start hundreds of processes: without compiled modules, each of them would compile the gateway again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test programs environments types suite each check dist reference bench figures compare soak fuzz edge clean
+.PHONY: run test programs environments types suite each check dist reference bench simulate drill figures compare soak fuzz edge clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
@@ -85,6 +87,10 @@ bench: environments
 	@$(call need,wrk,wrk,the speed)
 	$(BIN)/python -m benchmarks.speed --rounds $(ROUNDS) --seconds $(SECONDS)
 	$(BIN)/python -m benchmarks.callers --rounds $(ROUNDS) --seconds $(SECONDS)
+	$(BIN)/python -m benchmarks.balancing --rounds $(ROUNDS) --seconds $(SECONDS)
+
+simulate: $(VENV)/run.stamp
+	$(BIN)/python -m benchmarks.simulate
 
 figures: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.speed --publish
@@ -110,6 +116,9 @@ fuzz: $(VENV)/test.stamp
 	FUZZ=1 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/codecs/test_properties.py tests/codecs/test_oracles.py \
 		tests/endpoints/test_plain.py tests/upstreams/test_reading.py tests/upstreams/test_rpyc.py \
 		tests/upstreams/test_thrift_idl.py tests/wire/test_framing.py
+
+drill: $(VENV)/test.stamp
+	$(BIN)/python -m benchmarks.drill
 
 soak: $(VENV)/test.stamp
 	SOAK=$(SOAK) $(BIN)/python -m benchmarks.soak

@@ -13,10 +13,13 @@ workers: each learns what it must know from its own calls.
 import random
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from heapq import heapify, heapreplace
+from itertools import chain
 from math import exp, inf
-from typing import Literal, TypeAlias
+from struct import Struct
+from typing import Any, Literal, TypeAlias
 
 from gateway.fleet.listing import Instance, Listing
 
@@ -39,6 +42,8 @@ _FIRST_PAUSE, _LAST_PAUSE = 1.0, 30.0  # seconds out of service
 _LEAST_SHARE = 0.1  # of the weight of an instance that has just begun
 _SCANNED = 16  # seats of which the least busy one is looked for; of more, the less busy one of two
 _POINTS = 160  # of each instance on the ring
+_EIGHT = Struct(">8Q")  # the points in a digest
+_MOST_LEFT = 100.0  # attempts that a budget has at most
 _MOST_LOAD = 1.25  # of the mean of running calls, that an instance may have by its keys
 
 
@@ -54,10 +59,25 @@ class Seat:
         is_out: whether it is out of service.
         until: when a connection is to be tried, where it is.
         error: the last failure, for operators.
+        is_gone: whether the present listing has it no more.
+        held: whatever is kept with it by who calls the instance.
 
     """
 
-    __slots__ = ("error", "ewma", "failures", "instance", "is_out", "pause", "running", "seen", "since", "until")
+    __slots__ = (
+        "error",
+        "ewma",
+        "failures",
+        "held",
+        "instance",
+        "is_gone",
+        "is_out",
+        "pause",
+        "running",
+        "seen",
+        "since",
+        "until",
+    )
 
     def __init__(self, instance: Instance, since: float) -> None:
         self.instance = instance
@@ -70,6 +90,8 @@ class Seat:
         self.until = 0.0
         self.pause = _FIRST_PAUSE
         self.error = ""
+        self.is_gone = False
+        self.held: Any = None
 
     def cost(self, now: float) -> float:
         """Return what one more call would cost here: seconds that it would take, by all that run."""
@@ -105,6 +127,7 @@ class Seats:
     Attributes:
         all: the seats, in the order of the listing.
         running: the calls that run on all of them.
+        is_by_key: whether a key decides, and so must decide alike in all workers.
 
     """
 
@@ -116,12 +139,20 @@ class Seats:
         self._random = (source or random.Random()).random  # noqa: S311 - nothing depends on who could guess it
         self._candidates: list[Seat] = []
         self._members: set[Seat] = set()
-        self._present: set[Seat] = set()
         self._weights: list[float] = []
         self._sums: list[float] = []
         self._turns: list[tuple[float, int, Seat, float]] = []
         self._ring: list[int] = []
         self._owners: list[Seat] = []
+        self._is_even = True
+        self._choose = {
+            "ewma": self._cheaper,
+            "random": self._drawn,
+            "round-robin": self._in_turn,
+            "least": self._least_busy,
+            "hash": self._hashed,
+        }[balance]
+        self.is_by_key = balance == "hash"
         self._until = -inf  # when the candidates are to be gathered again
 
     def update(self, listing: Listing, now: float, since_1970: float) -> tuple[list[Seat], list[Seat]]:
@@ -149,20 +180,12 @@ class Seats:
             seat.instance = instance
             seats.append(seat)
         self.all = seats
-        self._present = set(seats)
         self._until = -inf
         if self._balance == "hash":
             self._ring, self._owners = _ring(seats)
+        for seat in known.values():
+            seat.is_gone = True
         return added, list(known.values())
-
-    def __contains__(self, seat: object) -> bool:
-        """Tell whether a seat is one of the present listing."""
-        return seat in self._present
-
-    @property
-    def is_by_key(self) -> bool:
-        """Whether a key decides, and so must decide alike in all workers."""
-        return self._balance == "hash"
 
     def in_service(self) -> int:
         """Count the seats that are in service."""
@@ -179,14 +202,9 @@ class Seats:
         """
         if now >= self._until:
             self._gather(now)
-        if self._balance == "hash":
-            return self._hashed(tried, key)
-        if not tried:
-            seats = self._candidates
-            if len(seats) > 1:
-                return self._choose(now)
-            return seats[0] if seats else None
-        return self._next(now, tried)
+        if tried and not self.is_by_key:
+            return self._next(now, tried)
+        return self._choose(now, tried, key)
 
     def begin(self, seat: Seat, attempt: object, now: float) -> None:
         """Let a call run there."""
@@ -197,18 +215,19 @@ class Seats:
         """Take note of how a call has ended, and of what that means for its instance."""
         seconds = now - seat.running.pop(attempt)
         self.running -= 1
-        if ended == "cancelled" or (ended == "late" and seconds < min(seat.ewma, _IMPATIENT)):
-            return None
-        turn: Turn | None = None
         if ended == "ok":
             seat.failures, seat.pause = 0, _FIRST_PAUSE
             turn = self._back(seat) if seat.is_out else None
-        seat.see(seconds if ended in ("ok", "lost") else max(seconds, _PENALTY), now)
+            seat.see(seconds, now)
+            return turn
+        if ended == "cancelled" or (ended == "late" and seconds < min(seat.ewma, _IMPATIENT)):
+            return None
+        seat.see(seconds if ended == "lost" else max(seconds, _PENALTY), now)
         if ended in ("bad", "late", "refused"):
             seat.failures += 1
             if not seat.is_out and (ended == "refused" or self._may_go(seat)):
-                turn = self._out(seat, now)
-        return turn
+                return self._out(seat, now)
+        return None
 
     def refuse(self, seat: Seat, now: float) -> Turn | None:
         """Put a seat out of service, because no connection to it could be made."""
@@ -249,6 +268,7 @@ class Seats:
         self._members = set(self._candidates)
         self._weights = [seat.weight(now, self._slow_start) for seat in self._candidates]
         self._sums = _sums(self._weights)
+        self._is_even = len(set(self._weights)) == 1
         warming = self._slow_start and any(now - seat.since < self._slow_start for seat in self._candidates)
         self._until = now + 1.0 if warming else inf
         if self._balance == "round-robin":
@@ -257,20 +277,40 @@ class Seats:
             self._turns = [(draw() / weight, index, seat, 1 / weight) for index, (seat, weight) in enumerate(turns)]
             heapify(self._turns)
 
-    def _choose(self, now: float) -> Seat:
-        if self._balance == "round-robin":
-            due, index, seat, step = self._turns[0]
-            heapreplace(self._turns, (due + step, index, seat, step))
-            return seat
-        first = self._draw()
-        if self._balance == "random":
-            return self._candidates[first]
-        if self._balance == "least" and len(self._candidates) <= _SCANNED:
-            return self._least(first)
-        one, other = self._candidates[first], self._candidates[self._draw_other(first)]
-        if self._balance == "least":
-            return other if len(other.running) < len(one.running) else one
+    def _cheaper(self, now: float, _: Sequence[Seat], __: bytes) -> Seat | None:
+        """Draw two, and choose the one with the lower cost."""
+        seats = self._candidates
+        count = len(seats)
+        if count < 2:
+            return seats[0] if seats else None
+        if self._is_even:
+            first, second = int(self._random() * count), int(self._random() * (count - 1))
+            second += second >= first
+        else:
+            first = self._draw()
+            second = self._draw_other(first)
+        one, other = seats[first], seats[second]
         return other if other.cost(now) < one.cost(now) else one
+
+    def _drawn(self, _: float, __: Sequence[Seat], ___: bytes) -> Seat | None:
+        return self._candidates[self._draw()] if self._candidates else None
+
+    def _in_turn(self, _: float, __: Sequence[Seat], ___: bytes) -> Seat | None:
+        if not self._turns:
+            return None
+        due, index, seat, step = self._turns[0]
+        heapreplace(self._turns, (due + step, index, seat, step))
+        return seat
+
+    def _least_busy(self, _: float, __: Sequence[Seat], ___: bytes) -> Seat | None:
+        seats = self._candidates
+        if len(seats) < 2:
+            return seats[0] if seats else None
+        first = self._draw()
+        if len(seats) <= _SCANNED:
+            return self._least(first)
+        one, other = seats[first], seats[self._draw_other(first)]
+        return other if len(other.running) < len(one.running) else one
 
     def _draw(self) -> int:
         sums = self._sums
@@ -300,7 +340,7 @@ class Seats:
         drawn = (left[min(bisect_right(sums, self._random() * sums[-1]), len(left) - 1)] for _ in range(2))
         return min(drawn, key=lambda seat: seat.cost(now))
 
-    def _hashed(self, tried: Sequence[Seat], key: bytes) -> Seat | None:
+    def _hashed(self, _: float, tried: Sequence[Seat], key: bytes) -> Seat | None:
         """Go around the ring from the key on, to the first instance that has not more than its share of calls."""
         candidates, owners = self._members, self._owners
         most = _MOST_LOAD * (self.running + 1) / max(1, len(candidates))
@@ -329,7 +369,8 @@ class Budget:
 
     def earn(self) -> None:
         """Count a call."""
-        self._left = min(100.0, self._left + self._ratio)
+        left = self._left + self._ratio
+        self._left = min(_MOST_LEFT, left)
 
     def spend(self) -> bool:
         """Take an extra attempt, if one is left."""
@@ -368,13 +409,17 @@ def _sums(weights: Sequence[float]) -> list[float]:
     return [total := total + weight for weight in weights]
 
 
+@lru_cache(maxsize=4096)
+def _points(address: str) -> tuple[int, ...]:
+    digests = (blake2b(f"{address} {number}".encode()).digest() for number in range(_POINTS // 8))
+    return tuple(chain.from_iterable(map(_EIGHT.unpack, digests)))
+
+
 def _ring(seats: Collection[Seat]) -> tuple[list[int], list[Seat]]:
     """Place each instance on a ring by its address alone, so that all workers agree."""
-    placed: list[tuple[int, str, Seat]] = []
+    placed: dict[int, Seat] = {}
     for seat in seats:
-        for number in range(_POINTS // 8):
-            digest = blake2b(f"{seat.instance.address} {number}".encode()).digest()
-            points = (int.from_bytes(digest[at : at + 8]) for at in range(0, 64, 8))
-            placed += ((point, seat.instance.address, seat) for point in points)
-    placed.sort(key=lambda each: each[:2])
-    return [point for point, _, _ in placed], [seat for _, _, seat in placed]
+        for point in _points(seat.instance.address):
+            placed[point] = seat
+    points = sorted(placed)
+    return points, [placed[point] for point in points]

@@ -8,11 +8,10 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from gateway.model.calls import Context
+from gateway.model.calls import Context, Params
 from gateway.model.faults import Fault
 from gateway.upstreams import Cancel, Invocation, Signature
 from gateway.upstreams.counting import Counts
-from gateway.upstreams.instances import Attempt
 from gateway.upstreams.spreading import Course, Spread
 
 
@@ -45,6 +44,9 @@ class Calls(Protocol):
 
     def note_result(self, invocation: Invocation, /) -> None:
         """Note that the upstream has responded with a result."""
+
+    def invocation(self, signature: Signature, params: Params, context: Context, /) -> Invocation:
+        """Make what is sent."""
 
     def shaped(self, signature: Signature, value: Any, context: Context, /) -> Any:
         """Return a result as the caller gets it."""
@@ -124,7 +126,7 @@ class BegunCall:
         """End it, because nobody waits for it any more."""
         self._end()
         if not self._is_repeated and self._invocation.time_left:  # what is late is counted there, the rest in its task
-            self._calls.counts.note("cancelled", self._invocation)
+            self._calls.counts.note("cancelled", self._invocation, time.monotonic())
         self._cancel()
 
     def late(self) -> Fault:
@@ -147,19 +149,46 @@ class BegunCall:
 
 
 class BegunSpread:
-    """A call that was sent to one of several instances."""
+    """A call that was sent to one of several instances; it stands for its first attempt there.
 
-    __slots__ = ("_attempt", "_calls", "_cancel", "_course", "_is_over", "_outcome", "_signature", "_spread")
+    Attributes:
+        seat: of the instance.
+        invocation: what was sent.
 
-    def __init__(self, calls: Calls, spread: Spread, signature: Signature, course: Course, outcome: Told) -> None:
+    """
+
+    __slots__ = (
+        "_calls",
+        "_cancel",
+        "_context",
+        "_course",
+        "_is_over",
+        "_outcome",
+        "_signature",
+        "_spread",
+        "invocation",
+        "seat",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917 - as UpstreamCalls.begin
+        self,
+        calls: Calls,
+        spread: Spread,
+        signature: Signature,
+        invocation: Invocation,
+        context: Context,
+        outcome: Told,
+    ) -> None:
+        self.seat: Any = None
+        self.invocation = invocation
         self._calls = calls
         self._spread = spread
         self._signature = signature
-        self._course = course
+        self._context = context
         self._outcome = outcome
         self._is_over = False
-        self._attempt: Attempt | None
-        self._cancel: Cancel
+        self._course: Course | None = None
+        self._cancel: Cancel | None = None
 
     def counted(self) -> "BegunSpread":
         """Send it, and count it as running.
@@ -168,13 +197,15 @@ class BegunSpread:
             Fault: what the caller is told.
 
         """
-        attempt, cancel = self._spread.launch(self._course, self)
-        self._attempt = attempt
+        try:
+            self._cancel = self._spread.launch(self, self._signature, self._context, self)
+        except Exception as error:
+            if self.seat is None:
+                raise
+            raise self._spread.ended(self._gone(), self, error) from None
         self._calls.running += 1
-        if cancel is None:
-            self._wait(self._spread.on(self._course, attempt))
-        else:
-            self._cancel = cancel
+        if self._cancel is None:
+            self._wait(self._spread.on(self._gone(), self))
         return self
 
     def done(self) -> bool:
@@ -183,21 +214,13 @@ class BegunSpread:
 
     def set_result(self, value: Any) -> None:
         """Tell the caller the result (called by the adapter)."""
-        if self._attempt is not None:
-            self._spread.succeeded(self._attempt)
-        self._end()
-        try:
-            shaped = self._calls.shaped(self._signature, value, self._course.context)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this call
-            self._outcome.set_exception(error)
-        else:
-            self._outcome.set_result(shaped)
+        self._spread.succeeded(self)
+        self._give(value)
 
     def set_exception(self, error: Exception) -> None:
         """Send it to another instance if that can do no harm, or tell the caller (called by the adapter)."""
-        course, attempt = self._course, self._attempt
-        assert attempt is not None  # noqa: S101 - the adapter has it
-        told, sent = self._spread.ended(course, attempt, error), attempt.invocation.sent
+        course = self._gone()
+        told, sent = self._spread.ended(course, self, error), self.invocation.sent
         if self._spread.may_go_on(course, told, sent):
             self._wait(self._spread.go_on(course, told, sent))
         else:
@@ -207,19 +230,36 @@ class BegunSpread:
     def cancel(self) -> None:
         """End it, because nobody waits for it any more."""
         self._end()
-        if self._attempt is not None:
-            self._spread.cancelled(self._course, self._attempt)
-        self._cancel()
+        if self._course is None:
+            self._spread.cancelled(self._gone(), self)
+        if self._cancel is not None:
+            self._cancel()
 
     def late(self) -> Fault:
         """Make the fault of it when its time is over."""
-        self._course.note(self._course.invocation.sent)  # a task that was cancelled has not yet
-        told, _ = self._calls.tell(TimeoutError(), self._course.invocation, is_late=True)
-        return cast("Fault", self._course.told(told))
+        course = self._course or self._gone()
+        course.note(course.invocation.sent)  # a task that was cancelled has not yet
+        told, _ = self._calls.tell(TimeoutError(), course.invocation, is_late=True)
+        return cast("Fault", course.told(told))
+
+    def _gone(self) -> Course:
+        """Begin its course, now that more than one attempt may be needed."""
+        make = partial(self._calls.invocation, self._signature, self.invocation.params, self._context)
+        course = self._spread.course(self._signature, make, self.invocation, self._context)
+        self._course = self._spread.gone(course, self)
+        return course
+
+    def _give(self, value: Any) -> None:
+        self._end()
+        try:
+            shaped = self._calls.shaped(self._signature, value, self._context)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this call
+            self._outcome.set_exception(error)
+        else:
+            self._outcome.set_result(shaped)
 
     def _wait(self, rest: Coroutine[Any, Any, Any]) -> None:
         """Let the rest of it run in a task, which judges its own attempts."""
-        self._attempt = None
         task = asyncio.get_running_loop().create_task(rest)
         task.add_done_callback(self._told)
         self._cancel = partial(_cancel, task)
@@ -229,7 +269,7 @@ class BegunSpread:
             return
         error = task.exception()
         if error is None:
-            self.set_result(task.result())
+            self._give(task.result())
         else:
             self._end()
             self._outcome.set_exception(cast("Exception", error))

@@ -114,13 +114,13 @@ class UpstreamCalls:
         """
         if self._beginner is None or self.running >= self._options.calls:
             return None
-        if self._spread is not None and self._spread.is_hedged(signature):
+        spread = self._spread
+        if spread is not None and self._options.hedge and spread.is_hedged(signature):
             return None
         params = arranged(signature, args, kwargs, self._upstream.takes)
-        if self._spread is not None:
-            course = self._course(self._spread, signature, params, context)
-            return BegunSpread(self, self._spread, signature, course, outcome).counted()
-        invocation = self._invocation(signature, params, context)
+        invocation = self.invocation(signature, params, context)
+        if spread is not None:
+            return BegunSpread(self, spread, signature, invocation, context, outcome).counted()
         begun = BegunCall(self, signature, invocation, context, outcome)
         try:
             cancel = self._beginner.begin(invocation, begun)
@@ -128,7 +128,8 @@ class UpstreamCalls:
             raise self.failure(error, invocation) from None
         return None if cancel is None else begun.counted(cancel)
 
-    def _invocation(self, signature: Signature, params: Params, context: Context) -> Invocation:
+    def invocation(self, signature: Signature, params: Params, context: Context) -> Invocation:
+        """Make what is sent."""
         return Invocation(
             method=signature.name,
             params=params,
@@ -153,7 +154,8 @@ class UpstreamCalls:
         }
 
     def _course(self, spread: Spread, signature: Signature, params: Params, context: Context) -> Course:
-        return spread.course(signature, params, partial(self._invocation, signature, params, context), context)
+        make = partial(self.invocation, signature, params, context)
+        return spread.course(signature, make, make(), context)
 
     def shaped(self, signature: Signature, value: Any, context: Context) -> Any:
         """Return a result as the caller gets it."""
@@ -163,13 +165,13 @@ class UpstreamCalls:
 
     async def _twice(self, signature: Signature, params: Params, context: Context) -> Any:
         """Call once, and once more if that can do no harm."""
-        invocation = self._invocation(signature, params, context)
+        invocation = self.invocation(signature, params, context)
         try:
             return await self.once(invocation)
         except Unavailable as fault:
             if not self.may_repeat(invocation, fault):
                 raise
-        return await self.once(self._invocation(signature, params, context))
+        return await self.once(self.invocation(signature, params, context))
 
     def may_repeat(self, invocation: Invocation, fault: Fault) -> bool:
         """Tell whether a call that has failed may be sent once more, because that can do no harm."""
@@ -192,20 +194,20 @@ class UpstreamCalls:
         except Exception as error:  # noqa: BLE001 - likewise
             raise self.failure(error, invocation, is_late=scope.expired()) from None
         except asyncio.CancelledError:
-            self.counts.note("cancelled", invocation)
+            self.counts.note("cancelled", invocation, time.monotonic())
             raise
         self.note_result(invocation)
         return value
 
     def note_result(self, invocation: Invocation) -> None:
         """Note that the upstream has responded with a result."""
-        self.counts.note("ok", invocation)
+        self.counts.note("ok", invocation, time.monotonic())
         self._status.note_up()
 
     def failure(self, error: Exception, invocation: Invocation, *, is_late: bool = False) -> Exception:
         """Note how the upstream is, and return what the caller is told; what is in no table is returned as it is."""
         told, why = self.tell(error, invocation, is_late=is_late)
-        self.counts.note(verdict(told, invocation, is_late=is_late), invocation)
+        self.counts.note(verdict(told, invocation, is_late=is_late), invocation, time.monotonic())
         if isinstance(told, Unavailable):
             self._status.note_down(why)
         elif isinstance(told, Fault) and invocation.sent == "yes":

@@ -1,6 +1,5 @@
 """What has happened at an upstream since somebody asked, for the metrics."""
 
-import time
 from collections import Counter
 
 from gateway.fleet.seats import Ended
@@ -27,12 +26,12 @@ class Counts:
         self.extra: Counter[str] = Counter()
         self.no_budget = 0
 
-    def note(self, ended: Ended, invocation: Invocation) -> None:
-        """Count an attempt."""
+    def note(self, ended: Ended, invocation: Invocation, now: float) -> None:
+        """Count an attempt that ends now, in seconds of ``time.monotonic()``."""
         key = ended, invocation.sent
         self.attempts[key] = self.attempts.get(key, 0) + 1
         if ended in ("ok", "failed"):
-            self.durations.add(time.monotonic() - invocation.start)
+            self.durations.add(now - invocation.start)
 
     def take(self, name: str) -> dict[tuple[str, ...], float | Durations]:
         """Return what has happened at an upstream until now, as the metrics have it, and begin again."""

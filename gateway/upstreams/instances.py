@@ -3,7 +3,7 @@
     instances = Instances(name, upstream, options, status, counts, directory)
     await instances.follow()                        watch the directory, if there is one
     instances.listed(listing)                       which there are, now and after each change
-    attempt = instances.begin(seat, invocation)     a call runs there ...
+    instances.seats.begin(seat, attempt, now)       a call runs there ...
     instances.end(attempt, "ok")                    ... and has ended
     instances.adapter(seat)                         what calls it
 
@@ -19,7 +19,7 @@ import os
 import platform
 import random
 import time
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 from zlib import crc32
 
 from gateway.fleet.listing import Directory, DirectoryStatus, Listing, Watch, fitting
@@ -32,6 +32,13 @@ from gateway.upstreams.status import Status, log
 
 _KEPT = 60.0  # seconds after its last call that connections to an instance are kept
 _MOST = 100  # instances that one worker has connections to, where there are at least twice as many
+
+
+class Running(Protocol):
+    """What stands for a call that runs at an instance."""
+
+    seat: Any
+    invocation: Invocation
 
 
 class Attempt:
@@ -151,35 +158,29 @@ class Instances:
 
     def adapter(self, seat: Seat) -> Upstream:
         """Return what calls an instance."""
-        found = self._adapters.get(seat)
+        found: Upstream | None = seat.held
         if found is None:
-            found = self._adapters[seat] = copy.copy(self._upstream)
+            found = seat.held = self._adapters[seat] = copy.copy(self._upstream)
             found.aim(seat.instance)
             if self._sweep is None:
                 self._sweep = _later(_KEPT, self._close_idle)
         return found
 
-    def begin(self, seat: Seat, invocation: Invocation) -> Attempt:
-        """Let a call run at an instance."""
-        attempt = Attempt(seat, invocation)
-        self.seats.begin(seat, attempt, time.monotonic())
-        return attempt
-
-    def end(self, attempt: Attempt, ended: Ended, why: str = "") -> None:
+    def end(self, attempt: Running, ended: Ended, why: str = "") -> None:
         """Take note of how a call has ended, and why for operators; it is written down if it ends the service."""
-        seat = attempt.seat
+        seat: Seat = attempt.seat
         if attempt not in seat.running:
             return
-        self.counts.note(ended, attempt.invocation)
-        seat.error = why or seat.error
-        turn = self.seats.end(seat, attempt, ended, time.monotonic())
-        if turn == "out":
-            self._note_out(seat)
-        elif turn == "back":
-            self._note_back(seat)
+        now = time.monotonic()
+        self.counts.note(ended, attempt.invocation, now)
+        if why:
+            seat.error = why
+        turn = self.seats.end(seat, attempt, ended, now)
+        if turn is not None:
+            (self._note_out if turn == "out" else self._note_back)(seat)
         if ended == "ok" and self._status.state != "up":
             self._status.note_up()
-        if not seat.running and self._is_gone(seat):
+        if seat.is_gone and not seat.running:
             self._close(seat)
 
     async def describe(self, deadline: float) -> Any:
@@ -246,6 +247,8 @@ class Instances:
         for task in list(self._tasks):
             task.cancel()
         adapters, self._adapters = self._adapters, {}
+        for seat in adapters:
+            seat.held = None
         await asyncio.gather(*(adapter.close() for adapter in adapters.values()))
 
     def _note_out(self, seat: Seat) -> None:
@@ -322,16 +325,14 @@ class Instances:
             self._late.add(seat)
             return
         self._late.discard(seat)
-        if problem is None or seat.is_out or self._is_gone(seat):
+        if problem is None or seat.is_out or seat.is_gone:
             return
         seat.error = f"its health: {'no response in time' if is_late else reason(problem)}"
         if self.seats.refuse(seat, time.monotonic()) == "out":
             self._note_out(seat)
 
-    def _is_gone(self, seat: Seat) -> bool:
-        return seat not in self.seats
-
     def _close(self, seat: Seat) -> None:
+        seat.held = None
         adapter = self._adapters.pop(seat, None)
         if adapter is not None:
             self._start(adapter.close())

@@ -2,7 +2,7 @@
 
     spread = Spread(instances, options, told)
     value = await spread.call(course)       Fault: what the caller is told
-    attempt, cancel = spread.launch(course, outcome)        without a coroutine; then ``succeeded`` or ``ended``
+    cancel = spread.launch(first, signature, context, outcome)      without a coroutine; then ``succeeded`` or ``ended``
 
 A call that was certainly not sent goes on to the next instance, which costs nothing. One that may have run goes on
 only if its method is idempotent, as far as ``attempts`` and the budget reach. What the caller is told of ``sent`` is
@@ -14,14 +14,14 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from gateway.fleet.seats import Seat
 from gateway.model.calls import Context, Params
 from gateway.model.faults import BadUpstream, Fault, GatewayFault, Overloaded, Unavailable
-from gateway.upstreams import Beginner, Cancel, Invocation, Options, Outcome, Sent, Signature
+from gateway.upstreams import Cancel, Invocation, Options, Outcome, Sent, Signature
 from gateway.upstreams.counting import verdict
-from gateway.upstreams.instances import Attempt, Instances
+from gateway.upstreams.instances import Attempt, Instances, Running
 from gateway.upstreams.naming import fits
 
 _MOST_REFUSALS = 8  # instances that a call is refused by before it fails
@@ -41,9 +41,13 @@ class Course:
     """A call, and where it has been.
 
     Attributes:
+        make: makes what is sent, once more for each attempt.
         invocation: of the last attempt.
         attempts: how many instances were called, those too that refused.
+        may_have_run: how many of these attempts may have run.
+        tried: the instances.
         seat: of the last attempt.
+        worst: how far the call has come in any of its attempts.
 
     """
 
@@ -60,12 +64,20 @@ class Course:
         "worst",
     )
 
-    def __init__(self, make: Callable[[], Invocation], context: Context, key: bytes, *, is_idempotent: bool) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Invocation],
+        invocation: Invocation,
+        context: Context,
+        key: bytes,
+        *,
+        is_idempotent: bool,
+    ) -> None:
         self.make = make
         self.context = context
         self.key = key
         self.is_idempotent = is_idempotent
-        self.invocation = make()
+        self.invocation = invocation
         self.attempts = 0
         self.may_have_run = 0
         self.tried: list[Seat] = []
@@ -98,44 +110,58 @@ class Spread:
         self._instances = instances
         self._options = options
         self._tells = tells
+        self._is_by_key = options.balance == "hash"
 
-    def course(self, signature: Signature, params: Params, make: Callable[[], Invocation], context: Context) -> Course:
+    def course(
+        self, signature: Signature, make: Callable[[], Invocation], invocation: Invocation, context: Context
+    ) -> Course:
         """Begin the course of a call."""
         is_idempotent = fits(signature.name, self._options.idempotent)
-        key = b"" if self._options.balance != "hash" else self._key(signature, params, context)
-        return Course(make, context, key, is_idempotent=is_idempotent)
+        key = self._key(signature, invocation.params, context) if self._is_by_key else b""
+        return Course(make, invocation, context, key, is_idempotent=is_idempotent)
+
+    def gone(self, course: Course, first: Running) -> Course:
+        """Take note of the first attempt, which was made by ``launch``."""
+        course.attempts = 1
+        course.seat = first.seat
+        course.tried.append(first.seat)
+        return course
 
     def is_hedged(self, signature: Signature) -> bool:
         """Tell whether the calls of a method may run at two instances at once."""
         return bool(self._options.hedge) and fits(signature.name, self._options.idempotent)
 
-    def launch(self, course: Course, outcome: Outcome) -> tuple[Attempt, Cancel | None]:
-        """Begin a call without a coroutine, where its instance has a connection that is free.
+    def launch(self, first: Running, signature: Signature, context: Context, outcome: Outcome) -> Cancel | None:
+        """Make the first attempt of a call without a coroutine; its seat is set here.
 
         Returns:
-            the attempt, and what stops waiting for it; None where ``on`` must call it.
+            what stops waiting for it; None where ``on`` must call it.
 
         Raises:
-            Fault: what the caller is told.
+            Unavailable: there is no instance.
+            Exception: the call cannot be sent, and is to be told to ``ended``.
 
         """
-        attempt = self.begin(course)
-        if attempt is None:
+        instances, invocation = self._instances, first.invocation
+        seats = instances.seats
+        key = self._key(signature, invocation.params, context) if self._is_by_key else b""
+        seat = seats.pick(invocation.start, (), key)
+        if seat is None:
             raise Unavailable(_NONE, sent="no")
-        adapter = cast("Beginner", self._instances.adapter(attempt.seat))  # as its template, so that this was chosen
-        try:
-            cancel = adapter.begin(attempt.invocation, outcome)
-        except Exception as error:  # noqa: BLE001 - what is in no table is raised as it is
-            raise self.ended(course, attempt, error) from None
-        self._instances.budget.earn()
-        return attempt, cancel
+        instances.budget.earn()
+        context.instance, context.attempts = seat.instance.address, 1
+        first.seat = seat
+        seats.begin(seat, first, invocation.start)
+        adapter: Any = seat.held or instances.adapter(seat)
+        cancel: Cancel | None = adapter.begin(invocation, outcome)  # it is a Beginner, as its template is
+        return cancel
 
     def begin(self, course: Course) -> Attempt | None:
         """Choose an instance, and note that the call runs there; None where there is none left."""
         seat = self._instances.seats.pick(time.monotonic(), course.tried, course.key)
         return None if seat is None else self._at(seat, course)
 
-    def ended(self, course: Course, attempt: Attempt, error: Exception, *, is_late: bool = False) -> Exception:
+    def ended(self, course: Course, attempt: Running, error: Exception, *, is_late: bool = False) -> Exception:
         """Judge the instance by a failure, and return what the caller is to be told of it."""
         invocation = attempt.invocation
         told, why = self._tells(error, invocation, is_late=is_late)
@@ -144,11 +170,11 @@ class Spread:
         self._instances.end(attempt, verdict(told, invocation, is_late=is_late), why)
         return told
 
-    def succeeded(self, attempt: Attempt) -> None:
+    def succeeded(self, attempt: Running) -> None:
         """Judge the instance by a result."""
         self._instances.end(attempt, "ok")
 
-    def cancelled(self, course: Course, attempt: Attempt) -> None:
+    def cancelled(self, course: Course, attempt: Running) -> None:
         """Let an attempt end that nobody waits for, because the caller has gone, or its time is over."""
         course.note(attempt.invocation.sent)
         self._instances.end(attempt, "cancelled" if attempt.invocation.time_left else "late", "no response in time")
@@ -172,7 +198,7 @@ class Spread:
             raise Unavailable(_NONE, sent="no")
         return await self.on(course, attempt)
 
-    async def on(self, course: Course, attempt: Attempt) -> Any:
+    async def on(self, course: Course, attempt: Running) -> Any:
         """Call the instance of an attempt, and go on from there.
 
         Raises:
@@ -233,9 +259,11 @@ class Spread:
         course.seat = seat
         course.tried.append(seat)
         course.context.instance, course.context.attempts = seat.instance.address, course.attempts
-        return self._instances.begin(seat, course.invocation)
+        attempt = Attempt(seat, course.invocation)
+        self._instances.seats.begin(seat, attempt, time.monotonic())
+        return attempt
 
-    async def _one(self, course: Course, attempt: Attempt) -> Any:
+    async def _one(self, course: Course, attempt: Running) -> Any:
         """Call an instance.
 
         Raises:
@@ -255,7 +283,7 @@ class Spread:
         self.succeeded(attempt)
         return value
 
-    async def _hedged(self, course: Course, attempt: Attempt) -> Any:
+    async def _hedged(self, course: Course, attempt: Running) -> Any:
         """Call an instance, and after a while another one beside it; the first response counts.
 
         Raises:

@@ -13,7 +13,7 @@ import asyncio
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -38,6 +38,7 @@ class Fleet:
     def __init__(self, folder: Path, count: int, modes: tuple[str, ...] = ()) -> None:
         self.log = folder / "executed"
         self.log.touch()
+        self.listed = folder / "list.json"
         self._folder = folder
         modes = (*modes, *("well",) * (count - len(modes)))
         self.programs = [Program(kind(self.log, mode)) for mode in modes]
@@ -55,13 +56,27 @@ class Fleet:
         """Count how often each call has run."""
         return Counter(self.log.read_text().split())
 
+    def list(self, programs: Iterable[Program]) -> None:
+        """Write the list of a directory."""
+        rows = [{"address": f"127.0.0.1:{program.port}"} for program in programs]
+        (self._folder / "new").write_text(json.dumps(rows))
+        (self._folder / "new").replace(self.listed)
+
     @contextmanager
-    def gateway(self, options: str = "", settings: dict[str, Any] | None = None) -> Iterator[Server]:
-        """Serve the instances as one upstream."""
+    def gateway(
+        self, options: str = "", settings: dict[str, Any] | None = None, *, is_listed: bool = False
+    ) -> Iterator[Server]:
+        """Serve the instances as one upstream; listed by a file, if the list is to change."""
         urls = [f"jsonrpc+tcp://127.0.0.1:{program.port}" for program in self.programs]
+        where = f"url = {urls}"
+        directory = ""
+        if is_listed:
+            self.list(self.programs)
+            directory = f"[directories.list]\nkind = 'file'\npath = '{self.listed}'\n"
+            where = "url = 'jsonrpc+tcp://'\ndirectory = 'list'"
         file = self._folder / "gateway.toml"
         file.write_text(
-            f"[upstreams.up]\nurl = {urls}\nmethods = {{ get = ['key'], put = ['key'] }}\n"
+            f"{directory}[upstreams.up]\n{where}\nmethods = {{ get = ['key'], put = ['key'] }}\n"
             f"idempotent = ['get']\n{options}\n"
         )
         with serving(Registry(), settings, file) as server:

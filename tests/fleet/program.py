@@ -1,4 +1,4 @@
-"""An instance for drills: python -m tests.fleet.program LOG MODE PORT.
+"""An instance for drills: python -m tests.fleet.program LOG MODE PORT...
 
 It speaks JSON-RPC on lines, and writes the first argument of each call that it runs as a line to LOG, which the
 instances share. MODE: ``well``, ``garbage`` (responses that are none), ``reset`` (connections are reset when a call
@@ -54,12 +54,12 @@ class Instance(asyncio.Protocol):
         self._transport.write(b"{nothing\n" if self._mode == "garbage" else json.dumps(said).encode() + b"\n")
 
 
-async def main(log: str, mode: str, port: str) -> None:
+async def main(log: str, mode: str, *ports: str) -> None:
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Instance(file, mode), "127.0.0.1", int(port), reuse_address=True
-    )
-    await server.serve_forever()
+    loop = asyncio.get_running_loop()
+    for port in ports:
+        await loop.create_server(lambda: Instance(file, mode), "127.0.0.1", int(port), reuse_address=True)
+    await loop.create_future()
 
 
 if __name__ == "__main__":

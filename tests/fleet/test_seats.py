@@ -245,7 +245,7 @@ def test_what_is_known_of_those_that_stay_is_kept() -> None:
     assert ([seat.instance.address for seat in added], gone) == (["new:1"], [third])
     assert seats.all[:2] == [first, second]
     assert (second.is_out, first.instance.weight) == (True, 7)
-    assert third not in seats
+    assert [third.is_gone, first.is_gone] == [True, False]
     assert seats.running == 1
     assert seats.end(third, running, "ok", 2.0) is None
     assert seats.running == 0

@@ -1,6 +1,7 @@
 """Several instances of one upstream: every protocol, configuration, and what becomes of their connections."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,8 @@ def test_one_that_is_listed_no_longer_ends_its_calls_and_has_no_new_ones(tmp_pat
                 invocation = Invocation(
                     method="pause", params=[0.3], deadline=asyncio.get_running_loop().time() + 9, request_id=""
                 )
-                attempt = instances.begin(seat, invocation)
+                attempt = module.Attempt(seat, invocation)
+                instances.seats.begin(seat, attempt, time.monotonic())
                 value = await instances.adapter(seat).call(invocation)
                 instances.end(attempt, "ok")
                 return value

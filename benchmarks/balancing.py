@@ -1,0 +1,99 @@
+"""What it costs to spread calls over eight instances, beside an upstream of one: a part of ``make bench``.
+
+The instances are eight ports of one process, and both upstreams have eight connections, so that nothing else differs:
+eight processes would answer at other times, and so in smaller portions. The gateway has one core to itself, the
+instances and the callers have the other one. Both upstreams are called by turns, round after round. The processor time
+of the gateway for each call says more on a busy machine than calls per second do. Before that, what a pick costs.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.load import drive, http
+from benchmarks.machine import spent
+from benchmarks.running import Running, cores, serving
+from gateway.fleet.listing import Instance
+from gateway.fleet.seats import Seats
+from tests.serving import free_port
+from tests.upstreams.running import listens, until
+
+COUNT = 8
+CALLERS = 64
+SIZES = (8, 100, 1000)
+PICKS = 100
+
+
+def picks(count: int) -> float:
+    """Return the seconds of a pick among so many instances, each with a call, at best."""
+    seats = Seats("ewma", slow_start=20.0)
+    seats.update(tuple(Instance(address=f"10.0.{n // 250}.{n % 250}:1") for n in range(count)), 0.0, 0.0)
+    for seat in seats.all:
+        for _ in range(2):
+            seats.begin(seat, object(), 0.0)
+        seats.end(seat, next(iter(seat.running)), "ok", 0.01)
+    times = []
+    for _ in range(500):  # short ones, of which some are not disturbed
+        start = time.perf_counter()
+        for _ in range(PICKS):
+            seats.pick(1.0)
+        times.append((time.perf_counter() - start) / PICKS)
+    return min(times)
+
+
+def measured(server: Running, upstream: str, seconds: float) -> tuple[float, float]:
+    """Return calls per second, and the gateway's processor time for each call in microseconds."""
+    body = json.dumps({"jsonrpc": "2.0", "method": f"{upstream}.get", "params": ["x"], "id": 1}).encode()
+    before = spent(server.pid)
+    done = drive(server.port, http("/api", "application/json", body, b'"result"'), CALLERS, seconds)
+    calls = done.calls_per_second * seconds
+    return done.calls_per_second, (spent(server.pid) - before) / calls * 1e6
+
+
+def main() -> None:
+    """Measure, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    options = parser.parse_args()
+    for size in SIZES:
+        print(f"a pick among {size} instances: {picks(size) * 1e6:.1f} us")
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        ports = [free_port() for _ in range(COUNT)]
+        urls = [f"jsonrpc+tcp://127.0.0.1:{port}" for port in ports]
+        command = [sys.executable, "-m", "tests.fleet.program", "/dev/null", "well", *map(str, ports)]
+        program = stack.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        os.sched_setaffinity(program.pid, cores()[-1:])
+        stack.callback(program.kill)
+        until(lambda: listens(ports[-1]))
+        toml = Path(folder) / "gateway.toml"
+        toml.write_text(
+            f"[server]\nmodules = []\nbind = '127.0.0.1:0'\n[log]\nlevel = 'warning'\n"
+            f"[upstreams.one]\nurl = '{urls[0]}'\nmethods = ['get']\nconnections = {COUNT}\n"
+            f"[upstreams.eight]\nurl = {urls}\nmethods = ['get']\nconnections = 1\n"
+        )
+        command = [sys.executable, "-m", "gateway", "serve", "--config", str(toml)]
+        server = stack.enter_context(serving(command, cores()[:1]))
+        results: dict[str, list[tuple[float, float]]] = {"one": [], "eight": []}
+        for upstream in results:
+            measured(server, upstream, 0.3)
+        for _ in range(options.rounds):
+            for upstream, found in results.items():
+                found.append(measured(server, upstream, options.seconds))
+    ratio = statistics.median(eight[1] / one[1] for one, eight in zip(results["one"], results["eight"], strict=True))
+    print("| instances | calls per second | us of the gateway for each |\n| --- | --- | --- |")
+    for upstream, found in results.items():
+        rates, costs = zip(*found, strict=True)
+        print(f"| {upstream} | {statistics.median(rates):.0f} | {statistics.median(costs):.1f} |")
+    print(f"\neight cost {ratio - 1:+.1%} of the gateway's time, by the median of the rounds")
+
+
+if __name__ == "__main__":
+    main()
