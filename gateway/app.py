@@ -36,6 +36,7 @@ from gateway.core.running import Running
 from gateway.core.streams import invoke_stream
 from gateway.core.threads import ThreadPool
 from gateway.core.versions import Unversioned, Versions, versioned
+from gateway.endpoints.events import begun
 from gateway.endpoints.mcp.endpoint import MCPEndpoint
 from gateway.endpoints.mcp.tools import PROTOCOL, Toolbox
 from gateway.endpoints.observers import Observers
@@ -180,6 +181,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         rates=rates,
         asked=versions.headers,
     )
+    rpc.begin_events = partial(begun, partial(_streams, served))
     return Gateway(
         config=config,
         registry=served,
@@ -266,6 +268,11 @@ def _websockets(config: Config, rpc: RPCEndpoint) -> WebSockets | None:
         ping_timeout=section.ping_timeout,
         idle_timeout=section.idle_timeout,
     )
+
+
+def _streams(served: Registry, name: str) -> bool:
+    found = served.get(name, JSONRPC.name)
+    return found is not None and found.streams
 
 
 def _rules(config: Config) -> Rules:

@@ -18,10 +18,11 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from email.utils import formatdate
 from functools import partial
 from itertools import count
+from typing import TypeAlias
 
 from msgspec import Struct, field
 
@@ -45,7 +46,7 @@ from gateway.model.calls import (
     Reply,
 )
 from gateway.model.faults import GatewayFault, InvalidRequest, ParseError, RateLimited, RequestTooLarge
-from gateway.model.http import HTTPRequest, HTTPResponse, Refusal, Visitor
+from gateway.model.http import HTTPRequest, HTTPResponse, Pieces, Refusal, Visitor
 from gateway.model.limits import Limits
 from gateway.telemetry.log import log_unencodable
 from gateway.wire import content_coding
@@ -56,6 +57,12 @@ TIMEOUT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
 _HEALTH = ("/healthz", "/readyz")
 _LARGE = 2**16  # bytes of a body that is read in turns
+_EVENTS = (  # of a stream; nginx does not buffer it
+    ("Content-Type", "text/event-stream"),
+    ("Cache-Control", "no-store"),
+    ("X-Accel-Buffering", "no"),
+)
+BeginEvents: TypeAlias = Callable[["Exchange", Codec, bytes], Awaitable[Pieces | None]]
 
 
 class RPCEndpoint:
@@ -73,6 +80,7 @@ class RPCEndpoint:
 
     Attributes:
         closing: whether /readyz says that this process is about to stop.
+        begin_events: begins the stream that a body calls for, as server-sent events; None where there are none.
         judge: judges a head.
         judge_upgrade: judges the head of an upgrade to WebSocket.
 
@@ -91,6 +99,7 @@ class RPCEndpoint:
         asked: Iterable[str] = (),
     ) -> None:
         self.closing = False
+        self.begin_events: BeginEvents | None = None
         self.codecs = codecs
         self.handler = handler
         self.limits = limits
@@ -223,6 +232,11 @@ class Exchange(Struct, kw_only=True):
             types = content_types(endpoint.codecs)
             text = f"The protocol is not known from the body, so a Content-Type is needed: {types}."
             return self.refuse("type", 415, text, text)
+        if self.head.takes_pieces and endpoint.begin_events is not None:
+            events = await endpoint.begin_events(self, codec, unpacked)
+            if events is not None:
+                headers = (NOSNIFF, ("X-Request-ID", self.request_id), *self.judged.headers)
+                return HTTPResponse(headers=(*_EVENTS, *headers), pieces=events)
         decoded, answers, document = await self._answer_all(codec, unpacked)
         endpoint.observers.answered(codec.name, len(body), len(document))
         headers, extra = (("Content-Type", codec.content_type),), self.told_to_proxy(decoded, answers)
@@ -316,9 +330,9 @@ class Exchange(Struct, kw_only=True):
         sent = [answer for entry, answer in zip(entries, answers, strict=True) if not is_notification(entry)]
         return codec.batch(sent), answers
 
-    async def answer_entry(self, codec: Writer, room: Room, entry: Entry, position: int | None) -> Answer:
-        """Answer one entry, and have it observed, whatever becomes of it: after the answer, which need not wait."""
-        context = Context(
+    def context(self, codec: Writer, entry: Entry, position: int | None) -> Context:
+        """Make the context of an entry."""
+        return Context(
             protocol=codec.name,
             native=codec.native,
             wide_ints=codec.wide_ints,
@@ -332,6 +346,10 @@ class Exchange(Struct, kw_only=True):
             connection=None if self.judged.caller.is_proxied else self.head.connection,
             request=self.head.request,
         )
+
+    async def answer_entry(self, codec: Writer, room: Room, entry: Entry, position: int | None) -> Answer:
+        """Answer one entry, and have it observed, whatever becomes of it: after the answer, which need not wait."""
+        context = self.context(codec, entry, position)
         start = time.monotonic()
         answer = None
         try:

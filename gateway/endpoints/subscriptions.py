@@ -203,9 +203,10 @@ class Subscription:
 
     async def _pass_on(self) -> Fault | None:
         """Notify of values until there are no more; return the fault that they end with, if they do."""
+        owner = self._owner
         try:
             async for value in self._stream:
-                encoded = await self._encoded(value)
+                encoded = await encoded_value(owner.codec, value, owner.rpc.limits.max_reply, self._context)
                 if not await self._put(encoded):
                     self._waiting.clear()
                     return Overloaded("the client does not read as fast as values come")
@@ -213,20 +214,6 @@ class Subscription:
         except Fault as error:
             return detached(error)
         return None
-
-    async def _encoded(self, value: Any) -> bytes:
-        most = self._owner.rpc.limits.max_reply
-        try:
-            encoded = await in_turns(self._owner.codec.write_result(value, most))
-        except ResponseTooLarge:
-            raise
-        except Exception as error:  # noqa: BLE001 - code of the value itself may run here
-            fault = encoding_error(error).fault(self._owner.codec.written_as)
-            log_unencodable(self._context, fault)
-            raise fault from None
-        if len(encoded) > most:
-            raise ResponseTooLarge(f"a value has more than {most} bytes")
-        return encoded
 
     async def _put(self, encoded: bytes) -> bool:
         """Send a value, or keep it; False where the client is too slow."""
@@ -287,5 +274,29 @@ class Subscription:
                 request_id=context.request_id,
                 position=None,
                 seconds=time.monotonic() - since,
+                instance=context.instance,
+                attempts=context.attempts,
+                called=context.called,
+                caller=context.caller,
             )
         )
+
+
+async def encoded_value(codec: JSONRPC, value: Any, most: int, context: Context) -> bytes:
+    """Encode a value of a stream.
+
+    Raises:
+        Fault: it cannot be encoded, or has more than ``most`` bytes.
+
+    """
+    try:
+        encoded = await in_turns(codec.write_result(value, most))
+    except ResponseTooLarge:
+        raise
+    except Exception as error:  # noqa: BLE001 - code of the value itself may run here
+        fault = encoding_error(error).fault(codec.written_as)
+        log_unencodable(context, fault)
+        raise fault from None
+    if len(encoded) > most:
+        raise ResponseTooLarge(f"a value has more than {most} bytes")
+    return encoded

@@ -15,7 +15,7 @@ which means the same and takes less time:
                  -> None: heads like this always take the full way
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -39,6 +39,7 @@ class HTTPRequest(Struct, frozen=True, kw_only=True):
             references can be made; None where the host does not know.
         request: the request of the framework that the endpoint is mounted in, for methods that want to see it.
         user: who calls, where the surrounding application has found out; a name, which stands for an API key's.
+        takes_pieces: whether the host can send a response in pieces.
 
     """
 
@@ -51,6 +52,20 @@ class HTTPRequest(Struct, frozen=True, kw_only=True):
     connection: object | None = None
     request: object | None = None
     user: str | None = None
+    takes_pieces: bool = False
+
+
+class Pieces(Protocol):
+    """The body of a response that is sent as it comes; whoever has it closes it in any case."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Return what gives the pieces, to be read in a task."""
+
+    def retire(self) -> None:
+        """Come to an end, because the gateway does."""
+
+    async def close(self) -> None:
+        """End it; twice is once."""
 
 
 class Visitor(Struct, frozen=True, kw_only=True):
@@ -67,11 +82,15 @@ class Visitor(Struct, frozen=True, kw_only=True):
 
 
 class HTTPResponse(Struct, frozen=True, kw_only=True):
-    """A response. The host adds Content-Length, Date and Connection."""
+    """A response. The host adds Content-Length, Date and Connection.
+
+    ``pieces`` are in the place of the body, and only for a host that takes them.
+    """
 
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    pieces: Pieces | None = None
 
 
 class Refusal(Struct, frozen=True, kw_only=True):

@@ -19,6 +19,15 @@ def response_head(response: HTTPResponse, connection: Iterable[str] = ()) -> byt
     return b"%b%d\r\n%b\r\n" % (beginning(response.status), len(response.body), headers)
 
 
+def head_of_pieces(response: HTTPResponse, connection: Iterable[str], *, in_chunks: bool) -> bytes:
+    """Write the head of a response whose length is not known: in chunks, or up to the end of the connection."""
+    lines = [*response.headers, *(("Connection", each) for each in connection)]
+    lines += [("Transfer-Encoding", "chunked")] * in_chunks
+    date = formatdate(time.time(), usegmt=True)
+    status = f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\nDate: {date}\r\n"
+    return b"%b%b\r\n" % (status.encode(), header_lines(lines))
+
+
 def beginning(status: int) -> bytes:
     """Write a head up to the number of its Content-Length, which the other headers follow."""
     return _beginning(status, int(time.time()))

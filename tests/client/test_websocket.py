@@ -22,6 +22,7 @@ from gateway.client import (
 )
 from gateway.core.access import make_key
 from gateway.hosts.http import HTTPHost
+from gateway.hosts.http.websocket import WebSocket
 from gateway.wire import websocket
 from tests.serving import Server, eventually, free_port, serving
 
@@ -96,9 +97,10 @@ def cut(server: Server) -> None:
     """Reset the connections of a server, as a network would."""
 
     def reset() -> None:
-        hosts = [each for each in gc.get_objects() if isinstance(each, HTTPHost)]
+        hosts = [each for each in gc.get_objects() if type(each) is HTTPHost]
         for socket in [socket for host in hosts for socket in host.sockets]:
-            socket._connection.reset()
+            if isinstance(socket, WebSocket):
+                socket._connection.reset()
 
     server.loop.call_soon_threadsafe(reset)
 

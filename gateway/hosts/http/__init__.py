@@ -26,10 +26,9 @@ from typing import Any
 from gateway.hosts.connections import Connections
 from gateway.hosts.http.connection import Connection
 from gateway.hosts.http.known import KnownHeads
-from gateway.hosts.http.requests import Requests
+from gateway.hosts.http.requests import Requests, Retiring
 from gateway.hosts.http.site import Site
 from gateway.hosts.http.tls import TLS
-from gateway.hosts.http.websocket import WebSocket
 from gateway.model.http import Admission, Know
 from gateway.model.limits import Limits
 from gateway.model.websocket import WebSockets
@@ -49,7 +48,7 @@ class HTTPHost:
         known: the heads that were judged and are kept, None where none are.
         site: what is served beside the endpoint, None for nothing.
         websockets: what WebSocket is spoken for, None for nothing.
-        sockets: the connections that speak it.
+        sockets: the connections that speak it, and the responses that are sent as they come.
 
     """
 
@@ -71,7 +70,7 @@ class HTTPHost:
         self.known = None if know is None else KnownHeads(know, limits.max_body)
         self.site = site
         self.websockets = websockets
-        self.sockets: set[WebSocket] = set()
+        self.sockets: set[Retiring] = set()
         self._openings: dict[Connection, asyncio.Task[Any]] = {}
 
     def serve(self, sockets: Iterable[socket.socket]) -> None:

@@ -23,10 +23,10 @@ from gateway.hosts.http.known import Known, KnownHeads
 from gateway.hosts.http.site import Site
 from gateway.hosts.http.visits import Visit
 from gateway.hosts.http.websocket import WebSocket
-from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse
+from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse, Pieces
 from gateway.model.limits import Limits
 from gateway.model.websocket import WebSockets
-from gateway.wire.http_responses import response_head
+from gateway.wire.http_responses import head_of_pieces, response_head
 
 log = logging.getLogger("gateway")
 
@@ -41,6 +41,13 @@ class Cancellable(Protocol):
         """End it."""
 
 
+class Retiring(Protocol):
+    """What goes on for longer than a call."""
+
+    def retire(self) -> None:
+        """Come to an end, because the host retires."""
+
+
 class Serving(Protocol):
     """What is asked of the host."""
 
@@ -51,19 +58,20 @@ class Serving(Protocol):
     known: KnownHeads | None
     site: Site | None
     websockets: WebSockets | None
-    sockets: set[WebSocket]
+    sockets: set[Retiring]
 
 
 class Requests:
     """The requests of one connection: its reader."""
 
-    __slots__ = ("_call", "_connection", "_exchange", "_host", "_known")
+    __slots__ = ("_call", "_connection", "_exchange", "_flushed", "_host", "_known")
 
     def __init__(self, host: Serving, connection: Connection) -> None:
         self._host = host
         self._connection = connection
         self._exchange: Exchange | None = None
         self._call: Cancellable | None = None
+        self._flushed: asyncio.Future[None] | None = None  # what waits until the client has taken a piece
         self._known: Known | None = None  # the head of the last request, if it is known
 
     # What the connection calls
@@ -76,7 +84,10 @@ class Requests:
 
     def drained(self) -> None:
         """Go on, now that the client has taken all that was written."""
-        if not self._connection.is_deaf:
+        if self._flushed is not None:
+            if not self._flushed.done():
+                self._flushed.set_result(None)
+        elif not self._connection.is_deaf:
             if self._exchange is None and self._call is None:
                 self._host.connections.note_idle(self._connection)
             self._connection.go_on()
@@ -216,6 +227,7 @@ class Requests:
             peer=self._connection.peer,
             certificate=self._connection.certificate,
             connection=self._connection,
+            takes_pieces=True,
         )
 
     def _reads_body(self, exchange: Exchange) -> bool:
@@ -302,11 +314,43 @@ class Requests:
         except Exception:
             log.exception("the endpoint raised an exception, which is a bug")
             response = HTTPResponse(status=HTTPStatus.INTERNAL_SERVER_ERROR)
+        if response.pieces is not None:
+            await self._respond_in_pieces(response, response.pieces)
+            return
         is_late = self._call is not None
         self._call = None
         self._respond(response)
         if is_late and not self._connection.is_deaf:
             self._connection.go_on()
+
+    async def _respond_in_pieces(self, response: HTTPResponse, pieces: Pieces) -> None:
+        """Write a response as it comes; the client has to take each piece before the next one."""
+        connection, exchange, sockets = self._connection, self._exchange, self._host.sockets
+        head = None if exchange is None else exchange.head
+        in_chunks = head is not None and not head.is_old
+        closes = not in_chunks or (head is not None and "close" in head.options) or self._host.connections.retired
+        sockets.add(pieces)
+        try:
+            await asyncio.sleep(0)  # pieces are read in a task, and until here there may have been none
+            connection.write(head_of_pieces(response, ("close",) * closes, in_chunks=in_chunks))
+            async for piece in pieces:
+                connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if in_chunks else piece)
+                if connection.is_blocked:
+                    self._flushed = asyncio.get_running_loop().create_future()
+                    await self._flushed
+                    self._flushed = None
+        finally:
+            sockets.discard(pieces)
+            self._flushed = None
+            await pieces.close()
+        self._call = self._exchange = None
+        if in_chunks:
+            connection.write(b"0\r\n\r\n")
+        if closes or self._host.connections.retired:
+            self._leave()
+        else:
+            connection.rest()
+            connection.go_on()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._host.calls.discard(task)

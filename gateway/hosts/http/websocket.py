@@ -31,7 +31,7 @@ class Serving(Protocol):
     connections: Connections[Connection]
     calls: set[Any]
     limits: Limits
-    sockets: "set[WebSocket]"
+    sockets: set[Any]
 
 
 class WebSocket:

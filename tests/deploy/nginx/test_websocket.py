@@ -1,5 +1,6 @@
-"""JSON-RPC over WebSocket through nginx."""
+"""JSON-RPC over WebSocket, and server-sent events, through nginx."""
 
+import http.client
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from websockets.sync.client import connect
 
 from benchmarks.edge import edge
 from tests.deploy.nginx.edging import FREE, METHODS
+from tests.endpoints.test_events import EVENTS, event
+from tests.hosts.test_websocket import call as call_of
 
 pytestmark = pytest.mark.unmeasured
 
@@ -33,3 +36,13 @@ def test_it_is_passed_on_and_may_be_silent_for_as_long_as_it_answers_pings(tmp_p
         with pytest.raises(InvalidStatus) as refused, connect(url, ssl=running.client(), origin=evil):
             pass
         assert refused.value.response.status_code == 403
+
+
+def test_server_sent_events_come_when_they_are_there(tmp_path: Path) -> None:
+    with edge(tmp_path, ["tests.endpoints.test_events:registry"], FREE) as running:
+        caller = http.client.HTTPSConnection("localhost", running.port, timeout=20, context=running.client())
+        caller.request("POST", "/api", json.dumps(call_of("ticks", 0.2)), EVENTS)
+        response = caller.getresponse()
+        assert [event(response)["params"]["result"] for _ in range(3)] == [0, 1, 2]
+        response.close()
+        caller.close()
