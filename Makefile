@@ -26,9 +26,10 @@ need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { 
 	{ apt-get install -y -qq $(2) || { apt-get update -qq && apt-get install -y -qq $(2); }; } >/dev/null; } || \
 	{ echo "$(3) is tested with $(1): install it (Debian's package is $(2)), and try again"; exit 1; }
 
-# The programs that the tests run, each with Debian's package of it: a command, or a file where it is none.
+# The programs that the tests run, each with Debian's package of it: a command, or a file where it is none. While they
+# are installed, no service of theirs is started (policy-rc.d).
 PROGRAMS := curl:curl systemd-analyze:systemd nginx:nginx openssl:openssl wrk:wrk thrift:thrift-compiler knotd:knot \
-	/usr/share/java/zookeeper.jar:zookeeper chromium:chromium chromedriver:chromium-driver
+	/usr/share/java/zookeeper.jar:zookeeper chromium:chromium chromedriver:chromium-driver prometheus:prometheus
 
 # The tests start hundreds of processes: without compiled modules, each of them would compile the gateway again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -51,7 +52,8 @@ test:
 programs:
 	@PATH="$$PATH:/usr/local/sbin:/usr/sbin"; missing=; for each in $(PROGRAMS); do \
 		command -v $${each%:*} >/dev/null || test -e $${each%:*} || missing="$$missing $${each##*:}"; done; \
-	install() { apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }; \
+	install() { rc=/usr/sbin/policy-rc.d; test -e $$rc || { printf '#!/bin/sh\nexit 101\n' >$$rc && chmod +x $$rc && trap "rm -f $$rc" EXIT; }; \
+		apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }; \
 	test -z "$$missing" || { command -v apt-get >/dev/null && { install || { apt-get update -qq && install; }; }; } || \
 		{ echo "the tests run programs that are not here: install those of Debian's packages$$missing, and try again"; exit 1; }
 

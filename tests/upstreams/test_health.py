@@ -1,5 +1,6 @@
 """Instances that are asked how they are: over HTTP, by gRPC's health service, and by a method."""
 
+import asyncio
 import time
 from concurrent import futures
 from pathlib import Path
@@ -9,6 +10,7 @@ import grpc
 import pytest
 
 from gateway import ConfigError, Registry
+from gateway.app import build
 from gateway.config import load
 from tests.conftest import Logged
 from tests.serving import serving
@@ -161,6 +163,18 @@ def test_what_is_wrong_is_told(url: str, health: str) -> None:
     with pytest.raises(ConfigError) as error:
         load(None, {}, [f"upstreams.up.url={url}", f"upstreams.up.health={health}"])
     assert WRONG[url, health] in error.value.problems[0]
+
+
+def test_nobody_asks_any_more_when_it_is_closed() -> None:
+    async def left() -> int:
+        settings = ["upstreams.up.url=jsonrpc+tcp://127.0.0.1:1", "upstreams.up.health=ping"]
+        (upstream,) = build(load(None, {}, settings), Registry()).upstreams
+        await upstream.follow()
+        await upstream.close()
+        await asyncio.sleep(0)
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(left()) == 1
 
 
 def test_nothing_is_asked_without_it(tmp_path: Path) -> None:
