@@ -17,8 +17,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeVar
 
 from gateway.codecs import Codec
 from gateway.codecs.contract import Turns, may_be_large
@@ -26,6 +26,7 @@ from gateway.core.dispatch import Cancellable, Finder, Known
 from gateway.core.rates import Meter
 from gateway.endpoints.heads import Judged
 from gateway.endpoints.rpc import NOSNIFF, TIMEOUT, RPCEndpoint
+from gateway.endpoints.varying import VARYING, VaryingHeaders
 from gateway.methods import Method
 from gateway.model.calls import Answer, Call, Caller, CallRecord, Context, Reply
 from gateway.model.http import HTTPRequest, HTTPResponse, Running
@@ -35,10 +36,9 @@ from gateway.wire.http_grammar import PRINTABLE
 from gateway.wire.http_responses import beginning, header_lines, response_head
 
 log = logging.getLogger("gateway")
+_T = TypeVar("_T")
 
 _LARGEST = 2**16  # bytes; where larger bodies are not plain after all, too much work is done twice
-_VARYING = ("Content-Length", "X-Request-ID", "X-Request-Timeout", "traceparent")
-_PLACES = {name.lower(): place for place, name in enumerate(_VARYING)}
 
 
 class PlainWay:
@@ -101,7 +101,7 @@ class PlainHead:
         self._charset = judged.charset
         self._headers = head.headers
         self._is_chunked = "Transfer-Encoding" in head.headers
-        self._varying = tuple(map(head.headers.get, _VARYING))
+        self._varying = tuple(map(head.headers.get, VARYING))
         self._meter: Meter | None = way.endpoint.rates.meter(judged.caller)
         self._permitted: dict[str, Method] = {}
         self._fixed = header_lines((("Content-Type", codec.content_type), NOSNIFF))
@@ -155,7 +155,7 @@ class PlainHead:
             if reply.fault is None and may_be_large(reply.value):
                 return _Running(self, call, context, respond, len(body), start).finish(reply)
             answer = codec.encode(call, reply, self._way.endpoint.limits.max_reply)
-            if len(answer.wire) > _LARGEST and self._accepted is not None:
+            if self.may_take_turns(answer):
                 return _Running(self, call, context, respond, len(body), start).finish_packed(reply, answer)
             return self.respond(call, context, reply, answer, start, len(body))
         running = _Running(self, call, context, respond, len(body), time.monotonic())
@@ -169,6 +169,14 @@ class PlainHead:
     def encoding(self, call: Call, reply: Reply) -> Turns[Answer]:
         """Encode a reply in turns."""
         return self._codec.encoding(call, reply, self._way.endpoint.limits.max_reply)
+
+    def encode(self, call: Call, reply: Reply) -> Answer:
+        """Encode a reply that is not large."""
+        return self._codec.encode(call, reply, self._way.endpoint.limits.max_reply)
+
+    def may_take_turns(self, answer: Answer) -> bool:
+        """Tell whether an answer is large, and may be compressed."""
+        return self._accepted is not None and len(answer.wire) > _LARGEST
 
     def packing(self, answer: Answer) -> Turns[bytes | None]:
         """Compress the document of an answer in turns; None where it is not large, or goes as it is."""
@@ -192,7 +200,7 @@ class PlainHead:
     ) -> Mapping[str, str]:
         """Return the headers of one request, which are those of the head that was judged but for what varies."""
         varying = (str(length) if length and not self._is_chunked else None, request_id, wish, trace)
-        return self._headers if varying == self._varying else _Headers(self._headers, varying)
+        return self._headers if varying == self._varying else VaryingHeaders(self._headers, varying)
 
     def respond(  # noqa: PLR0913, PLR0917 - what is known of one call
         self,
@@ -273,7 +281,7 @@ class _Running:
 
     def finish(self, reply: Reply) -> "bytes | _Running":
         """Return the response; itself where that takes more than one turn, and is responded with later."""
-        return self._go_on(self._responding(reply, self._head.encoding(self._call, reply)))
+        return self._go_on(self._responding(reply))
 
     def finish_packed(self, reply: Reply, answer: Answer) -> "bytes | _Running":
         """Do the same with an answer that is to be compressed."""
@@ -281,20 +289,29 @@ class _Running:
 
     def end(self, reply: Reply) -> None:
         """Respond, at once or in turns."""
-        self._end(self._responding(reply, self._head.encoding(self._call, reply)))
+        self._tell(self._ended, reply)
 
-    def _responding(self, reply: Reply, encoding: Turns[Answer]) -> Turns[bytes]:
-        answer = yield from encoding
+    def _ended(self, reply: Reply) -> "bytes | _Running":
+        head, call = self._head, self._call
+        if reply.fault is not None or may_be_large(reply.value):
+            return self.finish(reply)
+        answer = head.encode(call, reply)
+        if head.may_take_turns(answer):
+            return self.finish_packed(reply, answer)
+        return head.respond(call, self._context, reply, answer, self._start, self._received)
+
+    def _responding(self, reply: Reply) -> Turns[bytes]:
+        answer = yield from self._head.encoding(self._call, reply)
         return (yield from self._packing(reply, answer))
 
     def _packing(self, reply: Reply, answer: Answer) -> Turns[bytes]:
         packed = yield from self._head.packing(answer)
         return self._head.respond(self._call, self._context, reply, answer, self._start, self._received, packed)
 
-    def _end(self, turns: Turns[bytes]) -> None:
+    def _tell(self, respond: Callable[[_T], "bytes | _Running"], what: _T) -> None:
         self.begun = None
         try:
-            response = self._go_on(turns)
+            response = respond(what)
         except Exception:
             log.exception("the endpoint raised an exception, which is a bug")
             response = response_head(HTTPResponse(status=500))
@@ -307,7 +324,7 @@ class _Running:
         except StopIteration as end:
             response: bytes = end.value
             return response
-        self.begun = asyncio.get_running_loop().call_soon(self._end, turns)
+        self.begun = asyncio.get_running_loop().call_soon(self._tell, self._go_on, turns)
         return self
 
     def cancel(self) -> None:
@@ -316,32 +333,6 @@ class _Running:
         if begun is not None:
             begun.cancel()
             self._head.note(self._context, "cancelled", 0, self._start)
-
-
-class _Headers(Mapping[str, str]):
-    """Headers of which some are not those of the head that was judged."""
-
-    __slots__ = ("_kept", "_varying")
-
-    def __init__(self, kept: Mapping[str, str], varying: tuple[str | None, ...]) -> None:
-        self._kept = kept
-        self._varying = varying
-
-    def __getitem__(self, name: str) -> str:
-        place = _PLACES.get(name.lower())
-        if place is None:
-            return self._kept[name]
-        value = self._varying[place]
-        if value is None:
-            raise KeyError(name)
-        return value
-
-    def __iter__(self) -> Iterator[str]:
-        yield from (name for name in self._kept if name.lower() not in _PLACES)
-        yield from (name for name, value in zip(_VARYING, self._varying, strict=True) if value is not None)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
 
 
 def summary(method: str, fault: int | None) -> bytes:

@@ -134,7 +134,10 @@ class Method(Struct, frozen=True, kw_only=True):
         if given > len(takes):
             if self.rest is None:
                 raise InvalidParams(f"params[{len(takes)}]: one too many, it takes {len(takes)} at most")
-            args += [_converted(params[i], self.rest, f"[{i}]", context) for i in range(len(takes), given)]
+            if self.rest.hint is Any and self.rest.check is None:  # as all arguments of most upstreams are
+                args += params[len(takes) :]
+            else:
+                args += [_converted(params[i], self.rest, f"[{i}]", context) for i in range(len(takes), given)]
         for param in self.params[min(given, len(takes)) :]:
             if param.required:
                 raise InvalidParams(

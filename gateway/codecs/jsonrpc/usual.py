@@ -99,6 +99,12 @@ def size_of(value: Any, max_depth: int, room: int, bits: int) -> int:
         size += len(level)
         if not inner:
             return 0 if inner is None else size
+        if len(inner) == 1 and type(inner[0]) is list:  # as the arguments of a call are
+            room -= 2 * len(inner[0])
+            if room < 0:
+                return 0
+            level = inner[0]
+            continue
         dicts = [each for each in inner if type(each) is dict]
         lists = inner if not dicts else [each for each in inner if type(each) is list]
         room -= 2 * sum(map(len, inner))
