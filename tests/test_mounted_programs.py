@@ -78,7 +78,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
             )
             programs.callback(process.terminate)
         for name, port in ports.items():
-            eventually(partial(is_up, port), f"{name} is up")
+            eventually(partial(is_up, port), f"{name} is up", 120)
         yield ports
 
 
@@ -98,5 +98,5 @@ def test_a_program_answers_as_the_page_says(name: str, ports: dict[str, int]) ->
 
 
 def test_all_programs_are_found() -> None:
-    assert len(PROGRAMS) == 6 + 6
+    assert len(PROGRAMS) == 8 + 6 + 5
     assert all(len(shown.examples) > 1 for shown in PROGRAMS.values())

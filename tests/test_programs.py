@@ -6,12 +6,14 @@ that they need.
 
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.certificates import Authority
 from tests.conftest import Logged
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +35,8 @@ def test_the_programs_print_what_the_page_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    if page == "docs/calling.md":
+        _certify(tmp_path)
     programs = 0
     printed: str | None = None
     for block in BLOCK.finditer((ROOT / page).read_text("utf-8")):
@@ -51,6 +55,24 @@ def test_the_programs_print_what_the_page_says(
     logged.take("the fake upstream is down")  # what docs/testing.md shows
     for name in [name for name, module in sys.modules.items() if _is_in(tmp_path, module)]:
         del sys.modules[name]  # another page has another module of this name
+
+
+def _certify(folder: Path) -> None:
+    """Make the certificates of a page."""
+    authority = Authority(folder)
+    for name in ("server", "client"):
+        for made, suffix in zip(authority.issue(name), (".pem", ".key"), strict=True):
+            made.rename(folder / f"{name}{suffix}")
+
+
+def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
+    files = {block["file"]: block["text"] for block in BLOCK.finditer((ROOT / "docs/testing.md").read_text("utf-8"))}
+    for name in ("shop.py", "test_shop.py"):
+        (tmp_path / name).write_text(files[name])
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q"], cwd=tmp_path, check=False, stdout=subprocess.PIPE, text=True
+    )
+    assert "3 passed" in ended.stdout
 
 
 def _is_in(folder: Path, module: ModuleType) -> bool:

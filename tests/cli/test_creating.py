@@ -1,5 +1,6 @@
 """``gateway new`` and ``gateway serve --reload``: from nothing to a project that serves what was written last."""
 
+import os
 import re
 import subprocess
 import sys
@@ -65,13 +66,36 @@ def test_nothing_is_overwritten(project: Path) -> None:
     assert run("new", "file")[0] == 1
 
 
-def test_the_page_has_the_commands_of_the_project(project: Path) -> None:
+def typed(command: str, folder: Path) -> str:
+    """Type a command of the page into a shell."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shown = command.replace("python -m pytest", "python -m pytest -p no:cacheprovider")
+    ended = subprocess.run(
+        ["/bin/bash", "-ec", shown],
+        cwd=folder,
+        env=environment({"PATH": path}),
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return ended.stdout
+
+
+def test_what_the_page_types_makes_a_project_that_is_served_and_tested(project: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "developing.md").read_text()
-    shown = re.findall(r"^(gateway [a-z]+|python -m pytest)", page, re.MULTILINE)
-    assert shown[:5] == ["gateway new", "gateway serve", "gateway call", "gateway check", "python -m pytest"]
-    run("new", "shop")
-    for command in shown[1:5]:
+    begun, others = (
+        block.splitlines() for block in re.findall(r"<!-- typed: [a-z ]+ -->\n```sh\n(.*?)```", page, re.DOTALL)
+    )
+    assert begun == ["gateway new shop", "cd shop", "gateway serve --reload"]
+    typed(begun[0], project)
+    for command in (begun[2], *others):
         assert command in (project / "shop" / "README.md").read_text()
+    with reloading(project / "shop") as watched:
+        shown = [command.replace("http://127.0.0.1:8000/api", watched.url()) for command in others]
+        said = [typed(command, project / "shop") for command in shown]
+    assert said[0] == "Hello, Ada!\n"
+    assert "no errors" in said[1]
+    assert "3 passed" in said[2]
 
 
 class Watched:
