@@ -7,7 +7,19 @@ Each module has the commands of one purpose; loading.py has what they share.
 
 import click
 
-from gateway.cli import agents, callers, calling, checking, creating, deploying, explaining, listing, serving, stubbing
+from gateway.cli import (
+    agents,
+    callers,
+    calling,
+    checking,
+    creating,
+    deploying,
+    explaining,
+    listing,
+    publishing,
+    serving,
+    stubbing,
+)
 from gateway.codecs import IMPLEMENTATION
 
 
@@ -29,6 +41,9 @@ for _command in (
     explaining.errors,
     deploying.nginx,
     checking.reload_,
+    publishing.publish,
+    publishing.drain,
+    publishing.undrain,
     deploying.key,
     deploying.uwsgi_,
     calling.call,

@@ -47,6 +47,7 @@ CHECKS: dict[str, Level] = {
     "registry-not-served": "warning",
     "method-in-class": "warning",
     "keys-forwarded": "warning",
+    "published-without-grace": "warning",
     "sunset-soon": "warning",
     "version-without-method": "warning",
     "version-twice": "warning",
@@ -54,6 +55,7 @@ CHECKS: dict[str, Level] = {
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/?#*@\sA-Z]+")  # as browsers send it (WHATWG HTML, 7.1.1)
 _USUAL_PORT = re.compile(r"http://[^]]*:80|https://[^]]*:443|http://\[.*\]:80|https://\[.*\]:443")
 _EVERYWHERE = {"", "0.0.0.0", "[::]", "*"}  # noqa: S104 - what is looked for
+_GRACE = 1.0  # seconds in which callers that follow a directory hear of a change
 _WIDEST = {4: 8, 6: 16}  # bits of a network of public addresses: wider than what any provider gives one customer
 
 
@@ -221,6 +223,15 @@ def _proxies_too_wide(gateway: Gateway) -> Iterator[str]:
             )
 
 
+def _published_without_grace(gateway: Gateway) -> Iterator[str]:
+    config = gateway.config
+    if config.publish.directory and config.server.grace < _GRACE:
+        yield (
+            f"server.grace: callers hear of a stop through {config.publish.directory} and may still come for a second;"
+            f" set server.grace to {_GRACE:g} or more"
+        )
+
+
 def _ports_twice(gateway: Gateway) -> Iterator[str]:
     config = gateway.config
     others = (("metrics.bind", config.metrics.bind), ("console.bind", config.console.bind))
@@ -281,4 +292,5 @@ _LOOKS: dict[str, Callable[[Gateway], Iterator[str]]] = {
     "sunset-soon": versions.sunset_soon,
     "version-without-method": lambda gateway: versions.versions_without_method(gateway, _may_be_discovered),
     "version-twice": versions.versions_twice,
+    "published-without-grace": _published_without_grace,
 }

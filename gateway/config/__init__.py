@@ -23,6 +23,7 @@ from msgspec import Meta, Struct
 from gateway.config.access import KEY_PREFIX, Access
 from gateway.config.mcp import MCPSection
 from gateway.config.nginx import NginxSection
+from gateway.config.publish import PublishSection, publish_contradictions
 from gateway.config.sources import Setting, find, nearest_option, read
 from gateway.config.tables import convert_setting, read_directories, read_upstreams, read_versions
 from gateway.config.versions import VersionTable
@@ -242,6 +243,7 @@ class Config(Struct, frozen=True, kw_only=True):
     directories: dict[str, DirectoryOptions] = {}
     websocket: WebSocketSection = WebSocketSection()
     mcp: MCPSection = MCPSection()
+    publish: PublishSection = PublishSection()
     upstreams: dict[str, Options] = {}
     versions: dict[str, VersionTable] = {}
     file: Path | None = None
@@ -309,6 +311,7 @@ def _built(found: Iterable[Setting], base: Config, problems: list[str]) -> Confi
     problems += _contradictions(config)
     problems += _without_directory(config)
     problems += version_contradictions(config.versions.items())
+    problems += publish_contradictions(config.publish, config.directories, config.server.bind)
     if problems:
         raise ConfigError(problems, config)
     return config

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from gateway.process.record import WorkerRecord
+from gateway.process.registrar import Publishing
 
 START = b"g"
 STOP = b"s"
@@ -61,6 +62,7 @@ class Generation(Struct, frozen=True, kw_only=True, eq=False):
         drain: seconds that running calls have then.
         watchdog: seconds after which a worker is killed whose event loop does not run; 0 for never.
         ended: told the slot of each worker that is gone.
+        publishing: how the gateway is published while it serves; None for not at all.
 
     """
 
@@ -71,3 +73,4 @@ class Generation(Struct, frozen=True, kw_only=True, eq=False):
     drain: float
     watchdog: float
     ended: Callable[[int], None]
+    publishing: Publishing | None = None

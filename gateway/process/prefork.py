@@ -8,10 +8,12 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -23,11 +25,13 @@ from gateway.core.hooks import LifespanError
 from gateway.core.rates import Buckets
 from gateway.hosts.loops import new_event_loop
 from gateway.methods.loading import LoadError
-from gateway.process import tls
+from gateway.process import publishing, tls
 from gateway.process.console import ConsoleInputs
 from gateway.process.control import RETIRE, START, STOP, Assignment, ForcedShutdown, Generation, Report, StartupError
 from gateway.process.metrics_directory import MetricsDirectory
 from gateway.process.opening import remove_files
+from gateway.process.publishing import publication_of
+from gateway.process.registrar import Publishing
 from gateway.process.server import log_process, raise_descriptor_limit, run
 from gateway.process.sockets import Listeners, URLs, listen, urls_of
 from gateway.process.supervisor import MERCY, supervise
@@ -102,6 +106,7 @@ class _Plans:
         self._live: LiveTable | None = None
         self._ready: Callable[[URLs, int, Config], Any] | None = ready
         self._buckets = Buckets()
+        self._started = time.time()
         self._planned: dict[Generation, tuple[Config, Listeners]] = {}
         self._metrics = MetricsDirectory()
         self._pid_file = ""
@@ -127,10 +132,20 @@ class _Plans:
             drain=config.server.drain,
             watchdog=config.server.watchdog,
             ended=lambda slot: None if directory is None else forget(directory, slot),
+            publishing=self._publishing(config, listeners),
         )
         self._planned = before | {generation: (config, listeners)}
         self._addresses.update(config.server.bind)
         return generation
+
+    def _publishing(self, config: Config, listeners: Listeners) -> Publishing | None:
+        """Return how the gateway is published; None for not at all."""
+        if not config.publish.directory:
+            return None
+        address = urlsplit(urls_of(config, listeners).calls).netloc
+        publication = publication_of(config, address, self._started)
+        directory = config.directories[config.publish.directory]
+        return Publishing(what=(publication, directory), work=partial(publishing.work, config, publication))
 
     def note_ready(self, generation: Generation, report: Report) -> None:
         """Tell the first time that all workers are ready."""

@@ -28,6 +28,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from gateway.process.control import (
@@ -41,6 +42,7 @@ from gateway.process.control import (
     StartupError,
 )
 from gateway.process.record import WorkerRecord
+from gateway.process.registrar import Registrar
 from gateway.process.systemd import notify
 from gateway.process.worker import Pace, UnreadableReportError, Worker
 
@@ -53,8 +55,8 @@ MERCY = 5.0  # seconds that a worker has beyond what is configured, before it is
 class _Forked(BaseException):
     """Leaves the supervisor's code in a worker, so that nothing of it is on the worker's stack."""
 
-    def __init__(self, generation: Generation, assignment: Assignment) -> None:
-        self.generation, self.assignment = generation, assignment
+    def __init__(self, work: Callable[[], int]) -> None:
+        self.work = work
         super().__init__()
 
 
@@ -73,10 +75,10 @@ def supervise(plan: Callable[..., Generation], ready: Callable[[Generation, Repo
     try:
         _Supervisor(plan, ready).run()
     except _Forked as forked:
-        worker = forked
+        work = forked.work
     else:
         return
-    sys.exit(worker.generation.work(worker.assignment))
+    sys.exit(work())
 
 
 class _Supervisor:
@@ -88,6 +90,7 @@ class _Supervisor:
         self._trial: Generation | None = None
         self._due: list[tuple[float, int, Generation]] = []  # when to start a worker in which slot
         self._pace = Pace()
+        self._registrar = Registrar()
         self._stop_listening_at = float("inf")
         self._is_stopping = False
         self._signals, self._wake = socket.socketpair()
@@ -103,7 +106,7 @@ class _Supervisor:
             signal.signal(number, _note)
         try:
             self._try(self._plan())
-            while self._workers or self._due:
+            while self._workers or self._due or self._registrar.pid:
                 for key, _ in self._selector.select(self._pause()):
                     if self._selector.get_map().get(key.fd) is key:  # else the one before has dropped it
                         key.data()
@@ -115,6 +118,7 @@ class _Supervisor:
     def _pause(self) -> float | None:
         times = [
             self._stop_listening_at,
+            self._registrar.due,
             *(due for due, _, _ in self._due),
             *(worker.due for worker in self._workers.values()),
         ]
@@ -131,6 +135,8 @@ class _Supervisor:
         self._due = [entry for entry in self._due if entry[0] > now]
         for _, slot, generation in due:
             self._fork(generation, slot)
+        if self._registrar.is_due(now):
+            self._fork_registrar()
 
     def _read_signals(self) -> None:
         for number in self._signals.recv(4096):
@@ -169,13 +175,36 @@ class _Supervisor:
         if pid == 0:
             self._leave(ours)
             _close(set() if self._serving is None else set(self._serving.listeners) - set(generation.listeners))
-            raise _Forked(generation, Assignment(slot=slot, link=theirs, record=record))
+            raise _Forked(partial(generation.work, Assignment(slot=slot, link=theirs, record=record)))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         theirs.close()
         ours.settimeout(0)
         worker = Worker(pid, slot, generation, ours, record)
         self._workers[pid] = worker
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._read(worker))
+
+    def _fork_registrar(self) -> None:
+        publishing = self._registrar.wanted
+        if publishing is None or self._serving is None:
+            return
+        links: tuple[socket.socket, ...] = ()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            links = ours, theirs = socket.socketpair()
+            pid = os.fork()
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            _close(set(links))
+            self._registrar.not_started(error)
+            return
+        if pid == 0:
+            self._leave(ours)
+            for generation in (self._serving, self._trial):  # held open here, they would take connections for nobody
+                _close(set() if generation is None else set(generation.listeners))
+            raise _Forked(partial(publishing.work, theirs))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        theirs.close()
+        self._registrar.started(pid, ours)
 
     def _leave(self, ours: socket.socket) -> None:
         """Close what belongs to the supervisor, in a worker: held open here, it would look alive to the others."""
@@ -189,6 +218,7 @@ class _Supervisor:
             end.close()
         for worker in self._workers.values():
             worker.record.close()
+        self._registrar.leave()
 
     def _read(self, worker: Worker) -> None:
         if not worker.read():
@@ -229,6 +259,7 @@ class _Supervisor:
             _log.info("reloaded; workers: %d", generation.workers)
         notify("READY=1")
         self._ready(generation, report)
+        self._registrar.want(generation.publishing)
 
     def _fail(self, worker: Worker, problems: list[str]) -> None:
         """Give a generation up that cannot start; a worker in the place of a crashed one is only tried again."""
@@ -276,6 +307,7 @@ class _Supervisor:
     def _stop(self) -> None:
         notify("STOPPING=1")
         self._is_stopping = True
+        self._registrar.stop()  # before anything else: from now on no caller should come
         self._due.clear()
         grace = 0.0 if self._serving is None else self._serving.grace
         self._stop_listening_at = time.monotonic() + grace
@@ -302,6 +334,7 @@ class _Supervisor:
         raise ForcedShutdown(number)
 
     def _reap(self) -> None:
+        self._registrar.reap()
         for worker in list(self._workers.values()):
             pid, status = os.waitpid(worker.pid, os.WNOHANG)
             if pid:

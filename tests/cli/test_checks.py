@@ -24,6 +24,8 @@ KEYS = f'access.keys={{"odoo": "{HASH}"}}'
 EVERYWHERE = "server.bind=0.0.0.0:8000"
 FOREIGN = "upstreams.up.url=jsonrpc+tcp://127.0.0.1:1"
 
+PUBLISHED = ("publish.directory=zk", "directories.zk.kind=zookeeper", "directories.zk.servers=10.0.0.2:2181")
+
 
 def rules(*given: dict[str, Any]) -> str:
     return f"access.rules={json.dumps(given)}"
@@ -31,6 +33,11 @@ def rules(*given: dict[str, Any]) -> str:
 
 SETTINGS: dict[tuple[str, ...], list[str]] = {
     (): [],
+    PUBLISHED: [
+        "warning[published-without-grace]: server.grace: callers hear of a stop through zk and may still come for a"
+        " second; set server.grace to 1 or more"
+    ],
+    (*PUBLISHED, "server.grace=1"): [],
     (rules({"methods": ["stock.*"], "keys": ["odoo"]}, {"methods": ["*"], "networks": ["10.0.0.0/8"]}), KEYS): [],
     (rules({"methods": ["stok.*"], "networks": []}, {"methods": ["*"], "networks": []}),): [
         "error[rule-without-method]: access.rules[0]: 'stok.*' matches no method; did you mean stock.get?"

@@ -20,6 +20,7 @@ DEFAULTS = {
     if section != "file"
     for name, value in options.items()
 }
+ZOOKEEPER = "[directories.zk]\nkind = 'zookeeper'\nservers = ['10.0.0.2:2181']"
 HASH = "sha256:" + "0123456789abcdef" * 4
 OTHERS = {
     "websocket.enabled": True,
@@ -29,6 +30,13 @@ OTHERS = {
     "websocket.notification": "eth_subscription",
     "websocket.ended": "eth_ended",
     "websocket.slow_readers": "drop",
+    "publish.directory": "zk",
+    "publish.address": "10.0.0.1:8000",
+    "publish.service": "com.acme.gateway",
+    "publish.version": "1",
+    "publish.group": "blue",
+    "publish.zone": "b",
+    "publish.schemes": ["xmlrpc"],
     "jsonrpc.int64": "text",
     "mcp.expose": ["add"],
     "mcp.hide": ["add"],
@@ -150,6 +158,8 @@ IN_FILE = {
     "[[access.rules]]\nmethods = ['a']\nnetworks = ['10.0.0.0/8', 'x']": (
         "access.rules[0].networks[1]: expected a network like 10.0.0.0/8 or 2001:db8::/32, or an address, not 'x'"
     ),
+    "[publish]\naddress = ':80'": ("publish.address: expected host:port, like 10.0.1.5:8000, not ':80'"),
+    "[publish]\nservice = 'a/b'": "publish.service: expected a name without blanks and /, not 'a/b'",
     "[directories.a]\nkind = 'fil'": (
         "directories.a.kind: there is no kind 'fil'; the kinds are file, dns, zookeeper; did you mean file?"
     ),
@@ -175,6 +185,18 @@ IN_FILE = {
     ),
     "[upstreams.a]\nulr = 'grpc://a:1'": (
         'upstreams.a.url: expected url = "scheme://host:port"; did you mean it by ulr?'
+    ),
+}
+NOT_PUBLISHED = {
+    "[publish]\ndirectory = 'zk'": "publish.directory: there is no directory 'zk'",
+    "[publish]\ndirectory = 'zk'\n[directories.zk]\nkind = 'file'\npath = 'a'": (
+        "publish.directory: a file is only read; expected a directory of the kind zookeeper"
+    ),
+    f"[server]\nbind = '0.0.0.0:80'\n[publish]\ndirectory = 'zk'\n{ZOOKEEPER}": (
+        "publish.address is needed: others cannot reach server.bind, 0.0.0.0:80"
+    ),
+    f"[server]\nbind = ['unix:/a', ':1']\n[publish]\ndirectory = 'zk'\n{ZOOKEEPER}": (
+        "publish.address is needed: others cannot reach server.bind, unix:/a"
     ),
 }
 NOT_TOML = {
@@ -261,7 +283,9 @@ def test_every_option_is_set_from_all_three_places(option: str) -> None:
     text = json.dumps(value) if "{" in str(value) else value[0] if isinstance(value, list) else str(value).lower()
     section, name = option.split(".")
     in_toml = text if isinstance(value, (int, float)) else re.sub(r"('\w+'): ", r"\1 = ", repr(value))
-    beside = {"tls.certificate=a.pem", "tls.key=a.pem"} - {f"{option}=a.pem"} if section == "tls" else ()
+    beside: Iterable[str] = {"tls.certificate=a.pem", "tls.key=a.pem"} - {f"{option}=a.pem"} if section == "tls" else ()
+    if option == "publish.directory":
+        beside = ("directories.zk.kind=zookeeper", "directories.zk.servers=10.0.0.2:2181")
     configs = [
         load(written(f"[{section}]\n{name} = {in_toml}"), {}, [*beside]),
         load(None, {variable(option): text}, [*beside]),
@@ -295,6 +319,11 @@ def test_the_last_of_two_settings_counts() -> None:
 @pytest.mark.parametrize(("text", "problem"), IN_FILE.items())
 def test_what_is_wrong_in_a_file(text: str, problem: str) -> None:
     assert problems(written(text), {}, ()) == [f"gateway.toml: {problem}"]
+
+
+@pytest.mark.parametrize(("text", "problem"), NOT_PUBLISHED.items())
+def test_what_keeps_a_gateway_from_being_published(text: str, problem: str) -> None:
+    assert problems(written(text), {}, ()) == [problem]
 
 
 @pytest.mark.parametrize(("text", "place"), NOT_TOML.items())

@@ -55,7 +55,8 @@ class Told:
 
     async def changed(self) -> bool:
         try:
-            await asyncio.wait_for(self.is_new.wait(), 0.01)
+            async with asyncio.timeout(0.01):
+                await self.is_new.wait()
         except TimeoutError:
             if self.is_away:
                 raise Away(self.is_away) from None

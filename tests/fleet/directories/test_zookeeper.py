@@ -1,8 +1,6 @@
 """ZooKeeper as a directory, of a real server, with kazoo as the other party: what others write, and what goes wrong."""
 
 import asyncio
-import logging
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,30 +18,6 @@ from tests.fleet.directories.following import Followed, following, made
 from tests.fleet.directories.zookeeper import ZooKeeper
 
 SERVICE = "com.acme.Stock"
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Iterator[ZooKeeper]:
-    running = ZooKeeper(tmp_path_factory.mktemp("zookeeper"), authority)
-    running.start()
-    yield running
-    running.kill()
-
-
-@pytest.fixture
-def others(server: ZooKeeper) -> Iterator[Any]:
-    """Kazoo, whose nodes are gone after the test."""
-    logging.getLogger("kazoo").setLevel(logging.CRITICAL)
-    other = server.client(connection_retry={"max_tries": -1, "delay": 0.05, "max_delay": 0.2})
-    yield other
-    other.delete("/dubbo", recursive=True)
-    other.stop()
-    other.close()
 
 
 @pytest.fixture(autouse=True)

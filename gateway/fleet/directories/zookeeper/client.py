@@ -106,7 +106,8 @@ class Client:
         """
         self.start()
         try:
-            await asyncio.wait_for(self._connected.wait(), seconds)
+            async with asyncio.timeout(seconds):  # in Python 3.11, wait_for may lose a cancellation
+                await self._connected.wait()
         except TimeoutError:
             raise Lost(self.error) from None
 
@@ -114,7 +115,8 @@ class Client:
         """End the session, which removes what it has put there; a server that does not answer ends it by itself."""
         if self.is_connected:
             with suppress(Lost, Refused, TimeoutError):
-                await asyncio.wait_for(self._request(_CLOSE, b""), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._request(_CLOSE, b"")
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

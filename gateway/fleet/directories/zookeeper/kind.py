@@ -152,7 +152,8 @@ class _NodesLookup:
 
     async def changed(self) -> bool:
         try:
-            await asyncio.wait_for(self._change.wait(), _LOOK * random.uniform(0.9, 1.1))  # noqa: S311 - not all at once
+            async with asyncio.timeout(_LOOK * random.uniform(0.9, 1.1)):  # noqa: S311 - not all at once
+                await self._change.wait()
         except TimeoutError:
             if not self._client.is_connected:
                 raise Away(self._client.error) from None
