@@ -1,7 +1,7 @@
 """The cases of public bug reports (tests/corpus/public.jsonl) that concern the server, over real sockets.
 
-Cases of the command line are replayed in tests/cli/test_command.py. Those of upstreams are not replayed here, nor are those of
-ELSEWHERE. docs/conformance.md says why DECIDED differ.
+Cases of the command line are replayed in tests/cli/test_command.py. Those of upstreams are not replayed here, nor are
+those of ELSEWHERE. docs/conformance.md says why DECIDED differ.
 """
 
 import json

@@ -81,13 +81,19 @@ def _made(kind: type, value: Any) -> Any:
 
 def _spelled(value: Any, hint: Any) -> Any:
     """Read a text where several values are meant: a,b,c or JSON for a list, JSON for tables."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or (_may_be_text(hint) and not value.startswith("{")):
         return value
     if "dict[" in str(hint) or any(_structs(hint)) or ("tuple[" in str(hint) and _JSON_LIST.match(value)):
         return json.loads(value)
     if "str | tuple[" in str(hint):
         return value
     return [part.strip() for part in value.split(",") if part.strip()] if "tuple[" in str(hint) else value
+
+
+def _may_be_text(hint: Any) -> bool:
+    """Tell whether a text is meant as it is, although there may be a table in its place."""
+    union = next(iter(typing.get_args(hint)), None)
+    return str in typing.get_args(union) and any(_structs(union))
 
 
 def _place(text: str, value: Any, hint: Any) -> tuple[str, Any]:

@@ -1,32 +1,51 @@
-"""Secrets of the configuration, which may be elsewhere than in gateway.toml.
+"""Values of the configuration that may stand elsewhere: in a file, or in the environment. They are never shown.
 
-file:/run/secrets/zookeeper     the file's first line
-env:ZOOKEEPER_LOGIN             the environment variable's value
-anything else                   the text itself
+login = { file = "/run/secrets/zookeeper" }
 """
 
 import os
 from pathlib import Path
 
+from msgspec import Struct
 
-def secret(text: str) -> str:
-    """Return the secret that a text of the configuration is, or names.
+
+class Secret(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a value is read from when the gateway starts or reloads: a file, or a variable of the environment.
+
+    Attributes:
+        file: a path; line ends at the end of the file do not count.
+        env: the name of a variable.
 
     Raises:
-        ValueError: the file or the variable cannot be read, or is empty; the message has no secret in it.
+        ValueError: there is none of the two, or both.
 
     """
-    kind, colon, name = text.partition(":")
-    if not colon or kind not in ("file", "env"):
-        return text
-    if kind == "env":
-        found = os.environ.get(name, "")
-    else:
+
+    file: str = ""
+    env: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that it is one of the two."""
+        if bool(self.file) == bool(self.env):
+            raise ValueError("file or env, one of the two")
+
+    @property
+    def place(self) -> str:
+        """The file or the variable."""
+        return self.file or self.env
+
+    def read(self) -> str:
+        """Read the value.
+
+        Raises:
+            ValueError: it cannot be read; the message has no secret in it.
+
+        """
         try:
-            found = Path(name).read_text("utf-8").partition("\n")[0].strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "it is not UTF-8"
-            raise ValueError(f"the file {name} cannot be read: {reason}") from None
-    if not found:
-        raise ValueError(f"the {'file' if kind == 'file' else 'environment variable'} {name} is empty")
-    return found
+            return Path(self.file).read_text("utf-8").rstrip("\r\n") if self.file else os.environ[self.env]
+        except KeyError:
+            raise ValueError(f"the environment has no variable {self.env}") from None
+        except OSError as error:
+            raise ValueError(f"{self.file} cannot be read: {str(error.strerror or error).lower()}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"{self.file} is not text in UTF-8") from None

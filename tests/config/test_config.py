@@ -12,6 +12,7 @@ import pytest
 
 from gateway.config import OPTIONS, Config, ConfigError, ServerSection, load
 from gateway.core.access import make_key
+from gateway.model.secrets import Secret
 
 ANNOTATED = Path(__file__).parents[2] / "conf" / "gateway.toml"
 DEFAULTS = {
@@ -346,6 +347,15 @@ def test_how_values_are_spelled_as_text(setting: tuple[str, str], value: Any) ->
     option, text = setting
     assert option_of(load(None, {variable(option): text}, ()), option) == value
     assert option_of(load(None, {}, [f" {option} = {text}"]), option) == value
+
+
+def test_a_text_or_a_table_in_its_place() -> None:
+    settings = ["directories.zk.kind=zookeeper", "directories.zk.servers=10.0.0.2:2181"]
+    for text, login in (("a:b", "a:b"), ('{"env": "A"}', Secret(env="A"))):
+        directories: Any = load(None, {}, [*settings, f"directories.zk.login={text}"]).directories
+        assert directories["zk"].login == login
+    (problem,) = problems(None, {}, [*settings, 'directories.zk.login={"evn": "A"}'])
+    assert problem.startswith("command line: directories.zk.login")
 
 
 @pytest.mark.parametrize(("name", "problem"), UNKNOWN_VARIABLES.items())

@@ -4,24 +4,27 @@ from pathlib import Path
 
 import pytest
 
-from gateway.model.secrets import secret
+from gateway.model.secrets import Secret
 
 
-def test_a_secret_is_a_text_or_in_a_file_or_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a").write_text(" b:c \nmore")
+def test_a_secret_is_in_a_file_or_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("b:c\r\n")
     monkeypatch.setenv("A_SECRET", "d:e")
-    found = [secret(text) for text in ("", "b", "name:b:c", f"file:{tmp_path / 'a'}", "env:A_SECRET")]
-    assert found == ["", "b", "name:b:c", "b:c", "d:e"]
+    assert [Secret(file=str(tmp_path / "a")).read(), Secret(env="A_SECRET").read()] == ["b:c", "d:e"]
 
 
-def test_what_is_not_there_or_empty(tmp_path: Path) -> None:
+def test_what_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\xff")
-    (tmp_path / "b").write_bytes(b"\n")
-    for text, problem in {
-        "env:NO_SUCH": "the environment variable NO_SUCH is empty",
-        "file:/nowhere": "the file /nowhere cannot be read: no such file or directory",
-        f"file:{tmp_path / 'a'}": "it is not UTF-8",
-        f"file:{tmp_path / 'b'}": "is empty",
-    }.items():
+    for secret, problem in (
+        (Secret(env="NO_SUCH"), "the environment has no variable NO_SUCH"),
+        (Secret(file="/nowhere"), "/nowhere cannot be read: no such file or directory"),
+        (Secret(file=str(tmp_path / "a")), "is not text in UTF-8"),
+    ):
         with pytest.raises(ValueError, match=problem):
-            secret(text)
+            secret.read()
+
+
+@pytest.mark.parametrize("given", [{}, {"file": "a", "env": "b"}])
+def test_it_is_in_one_place(given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="one of the two"):
+        Secret(**given)

@@ -7,11 +7,11 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, field
 
+from gateway.model.secrets import Secret
 from gateway.upstreams import UpstreamConfigError
 from gateway.upstreams.options import check_addresses
 from gateway.upstreams.protobuf.files import ProtoOptions
 from gateway.upstreams.transport.along import ClientAddress, Forward, IdempotencyKey, Identity, check_along
-from gateway.upstreams.transport.secret import Secret
 
 _OWN = frozenset({"te", "content-type", "user-agent", "connection", "host", "x-request-id"})
 _KEY = re.compile(r"(?!grpc-)[a-z0-9_.-]+(?<!-bin)")

@@ -24,6 +24,7 @@ from msgspec import Meta, Struct, field
 
 from gateway.fleet.listing import Instance
 from gateway.model.faults import BadUpstream, Denied, GatewayFault, Overloaded, RequestTooLarge, Unavailable
+from gateway.model.secrets import Secret
 from gateway.upstreams import Along, Cancel, Failures, Invocation, Outcome
 from gateway.upstreams.faults import garbled
 from gateway.upstreams.options import target
@@ -32,7 +33,7 @@ from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, TLSOptions, client_context, open_stream
 from gateway.upstreams.transport.outcomes import Read
 from gateway.upstreams.transport.pool import Lent, Pool
-from gateway.upstreams.transport.secret import Secret, revealed
+from gateway.upstreams.transport.secret import revealed
 from gateway.wire.content_coding import CorruptBodyError, is_known, unpack
 from gateway.wire.http_grammar import TOKEN, charset, seconds
 

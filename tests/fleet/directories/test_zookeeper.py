@@ -13,6 +13,7 @@ from kazoo.security import make_digest_acl
 from gateway.fleet.directories import DirectoryConfigError, watching
 from gateway.fleet.directories.zookeeper import client, kind
 from gateway.fleet.listing import Instance
+from gateway.model.secrets import Secret
 from tests.conftest import Logged
 from tests.fleet.directories.following import Followed, following, made
 from tests.fleet.directories.zookeeper import ZooKeeper
@@ -215,11 +216,11 @@ def test_a_login_that_may_read_and_others_that_may_not(
     monkeypatch.setenv("ZOOKEEPER_LOGIN", "gateway:secret")
 
     async def main() -> None:
-        for login in ("gateway:secret", f"file:{tmp_path / 'login'}", "env:ZOOKEEPER_LOGIN"):
+        for login in ("gateway:secret", Secret(file=str(tmp_path / "login")), Secret(env="ZOOKEEPER_LOGIN")):
             async with following(asked(server, login=login), SERVICE) as followed:
                 await followed.until(lambda: followed.addresses)
-        for login in ("", "gateway:wrong"):
-            async with following(asked(server, login=login), SERVICE) as followed:
+        for wrong in ("", "gateway:wrong"):
+            async with following(asked(server, login=wrong), SERVICE) as followed:
                 await followed.until(lambda: "may not" in followed.status.error)
                 assert followed.lists == []
 
@@ -251,13 +252,14 @@ def test_encrypted_connections(
     ("options", "problem"),
     [
         ({"login": "gateway"}, "login: expected name:secret"),
-        ({"login": "file:/nowhere"}, "login: the file /nowhere cannot be read: no such file"),
-        ({"login": "env:NO_SUCH_NAME"}, "login: the environment variable NO_SUCH_NAME is empty"),
+        ({"login": Secret(file="/nowhere")}, "login: /nowhere cannot be read: no such file"),
+        ({"login": Secret(env="NO_SUCH_NAME")}, "login: the environment has no variable NO_SUCH_NAME"),
+        ({"login": Secret(file="/dev/null")}, "login: expected name:secret"),
         ({"certificate": "a.pem"}, "ca, certificate and key belong together"),
         ({"ca": "/nowhere"}, "no such file"),
     ],
 )
-def test_what_cannot_be_right(options: dict[str, str], problem: str) -> None:
+def test_what_cannot_be_right(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(DirectoryConfigError, match=problem):
         made("zookeeper", servers=("127.0.0.1:1",), **options)
 

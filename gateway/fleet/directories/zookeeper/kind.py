@@ -14,10 +14,11 @@ from gateway.fleet.directories.zookeeper.client import Client, Lost, Refused
 from gateway.fleet.directories.zookeeper.dubbo import instance_of, providers
 from gateway.fleet.directories.zookeeper.jute import JuteError
 from gateway.fleet.listing import Instance
-from gateway.model.secrets import secret
+from gateway.model.secrets import Secret
 
 _PATIENCE = 2.0  # seconds to wait for a connection before the directory counts as away
 _LOOK = 1.0  # seconds after which a list that has not changed is known to be current
+_LOGIN = re.compile(r"[^\s:]+:[^\r\n]+")
 _SERVICE = re.compile(r"[^\s]+")
 
 
@@ -54,9 +55,10 @@ class ZooKeeperOptions(DirectoryOptions, frozen=True, kw_only=True):
         ),
     ] = 10.0
     login: Annotated[
-        str,
+        str | Secret,
         Meta(
-            description="name:secret for the scheme digest, or file:/path or env:NAME for where that is; none if empty."
+            description='name:secret for the scheme digest, or { file = "/path" } or { env = "NAME" } for where that'
+            " is; none if empty."
         ),
     ] = ""
     ca: Annotated[
@@ -76,10 +78,10 @@ def client_of(options: ZooKeeperOptions) -> Client:
 
     """
     try:
-        login = secret(options.login)
+        login = options.login if isinstance(options.login, str) else options.login.read()
     except ValueError as error:
         raise ValueError(f"login: {error}") from None
-    if login and not login.partition(":")[2]:
+    if options.login and not _LOGIN.fullmatch(login):
         raise ValueError("login: expected name:secret")
     places = [server.rpartition(":") for server in options.servers]
     servers = [(host.strip("[]"), int(port)) for host, _, port in places]
