@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -189,6 +188,9 @@ def test_every_query_of_the_dashboard_has_an_answer(
             """
         )
         with serving(served, {"limits.threads": 4}, file) as front:
+            # Nobody hangs up here, and not every run has a second attempt.
+            rest = [query for query in QUERIES if '"cancelled"' in query or "_extra_" in query]
+            wanted = [query for query in QUERIES if query not in rest]
 
             def call(number: int) -> None:
                 for name in ("one", "up.get", "nothing"):
@@ -198,7 +200,7 @@ def test_every_query_of_the_dashboard_has_an_answer(
 
             def unanswered() -> list[str]:
                 call(1)
-                return [query for query in QUERIES if not asked(port, "query", query=written(query))["result"]]
+                return [query for query in wanted if not asked(port, "query", query=written(query))["result"]]
 
             def is_up() -> bool:
                 try:
@@ -207,11 +209,9 @@ def test_every_query_of_the_dashboard_has_an_answer(
                     return False
 
             eventually(is_up, "Prometheus does not read the gateway")
-            deadline = time.monotonic() + 30
-            while (left := unanswered()) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            # Nothing here lets a caller hang up, wait for a connection or spend the budget.
-            assert [query for query in left if "cancelled" not in query and "extra" not in query] == []
+            eventually(lambda: not unanswered(), "a query has no answer")
+            for query in rest:
+                asked(port, "query", query=written(query))
             rules = asked(port, "rules")["groups"][0]["rules"]
             assert {rule["name"]: rule["health"] for rule in rules} == dict.fromkeys(ALERTS, "ok")
     logged.take("is out of service")
