@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.checks import findings
 from gateway.cli.loading import MODULE_HELP, configured, counted, fail
-from gateway.config import ConfigError
+from gateway.config import Config, ConfigError
 from gateway.config.access import Access
 from gateway.config.described import described
 from gateway.process.sockets import URLs
@@ -62,9 +62,7 @@ def serve(
     try:
         serve_modules(
             Source(file=file, settings=settings, modules=modules),
-            lambda urls, count, config: click.echo(
-                f"{_ready(urls, count, config.access)}\ngateway: {described(config)}"
-            ),
+            lambda urls, count, config: click.echo(f"{_ready(urls, count, config)}\ngateway: {described(config)}"),
             lambda gateway: [
                 (found.level, found.check, found.text)
                 for found in findings(gateway, modules or gateway.config.server.modules)
@@ -89,12 +87,14 @@ def _watch(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...
     )
 
 
-def _ready(urls: URLs, methods: int, access: Access) -> str:
+def _ready(urls: URLs, methods: int, config: Config) -> str:
     told = " and ".join((urls.calls, *urls.others, *([urls.tcp] if urls.tcp else [])))
     metrics = "" if urls.metrics is None else f"\ngateway: metrics at {urls.metrics}"
     console = "" if urls.console is None else f"\ngateway: console at {urls.console}"
     ready = f"gateway: ready at {told} ({counted(methods, 'method')}). To call it:"
-    return f"{ready}\n{_examples(urls.calls, access)}{metrics}{console}"
+    agents = urls.calls.removesuffix(config.server.paths[0]) + config.mcp.path
+    offered = f"\ngateway: agents (MCP) at {agents}" if config.mcp.expose else ""
+    return f"{ready}\n{_examples(urls.calls, config.access)}{offered}{metrics}{console}"
 
 
 def _examples(url: str, access: Access) -> str:

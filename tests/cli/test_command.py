@@ -21,7 +21,10 @@ import pytest
 
 from gateway import Registry
 from gateway.cli import calling, main
+from gateway.cli.serving import _ready
+from gateway.config import load
 from gateway.core.access import make_key
+from gateway.process.sockets import URLs
 from tests.certificates import Authority
 from tests.cli.running import HANDLERS, Run, Serving, called, fill, here, run, serving, start
 from tests.raw_http import Wire, post
@@ -66,6 +69,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 
 # serve
+
+
+def test_the_start_tells_where_agents_are() -> None:
+    config = load(None, {}, ["mcp.expose=*", "server.paths=/calls"])
+    told = _ready(URLs(calls="http://127.0.0.1:8000/calls", metrics=None, tcp=None), 1, config)
+    assert told.splitlines()[-1] == "gateway: agents (MCP) at http://127.0.0.1:8000/mcp"
 
 
 def test_the_ready_line_tells_the_url_and_three_calls_that_work(server: Serving) -> None:

@@ -5,6 +5,8 @@ has is not looked at. Items of an array are compared in order, and there are as 
 """
 
 import json
+import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +53,18 @@ def has(said: Any, expected: Any) -> bool:
     return type(said) is type(expected) and bool(said == expected)
 
 
-def problems(steps: list[dict[str, Any]], port: int, skipped: frozenset[int] = frozenset()) -> list[str]:
+def problems(
+    steps: list[dict[str, Any]],
+    port: int,
+    skipped: frozenset[int] = frozenset(),
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+) -> list[str]:
     """Play steps on connections of their own; the status of those that are skipped is another server's."""
     found = []
     for step in steps:
         if step["status"] in skipped and "path" in step:
             continue
-        with Wire(port, 20) as wire:
+        with Wire(port, 20, tls()) as wire:
             wire.send(sent(step))
             response = wire.read()
             assert response is not None, step
@@ -67,7 +74,9 @@ def problems(steps: list[dict[str, Any]], port: int, skipped: frozenset[int] = f
     return found
 
 
-def play(port: int, skipped: frozenset[int] = frozenset()) -> list[str]:
+def play(
+    port: int, skipped: frozenset[int] = frozenset(), tls: Callable[[], ssl.SSLContext | None] = lambda: None
+) -> list[str]:
     """Play everything."""
     steps = [step for each in TRANSCRIPTS for step in each["steps"]] + RULES
-    return problems(steps, port, skipped)
+    return problems(steps, port, skipped, tls)

@@ -151,9 +151,11 @@ def test_who_calls_too_often_is_told_so_in_words_a_model_reads() -> None:
         assert is_error
         assert text.startswith('Rate limited: too many calls {"retry_after":')
         assert text.endswith("(code -32003)")
+        chunked = b"POST /mcp HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
         for response in (
             asked(running.port, "tools/list"),
             exchange(running.port, request("/mcp", JSON, b" " * 70_000)),
+            exchange(running.port, chunked),
         ):
             assert response.status == 429
             assert int(response.headers["retry-after"]) > 0
@@ -287,6 +289,13 @@ def test_a_crash_tells_an_error_id_and_nothing_else(logged: Logged) -> None:
         assert text.startswith('Internal error {"error_id":"')
         assert "secret" not in text
     assert len(logged.take("in crash (request")) == 1
+
+
+def test_what_an_agent_has_chosen_is_cut_in_errors_and_a_byte_order_mark_is_skipped(server: Server) -> None:
+    assert json.loads(asked(server.port, "x" * 999).body)["error"]["message"] == f"Method not found: {'x' * 128}"
+    assert called(server.port, "x" * 999) == (f"Unknown tool: {'x' * 128}", True)
+    marked = b'\xef\xbb\xbf{"jsonrpc":"2.0","id":1,"method":"ping"}'
+    assert exchange(server.port, request("/mcp", JSON, marked)).status == 200
 
 
 def test_a_body_is_held_to_the_same_limits(logged: Logged) -> None:

@@ -1,5 +1,6 @@
 """Tools: their names, and the schemas of their arguments, also those of methods that an upstream tells of."""
 
+import asyncio
 import enum
 import json
 import re
@@ -36,7 +37,9 @@ NAME = re.compile(r"[a-zA-Z0-9_-]{1,52}")
 
 
 def toolbox(registry: Registry, section: MCPSection = EVERYTHING, *, int_texts: bool = False) -> Toolbox:
-    return Toolbox(Versions({}, registry), section, None, int_texts=int_texts)
+    box = Toolbox(Versions({}, registry), section, None, int_texts=int_texts)
+    asyncio.run(box.look())
+    return box
 
 
 def told(registry: Registry, section: MCPSection = EVERYTHING) -> dict[str, Any]:
@@ -136,18 +139,41 @@ def several() -> Registry:
     ],
 )
 def test_a_method_is_one_tool_and_none_where_one_of_its_names_is_hidden(section: Any, methods: Any) -> None:
-    assert {name: tool.method for name, tool in toolbox(several(), MCPSection(**section)).tools().items()} == methods
+    assert {name: tool.method for name, tool in toolbox(several(), MCPSection(**section)).tools.items()} == methods
 
 
 def test_the_list_follows_the_registry_and_has_one_order() -> None:
     registry = several()
-    clock = iter([0.0, 0.5, 0.9, 1.1])
+    clock = iter([0.0, 0.9, 1.1])
     box = Toolbox(Versions({}, registry), EVERYTHING, None, int_texts=False, now=clock.__next__)
-    before = box.listed(CALLER)
+    asyncio.run(box.look())
+    before, tools = box.listed(CALLER), box.tools
     assert before is box.listed(CALLER)
     registry.register(lambda: 4, name="a")
+    asyncio.run(box.look())
     assert before is box.listed(CALLER)
+    asyncio.run(box.look())
     assert [tool["name"] for tool in json.loads(box.listed(CALLER))] == ["a", "shop_buy", "shop_find"]
+    assert box.tools["shop_buy"] is tools["shop_buy"]
+
+
+def test_tools_are_made_in_turns_with_others_and_once_for_all_who_ask() -> None:
+    registry = Registry()
+    for number in range(50):
+        registry.register(lambda: 1, name=f"m{number}")
+    box = Toolbox(Versions({}, registry), EVERYTHING, None, int_texts=False)
+    turns: list[int] = []
+
+    async def others() -> None:
+        while len(box.tools) < 50:
+            turns.append(len(box.tools))
+            await asyncio.sleep(0)
+
+    async def play() -> None:
+        await asyncio.gather(others(), box.look(), box.look())
+
+    asyncio.run(play())
+    assert 45 < len(turns) < 60
 
 
 def test_few_lists_are_kept() -> None:
@@ -155,6 +181,7 @@ def test_few_lists_are_kept() -> None:
     for number in range(20):
         registry.register(lambda: 1, name=f"m{number}")
     box = Toolbox(Versions({}, registry), EVERYTHING, lambda names, caller: f"m{caller.key}" in names, int_texts=False)
+    asyncio.run(box.look())
     for number in range(20):
         (tool,) = json.loads(box.listed(Caller(client="", key=str(number))))
         assert tool["name"] == f"m{number}"
@@ -270,7 +297,7 @@ def test_a_type_inside_of_itself_ends() -> None:
 def tool_of(function: Any) -> Tool:
     registry = Registry()
     registry.register(function, name="f")
-    return toolbox(registry).tools()["f"]
+    return toolbox(registry).tools["f"]
 
 
 def test_arguments_become_parameters() -> None:

@@ -154,6 +154,8 @@ class MCPExchange(Struct, frozen=True):
             return request.respond(b"", (), status=202)
         if isinstance(message, Problem):
             return await self._refused(message, len(body))
+        if message.method in ("tools/list", "tools/call"):
+            await self.endpoint.toolbox.look()
         if message.method == "tools/call":
             return await self._called(message, len(body))
         if isinstance(request.refusal, RateLimited):
@@ -207,7 +209,7 @@ class MCPExchange(Struct, frozen=True):
             call = Call(method=tool.method, params=tool.params(arguments))
         except InvalidParams as fault:
             call = Call(method=tool.method, params=[])
-            request.refusal = request.refusal or detached(fault)
+            request.refusal = detached(fault)
         answer = await request.answer_entry(endpoint.results, Room(endpoint.rpc.limits.max_reply), call, None)
         return self._respond(message, answer.wire, received, request.told_to_proxy(call, [answer]))
 
@@ -233,4 +235,4 @@ def _members(result: dict[str, Any]) -> bytes:
 
 def _is_small(head: HTTPRequest) -> bool:
     length = head.headers.get("Content-Length", "")
-    return length.isdecimal() and len(length) < 10 and int(length) <= _SMALL
+    return length.isdecimal() and int(length) <= _SMALL

@@ -18,7 +18,6 @@ import msgspec
 from msgspec import Struct
 
 from gateway.model.faults import InvalidRequest
-from gateway.model.values import legible
 
 LEGACY = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 MODERN = "2026-07-28"
@@ -32,7 +31,6 @@ _VERSION, _CAPABILITIES, _CLIENT = (
 )
 SERVER_INFO = f"{_META}serverInfo"
 _BASE64 = re.compile(r"=\?base64\?([A-Za-z0-9+/]*={0,2})\?=")
-_BLANKS = " \t"
 
 Id: TypeAlias = str | int | None
 
@@ -78,7 +76,7 @@ class Problem(Struct, frozen=True, kw_only=True):
 
     def wire(self) -> bytes:
         """Write the response object."""
-        error: dict[str, Any] = {"code": self.code, "message": legible(self.message)}
+        error: dict[str, Any] = {"code": self.code, "message": self.message}
         error |= {"data": self.data} if self.data is not None else {}
         return msgspec.json.encode({"jsonrpc": "2.0", "id": self.id, "error": error})
 
@@ -106,10 +104,10 @@ def read(document: Any, headers: Mapping[str, str]) -> Message | Problem | None:
         return not_a_request("id is a string or an integer")
     params = document.get("params")
     params = {} if params is None else params
-    version = headers.get("MCP-Protocol-Version")
+    version = _header(headers, "MCP-Protocol-Version")
     meta = params.get("_meta") if type(params) is dict else None
     said = meta.get(_VERSION) if type(meta) is dict else None
-    is_modern = said is not None or (version is not None and version.strip(_BLANKS) not in LEGACY)
+    is_modern = said is not None or (version is not None and version not in LEGACY)
     if type(params) is not dict:
         status = 400 if is_modern else 200
         return Problem(id=number, code=INVALID_PARAMS, message="Invalid params: params is an object", status=status)
@@ -142,7 +140,7 @@ def _modern_problem(message: Message, headers: Mapping[str, str], meta: Any) -> 
 
 def _header(headers: Mapping[str, str], name: str) -> str | None:
     value = headers.get(name)
-    return None if value is None else value.strip(_BLANKS)
+    return None if value is None else value.strip(" \t")  # not every server has done so
 
 
 def _decoded(value: str | None) -> str | None:

@@ -8,9 +8,10 @@ What is told is that of ``rpc.discover``, for methods of the gateway's own and o
 the first of its names that is offered.
 """
 
+import asyncio
 import math
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Any
@@ -18,7 +19,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from gateway.codecs.contract import Turns
 from gateway.config.mcp import MCPSection
+from gateway.endpoints.batches import in_turns
 from gateway.endpoints.mcp.dates import mark
 from gateway.endpoints.mcp.names import property_names, tool_names
 from gateway.endpoints.mcp.schemas import Inliner, Schema, cleaned, takes_only_containers
@@ -129,6 +132,9 @@ class Toolbox:
         int_texts: whether ints beyond 53 bits are texts.
         now: seconds of a clock; once in a second it is looked whether the methods have changed.
 
+    Attributes:
+        tools: all of them by their names, in the order of these, as of the last look.
+
     """
 
     def __init__(
@@ -140,39 +146,42 @@ class Toolbox:
         int_texts: bool,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.tools: dict[str, Tool] = {}
         self._shown = shown
-        self._now = now
-        self._looked = -math.inf
         self._section = section
         self._permits = permits
         self._int_texts = int_texts
+        self._now = now
+        self._looked = -math.inf
+        self._looking = asyncio.Lock()
         self._methods: list[tuple[str, Method]] = []
-        self._tools: dict[str, Tool] = {}
+        self._kept: dict[tuple[str, str], tuple[Method, tuple[str, ...], Tool]] = {}
         self._lists: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
 
-    def tools(self) -> dict[str, Tool]:
-        """Return all tools by their names, in the order of these."""
-        now = self._now()
-        if now - self._looked >= _LOOK:
-            self._looked = now
+    async def look(self) -> None:
+        """See whether the methods have changed, and make the tools again then, in turns with others."""
+        async with self._looking:
+            now = self._now()
+            if now - self._looked < _LOOK:
+                return
             methods = list(self._shown.methods(PROTOCOL))
             if methods != self._methods:
-                self._tools = self._made(methods)
+                self.tools = await in_turns(self._made(methods))
                 self._methods = methods
                 self._lists.clear()
-        return self._tools
+            self._looked = now
 
     def find(self, name: str, caller: Caller) -> Tool | None:
         """Return the tool of a name, if the caller may call it."""
-        tool = self.tools().get(name)
+        tool = self.tools.get(name)
         return tool if tool is not None and self._is_permitted(tool, caller) else None
 
     def listed(self, caller: Caller) -> bytes:
         """Return the JSON array of the tools that a caller may call."""
-        shown = tuple(name for name, tool in self.tools().items() if self._is_permitted(tool, caller))
+        shown = tuple(name for name, tool in self.tools.items() if self._is_permitted(tool, caller))
         kept = self._lists.pop(shown, None)
         if kept is None:
-            kept = b"[%b]" % b",".join([self._tools[name].wire for name in shown])
+            kept = b"[%b]" % b",".join([self.tools[name].wire for name in shown])
         self._lists[shown] = kept
         if len(self._lists) > _MOST_LISTS:
             self._lists.popitem(last=False)
@@ -181,28 +190,43 @@ class Toolbox:
     def _is_permitted(self, tool: Tool, caller: Caller) -> bool:
         return self._permits is None or self._permits(tool.names, caller)
 
-    def _made(self, methods: list[tuple[str, Method]]) -> dict[str, Tool]:
-        offered = dict(self._offered(methods))
-        document = describe(offered.items(), "", "", int_texts=self._int_texts)
-        described = {said["name"]: said for said in document["methods"]}
-        made = (
-            self._tool(name, method, offered[method], described[method], document["components"])
-            for name, method in sorted(tool_names(offered).items())
-        )
-        return {tool.name: tool for tool in made}
+    def _made(self, methods: list[tuple[str, Method]]) -> Turns[dict[str, Tool]]:
+        """Make the tools, but those that are there already; each takes about a millisecond."""
+        offered, names = self._offered(methods)
+        made: dict[tuple[str, str], tuple[Method, tuple[str, ...], Tool]] = {}
+        for key in sorted(tool_names(offered).items()):
+            found = offered[key[1]]
+            own = tuple(names[id(found)])
+            kept = self._kept.get(key)
+            if kept is None or kept[0] is not found or kept[1] != own:
+                kept = found, own, self._tool(*key, found, own)
+                yield
+            made[key] = kept
+        self._kept = made
+        return {tool.name: tool for _, _, tool in made.values()}
 
-    def _offered(self, methods: list[tuple[str, Method]]) -> Iterable[tuple[str, Method]]:
-        """Iterate over the methods that are tools; a pattern of names that an upstream passes on is none."""
+    def _offered(self, methods: list[tuple[str, Method]]) -> tuple[dict[str, Method], dict[int, list[str]]]:
+        """Return the methods that are tools, and the names that each method has.
+
+        A pattern of names that an upstream passes on is no tool.
+        """
+        names: defaultdict[int, list[str]] = defaultdict(list)
+        for name, found in self._shown.methods():
+            names[id(found)] += (name, *self._shown.behind(name))
+        offered: dict[str, Method] = {}
         seen = set[int]()
         for name, found in methods:
             is_pattern = "*" in name or "?" in name
             if id(found) in seen or is_pattern or not _fits(name, self._section.expose):
                 continue
-            if not any(_fits(each, self._section.hide) for each in self._shown.names_of(name)):
+            if not any(_fits(each, self._section.hide) for each in names[id(found)]):
                 seen.add(id(found))
-                yield name, found
+                offered[name] = found
+        return offered, names
 
-    def _tool(self, name: str, method: str, found: Method, described: Any, components: Any) -> Tool:
+    def _tool(self, name: str, method: str, found: Method, names: tuple[str, ...]) -> Tool:
+        document = describe([(method, found)], "", "", int_texts=self._int_texts)
+        (described,), components = document["methods"], document["components"]
         inliner = Inliner(components)
         is_own = found.published is None or found.published.openrpc is None
         for param in (*found.params, *([found.rest] if found.rest is not None else [])) if is_own else ():
@@ -225,7 +249,6 @@ class Toolbox:
         schema: Schema = {"type": "object", "properties": dict(zip(properties, schemas, strict=True))}
         schema |= {"required": needed} if needed else {}
         schema["additionalProperties"] = is_own and found.others is not None and not by_position
-        names = tuple(self._shown.names_of(method))
         told = {"name": name, "title": cleaned(method, 200), **self._told(names, found, described)}
         return Tool(
             name=name,
