@@ -148,6 +148,45 @@ def test_json_servers(ask: Ask) -> None:
 
 
 @both
+def test_jayson(ask: Ask) -> None:
+    """The bytes of jayson 4 on node: ids before results, a charset, keep-alive, and 204 for notifications."""
+    kept = b"Date: Sun, 29 Nov 2026 16:48:32 GMT\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\n"
+    kind = b"content-type: application/json; charset=utf-8\r\n" + kept
+    none = b"HTTP/1.1 204 No Content\r\n" + kept + b"\r\n"
+    absent = b'{"jsonrpc":"2.0","id":%d,"error":{"code":-32601,"message":"Method not found"}}'
+
+    def send(client: Any) -> Any:
+        batch = client.batch()
+        batch.add(1, 2)
+        batch.missing()
+        batch.notify("add", 1, 2)
+        return batch.send()
+
+    with lying(
+        [
+            http(b'{"jsonrpc":"2.0","id":1,"result":5}', kind),
+            none,
+            http(absent % 2, kind),
+            http(b'[{"jsonrpc":"2.0","id":1,"result":3},' + absent % 2 + b"]", kind),
+            http(b'{"jsonrpc":"2.0","id":3,"error":{"code":5,"message":"own","data":{"a":1}}}', kind),
+        ]
+    ) as liar:
+        added, told, missing, outcomes, own = ask(
+            liar.url,
+            lambda c: c.add(2, 3),
+            lambda c: c.notify("add", 1, 2),
+            lambda c: c.missing(),
+            send,
+            lambda c: c.err(),
+        )
+    assert (added, told, type(missing)) == (5, None, MethodNotFound)
+    assert [outcome.value for outcome in outcomes] == [3, None]
+    assert type(outcomes[1].error) is MethodNotFound
+    assert (own.code, own.message, own.data) == (5, "own", {"a": 1})
+    assert liar.accepted == 1
+
+
+@both
 def test_lenient_reading(ask: Ask) -> None:
     twice = http(b'{"jsonrpc":"2.0","result":{"a":1,"a":2},"id":1}')
     date = b"<methodResponse><params><param><value><dateTime.iso8601/></value></param></params></methodResponse>"
