@@ -36,6 +36,7 @@ from gateway.core.running import Running
 from gateway.core.streams import invoke_stream
 from gateway.core.threads import ThreadPool
 from gateway.core.versions import Unversioned, Versions, versioned
+from gateway.endpoints.console.public import PATH
 from gateway.endpoints.events import begun
 from gateway.endpoints.mcp.endpoint import MCPEndpoint
 from gateway.endpoints.mcp.tools import PROTOCOL, Toolbox
@@ -85,6 +86,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     metrics: Metrics | None
     callers: Callers | None
     live: Live | None
+    policy: AccessPolicy
     upstreams: tuple[UpstreamService, ...]
     directories: Mapping[str, WatchedDirectory]
     lifespans: Lifespans
@@ -196,6 +198,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         metrics=metrics,
         callers=callers,
         live=live,
+        policy=policy,
         upstreams=tuple(upstreams),
         directories=directories,
         lifespans=lifespans,
@@ -252,9 +255,10 @@ def _site(config: Config, rpc: RPCEndpoint) -> Any:
     from gateway.hosts.http.site import site  # noqa: PLC0415 - it needs Tornado
 
     try:
-        return site(load_function(config.server.app), rpc.visit, (*config.server.paths, *_agents_path(config)))
+        made = site(load_function(config.server.app), rpc.visit, (*config.server.paths, *_agents_path(config)))
     except TypeError as error:
         raise LoadError([f"server.app: {config.server.app}: {error}"]) from error
+    return structs.replace(made, console=PATH) if config.console.public else made
 
 
 def _websockets(config: Config, rpc: RPCEndpoint) -> WebSockets | None:

@@ -190,6 +190,13 @@ class ConsoleSection(Struct, frozen=True, kw_only=True):
             " if empty. Whoever reaches it may read all of it; calls from it are held to [access].",
         ),
     ] = ""
+    public: Annotated[
+        bool,
+        Meta(
+            description="Whether /console/ at the addresses for calls shows each caller the methods that it may call,"
+            " to be read only. [access] holds."
+        ),
+    ] = False
 
 
 class LogSection(Struct, frozen=True, kw_only=True):

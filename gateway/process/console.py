@@ -12,6 +12,7 @@ from gateway.config.sources import Setting
 from gateway.endpoints import console
 from gateway.endpoints.console import Event
 from gateway.endpoints.console.catalogue import Catalogue
+from gateway.endpoints.console.public import beside
 from gateway.model.http import Admission
 from gateway.process.sockets import URLs
 
@@ -46,6 +47,14 @@ def console_of(gateway: Gateway, urls: URLs, inputs: ConsoleInputs) -> Admission
         hosts=config.access.hosts,
         bind=config.console.bind,
     )
+
+
+def admitted(gateway: Gateway, urls: URLs) -> Admission:
+    """Return the endpoint for the addresses of calls, with the console beside it where that is public."""
+    if not gateway.config.console.public:
+        return gateway.admit
+    catalogue = Catalogue(gateway.versions, gateway.config, (urls.calls, *urls.others), tuple(CODECS))
+    return beside(gateway.admit, gateway.rpc, gateway.policy, catalogue)
 
 
 def _event(found: dict[str, Any]) -> Event:

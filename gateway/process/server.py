@@ -36,7 +36,7 @@ from gateway.hosts.loops import new_event_loop
 from gateway.methods import Registry
 from gateway.model.networks import address
 from gateway.process import tls
-from gateway.process.console import ConsoleInputs, console_of
+from gateway.process.console import ConsoleInputs, admitted, console_of
 from gateway.process.control import RETIRE, STOP, StartupError
 from gateway.process.sockets import Listeners, URLs, close, listen, local_names, urls_of
 from gateway.telemetry import log
@@ -179,7 +179,8 @@ async def _serve(
         found = address(peer)
         return found is not None and any(found in network for network in proxies)
 
-    http = HTTPHost(gateway.admit, limits, is_proxy, listeners.tls, gateway.know, gateway.site, gateway.websockets)
+    admit = admitted(gateway, urls_of(gateway.config, listeners))
+    http = HTTPHost(admit, limits, is_proxy, listeners.tls, gateway.know, gateway.site, gateway.websockets)
     tcp = TCPHost(gateway.rpc.admit_message, limits, server.paths[0], FRAMINGS[server.tcp_framing], is_proxy)
     discoveries = await introduce(gateway.upstreams, gateway.registry)
     http.serve(listeners.calls)

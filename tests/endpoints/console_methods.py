@@ -4,6 +4,7 @@ from datetime import date, datetime
 from enum import Enum
 from typing import Annotated, Any
 
+import tornado.web
 from msgspec import Meta, Struct
 
 from gateway import Context, Fault, Registry
@@ -20,6 +21,14 @@ NAMES = (
     "constructor",
     "toString",
 )
+
+
+class Page(tornado.web.RequestHandler):
+    def get(self) -> None:
+        self.write("application")
+
+
+application = tornado.web.Application([(r"/.*", Page)])
 
 
 class Size(Enum):

@@ -171,6 +171,69 @@ def test_each_fault_of_the_gateway_is_explained(server: Server) -> None:
     assert {each["code"] for each in view(server)["faults"]} == {row.code for row in CATALOGUE.values()}
 
 
+PUBLIC = {name: value for name, value in SETTINGS.items() if name != "console.bind"} | {"console.public": "true"}
+
+
+@pytest.fixture(scope="module")
+def public() -> Iterator[Server]:
+    with serving(registry, PUBLIC | {"server.app": "tests.endpoints.console_methods:application"}) as started:
+        yield started
+
+
+def read(server: Server, path: str, method: str = "GET", **headers: str) -> Response:
+    named = {"Host": "rpc.example.com"} | headers
+    return exchange(server.port, _request(f"/console/{path}", named, b"", method), head=method == "HEAD")
+
+
+def test_at_the_address_for_calls_each_caller_is_shown_what_it_may_call(public: Server) -> None:
+    for path in ("", "console.js"):
+        response = read(public, path)
+        assert response.status == 200
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+    anonymous = json.loads(read(public, "data/methods").body)
+    ada = json.loads(read(public, "data/methods", Authorization=f"Bearer {KEY}").body)
+    assert ada["methods"].keys() - anonymous["methods"].keys() == {"guarded.who"}
+    assert {each["name"] for each in anonymous["openrpc"]["methods"]} == set(anonymous["methods"])
+    assert anonymous["public"] is True
+    for told in (anonymous, ada):
+        assert "callers" not in str(told.keys()) + str(told["methods"]["math.add"].keys())
+        assert "console_methods.py" not in json.dumps(told)
+    assert json.loads(read(public, "data/methods").body) == anonymous
+
+
+@pytest.mark.parametrize("path", ["", "console.js", "data/methods"])
+def test_the_rules_of_access_hold_for_the_public_console(path: str, public: Server) -> None:
+    assert read(public, path, Host="evil.example").status == 403
+    with serving(registry, {"console.public": "true", "access.allow": "192.0.2.0/24"}) as elsewhere:
+        assert read(elsewhere, path).status == 403
+
+
+def test_a_wrong_key_and_a_page_from_elsewhere_are_shown_no_methods(public: Server) -> None:
+    refused = read(public, "data/methods", Authorization="Bearer wrong")
+    assert (refused.status, "www-authenticate" in refused.headers) == (401, False)
+    assert read(public, "data/methods", Origin="https://evil.example").status == 403
+
+
+def test_the_public_console_is_only_read(public: Server) -> None:
+    for path in ("", "data/methods"):
+        assert read(public, path, "HEAD").status == 200
+        assert (read(public, path, "POST").status, read(public, path, "POST").headers["allow"]) == (405, "GET, HEAD")
+    for path in ("call", "data/live", "data/fleet", "data/configuration", "nothing"):
+        assert read(public, path).status == 404
+    assert read(public, "call", "POST").status == 405
+    bare = exchange(public.port, _request("/console", {"Host": "rpc.example.com"}, b"", "GET"))
+    assert (bare.status, bare.headers["location"]) == (308, "/console/")
+    named = {"Host": "rpc.example.com"}
+    assert exchange(public.port, _request("/consoles", named, b"", "GET")).body == b"application"
+
+
+def test_reading_the_methods_is_charged_like_a_call() -> None:
+    rates = {"limits.client_rate": "0.001", "limits.client_burst": "1"}
+    with serving(registry, {"console.public": "true", "console.bind": "127.0.0.1:0"} | rates) as slow:
+        assert [read(slow, "data/methods").status for _ in range(2)] == [200, 429]
+        assert read(slow, "").status == 200
+
+
 def test_there_is_no_console_unless_it_has_an_address() -> None:
     with serving(registry) as started:
         assert started.console == 0

@@ -345,6 +345,22 @@ def test_the_configuration_is_shown_with_its_places_and_without_secrets(console:
     assert "sha256" not in shown
 
 
+def test_the_public_console_asks_for_a_key_and_shows_what_the_key_may_call(console: Opened) -> None:
+    browser = console.browser
+    needed = {"console.public": "true", "access.keys": SETTINGS["access.keys"]}
+    with serving(registry, needed) as server:
+        browser.go(f"http://127.0.0.1:{server.port}/console/#/live")
+        browser.until("document.querySelector('#key')", "the form for the key")
+        assert "401" in browser.text("[role=alert]")
+        browser.press("#key", KEY + ENTER)
+        browser.until("document.querySelector('.list li a')", "the methods")
+        assert browser.run("return [...document.querySelectorAll('#views a')].map(e => e.innerText)") == ["Methods"]
+        browser.run("location.hash = '#/methods/guarded.who'")
+        browser.until("document.querySelector('h1').innerText === 'guarded.who'", "the method")
+        assert "Try" not in browser.text()
+        assert "Who may call" not in browser.text()
+
+
 VIEWS = (
     ("methods", "Methods"),
     ("methods/shop.order", "shop.order"),

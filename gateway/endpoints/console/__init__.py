@@ -73,26 +73,26 @@ def admission(
         bind: the console's own address, whose name may be used.
 
     """
-    files = dict(_files())
+    pages = dict(files())
     known = frozenset(name.lower() for name in (bind.rpartition(":")[0], *hosts))
 
     def answer(head: HTTPRequest) -> HTTPResponse | Admitted:
         host = head.headers.get("Host", "")
         target = head.target.partition("?")[0]
         if not is_sensible(host, known):
-            return _plain(403, FOREIGN.format("console.bind"))
+            return plain(403, FOREIGN.format("console.bind"))
         if target == "/call":
             if head.method != "POST":
-                return _plain(405, "Calls are POSTed here.\n", ("Allow", "POST"))
+                return plain(405, "Calls are POSTed here.\n", ("Allow", "POST"))
             if not _is_own(head.headers.get("Origin"), host):
-                return _plain(403, "Only the page that was loaded from here may call.\n")
+                return plain(403, "Only the page that was loaded from here may call.\n")
             return admit(_forwarded(head, path, hosts))
         view = views.get(target.removeprefix("/data/")) if target.startswith("/data/") else None
-        if view is None and target not in files:
-            return _plain(404, "There is no such page.\n")
+        if view is None and target not in pages:
+            return plain(404, "There is no such page.\n")
         if head.method not in ("GET", "HEAD"):
-            return _plain(405, "This is only read.\n", ("Allow", "GET, HEAD"))
-        return files[target] if view is None else _Reading(view, head.headers.get("Last-Event-ID", ""))
+            return plain(405, "This is only read.\n", ("Allow", "GET, HEAD"))
+        return pages[target] if view is None else _Reading(view, head.headers.get("Last-Event-ID", ""))
 
     return answer
 
@@ -105,13 +105,13 @@ class _Reading(Struct, frozen=True):
 
     async def answer(self, body: bytes) -> HTTPResponse:
         kind, text = await asyncio.to_thread(self._written)
-        return HTTPResponse(headers=(("Content-Type", kind), *_GUARDED), body=text.encode("ascii"))
+        return written(kind, text)
 
     def _written(self) -> tuple[str, str]:
         found = self.view(self.last)
         if not isinstance(found, Event):
-            return "application/json", _json(found)
-        return "text/event-stream", f"retry: {_PAUSE}\nid: {found.number}\ndata: {_json(found.data)}\n\n"
+            return "application/json", encoded(found)
+        return "text/event-stream", f"retry: {_PAUSE}\nid: {found.number}\ndata: {encoded(found.data)}\n\n"
 
     @property
     def client(self) -> str:
@@ -120,13 +120,13 @@ class _Reading(Struct, frozen=True):
 
     def too_many(self) -> HTTPResponse:
         """Refuse it (nobody is counted, so it is never asked for)."""
-        return _plain(429, "Too many requests at once.\n")
+        return plain(429, "Too many requests at once.\n")
 
     def too_large(self) -> HTTPResponse:
-        return _plain(413, "No body is read here.\n")
+        return plain(413, "No body is read here.\n")
 
     def unreadable(self, status: int, reason: str) -> HTTPResponse:
-        return _plain(status, f"{reason}\n")
+        return plain(status, f"{reason}\n")
 
 
 class _Without(Mapping[str, str]):
@@ -159,15 +159,23 @@ def _is_own(origin: str | None, host: str) -> bool:
     return origin is None or urlsplit(origin).netloc.lower() == host.lower()
 
 
-def _json(value: Any) -> str:
+def written(content_type: str, text: str) -> HTTPResponse:
+    """Make a response of a text in ASCII."""
+    return HTTPResponse(headers=(("Content-Type", content_type), *_GUARDED), body=text.encode("ascii"))
+
+
+def encoded(value: Any) -> str:
+    """Write a value of JSON's types."""
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
-def _plain(status: int, text: str, *headers: tuple[str, str]) -> HTTPResponse:
+def plain(status: int, text: str, *headers: tuple[str, str]) -> HTTPResponse:
+    """Make a response of a text."""
     return HTTPResponse(status=status, headers=(_PLAIN, *headers, *_GUARDED), body=text.encode())
 
 
-def _files() -> Iterator[tuple[str, HTTPResponse]]:
+def files() -> Iterator[tuple[str, HTTPResponse]]:
+    """Iterate over the files of the page: their paths, and the responses that have them."""
     for file in _listed():
         content_type = _TYPES[file.name.rpartition(".")[2]]
         response = HTTPResponse(headers=(("Content-Type", content_type), *_GUARDED), body=file.read_bytes())

@@ -1,15 +1,19 @@
 """What the console shows of methods: the OpenRPC document, and what that has no words for."""
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from gateway.config import Config
 from gateway.config.access import Access
 from gateway.config.described import callers
+from gateway.endpoints.console import encoded
 from gateway.methods import Method
 from gateway.methods.introspection import Shown, describe, signatures_of, type_name
 from gateway.model.explained import EXPLAINED
 from gateway.model.faults import CATALOGUE
+
+_MOST_KEPT = 16
 
 
 class Catalogue:
@@ -28,17 +32,49 @@ class Catalogue:
         self._config = config
         self._urls = urls
         self._protocols = protocols
+        self._kept: OrderedDict[tuple[tuple[str, int], ...], tuple[list[tuple[str, Method]], str]] = OrderedDict()
 
     def view(self) -> dict[str, Any]:
         """Return all of it."""
+        found, names = self._named()
+        shown = self._of(found, names)
+        shown["callers"] = callers(self._config)
+        for name, method in found:
+            shown["methods"][name]["callers"] = who_may_call(self._config.access, names[id(method)])
+        return shown
+
+    def permitted(self, permits: Callable[[list[str]], bool]) -> str:
+        """Return, in JSON, what a caller may call, given what tells whether it may call a method of these names.
+
+        What is told is kept, because there are few kinds of callers, and to describe methods takes long.
+        """
+        everything, names = self._named()
+        allowed = {method: permits(own) for method, own in names.items()}
+        found = [(name, method) for name, method in everything if allowed[id(method)]]
+        key = tuple((name, id(method)) for name, method in found)
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            shown = self._of(found, names) | {"public": True}
+            for about in shown["methods"].values():
+                about["place"] = ""
+            kept = found, encoded(shown)
+        self._kept[key] = kept
+        if len(self._kept) > _MOST_KEPT:
+            self._kept.popitem(last=False)
+        return kept[1]
+
+    def _named(self) -> tuple[list[tuple[str, Method]], dict[int, list[str]]]:
+        """Return the methods, and of each all names that must be permitted."""
         found = list(self._shown.methods())
         names = defaultdict[int, list[str]](list)
         for name, method in found:
             names[id(method)] += (name, *self._shown.behind(name))
+        return found, names
+
+    def _of(self, found: list[tuple[str, Method]], names: dict[int, list[str]]) -> dict[str, Any]:
         int_texts = self._config.jsonrpc.int64 == "text"
         return {
             "urls": self._urls,
-            "callers": callers(self._config),
             "keys": bool(self._config.access.keys or self._config.access.authenticate),
             "openrpc": describe(found, "", "", int_texts=int_texts),
             "methods": {name: self._beyond(name, method, names[id(method)]) for name, method in found},
@@ -64,7 +100,6 @@ class Catalogue:
             "others": [other for other in names if other != name],
             "rest": method.rest is not None,
             "keywords": method.others is not None,
-            "callers": who_may_call(self._config.access, names),
         }
 
 

@@ -38,16 +38,20 @@ class Site(Struct, frozen=True, kw_only=True):
         application: an application of Tornado, or anything else that takes the requests of a connection.
         visit: judges by its head who sends a request to the application.
         paths: where calls are POSTed to.
+        console: what the paths of the console begin with, which are not the application's; empty without one.
 
     """
 
     application: httputil.HTTPServerConnectionDelegate
     visit: Callable[[HTTPRequest], Visitor | HTTPResponse]
     paths: frozenset[str]
+    console: str = ""
 
     def has(self, method: str, target: str) -> bool:
         """Tell whether the application answers a request, because it is neither a call nor about health."""
         path = target.partition("?")[0]
+        if self.console and f"{path}/".startswith(self.console):
+            return False
         return path not in (_HEALTH if method in _READ else self.paths)
 
 

@@ -1,7 +1,7 @@
 // The frame of the console: which view is shown is in the address, so that each can be linked to.
 
 import { configuration } from "./configuration.js";
-import { h, read } from "./dom.js";
+import { h, key, read } from "./dom.js";
 import { fleet } from "./fleet.js";
 import { live } from "./live.js";
 import { methods } from "./methods.js";
@@ -27,6 +27,7 @@ async function catalogue() {
     const about = new Map(Object.entries(data.methods));
     const names = [...about.keys()].sort((a, b) => (a.toLowerCase() < b.toLowerCase() ? -1 : 1));
     const upstreams = [...new Set([...about.values()].map((each) => each.upstream).filter(Boolean))].sort();
+    if (data.public) document.querySelectorAll("#views a:not([href='#/methods'])").forEach((each) => each.remove());
     known = { ...data, described, methods: about, names, upstreams, components: data.openrpc.components };
   }
   return known;
@@ -49,10 +50,14 @@ async function route() {
   leave = null;
   let node;
   try {
+    if ((await catalogue()).public && found !== VIEWS[0]) { // the only one there
+      location.replace("#/methods");
+      return;
+    }
     node = await found[2](name);
   } catch (error) {
     known = null;
-    node = h("div", {}, h("h1", { tabindex: -1 }, found[1]), h("p", { class: "bad", role: "alert" }, error.message));
+    node = h("div", {}, h("h1", { tabindex: -1 }, found[1]), h("p", { class: "bad", role: "alert" }, error.message), error.needsKey && keyForm());
   }
   if (shown !== here) { // another view was chosen meanwhile
     node.leave?.();
@@ -65,6 +70,17 @@ async function route() {
   document.body.dataset.view = found[0];
   if (!isFirst) main.querySelector("h1")?.focus({ preventScroll: true });
   if (!isFirst) scrollTo({ top: 0, behavior: "instant" });
+}
+
+function keyForm() {
+  const secret = h("input", { type: "password", id: "key", autocomplete: "off" });
+  const submit = (event) => {
+    event.preventDefault();
+    key.set(secret.value.trim());
+    route();
+  };
+  return h("form", { onsubmit: submit }, h("div", { class: "field" }, h("label", { for: "key" }, "API key, kept for this tab alone"), secret),
+    h("button", { type: "submit", class: "main" }, "Show the methods"));
 }
 
 function decoded(text) {

@@ -56,7 +56,11 @@ export function code(text, label, kind = "") {
 /** Return what a view shows; an error says why not. */
 export async function read(view) {
   const response = await fetch(`data/${view}`, { headers: authorization(), cache: "no-store" });
-  if (!response.ok) throw new Error(`The gateway responded with ${response.status}: ${(await response.text()).trim()}`);
+  if (!response.ok) {
+    const error = new Error(`The gateway responded with ${response.status}: ${(await response.text()).trim()}`);
+    error.needsKey = response.status === 401;
+    throw error;
+  }
   return response.json();
 }
 

@@ -55,7 +55,7 @@ function tree(data, names, chosen, isSearch) {
 function overview(data) {
   return [
     h("h1", { tabindex: -1 }, "Methods"),
-    h("p", {}, "Choose a method to see its parameters and documentation, or ", h("a", { href: "#/try" }, "try one"), "."),
+    h("p", {}, "Choose a method to see its parameters and documentation", !data.public && [", or ", h("a", { href: "#/try" }, "try one")], "."),
     h("dl", { class: "facts" },
       h("dt", {}, "Calls are POSTed to"), h("dd", {}, data.urls.map((url) => h("div", {}, h("code", {}, url)))),
       data.callers && [h("dt", {}, "Who may call"), h("dd", {}, data.callers)],
@@ -76,7 +76,7 @@ function article(data, name) {
     h("a", { class: "back", href: "#/methods" }, "All methods"),
     h("h1", { tabindex: -1 }, name),
     h("div", { class: "row" },
-      h("a", { class: "button main", href: `#/try/${encodeURIComponent(name)}` }, "Try it"),
+      !data.public && h("a", { class: "button main", href: `#/try/${encodeURIComponent(name)}` }, "Try it"),
       copying("Copy link", () => location.href),
       h("span", { class: "badges" },
         about.deprecated && h("span", { class: "badge warn" }, "deprecated"),
