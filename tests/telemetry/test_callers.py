@@ -124,6 +124,7 @@ def test_the_counts_outlive_a_reload(tmp_path: Path) -> None:
         [server]
         bind = "127.0.0.1:0"
         workers = 2
+        drain = 0.5
         callers = "callers"
         [access]
         keys = {{ odoo = "{STORED}" }}
