@@ -33,7 +33,7 @@ from gateway.core.hooks import Everywhere, Lifespans, around, catching
 from gateway.core.layers import ConcurrencyLimiter, charged, deadline, limited, permitted
 from gateway.core.rates import Buckets, RateLimits
 from gateway.core.running import Running
-from gateway.core.streams import invoke_stream
+from gateway.core.streams import either, invoke_stream
 from gateway.core.threads import ThreadPool
 from gateway.core.versions import Unversioned, Versions, versioned
 from gateway.endpoints.console.public import PATH
@@ -347,18 +347,21 @@ def _composer(
             if middleware:
                 return Known(method=method, timeout=timeout, handler=deadline(around(inline, middleware, state)))
             return Known(method=method, timeout=timeout, handler=inline, at_once=inline)
-        if method.streams:
+        is_generator = method.streams and method.stream is None
+        if is_generator:
             invoked = invoke_stream(method, pool, running, state, fault, limits.max_reply)
         else:
             invoked = invoke(method, pool, running, state, fault)
+        handler = invoked
+        if method.stream is not None:
+            handler = either(invoked, invoke_stream(method, pool, running, state, fault, limits.max_reply))
         places = [limiters[method.run][0]]
         if method.options.concurrency is not None:
             places.append(ConcurrencyLimiter(method.options.concurrency, limits.waiting))
             limiters["method"].append(places[-1])
-        handler = invoked
         for limiter in places:
             handler = limited(handler, limiter, limits.retry_after)
-        if middleware or method.streams:
+        if middleware or is_generator:
             return Known(method=method, timeout=timeout, handler=deadline(around(handler, middleware, state)))
         launch = in_thread(method, pool, running, state, fault) if method.run == "thread" else in_task(invoked)
         if method.begin is not None:

@@ -10,7 +10,7 @@ of its method, and what the caller asks for, are those for all of it.
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -88,6 +88,7 @@ def invoke_stream(  # noqa: PLR0913, PLR0917 - what ``invoke`` takes, and a limi
     """Make the innermost handler of a method that is a generator; ``most`` bytes are collected where it must be."""
     counts, place = running.counts, running.place(method.name)
     steps = _in_threads if method.run == "thread" else _on_loop
+    function: Callable[..., Any] = method.stream or method.function
 
     def leave() -> None:
         counts[place] -= 1
@@ -98,7 +99,7 @@ def invoke_stream(  # noqa: PLR0913, PLR0917 - what ``invoke`` takes, and a limi
         except BaseException as error:  # noqa: BLE001 - InvalidParams, or whatever a type of the user's raises when made
             return Reply(fault=fault_of(error, context))
         context.state = state
-        step, close = steps(method.function, args, kwargs, pool)
+        step, close = steps(function, args, kwargs, pool)
         stream = Stream(_Values(context, fault, step, close))
         counts[place] += 1
         stream.at_end(leave)
@@ -111,6 +112,15 @@ def invoke_stream(  # noqa: PLR0913, PLR0917 - what ``invoke`` takes, and a limi
             return Reply(fault=detached(error))
         finally:
             await stream.close()
+
+    return call_method
+
+
+def either(one: WaitingHandler, many: WaitingHandler) -> WaitingHandler:
+    """Make the handler of a method that gives a list by ``one``, and a stream by ``many``."""
+
+    def call_method(call: Call, context: Context) -> Coroutine[Any, Any, Reply]:
+        return (one if context.streaming == "no" else many)(call, context)
 
     return call_method
 

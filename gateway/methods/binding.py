@@ -1,7 +1,7 @@
 """A method, and how a caller's arguments are fitted to it."""
 
 import typing
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -80,7 +80,9 @@ class Method(Struct, frozen=True, kw_only=True):
         begin: sends its calls to an upstream without a coroutine; None where that cannot be.
         hooks: what the registries that it comes from have put around its calls.
         idempotent: whether a call may run twice, as the configuration of an upstream says.
-        streams: the function is a generator, async or not.
+        streams: it gives values one after the other: the function is a generator, async or not.
+        stream: the async generator that does so in the place of the function, which gives a list; None where it is the
+            function itself.
 
     """
 
@@ -102,6 +104,7 @@ class Method(Struct, frozen=True, kw_only=True):
     hooks: Hooks = NO_HOOKS
     idempotent: bool = False
     streams: bool = False
+    stream: Callable[..., AsyncGenerator[Any, None]] | None = None
 
     def bind(self, params: Params, context: Context) -> tuple[list[Any], dict[str, Any]]:
         """Fit the caller's arguments to the function and convert them by its type hints.

@@ -15,7 +15,7 @@ docs/design.md says how to add one.
 
 import importlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
@@ -85,6 +85,7 @@ class Signature(Struct, frozen=True, kw_only=True):
         openrpc: its OpenRPC method object, without its name, which is told to callers as it is; None to make one.
         components: what the object may refer to, by kind and name.
         signatures: its types as system.methodSignature tells them, the result first.
+        streams: the values of its result can be had one by one, from an adapter that is a Streamer.
 
     """
 
@@ -97,6 +98,7 @@ class Signature(Struct, frozen=True, kw_only=True):
     openrpc: Mapping[str, Any] | None = None
     components: Mapping[str, Mapping[str, Any]] = {}
     signatures: tuple[tuple[str, ...], ...] = ()
+    streams: bool = False
 
 
 class Invocation(Struct, kw_only=True):
@@ -231,6 +233,19 @@ class Beginner(Protocol):
 
         Raises:
             Fault: like ``call``, before a byte is sent.
+
+        """
+
+
+@runtime_checkable
+class Streamer(Protocol):
+    """An adapter whose upstream may give the values of a result one after the other."""
+
+    def stream(self, invocation: Invocation) -> AsyncGenerator[Any, None]:
+        """Call a method whose signature says that it streams; its deadline may be infinite.
+
+        Raises:
+            Exception: like ``call``.
 
         """
 

@@ -13,7 +13,8 @@ upstream goes down, and for responses that do not follow the protocol.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,7 @@ from gateway.model.faults import (
 )
 from gateway.model.limits import Limits
 from gateway.model.values import with_int_texts
-from gateway.upstreams import Beginner, Invocation, Options, Signature, Upstream
+from gateway.upstreams import Beginner, Invocation, Options, Signature, Streamer, Upstream
 from gateway.upstreams.arguments import arranged
 from gateway.upstreams.begun import BegunCall, BegunSpread, Sent, Told
 from gateway.upstreams.counting import Counts, verdict
@@ -86,10 +87,7 @@ class UpstreamCalls:
         """
         params = arranged(signature, args, kwargs, self._upstream.takes)
         context = current_context()
-        if self.running >= self._options.calls:
-            raise Overloaded(
-                f"the upstream has {self.running} calls, and may have no more", retry_after=self._retry_after
-            )
+        self._check_room()
         self.running += 1
         try:
             if self._spread is None:
@@ -99,6 +97,39 @@ class UpstreamCalls:
             return self.shaped(signature, value, context)
         finally:
             self.running -= 1
+
+    async def stream(
+        self, streamer: Streamer, signature: Signature, /, *args: Any, **kwargs: Any
+    ) -> AsyncGenerator[Any, None]:
+        """Call the upstream for values one by one; a stream is not called twice.
+
+        Raises:
+            Fault: what the caller is told.
+
+        """
+        params = arranged(signature, args, kwargs, self._upstream.takes)
+        context = current_context()
+        self._check_room()
+        invocation = self.invocation(signature, params, context)
+        self.running += 1
+        try:
+            async with aclosing(streamer.stream(invocation)) as values:
+                async for value in values:
+                    yield self.shaped(signature, value, context)
+        except Exception as error:  # noqa: BLE001 - what is in no table is raised as it is
+            raise self.failure(error, invocation) from None
+        except (GeneratorExit, asyncio.CancelledError):
+            self.counts.note("cancelled", invocation, time.monotonic())
+            raise
+        finally:
+            self.running -= 1
+        self.note_result(invocation)
+
+    def _check_room(self) -> None:
+        if self.running >= self._options.calls:
+            raise Overloaded(
+                f"the upstream has {self.running} calls, and may have no more", retry_after=self._retry_after
+            )
 
     def begin(
         self, signature: Signature, args: Sequence[Any], kwargs: dict[str, Any], context: Context, outcome: Told

@@ -32,7 +32,7 @@ from gateway.model.calls import current_context
 from gateway.model.durations import Durations
 from gateway.model.faults import Fault, MethodNotFound, Unavailable
 from gateway.model.limits import Limits
-from gateway.upstreams import Beginner, Options, Parameter, Signature, Upstream, upstream_class
+from gateway.upstreams import Beginner, Options, Parameter, Signature, Streamer, Upstream, upstream_class
 from gateway.upstreams.calling import UpstreamCalls
 from gateway.upstreams.counting import Counts
 from gateway.upstreams.faults import MOST_SHOWN, is_answer, reason
@@ -289,7 +289,14 @@ class UpstreamService:
             published=published(told, signature.signatures, self._told(signature)),
             begin=self._begin(signature),
             idempotent=fits(signature.name, self.options.idempotent),
+            **self._streaming(signature),
         )
+
+    def _streaming(self, signature: Signature) -> dict[str, Any]:
+        """Return what makes a method stream; of several instances, none is chosen for longer than a call."""
+        if not signature.streams or self.instances is not None or not isinstance(self._upstream, Streamer):
+            return {}
+        return {"streams": True, "stream": functools.partial(self._calls.stream, self._upstream, signature)}
 
     def _begin(self, signature: Signature) -> Begin | None:
         """Return what begins the calls of a method; what a pattern passes on is looked at by the coroutine."""

@@ -355,6 +355,64 @@ def test_a_server_that_stops_waits_for_the_answer_to_its_close() -> None:
     assert not begun
 
 
+def test_a_server_that_stops_takes_no_more_messages() -> None:
+    with serving(registry, ON | {"server.drain": 5}) as server, Client(server) as client:
+        client.send(call("wait", 0.5))
+        eventually(lambda: running, "the call does not begin")
+        server.loop.call_soon_threadsafe(next(iter(_hosts())).retire)
+        time.sleep(0.1)
+        client.send(call("large"))
+        assert client.read()["result"] == 0.5
+        assert isinstance(client.event(), Closed)
+        client.raw(websocket.write_close(1001, is_client=True))
+        assert client.event() is None
+    assert not begun
+
+
+def test_a_client_that_is_not_read_need_not_answer_pings() -> None:
+    clocks = {"websocket.ping_interval": 0.2, "websocket.ping_timeout": 0.2, "limits.in_flight": 1}
+    with serving(registry, ON | clocks) as server, Client(server) as client:
+        client.send(call("wait", 1.2))
+        assert client.read()["result"] == 1.2
+
+
+def test_an_upgrade_on_a_connection_of_a_server_that_stops_is_refused() -> None:
+    with serving(registry, ON | {"server.drain": 0}) as server, Wire(server.port) as wire:
+        wire.send(request("/ws", {}, b"", "GET"))
+        assert wire.read() is not None
+        hosts = [each for each in gc.get_objects() if type(each) is HTTPHost and each.websockets and each.connections]
+        server.loop.call_soon_threadsafe(hosts[0].retire)
+        eventually(lambda: hosts[0].connections.retired, "it does not retire")
+        wire.send(request("/ws", UPGRADE, b"", "GET"))
+        response = wire.read()
+        assert response is not None
+        assert response.status == 503
+
+
+def test_what_a_proxy_brings_is_counted_for_as_long_as_it_is_open() -> None:
+    settings = ON | {"access.trusted_proxies": "127.0.0.1", "limits.client_connections": 1}
+    forwarded = {"X-Forwarded-For": "10.0.0.5"}
+    with serving(registry, settings) as server:
+        with Client(server, forwarded) as client:
+            client.send(call("add", 1, 2))
+            assert client.read()["result"] == 3
+            assert exchange(server.port, request("/ws", UPGRADE | forwarded, b"", "GET")).status == 429
+            other = request("/ws", UPGRADE | {"X-Forwarded-For": "10.0.0.6"}, b"", "GET")
+            assert exchange(server.port, other).status == 101
+        eventually(lambda: not server.gateway.running(), "calls run on")
+        eventually(
+            lambda: exchange(server.port, request("/ws", UPGRADE | forwarded, b"", "GET")).status == 101, "it counts on"
+        )
+
+
+def test_calls_are_cancelled_at_once_where_what_comes_is_not_websocket() -> None:
+    with serving(registry, ON | {"limits.linger": 60}) as server, Client(server) as client:
+        client.send(call("wait", 30))
+        eventually(lambda: running, "the call does not begin")
+        client.raw(frame(0xC1))
+        eventually(lambda: ended, "the call is not cancelled")
+
+
 def _hosts() -> Iterator[Any]:
     return (each for each in gc.get_objects() if type(each) is HTTPHost and each.sockets)
 

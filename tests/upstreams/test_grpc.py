@@ -43,6 +43,7 @@ from gateway.upstreams.protobuf.files import ProtoOptions, Schema, from_options
 from gateway.upstreams.protobuf.values import Values
 from tests.cli.running import here
 from tests.conftest import Logged
+from tests.hosts.test_websocket import Client, call
 from tests.raw_http import exchange, post, request
 from tests.serving import Server, serving
 from tests.upstreams.kinds import TYPED, Kind, h2, h2_headers, h2_message, module
@@ -1106,3 +1107,45 @@ def test_missing_packages_are_told_by_their_extra(tmp_path: Path) -> None:
         "gateway: error[configuration]: conf/gateway.toml: upstreams.a.url: grpc:// needs the package grpc:"
         " pip install '.[grpc]' in the gateway's clone\n"
     )
+
+
+# Streams, one answer after the other
+
+
+def subscribe(client: Client, method: str, *params: Any) -> str:
+    client.send(call("rpc.subscribe", method, *params))
+    return str(client.read()["result"])
+
+
+def test_the_answers_of_a_stream_come_when_they_are_there(port: int, tmp_path: Path) -> None:
+    path, more = tmp_path / "ended", {"websocket.enabled": True}
+    with serve_upstream(service("Streams"), port, tmp_path, settings=more) as up, Client(up.server) as client:
+        for method, params, values in (
+            ("up.Count", 3, [0, 1, 2]),
+            ("up.Pairs", 1, [{"a": 0, "b": 0}]),
+            ("up.Chat", ["a", "b"], ["a", "A", "b", "B"]),
+        ):
+            subscribe(client, method, params)
+            assert [client.read()["params"].get("result") for _ in (*values, None)] == [*values, None]
+        subscribe(client, "up.Count", -1)
+        assert client.read()["params"]["error"]["code"] == up.fault("Count", -1)[0]
+        number = subscribe(client, "up.Forever", str(path), 0.01)
+        assert [client.read()["params"]["result"] for _ in range(3)] == [0, 1, 2]
+        client.send(call("rpc.unsubscribe", number))
+        until(path.exists)
+        assert up.answer("Count", 2)["result"] == [0, 1]  # a call is collected as ever
+        until(lambda: up.server.gateway.upstreams[0]._calls.running == 0)
+        assert up.server.gateway.upstreams[0]._upstream.connections()[0] == 1  # no stream has cost a connection
+
+
+def test_what_does_not_stream_is_not_subscribed_to_and_a_stream_is_a_call(port: int, tmp_path: Path) -> None:
+    path, more = tmp_path / "ended", {"websocket.enabled": True}
+    with serve_upstream(service("Streams"), port, tmp_path, "calls = 1", more) as up:
+        with Client(up.server) as client:
+            for method, param in (("up.Sum", [1]), ("up.Count", "x")):
+                client.send(call("rpc.subscribe", method, param))
+                assert client.read()["error"]["code"] == -32602
+            subscribe(client, "up.Forever", str(path), 0.01)
+            client.read()
+            assert up.fault("Count", 1)[0] == -32003  # the stream is the one call that may run
+        until(path.exists)

@@ -3,13 +3,15 @@
 Types come from the server's own reflection, or from .proto files or a descriptor set, and then without asking it.
 A method's parameters are the fields of its request; a stream of requests is one parameter, an array. A stream of
 answers is collected: an array of at most ``most_messages`` and ``limits.max_reply`` bytes, for a caller is better told
-that it is too long than given a part of it. What streams both ways takes an array and gives one: the requests do not
-wait for responses. What has come when the deadline ends a stream goes along with the fault.
+that it is too long than given a part of it. A caller that subscribes gets each answer when it is there. What streams
+both ways takes an array and gives one: the requests do not wait for responses. What has come when the deadline ends a
+stream goes along with the fault.
 """
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from math import isinf
 from types import GenericAlias
 from typing import Any, ClassVar, Literal, Union
 
@@ -155,6 +157,25 @@ class GRPC:
                 line.retire()
                 raise
 
+    async def stream(self, invocation: Invocation) -> AsyncGenerator[Any, None]:
+        """Send the request or requests, and give each answer when it is there."""
+        method = self._methods[invocation.method]
+        request = self._request(method, neutral(invocation.params))
+        left = invocation.time_left
+        async with self._pool.lend(invocation) as line, line.calling(invocation):
+            call: Any = getattr(line.channel, _CALLS[method.takes_stream, True])(method.path)(
+                request, timeout=None if isinf(left) else left, metadata=self._metadata(invocation)
+            )
+            try:
+                async for answer in call:
+                    line.hear()
+                    yield self._answer(method, [answer])[0]
+            except DecodeError:
+                line.retire()
+                raise
+            finally:
+                call.cancel()
+
     async def close(self) -> None:
         """Close all connections."""
         self._pool.close()
@@ -219,8 +240,9 @@ class GRPC:
             wrapped=wrapped[0] if wrapped is not None else None,
             unwrapped=only[0] if only is not None and self._options.bare else None,
         )
+        streams = described.server_streaming
         return Signature(
-            name=name, params=params, result=result, doc=doc, only=None if described.server_streaming else only
+            name=name, params=params, result=result, doc=doc, only=None if streams else only, streams=streams
         )
 
     def _request(self, method: _Method, params: dict[str, Any]) -> Any:

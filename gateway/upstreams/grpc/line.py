@@ -99,6 +99,10 @@ class Line:
         self._heard += 1
         invocation.sent = "yes"
 
+    def hear(self) -> None:
+        """Take note that a part of a response is here: the connection is good."""
+        self._heard += 1
+
     def retire(self) -> None:
         """Take no more calls: what came is not what was asked for."""
         self._retired = True
