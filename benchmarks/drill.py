@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.directories import DRILLS as OF_DIRECTORIES
+from benchmarks.directories import DirectoryDrill
 from gateway.fleet.directories import file as looked_at
 from tests.fleet.load import Fleet, Load
 
@@ -125,6 +127,27 @@ def drilled(drill: Drill) -> tuple[str, ...]:
     return (drill.name, *(_shown(load, method) for method in ("get", "put")), _doubled(executed))
 
 
+def drilled_with(drill: DirectoryDrill) -> tuple[str, ...]:
+    """Run a drill of a directory, and return its row.
+
+    Raises:
+        AssertionError: a call was lost or doubled, or a caller was told what is not so.
+
+    """
+    options = f"directory_service = '{drill.service}'"
+    with tempfile.TemporaryDirectory() as folder, Fleet(Path(folder), COUNT) as fleet:
+        (Path(folder) / "directory").mkdir()
+        with drill.make(Path(folder) / "directory", fleet) as directory:
+            serving = fleet.gateway(options, table=directory.table)
+            with serving as server, Load(server.port, 2.0, PAUSE) as load:
+                time.sleep(1)
+                drill.happens(fleet, directory)
+                time.sleep(1)
+            executed = fleet.executed()
+    load.judge(executed)
+    return (drill.name, *(_shown(load, method) for method in ("get", "put")), _doubled(executed))
+
+
 def _shown(load: Load, method: str) -> str:
     count = sum(key.startswith(method) for key in load.outcomes)
     failed: Counter[Any] = load.failed(method)
@@ -143,6 +166,8 @@ def main() -> None:
     print("| --- | --- | --- | --- |")
     for drill in DRILLS:
         print(f"| {' | '.join(drilled(drill))} |", flush=True)
+    for of_directory in OF_DIRECTORIES:
+        print(f"| {' | '.join(drilled_with(of_directory))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -33,12 +33,19 @@ _ERROR_ID = re.compile(r"[\w.:-]{4,64}", re.ASCII)
 @click.option("--certificate", metavar="NAME", help="The common name of the client's certificate.")
 @click.option("--host", metavar="HOST", default="localhost", help="The header Host.", show_default=True)
 @click.option("--origin", metavar="ORIGIN", help="The header Origin, which web pages send.")
-@click.option("--protocol", type=click.Choice(list(CODECS)), default="jsonrpc", show_default=True)
+@click.option(
+    "--protocol",
+    type=click.Choice(list(CODECS)),
+    default="jsonrpc",
+    show_default=True,
+    help="The protocol of the call.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain(method: str, modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], **given: Any) -> None:
-    """Say what would become of a call of METHOD, and which option decides, without calling it.
+    """Say what would become of a call of METHOD.
 
-    An upstream that may have the method is asked for its methods. The exit code is 1 if the call would be refused.
+    It tells which option decides, and calls nothing. An upstream that may have the method is asked for its methods. The
+    exit code is 1 if the call would be refused.
     """
     client, as_json = given.pop("client"), given.pop("as_json")
     found = address(client)
@@ -81,10 +88,10 @@ def _lines(method: str, steps: list[Step]) -> Iterator[str]:
 @click.argument("error_id")
 @click.argument("files", nargs=-1, type=click.File("r", encoding="utf-8", errors="replace"), metavar="[FILE]...")
 def errors(error_id: str, files: tuple[Any, ...]) -> None:
-    """Find ERROR_ID, which a fault has told, or a request id, in log files; without a FILE in standard input.
+    """Find an error in log files.
 
-    Both forms of the log are read, text and JSON. What is found is printed with its traceback. The exit code is 1 if
-    nothing is found.
+    ERROR_ID is what a fault has told, or a request id. Without a FILE, standard input is read. Both forms of the log
+    are read, text and JSON. What is found is printed with its traceback. The exit code is 1 if nothing is found.
     """
     if not _ERROR_ID.fullmatch(error_id):
         raise click.UsageError("ERROR_ID: expected the error_id of a fault, or a request id")

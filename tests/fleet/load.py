@@ -64,15 +64,18 @@ class Fleet:
 
     @contextmanager
     def gateway(
-        self, options: str = "", settings: dict[str, Any] | None = None, *, is_listed: bool = False
+        self, options: str = "", settings: dict[str, Any] | None = None, *, is_listed: bool = False, table: str = ""
     ) -> Iterator[Server]:
-        """Serve the instances as one upstream; listed by a file, if the list is to change."""
+        """Serve the instances as one upstream; listed by a file, or by what a table says, if the list is to change."""
         urls = [f"jsonrpc+tcp://127.0.0.1:{program.port}" for program in self.programs]
         where = f"url = {urls}"
         directory = ""
         if is_listed:
             self.list(self.programs)
             directory = f"[directories.list]\nkind = 'file'\npath = '{self.listed}'\n"
+            where = "url = 'jsonrpc+tcp://'\ndirectory = 'list'"
+        elif table:
+            directory = f"[directories.list]\n{table}\n"
             where = "url = 'jsonrpc+tcp://'\ndirectory = 'list'"
         file = self._folder / "gateway.toml"
         file.write_text(

@@ -17,6 +17,8 @@ from gateway.model.secrets import Secret
 from tests.conftest import Logged
 from tests.fleet.directories.following import Followed, following, made
 from tests.fleet.directories.zookeeper import ZooKeeper
+from tests.fleet.load import Fleet, Load
+from tests.serving import eventually
 
 SERVICE = "com.acme.Stock"
 
@@ -160,6 +162,30 @@ def test_a_server_that_is_killed_stopped_and_loses_its_data(server: ZooKeeper, o
     asyncio.run(main())
     assert len(logged.take("it is away")) >= 2
     logged.take("it lists no instances")
+
+
+def test_calls_go_on_while_it_is_away_and_an_instance_dies(
+    server: ZooKeeper, others: Any, tmp_path: Path, logged: Logged
+) -> None:
+    table = f"kind = 'zookeeper'\nservers = ['{server.server}']\nsession = 4.0"
+    with Fleet(tmp_path, 3) as fleet:
+        put(others, *(f"jsonrpc+tcp://127.0.0.1:{program.port}" for program in fleet.programs))
+        options = f"directory_service = '{SERVICE}'"
+        with fleet.gateway(options, table=table) as gateway, Load(gateway.port, 20.0) as load:
+            eventually(lambda: load.count() > 50, "nothing is called")
+            server.kill()
+            eventually(lambda: logged.take("it is away"), "nobody sees that it is away")
+            fleet.programs[0].kill()
+            seen = load.count()
+            eventually(lambda: load.count() > seen + 100, "nothing is called")
+            server.start()
+            directory: Any = gateway.gateway.directories["list"]
+            eventually(lambda: directory.status.state == "up", "it is not back")
+        executed = fleet.executed()
+    load.judge(executed)
+    assert not load.failed("get")
+    assert set(load.failed("put")) <= {(-32002, "maybe")}
+    assert logged.take("out of service")
 
 
 def test_a_session_that_is_over(server: ZooKeeper, others: Any, logged: Logged) -> None:

@@ -4,6 +4,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ JARS = Path("/usr/share/java")
 _NAMES = ("zookeeper.jar", "zookeeper-jute.jar", "slf4j-api.jar", "slf4j-simple.jar", "snappy-java.jar")
 _JAVA = ("-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _MAIN = "org.apache.zookeeper.server.ZooKeeperServerMain"
+_PEER = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 _CONFIGURATION = """
 tickTime=200
 dataDir={folder}/data
@@ -45,9 +47,18 @@ ssl.clientAuth=none
 
 
 class ZooKeeper:
-    """A server in a folder, on a port; with an authority it has another port, for TLS."""
+    """A server in a folder, on a port; with an authority it has another port, for TLS.
 
-    def __init__(self, folder: Path, authority: trustme.CA | None = None) -> None:
+    ``peers`` are the ports of the servers of an ensemble, of which this one is ``number``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        authority: trustme.CA | None = None,
+        number: int = 0,
+        peers: Sequence[tuple[int, int]] = (),
+    ) -> None:
         assert (JARS / "zookeeper.jar").exists(), "ZooKeeper is needed (Debian's package is zookeeper)"
         self.folder = folder
         self.port, self.secure = free_port(), 0
@@ -58,6 +69,12 @@ class ZooKeeper:
             text += _ENCRYPTED
             _write_key(authority, folder / "key.p12")
             authority.cert_pem.write_to_path(folder / "ca.pem")
+        self._main = _MAIN if not peers else _PEER
+        if peers:
+            (folder / "data").mkdir()
+            (folder / "data" / "myid").write_text(f"{number + 1}\n")
+            text += "initLimit=25\nsyncLimit=10\n"
+            text += "".join(f"server.{n + 1}=127.0.0.1:{a}:{b}\n" for n, (a, b) in enumerate(peers))
         (folder / "zoo.cfg").write_text(text.format(folder=folder, port=self.port, secure=self.secure))
 
     @property
@@ -65,6 +82,11 @@ class ZooKeeper:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
+        self.begin()
+        eventually(self.serves, "ZooKeeper does not start")
+
+    def begin(self) -> None:
+        """Start it, and do not wait: one of an ensemble serves only beside others."""
         java = shutil.which("java")
         assert java is not None, "Java is needed, which comes with Debian's package zookeeper"
         jars = [*(JARS / name for name in _NAMES), *JARS.glob("netty-*.jar")]
@@ -74,17 +96,17 @@ class ZooKeeper:
                     java,
                     *_JAVA,
                     "-Dzookeeper.forceSync=no",
+                    "-Dzookeeper.electionPortBindRetry=0",
                     "-cp",
                     ":".join(map(str, jars)),
-                    _MAIN,
+                    self._main,
                     str(self.folder / "zoo.cfg"),
                 ],
                 stdout=log,
                 stderr=log,
             )
-        eventually(self._serves, "ZooKeeper does not start")
 
-    def _serves(self) -> bool:
+    def serves(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "log").read_text()
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as asked:
