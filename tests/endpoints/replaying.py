@@ -7,6 +7,7 @@ has is not looked at. Items of an array are compared in order, and there are as 
 import json
 import ssl
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +60,33 @@ def problems(
     skipped: frozenset[int] = frozenset(),
     tls: Callable[[], ssl.SSLContext | None] = lambda: None,
 ) -> list[str]:
-    """Play steps on connections of their own; the status of those that are skipped is another server's."""
-    found = []
-    for step in steps:
-        if step["status"] in skipped and "path" in step:
-            continue
-        with Wire(port, 20, tls()) as wire:
-            wire.send(sent(step))
-            response = wire.read()
+    """Play steps on one connection, as long as it lasts; the status of those that are skipped is another server's."""
+    found: list[str] = []
+    with ExitStack() as wires:
+        wire: Wire | None = None
+        for step in steps:
+            if step["status"] in skipped and "path" in step:
+                continue
+            response = answered(wire, sent(step)) if wire is not None else None
+            if response is None:
+                wires.close()
+                wire = wires.enter_context(Wire(port, 20, tls()))
+                response = answered(wire, sent(step))
             assert response is not None, step
             said = problem(step, response)
             if said is not None:
                 found.append(f"{step.get('case') or step.get('body')}: {said}")
+            wire = None if response.headers.get("connection") == "close" else wire
     return found
+
+
+def answered(wire: Wire, data: bytes) -> Response | None:
+    """Send a request, and read its response; None where the connection has ended."""
+    try:
+        wire.send(data)
+        return wire.read()
+    except OSError:
+        return None
 
 
 def play(

@@ -11,6 +11,7 @@ import pytest
 from gateway import Context, Fault, Registry
 from gateway.config import ConfigError, load
 from gateway.core.access import make_key
+from gateway.endpoints.mcp.messages import Message, mirrored, read
 from gateway.testing import Client, FakeUpstream
 from tests.conftest import Logged
 from tests.endpoints import mcp_methods
@@ -51,6 +52,16 @@ def listed(port: int, headers: dict[str, str] | None = None) -> dict[str, Any]:
 @pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda each: each["client"])
 def test_what_a_client_sends_is_answered_as_it_needs(transcript: dict[str, Any], server: Server) -> None:
     assert problems(transcript["steps"], server.port) == []
+
+
+@pytest.mark.parametrize("name", ["add", "größe", " add ", "a\nb", "=?base64?YWRk?=", ""])
+def test_headers_that_are_made_of_a_message_fit_it(name: str) -> None:
+    version, capabilities = ("io.modelcontextprotocol/protocolVersion", "io.modelcontextprotocol/clientCapabilities")
+    meta = {version: "2026-07-28", capabilities: {}}
+    document = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "_meta": meta}}
+    headers = mirrored(document)
+    assert all(value.isascii() and value.isprintable() and value == value.strip() for value in headers.values())
+    assert isinstance(read(document, headers), Message)
 
 
 def test_each_rule_of_the_revisions(server: Server) -> None:

@@ -118,6 +118,10 @@ def test_any_names_are_fitted(names: list[str]) -> None:
     assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in made)
 
 
+def test_long_names_of_parameters_are_cut() -> None:
+    assert property_names(["x" * 200, "x" * 201, "", "_"]) == ["x" * 64, f"{'x' * 60}_2", "_", "__2"]
+
+
 # ---- which -----------------------------------------------------------------------------------------------------------
 
 
@@ -406,9 +410,9 @@ HOSTILE: list[Any] = [
 
 @pytest.mark.parametrize("schema", HOSTILE, ids=range(len(HOSTILE)))
 def test_whatever_an_upstream_tells_the_other_tools_are_not_lost(schema: Any) -> None:
-    """Each component of Big uses the next one twice: written out, it would have a million parts."""
+    """Each component of Big uses the next one three times: written out, it would have half a million parts."""
     big = {
-        f"B{n}": {"type": "object", "properties": {each: {"$ref": f"#/components/schemas/B{n + 1}"} for each in "ab"}}
+        f"B{n}": {"type": "object", "properties": {each: {"$ref": f"#/components/schemas/B{n + 1}"} for each in "abc"}}
         for n in range(20)
     } | {"B20": {}}
     components = {"schemas": {**big, "Big": {"$ref": "#/components/schemas/B0"}}}
@@ -417,6 +421,25 @@ def test_whatever_an_upstream_tells_the_other_tools_are_not_lost(schema: Any) ->
     text = json.dumps(tool)
     assert "\\u202e" not in text
     assert "\\u0000" not in text
+
+
+@pytest.mark.parametrize(
+    ("told_so", "written"),
+    [
+        ({"type": ["string", "any"]}, {}),
+        ({"type": "object", "patternProperties": {"^a": {}}, "additionalProperties": False}, {"type": "object"}),
+        ({"minimum": True, "maximum": 3, "type": "integer"}, {"type": "integer", "maximum": 3}),
+        ({"enum": list(range(501))}, {}),
+        ({"type": "string", "pattern": "a" * 201}, {"type": "string"}),
+        ({"type": "string", "pattern": "("}, {"type": "string"}),
+        (
+            {"type": ["integer", "string"], "minimum": 1},
+            {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]},
+        ),
+    ],
+)
+def test_what_is_not_known_is_left_out_and_the_schema_wider(told_so: dict[str, Any], written: dict[str, Any]) -> None:
+    assert Inliner({}).of(told_so) == written
 
 
 def test_a_chain_of_references_ends() -> None:
@@ -439,7 +462,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(VALUES, VALUES, st.lists(VALUES, max_size=3))
 def test_any_document_makes_a_tool(schema: Any, component: Any, params: list[Any]) -> None:
     upstream_tool({"params": [{"name": "a", "schema": schema}, *params]}, {"schemas": {"S": component}})
