@@ -18,6 +18,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Literal, TypeVar
 
 from gateway.codecs import Codec
@@ -335,6 +336,7 @@ class _Running:
             self._head.note(self._context, "cancelled", 0, self._start)
 
 
+@lru_cache(maxsize=1024)
 def summary(method: str, fault: int | None) -> bytes:
     """Write what a trusted proxy is told of a call, for its own log."""
     named = f"X-RPC-Method: {method}\r\n" if PRINTABLE.fullmatch(method) else ""
