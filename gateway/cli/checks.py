@@ -50,6 +50,7 @@ CHECKS: dict[str, Level] = {
     "published-without-grace": "warning",
     "sunset-soon": "warning",
     "version-without-method": "warning",
+    "version-option-without-method": "warning",
     "version-twice": "warning",
 }
 _ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/?#*@\sA-Z]+")  # as browsers send it (WHATWG HTML, 7.1.1)
@@ -291,6 +292,7 @@ _LOOKS: dict[str, Callable[[Gateway], Iterator[str]]] = {
     "keys-forwarded": _keys_forwarded,
     "sunset-soon": versions.sunset_soon,
     "version-without-method": lambda gateway: versions.versions_without_method(gateway, _may_be_discovered),
+    "version-option-without-method": lambda gateway: versions.names_without_method(gateway, _may_be_discovered),
     "version-twice": versions.versions_twice,
     "published-without-grace": _published_without_grace,
 }

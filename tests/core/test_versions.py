@@ -6,6 +6,7 @@ The gateway's own front and a WSGI application get the same requests.
 import asyncio
 import itertools
 import json
+import re
 import socket
 import xmlrpc.client
 from collections.abc import Callable, Iterator, Mapping
@@ -517,6 +518,23 @@ CHECKED: dict[str, tuple[dict[str, Any], list[str]]] = {
             "version-without-method versions.stock.default: no method's name begins with stock.1.",
         ],
     ),
+    "nothing of this name": (
+        {
+            "inventory": {
+                "default": "v1",
+                "deprecated": {"v9": said(-1), "v1.get": said(-1), "only": said(-1), "nothing": said(-1)},
+                "rename": {"getItem": "get", "fetchItem": "fetch"},
+            },
+            "up": {"rename": {"a": "b"}, "deprecated": {"v1": said(-1)}},
+        },
+        [
+            "version-option-without-method versions.inventory.deprecated.v9: it is neither a version of inventory nor a"
+            " method of it",
+            "version-option-without-method versions.inventory.deprecated.nothing: it is neither a version of inventory"
+            " nor a method of it",
+            "version-option-without-method versions.inventory.rename.fetchItem: there is no method inventory.v1.fetch",
+        ],
+    ),
     "an upstream may have it": ({"up": {"default": "v1"}}, []),
     "twice": (
         {"stock": {"prefixes": {"v0": "legacy."}}, "legacy.stock": {"rename": {"a": "count"}}},
@@ -537,3 +555,17 @@ def test_a_rule_may_name_what_callers_say() -> None:
     chosen = {**USUAL, **rules({"methods": ["inventory.get", "*"], "keys": ["odoo"]})}
     gateway = app.build(load(None, {}, [f"{option}={value}" for option, value in chosen.items()]), registry)
     assert list(findings(gateway, ())) == []
+
+
+def test_the_page_has_tables_that_can_be_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "versions.md").read_text("utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) >= 4
+    file = tmp_path / "gateway.toml"
+    read = set[str]()
+    for block in blocks:
+        file.write_text(block)
+        read |= set(load(file, {}, []).versions)
+    assert read == {"inventory", "stock"}
+    for option in VersionTable.__struct_fields__:
+        assert f"| `{option}` |" in page
