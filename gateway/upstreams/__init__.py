@@ -84,6 +84,7 @@ class Signature(Struct, frozen=True, kw_only=True):
         refused: why it cannot be served; the configuration has to hide it then.
         openrpc: its OpenRPC method object, without its name, which is told to callers as it is; None to make one.
         components: what the object may refer to, by kind and name.
+        is_idempotent: whether its IDL says that it may run twice; the configuration may say so, too.
         signatures: its types as system.methodSignature tells them, the result first.
         streams: the values of its result can be had one by one, from an adapter that is a Streamer.
 
@@ -99,6 +100,7 @@ class Signature(Struct, frozen=True, kw_only=True):
     components: Mapping[str, Mapping[str, Any]] = {}
     signatures: tuple[tuple[str, ...], ...] = ()
     streams: bool = False
+    is_idempotent: bool = False
 
 
 class Invocation(Struct, kw_only=True):

@@ -60,7 +60,7 @@ class Calls(Protocol):
     def tell(self, error: Exception, invocation: Invocation, *, is_late: bool = False) -> tuple[Exception, str]:
         """Return what the caller is told of an exception, and the reason for operators."""
 
-    def may_repeat(self, invocation: Invocation, fault: Fault, /) -> bool:
+    def may_repeat(self, signature: Signature, invocation: Invocation, fault: Fault, /) -> bool:
         """Tell whether a call that has failed may be sent once more."""
 
     async def once(self, invocation: Invocation, /) -> Any:
@@ -111,7 +111,7 @@ class BegunCall:
     def set_exception(self, error: Exception) -> None:
         """Send it once more if that can do no harm, or tell the caller (called by the adapter)."""
         told = self._calls.failure(error, self._invocation)
-        if isinstance(told, Fault) and self._calls.may_repeat(self._invocation, told):
+        if isinstance(told, Fault) and self._calls.may_repeat(self._signature, self._invocation, told):
             now = time.monotonic()
             self._invocation = msgspec.structs.replace(self._invocation, sent="no", waits=False, start=now)
             self._is_repeated = True

@@ -37,7 +37,7 @@ from gateway.upstreams.begun import BegunCall, BegunSpread, Sent, Told
 from gateway.upstreams.counting import Counts, verdict
 from gateway.upstreams.faults import reason
 from gateway.upstreams.instances import Instances
-from gateway.upstreams.naming import fits
+from gateway.upstreams.naming import may_run_twice
 from gateway.upstreams.spreading import Course, Spread
 from gateway.upstreams.status import Status, log
 from gateway.upstreams.transport.along import along_of, passes_credentials
@@ -200,17 +200,15 @@ class UpstreamCalls:
         try:
             return await self.once(invocation)
         except Unavailable as fault:
-            if not self.may_repeat(invocation, fault):
+            if not self.may_repeat(signature, invocation, fault):
                 raise
         return await self.once(self.invocation(signature, params, context))
 
-    def may_repeat(self, invocation: Invocation, fault: Fault) -> bool:
+    def may_repeat(self, signature: Signature, invocation: Invocation, fault: Fault) -> bool:
         """Tell whether a call that has failed may be sent once more, because that can do no harm."""
         if not isinstance(fault, Unavailable) or "retry_after" in fault.data:
             return False
-        return invocation.sent == "no" or (
-            invocation.sent == "maybe" and fits(invocation.method, self._options.idempotent)
-        )
+        return invocation.sent == "no" or (invocation.sent == "maybe" and may_run_twice(signature, self._options))
 
     async def once(self, invocation: Invocation) -> Any:
         """Call the upstream, and note how it is.

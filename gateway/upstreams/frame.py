@@ -37,7 +37,7 @@ from gateway.upstreams.calling import UpstreamCalls
 from gateway.upstreams.counting import Counts
 from gateway.upstreams.faults import MOST_SHOWN, is_answer, reason
 from gateway.upstreams.instances import Instances
-from gateway.upstreams.naming import Names, configured, fits, is_pattern, is_plain, unmatched
+from gateway.upstreams.naming import Names, configured, is_pattern, is_plain, may_run_twice, unmatched
 from gateway.upstreams.status import Status, log
 
 _DESCRIBE = 5.0  # seconds that an upstream has to tell its methods
@@ -288,7 +288,7 @@ class UpstreamService:
             place=self.place,
             published=published(told, signature.signatures, self._told(signature)),
             begin=self._begin(signature),
-            idempotent=fits(signature.name, self.options.idempotent),
+            idempotent=may_run_twice(signature, self.options),
             **self._streaming(signature),
         )
 

@@ -117,7 +117,7 @@ class Instances:
         self.list_status: DirectoryStatus | None = None
         self._status = status
         self._seed = crc32(f"{platform.node()} {os.getppid()}".encode())  # the same for all workers
-        self._slot = 0
+        self._slot: int | None = None
         self._listing: Listing = ()
         self._adapters: dict[Seat, Upstream] = {}
         self._probes: dict[Seat, asyncio.TimerHandle] = {}
@@ -142,7 +142,8 @@ class Instances:
         self.known.set()
         scheme = self._options.form.partition(":")[0].lower()
         self._listing = listing = fitting(listing, scheme, self._options.version, self._options.group)
-        taken = listing if self.seats.is_by_key else subset(listing, _MOST, self._slot, self._seed)
+        slot = os.getpid() if self._slot is None else self._slot  # of another server's workers we know no number
+        taken = listing if self.seats.is_by_key else subset(listing, _MOST, slot, self._seed)
         _, gone = self.seats.update(taken, time.monotonic(), time.time())
         for seat in gone:
             self._forget_probe(seat)
@@ -152,8 +153,8 @@ class Instances:
 
     def serve(self, slot: int) -> None:
         """Begin in a process; its slot is a number that no other process of this gateway has."""
-        if slot != self._slot:
-            self._slot = slot
+        self._slot = slot
+        if self.known.is_set():
             self.listed(self._listing)  # another part of it, if it is long
 
     def adapter(self, seat: Seat) -> Upstream:

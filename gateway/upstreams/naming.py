@@ -96,6 +96,11 @@ def is_plain(name: str) -> bool:
     return len(name) <= _MOST and _PLAIN.fullmatch(name) is not None and not any(each.startswith("_") for each in parts)
 
 
+def may_run_twice(signature: Signature, options: Options) -> bool:
+    """Tell whether the configuration or an IDL says that a method may run twice."""
+    return signature.is_idempotent or fits(signature.name, options.idempotent)
+
+
 def fits(name: str, patterns: Iterable[str]) -> bool:
     """Tell whether one of the patterns fits a name."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)

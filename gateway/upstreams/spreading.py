@@ -22,7 +22,7 @@ from gateway.model.faults import BadUpstream, Fault, GatewayFault, Overloaded, U
 from gateway.upstreams import Cancel, Invocation, Options, Outcome, Sent, Signature
 from gateway.upstreams.counting import verdict
 from gateway.upstreams.instances import Attempt, Instances, Running
-from gateway.upstreams.naming import fits
+from gateway.upstreams.naming import may_run_twice
 
 _MOST_REFUSALS = 8  # instances that a call is refused by before it fails
 _NONE = "no instance of the upstream is known"
@@ -116,7 +116,7 @@ class Spread:
         self, signature: Signature, make: Callable[[], Invocation], invocation: Invocation, context: Context
     ) -> Course:
         """Begin the course of a call."""
-        is_idempotent = fits(signature.name, self._options.idempotent)
+        is_idempotent = may_run_twice(signature, self._options)
         key = self._key(signature, invocation.params, context) if self._is_by_key else b""
         return Course(make, invocation, context, key, is_idempotent=is_idempotent)
 
@@ -129,7 +129,7 @@ class Spread:
 
     def is_hedged(self, signature: Signature) -> bool:
         """Tell whether the calls of a method may run at two instances at once."""
-        return bool(self._options.hedge) and fits(signature.name, self._options.idempotent)
+        return bool(self._options.hedge) and may_run_twice(signature, self._options)
 
     def launch(self, first: Running, signature: Signature, context: Context, outcome: Outcome) -> Cancel | None:
         """Make the first attempt of a call without a coroutine; its seat is set here.

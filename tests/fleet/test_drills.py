@@ -243,3 +243,28 @@ def test_one_instance_is_counted_too(tmp_path: Path, logged: Logged) -> None:
     assert before.of("gateway_upstream_connections", upstream="up") == 1
     assert attempts(outcome="refused", sent="no") == 2  # it was sent once more
     assert logged.take("is down")
+
+
+def test_what_refuses_is_passed_eight_times(tmp_path: Path, logged: Logged) -> None:
+    with Fleet(tmp_path, 10) as fleet:
+        for program in fleet.programs[:-1]:
+            program.kill()
+        alive = f"127.0.0.1:{fleet.programs[-1].port}"
+        with fleet.gateway("balance = 'round-robin'") as server:
+            instances = server.gateway.upstreams[0].instances
+            assert instances is not None
+            seats = instances.seats
+            pick, order = seats.pick, sorted(seats.all, key=lambda seat: seat.instance.address == alive)
+            seats.pick = lambda now, tried=(), key=b"": next((each for each in order if each not in tried), None)  # type: ignore[method-assign]
+            assert code_of(answer(server, "put", "a")) == UNAVAILABLE
+            scraped = scrape(server.metrics)
+            seats.pick = pick  # type: ignore[method-assign]
+            assert "result" in answer(server, "put", "b")
+    assert scraped.of("gateway_upstream_attempts_total", outcome="refused") == 8
+    logged.take("is out of service")
+
+
+def test_an_attempt_that_hangs_leaves_time_for_no_other_without_hedge(tmp_path: Path) -> None:
+    with Fleet(tmp_path, 2, ("0.6", "0.6")) as fleet, fleet.gateway("timeout = { get = 0.2 }") as server:
+        assert code_of(answer(server, "get", "a")) == LATE
+        assert fleet.executed() == {"a": 1}

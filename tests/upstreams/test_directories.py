@@ -172,6 +172,8 @@ def test_of_thousands_a_worker_has_connections_to_some(tmp_path: Path) -> None:
     assert instances is not None
     many = tuple(Instance(address=f"10.0.{number // 250}.{number % 250}:1") for number in range(1000))
     instances.listed(many)
+    assert len(instances.rows()) == 100
+    instances.serve(0)
     first = {row.address for row in instances.rows()}
     instances.serve(1)
     second = {row.address for row in instances.rows()}

@@ -321,6 +321,21 @@ ATTEMPTS: list[tuple[Exception, str, bool, int, tuple[int, Any]]] = [
 ]
 
 
+def test_what_an_idl_calls_idempotent_is_sent_once_more(fake: type[Fake], tmp_path: Path, logged: Logged) -> None:
+    def fail(invocation: Invocation) -> None:
+        invocation.sent = "maybe"
+        raise ConnectionResetError
+
+    fake.does = fail
+    fake.tells = lambda: [Signature(name="Read", is_idempotent=True), Signature(name="Add")]
+    with faked(tmp_path) as up:
+        until(lambda: up.offers("Read"))
+        for method in ("Read", "Add"):
+            assert up.fault(method) == (-32002, "maybe")
+        assert [call.method for call in fake.calls] == ["Read", "Read", "Add"]
+    logged.take("is down")
+
+
 @pytest.mark.parametrize(("error", "sent", "idempotent", "attempts", "told"), ATTEMPTS)
 def test_what_becomes_of_a_failure(  # noqa: PLR0917
     error: Exception,

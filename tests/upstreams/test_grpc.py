@@ -1109,6 +1109,25 @@ def test_missing_packages_are_told_by_their_extra(tmp_path: Path) -> None:
     )
 
 
+def test_a_method_that_its_proto_calls_idempotent_may_run_twice(tmp_path: Path) -> None:
+    proto = tmp_path / "levels.proto"
+    rpcs = "".join(
+        f"rpc {name}(A) returns (A) {{ option idempotency_level = {level}; }}\n"
+        for name, level in (("Read", "NO_SIDE_EFFECTS"), ("Put", "IDEMPOTENT"), ("Add", "IDEMPOTENCY_UNKNOWN"))
+    )
+    proto.write_text(
+        f'syntax = "proto3";\npackage levels;\nmessage A {{}}\nservice S {{\n{rpcs}rpc Pop(A) returns (A);\n}}\n'
+    )
+    known = GRPCUpstream(GRPCOptions(url="grpc://localhost:1", proto=(str(proto),)), Limits()).known()
+    assert known is not None
+    assert {each.name.rpartition(".")[2]: each.is_idempotent for each in known} == {
+        "Read": True,
+        "Put": True,
+        "Add": False,
+        "Pop": False,
+    }
+
+
 # Streams, one answer after the other
 
 

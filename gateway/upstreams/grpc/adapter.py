@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, Union
 
 import grpc
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from msgspec import Struct
@@ -242,7 +243,13 @@ class GRPC:
         )
         streams = described.server_streaming
         return Signature(
-            name=name, params=params, result=result, doc=doc, only=None if streams else only, streams=streams
+            name=name,
+            params=params,
+            result=result,
+            doc=doc,
+            only=None if streams else only,
+            streams=streams,
+            is_idempotent=described.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN,
         )
 
     def _request(self, method: _Method, params: dict[str, Any]) -> Any:
