@@ -37,7 +37,8 @@ class CallLine(Struct, frozen=True, kw_only=True):
     """What the log says of one call.
 
     ``bytes`` are those of its answer, ``position`` is its place in a batch. Where its upstream has several instances,
-    ``instance`` is the one that was called last, and ``attempts`` says how many were called.
+    ``instance`` is the one that was called last, and ``attempts`` says how many were called. ``key`` is the name of the
+    caller's key, and ``called`` what was called where another method, a version or a pattern, has answered.
     """
 
     event: str = "call"
@@ -52,9 +53,13 @@ class CallLine(Struct, frozen=True, kw_only=True):
     position: int | None
     instance: str | UnsetType = UNSET
     attempts: int | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    called: str | UnsetType = UNSET
 
     def __str__(self) -> str:
         where = "" if self.instance is UNSET else f" instance={self.instance} attempts={self.attempts}"
+        where += "" if self.key is UNSET else f" key={self.key}"
+        where += "" if self.called is UNSET else f" called={self.called}"
         code = "" if self.code is None else f" code={self.code}"
         position = "" if self.position is None else f" position={self.position}"
         return (
@@ -110,6 +115,8 @@ def _line_of(record: CallRecord) -> CallLine:
         position=record.position,
         instance=record.instance or UNSET,
         attempts=record.attempts or UNSET,
+        key=UNSET if record.caller is None or record.caller.key is None else _loggable(record.caller.key),
+        called=_loggable(record.called) if record.called else UNSET,
     )
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
-from gateway.model.calls import CallRecord
-from gateway.telemetry.log import CallLine, Format, configure_own, log_calls
+from gateway.model.calls import Caller, CallRecord
+from gateway.telemetry.log import CallLine, Format, _line_of, configure_own, log_calls
 from tests.cli.running import Serving, serving, start
 from tests.raw_http import Response, Wire, exchange, request
 
@@ -281,6 +282,16 @@ RECORDS = [
         [("add", None), ("größe", 7), ("x" * 100, -32601), ("", -32700), ("a b", "cancelled"), ("a\nb", None)]
     )
 ]
+
+
+def test_a_line_tells_the_callers_key_and_the_name_that_was_called() -> None:
+    record = replace(RECORDS[0], caller=Caller(client="127.0.0.1", key="odoo"), called="sum")
+    assert str(_line_of(record)).endswith(" request_id=id-0 key=odoo called=sum")
+    assert msgspec.json.decode(msgspec.json.encode(_line_of(record)))["key"] == "odoo"
+    forged = replace(record, caller=Caller(client="127.0.0.1", key="a\nb"), called="x y")
+    assert str(_line_of(forged)).endswith(" key=- called=-")
+    nobody = _line_of(replace(RECORDS[0], caller=Caller(client="127.0.0.1")))
+    assert not {"key", "called"} & msgspec.json.decode(msgspec.json.encode(nobody)).keys()
 
 
 @contextmanager

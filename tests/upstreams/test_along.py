@@ -21,7 +21,7 @@ from gateway.upstreams.transport.along import along_of
 from gateway.upstreams.transport.http import HTTPOptions
 from tests.conftest import Logged
 from tests.hosts.test_wsgi import ask, environ
-from tests.raw_http import Response, exchange, request
+from tests.raw_http import Response, Wire, exchange, request
 from tests.serving import serving
 from tests.upstreams.kinds import http
 from tests.upstreams.transport.test_http import JSON, XML, server
@@ -137,6 +137,21 @@ def test_what_is_asked_for_goes_along(protocol: str, tmp_path: Path) -> None:
             assert "x-caller" not in second, "a caller has chosen who it is"
             assert "authorization" not in second
             assert (second["x-forwarded-for"], len(second["idempotency-key"])) == ("127.0.0.1", 32)
+
+
+def test_each_of_many_requests_with_such_a_head_passes_on_its_own(tmp_path: Path) -> None:
+    """The front keeps heads that come again, but for what varies."""
+    more = 'forward = ["traceparent", "X-Shop"]\nidempotency_key = "idempotency-key"'
+    with upstream(tmp_path, "jsonrpc", more) as (file, heads), serving(Registry(), None, file) as front:
+        body = json.dumps({"jsonrpc": "2.0", "method": "up.add", "params": [1, 2], "id": 1}).encode()
+        sent = [(f"00-{n}-01", "ab"[n % 2]) for n in range(12)]
+        with Wire(front.port) as wire:
+            for trace, shop in sent:
+                headers = {"Content-Type": "application/json", "traceparent": trace, "X-Shop": shop}
+                wire.send(request("/api", headers, body))
+                assert wire.read() is not None
+        assert [(head["traceparent"], head["x-shop"]) for head in heads] == sent
+        assert len({head["idempotency-key"] for head in heads}) == len(sent)
 
 
 def test_all_attempts_of_a_call_have_one_key_and_each_call_of_a_batch_its_own(tmp_path: Path, logged: Logged) -> None:
