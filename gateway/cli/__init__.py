@@ -41,6 +41,7 @@ for _command in (
     explaining.errors,
     deploying.nginx,
     checking.reload_,
+    checking.rollback,
     publishing.publish,
     publishing.drain,
     publishing.undrain,

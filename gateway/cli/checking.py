@@ -8,13 +8,15 @@ from pathlib import Path
 import click
 
 from gateway import app
+from gateway.cli.changing import changes, put_back, served
 from gateway.cli.checks import Finding, findings
 from gateway.cli.loading import MODULE_HELP, configured, counted, fail
-from gateway.config import ConfigError, load
+from gateway.config import Config, ConfigError, load
 from gateway.config.described import described
 from gateway.methods import Registry
 from gateway.methods.loading import LoadError
 from gateway.process import tls
+from gateway.process.state import signatures, state_of
 
 
 @click.command(epilog=MODULE_HELP)
@@ -34,12 +36,38 @@ def check(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]
 
 @click.command("reload", epilog=MODULE_HELP)
 @configured
-def reload_(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
+@click.option("--diff", is_flag=True, help="Only show what would change: options, and methods with their signatures.")
+def reload_(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...], diff: bool) -> None:
     """Make a running gateway read configuration and methods again.
 
     They are checked first, as the command check does it. The process is the one in server.pid_file.
     """
-    config = _checked(modules, file, settings)[0].config
+    gateway = _checked(modules, file, settings)[0]
+    if diff:
+        before = served(gateway.config.server.pid_file)
+        after = state_of(gateway.config, "", signatures(gateway.offered()))
+        click.echo("\n".join(changes(before, after)) or "gateway: nothing would change")
+        return
+    _reload(gateway.config)
+
+
+@click.command(epilog=MODULE_HELP)
+@configured
+def rollback(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ...]) -> None:
+    """Go back to the configuration file of before the last reload.
+
+    What is in the file now is kept beside it, as NAME.rolled-back. The gateway then reads everything again, as the
+    command reload does it. The environment, the command line and the code of methods stay as they are.
+    """
+    try:
+        config = load(file, os.environ, settings)
+    except ConfigError as error:  # it may be what is to be taken back
+        config = error.config
+    put_back(config.server.pid_file)
+    _reload(_checked(modules, file, settings)[0].config)
+
+
+def _reload(config: Config) -> None:
     if not config.server.pid_file:
         fail(["server.pid_file is not set, so the process is not known: send it SIGHUP, or set the option and restart"])
     try:

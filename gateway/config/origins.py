@@ -1,6 +1,7 @@
 """Where each option in force comes from, and its value as it may be shown."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +34,36 @@ def shown(config: Config, found: Iterable[Setting]) -> list[dict[str, Any]]:
     for option in OPTIONS:
         if _value(config, option) != _value(usual, option):
             places.setdefault(option, _PROGRAM)
-    rows = [_row(option, _value(config, option), places, _said(hint)) for option, hint in OPTIONS.items()]
-    for section in ("upstreams", "directories", "versions"):
-        for name, options in getattr(config, section, {}).items():
-            defaults = {each.name: each for each in msgspec.structs.fields(options)}
-            for each in defaults.values():
-                option = f"{section}.{name}.{each.name}"
-                value = getattr(options, each.name)
-                if option in places or each.required or value != each.default:
-                    places.setdefault(option, _PROGRAM)
-                    rows.append(_row(option, value, places, _said(each.type)))
+    rows = []
+    for option, value, hint in _all(config):
+        if option not in OPTIONS:  # of a table, which has no rows for its defaults
+            places.setdefault(option, _PROGRAM)
+        rows.append(_row(option, value, places, _said(hint)))
     return rows
+
+
+def _all(config: Config) -> Iterator[tuple[str, Any, Any]]:
+    """Iterate over options with their values and type hints; in a table of its own only over those that are set."""
+    for option, hint in OPTIONS.items():
+        yield option, _value(config, option), hint
+    for section in ("upstreams", "directories", "versions"):
+        for name, options in getattr(config, section).items():
+            for each in msgspec.structs.fields(options):
+                value = getattr(options, each.name)
+                default = each.default if each.default_factory is msgspec.NODEFAULT else each.default_factory()
+                if each.required or value != default:
+                    yield f"{section}.{name}.{each.name}", value, each.type
+
+
+def _digest(value: Any) -> str:
+    return f"(hidden, {sha256(spelled(value).encode()).hexdigest()[:12]})"
+
+
+def values(config: Config) -> dict[str, str]:
+    """Return all options that are set, by their names; of secrets a digest, so that a change is seen."""
+    return {
+        option: _digest(value) if _is_secret(option) and value else spelled(value) for option, value, _ in _all(config)
+    }
 
 
 def _row(option: str, value: Any, places: Mapping[str, str], said: str) -> dict[str, Any]:

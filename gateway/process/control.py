@@ -30,9 +30,10 @@ class ForcedShutdown(Exception):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What a worker says of itself once: how many methods it serves, or what is wrong."""
+    """What a worker says of itself once: how many methods it serves and their signatures, or what is wrong."""
 
     methods: int = 0
+    signatures: dict[str, str] = {}
     problems: list[str] = []
 
 

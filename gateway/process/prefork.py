@@ -25,7 +25,7 @@ from gateway.core.hooks import LifespanError
 from gateway.core.rates import Buckets
 from gateway.hosts.loops import new_event_loop
 from gateway.methods.loading import LoadError
-from gateway.process import publishing, tls
+from gateway.process import publishing, state, tls
 from gateway.process.console import ConsoleInputs
 from gateway.process.control import RETIRE, START, STOP, Assignment, ForcedShutdown, Generation, Report, StartupError
 from gateway.process.metrics_directory import MetricsDirectory
@@ -109,6 +109,7 @@ class _Plans:
         self._started = time.time()
         self._planned: dict[Generation, tuple[Config, Listeners]] = {}
         self._metrics = MetricsDirectory()
+        self._texts: dict[Generation, str] = {}
         self._pid_file = ""
         self._addresses: set[str] = set()  # all that were ever bound
 
@@ -116,6 +117,7 @@ class _Plans:
         """Read the configuration, and open what is new in it."""
         try:
             config = load(self._source.file, os.environ, self._source.settings)
+            text = state.text_of(config) if config.server.pid_file else ""
             context = tls.load(config.tls)
         except ConfigError as error:
             raise StartupError(error.problems) from None
@@ -135,6 +137,7 @@ class _Plans:
             publishing=self._publishing(config, listeners),
         )
         self._planned = before | {generation: (config, listeners)}
+        self._texts = {each: kept for each, kept in self._texts.items() if each in before} | {generation: text}
         self._addresses.update(config.server.bind)
         return generation
 
@@ -152,6 +155,8 @@ class _Plans:
         config, listeners = self._planned[generation]
         log.configure(config.log.level, config.log.format)
         self._write_pid(config.server.pid_file)
+        if self._pid_file:
+            self._write_state(state.state_of(config, self._texts.get(generation, ""), report.signatures))
         if self._ready is not None:
             log_process()
             self._ready(urls_of(config, listeners), report.methods, config)
@@ -167,8 +172,15 @@ class _Plans:
         except OSError as error:
             _log.error("server.pid_file: %s cannot be written: %s", file, str(error.strerror).lower())
 
+    def _write_state(self, served: state.State) -> None:
+        try:
+            state.write(self._pid_file, served)
+        except OSError as error:
+            _log.error("%s.state cannot be written: %s", self._pid_file, str(error.strerror).lower())
+
     def _remove_pid(self) -> None:
         if self._pid_file:
+            state.remove(self._pid_file)
             Path(self._pid_file).unlink(missing_ok=True)
 
     def end(self) -> None:
@@ -204,7 +216,8 @@ class _Plans:
             """Say that this worker is ready, and wait until it is told to serve."""
             starting: asyncio.Future[bytes] = loop.create_future()
             loop.add_reader(link, _obey, link, loop, starting)
-            _report(link, Report(methods=len(gateway.offered())))
+            told = state.signatures(gateway.offered()) if config.server.pid_file else {}
+            _report(link, Report(methods=len(gateway.offered()), signatures=told))
             if await starting != START:
                 return False
             loop.add_reader(link, _obey, link, loop, ending)
