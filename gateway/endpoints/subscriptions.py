@@ -67,7 +67,6 @@ class Subscriptions:
         self.free = asyncio.Event()
         self._known: dict[str, Subscription] = {}
         self._opening = 0
-        self._is_closed = False
 
     def __len__(self) -> int:
         return len(self._known)
@@ -93,7 +92,6 @@ class Subscriptions:
 
     def close(self) -> None:
         """End all of them without a word: the client is gone."""
-        self._is_closed = True
         for each in tuple(self._known.values()):
             each.stop()
 
@@ -121,8 +119,6 @@ class Subscriptions:
         number = f"0x{secrets.token_hex(8)}"
         self._known[number] = subscription = Subscription(self, number, reply.value, asked)
         opened.append(subscription)
-        if self._is_closed:
-            subscription.stop()
         return Reply(value=number)
 
     def _end(self, call: Call) -> Reply:

@@ -460,3 +460,9 @@ def test_a_key_in_the_place_of_its_hash_or_its_name_is_not_shown() -> None:
         assert "access." in problem
         assert "expected" in problem
         assert key not in problem
+
+
+def test_the_path_of_websocket_is_its_own() -> None:
+    with pytest.raises(ConfigError, match="choose a path that is not in server"):
+        load(None, {}, ["websocket.enabled=true", "websocket.path=/api"])
+    load(None, {}, ["websocket.path=/api"])

@@ -65,6 +65,11 @@ def text(size: int) -> str:
     return "x" * size
 
 
+@registry.register(run="inline")
+def numbers() -> list[int]:
+    return list(range(6000))
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with serving(registry, SETTINGS) as found:
@@ -127,6 +132,13 @@ def test_the_responses_share_the_bytes_of_one(server: Server, logged: Logged) ->
     assert len(logged.take("Response too large in text")) == 2
     answers = send(server, *(call(None, "text", 3000) for _ in range(4)), call(1, "text", 3000))
     assert [len(answer["result"]) for answer in answers] == [3000]  # of notifications nothing is sent
+
+
+def test_large_responses_share_them_too_though_they_are_encoded_in_turns(logged: Logged) -> None:
+    with serving(registry, SETTINGS | {"limits.max_reply": 40_000}) as server:
+        answers = send(server, *(call(number, "numbers") for number in range(2)))
+    assert sorted("error" in answer for answer in answers) == [False, True]
+    logged.take("Response too large in numbers")
 
 
 def test_each_call_is_charged() -> None:

@@ -26,6 +26,7 @@ registry = Registry()
 log: list[str] = []
 gate = asyncio.Event()
 produced: list[int] = []
+stopped: list[int] = []
 
 
 @registry.register
@@ -81,6 +82,19 @@ async def endless() -> AsyncIterator[int]:
             number += 1
     finally:
         log.append("endless ends")
+
+
+@registry.register
+async def fast() -> AsyncIterator[int]:
+    stopped.clear()
+    log.append("fast begins")
+    while not stopped:
+        yield 1
+
+
+@registry.register(run="inline")
+def stop() -> None:
+    stopped.append(1)
 
 
 @registry.register(timeout=0.3)
@@ -141,6 +155,15 @@ def test_what_is_collected_is_bounded_in_bytes_and_time(server: Server) -> None:
     assert ask(server, "ticks")["error"]["code"] == -32001
     eventually(lambda: "ticks end" in log, "it runs on")
     assert log[0] == "endless ends"
+
+
+def test_others_have_their_turn_while_values_are_collected() -> None:
+    with serving(registry, ON) as server, Client(server) as client:
+        client.send(call("fast", call_id="values"))
+        eventually(lambda: log, "it does not begin")
+        client.send(call("stop", call_id="stop"))
+        answers = {answer["id"]: answer for answer in (client.read(), client.read())}
+        assert set(answers["values"]["result"]) == {1}
 
 
 @pytest.mark.parametrize(
@@ -216,9 +239,10 @@ def test_calls_go_on_beside_a_subscription_and_a_place_is_kept(server: Server) -
         client.send(call("add", 1, 2, call_id="sum"))
         while (answer := client.read()).get("id") != "sum":
             assert answer["params"]["subscription"] == number
-        other.send(
-            {"jsonrpc": "2.0", "method": "rpc.subscribe", "params": ["ticks"], "id": 1}
-        )  # waits: concurrency is 1
+        other.send(call("rpc.subscribe", "ticks"))
+        for _ in range(5):
+            other.send(call("add", 1, 2, call_id="sum"))
+            assert other.read()["id"] == "sum"  # the other one waits, because concurrency is 1
         client.send(call("rpc.unsubscribe", number))
         assert other.read()["id"] == 1
     eventually(lambda: log.count("ticks end") == 2, "they run on when their clients are gone")
