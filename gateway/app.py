@@ -229,6 +229,7 @@ def _agents(config: Config, shown: Versions, rpc: RPCEndpoint, policy: AccessPol
         toolbox=toolbox,
         policy=policy,
         path=config.mcp.path,
+        calls=config.server.paths,
         instructions=config.mcp.instructions,
         version=_identity()[1],
         max_depth=config.limits.max_depth,
@@ -255,7 +256,7 @@ def _site(config: Config, rpc: RPCEndpoint) -> Any:
     from gateway.hosts.http.site import site  # noqa: PLC0415 - it needs Tornado
 
     try:
-        made = site(load_function(config.server.app), rpc.visit, (*config.server.paths, *_agents_path(config)))
+        made = site(load_function(config.server.app), rpc.visit, config.server.paths, _agents_path(config))
     except TypeError as error:
         raise LoadError([f"server.app: {config.server.app}: {error}"]) from error
     return structs.replace(made, console=PATH) if config.console.public else made

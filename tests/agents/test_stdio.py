@@ -116,7 +116,7 @@ def test_a_local_agent_is_served_without_sockets(tmp_path: Path) -> None:
         for broken in (b"{", b"[]", b'{"jsonrpc":"2.0","id":1,"method":3}', b"\xff" * 10):
             agent.send(broken)
             assert agent.read()["error"]["code"] in (-32700, -32600)
-        agent.send(b'{"a":"' + b"x" * 2**21 + b'"}')
+        agent.send(b'{"a":"' + b"x" * 2**24 + b'"}')
         agent.send({"jsonrpc": "2.0", "id": 7, "method": "ping", "params": {"x": "y" * 2**21}})
         assert agent.read()["error"]["message"].startswith("the gateway responds with HTTP 413: ")
         agent.send(

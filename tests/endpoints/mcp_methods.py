@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import tornado.web
+
 from gateway import Fault, Registry
 
 SETTINGS = {
@@ -42,3 +44,14 @@ def hidden() -> str:
 @registry.register
 def unexposed() -> str:
     return "not exposed"
+
+
+class Home(tornado.web.RequestHandler):
+    def get(self) -> None:
+        self.write("home")
+
+    def post(self) -> None:
+        self.write("posted")
+
+
+application = tornado.web.Application([(".*", Home)])

@@ -92,6 +92,20 @@ def test_another_path_is_served_beside_the_calls() -> None:
         assert json.loads(asked(running.port, "add", path="/api", a=1, b=2).body)["result"] == 3
 
 
+def test_a_path_of_calls_stays_one_though_clients_look_for_oauth_there() -> None:
+    with serving(mcp_methods.registry, {**mcp_methods.SETTINGS, "server.paths": "/register"}) as running:
+        assert json.loads(asked(running.port, "add", path="/register", a=1, b=2).body)["result"] == 3
+
+
+def test_beside_an_application_the_path_is_that_of_agents() -> None:
+    """What clients look for OAuth at is the application's."""
+    settings = {**mcp_methods.SETTINGS, "server.app": "tests.endpoints.mcp_methods:application"}
+    with serving(mcp_methods.registry, settings) as running:
+        assert called(running.port, "add", a=1, b=2) == ("3", False)
+        assert exchange(running.port, request("/mcp", {}, b"", "GET")).status == 405
+        assert exchange(running.port, request("/register", {}, b"", "GET")).body == b"home"
+
+
 # ---- who -------------------------------------------------------------------------------------------------------------
 
 RULE = [
@@ -219,7 +233,7 @@ def test_calls_are_logged_and_counted_like_others_and_agents_say_who_they_are(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "gateway"):
-        info = {"name": "evil\nname\x1b[31m" + "x" * 99, "version": "1"}
+        info = {"name": "evil\nname\x1b[31m" + "x" * 999, "version": "1"}
         asked(server.port, "initialize", {"X-Request-ID": "r-1"}, protocolVersion="2025-11-25", clientInfo=info)
         called(server.port, "add", {"X-Request-ID": "r-2"}, a=1, b=2)
         called(server.port, "broken", {"X-Request-ID": "r-3"}, item="x")

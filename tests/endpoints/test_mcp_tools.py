@@ -23,6 +23,7 @@ from gateway.core.versions import Versions
 from gateway.endpoints.mcp.names import property_names, tool_names
 from gateway.endpoints.mcp.schemas import Inliner, cleaned
 from gateway.endpoints.mcp.tools import Tool, Toolbox
+from gateway.methods import MethodOptions, make_method
 from gateway.model.calls import Caller
 from gateway.model.faults import InvalidParams
 from gateway.model.limits import Limits
@@ -159,6 +160,25 @@ def test_the_list_follows_the_registry_and_has_one_order() -> None:
     asyncio.run(box.look())
     assert [tool["name"] for tool in json.loads(box.listed(CALLER))] == ["a", "shop_buy", "shop_find"]
     assert box.tools["shop_buy"] is tools["shop_buy"]
+
+
+def test_a_method_that_takes_the_place_of_another_one_is_told_anew() -> None:
+    registry = Registry()
+
+    def old() -> None:
+        """Be old."""
+
+    def new() -> None:
+        """Be new."""
+
+    registry.register(old, name="a")
+    clock = iter([0.0, 2.0])
+    box = Toolbox(Versions({}, registry), EVERYTHING, None, int_texts=False, now=clock.__next__)
+    asyncio.run(box.look())
+    assert b"Be old." in box.listed(CALLER)
+    registry.replace(make_method(new, MethodOptions(name="a")))
+    asyncio.run(box.look())
+    assert b"Be new." in box.listed(CALLER)
 
 
 def test_tools_are_made_in_turns_with_others_and_once_for_all_who_ask() -> None:

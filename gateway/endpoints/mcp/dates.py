@@ -53,12 +53,12 @@ def _walk_class(node: Any, named: Any, components: _Components, seen: set[int]) 
 
 
 def _walk_union(node: inspect.UnionType, parts: Any, components: _Components, seen: set[int]) -> None:
-    """Mark the parts of a union that only one of its types can have made."""
+    """Mark the parts of a union, each by the type that has made it."""
     for kind, schemas in (("string", "string"), ("array", "array"), (None, None)):
         nodes = [each for each in node.types if _kind(each) == kind]
         made = [part for part in parts or () if type(part) is dict and part.get("type") == schemas]
-        if len(nodes) == len(made) == 1:
-            _walk(nodes[0], made[0], components, seen)
+        for each, part in zip(nodes, made, strict=False):  # msgspec has at most one of each, but for tagged classes
+            _walk(each, part, components, seen)
 
 
 def _kind(node: Any) -> str | None:

@@ -11,6 +11,7 @@ A call of a tool is a call like any other: it has the same rules, rates, deadlin
 protocol "mcp".
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -41,7 +42,7 @@ from gateway.model.http import Admitted, HTTPRequest, HTTPResponse
 from gateway.telemetry.log import log_agent
 
 _SENT = ("MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Session-Id")
-_OAUTH = ("/.well-known/", "/register")
+_WELL_KNOWN, _REGISTER = "/.well-known/", "/register"  # where clients look for OAuth
 _BOM = b"\xef\xbb\xbf"
 _JSON = (("Content-Type", "application/json"),)
 _PLAIN = (("Content-Type", "text/plain; charset=utf-8"),)
@@ -60,6 +61,7 @@ class MCPEndpoint:
         toolbox: the tools.
         policy: who is let in.
         path: where messages are POSTed to.
+        calls: the paths of calls, which are left to the endpoint for these.
         instructions: a text about all of the tools; empty for none.
         version: of the gateway.
         max_depth: levels of nesting in a message.
@@ -74,6 +76,7 @@ class MCPEndpoint:
         toolbox: Toolbox,
         policy: AccessPolicy,
         path: str,
+        calls: Iterable[str],
         instructions: str,
         version: str,
         max_depth: int,
@@ -90,13 +93,15 @@ class MCPEndpoint:
         self.discovery = told | {"supportedVersions": SUPPORTED}
         self.modern = b',"resultType":"complete","_meta":%b' % msgspec.json.encode({SERVER_INFO: server})
         self._path = path
+        self._calls = frozenset(calls)
         self._judge = HeadJudge((codec,), (path,), policy, _SENT).judge
 
     def admit(self, head: HTTPRequest) -> HTTPResponse | Admitted:
         """Judge a request by its head, and charge one call to its caller."""
         path = head.target.partition("?")[0]
         if path != self._path:
-            return self._absent(head) if path.startswith(_OAUTH[0]) or path == _OAUTH[1] else self.rpc.admit(head)
+            is_oauth = (path.startswith(_WELL_KNOWN) or path == _REGISTER) and path not in self._calls
+            return self._absent(head) if is_oauth else self.rpc.admit(head)
         judged = self._judge(head)
         if isinstance(judged, HTTPResponse):
             return judged

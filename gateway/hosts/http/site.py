@@ -38,6 +38,7 @@ class Site(Struct, frozen=True, kw_only=True):
         application: an application of Tornado, or anything else that takes the requests of a connection.
         visit: judges by its head who sends a request to the application.
         paths: where calls are POSTed to.
+        closed: paths that are not the application's, whatever the verb.
         console: what the paths of the console begin with, which are not the application's; empty without one.
 
     """
@@ -45,6 +46,7 @@ class Site(Struct, frozen=True, kw_only=True):
     application: httputil.HTTPServerConnectionDelegate
     visit: Callable[[HTTPRequest], Visitor | HTTPResponse]
     paths: frozenset[str]
+    closed: frozenset[str] = frozenset()
     console: str = ""
 
     def has(self, method: str, target: str) -> bool:
@@ -52,7 +54,7 @@ class Site(Struct, frozen=True, kw_only=True):
         path = target.partition("?")[0]
         if self.console and f"{path}/".startswith(self.console):
             return False
-        return path not in (_HEALTH if method in _READ else self.paths)
+        return path not in (_HEALTH if method in _READ else self.paths) and path not in self.closed
 
 
 class Carrier(Protocol):
@@ -304,7 +306,12 @@ async def _done(awaited: Awaitable[None] | None) -> None:
         await awaited
 
 
-def site(application: object, visit: Callable[[HTTPRequest], Visitor | HTTPResponse], paths: Iterable[str]) -> Site:
+def site(
+    application: object,
+    visit: Callable[[HTTPRequest], Visitor | HTTPResponse],
+    paths: Iterable[str],
+    closed: Iterable[str] = (),
+) -> Site:
     """Put a site together.
 
     Raises:
@@ -313,7 +320,7 @@ def site(application: object, visit: Callable[[HTTPRequest], Visitor | HTTPRespo
     """
     if not isinstance(application, httputil.HTTPServerConnectionDelegate):
         raise TypeError("it is not an application of Tornado")
-    return Site(application=application, visit=visit, paths=frozenset(paths))
+    return Site(application=application, visit=visit, paths=frozenset(paths), closed=frozenset(closed))
 
 
 def _break(flush: "asyncio.Future[None]") -> None:
