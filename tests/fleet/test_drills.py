@@ -182,6 +182,13 @@ def test_the_faster_of_two_answers_and_writes_have_none_beside_them(tmp_path: Pa
     assert max(executed[f"get{number}"] for number in range(4)) == 2
 
 
+@pytest.mark.parametrize("options", ["attempts = 1", "retry_ratio = 0.0"])
+def test_nothing_runs_beside_a_call_that_may_have_no_other_attempt(options: str, tmp_path: Path) -> None:
+    with Fleet(tmp_path, 2, ("0.2", "0.2")) as fleet, fleet.gateway(f"hedge = 0.02\n{options}") as server:
+        assert "result" in answer(server, "get", "a")
+        assert fleet.executed() == {"a": 1}
+
+
 def test_the_line_of_a_call_names_its_instance_and_the_attempts(
     tmp_path: Path, logged: Logged, caplog: pytest.LogCaptureFixture
 ) -> None:

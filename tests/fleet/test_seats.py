@@ -233,6 +233,7 @@ def test_one_that_says_when_it_started_begins_slowly_in_the_first_list_too() -> 
     assert found["10.0.0.1:1"] > 900
     assert 50 < found["10.0.0.0:1"] < 150  # a clock that is ahead of ours is none of the future
     assert 50 < found["10.0.0.2:1"] < 150
+    assert shares(seats, 1200, now=71.0)["10.0.0.2:1"] > 300
 
 
 def test_what_is_known_of_those_that_stay_is_kept() -> None:
