@@ -11,7 +11,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from msgspec import Struct
 
@@ -87,15 +88,40 @@ class Registrar:
             return False
         return self.wanted is not None
 
-    def started(self, pid: int, link: socket.socket) -> None:
-        """Take note of a child."""
-        self.pid, self.link, self._published, self._is_ending = pid, link, self.wanted, False
-        self.due = _NEVER
+    def fork(self, signals: Iterable[int], leave: Callable[[socket.socket], None]) -> Callable[[], int] | None:
+        """Start one. Where there is no process left, another attempt is due later.
 
-    def not_started(self, error: OSError) -> None:
-        """Try it again later."""
-        self.due = time.monotonic() + _PAUSE
-        _log.error("the gateway is not published: %s; another attempt in %g s", str(error.strerror).lower(), _PAUSE)
+        Args:
+            signals: those of the supervisor, which must not reach a child that has not left it yet.
+            leave: closes in a child what belongs to the supervisor, given the supervisor's end of the link.
+
+        Returns:
+            in the child what it does; None in the supervisor.
+
+        """
+        publishing = self.wanted
+        if publishing is None:
+            return None
+        links: tuple[socket.socket, ...] = ()
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        try:
+            links = ours, theirs = socket.socketpair()
+            pid = os.fork()
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            for end in links:
+                end.close()
+            self.due = time.monotonic() + _PAUSE
+            reason = str(error.strerror).lower()
+            _log.error("the gateway is not published: %s; another attempt in %g s", reason, _PAUSE)
+            return None
+        if pid == 0:
+            leave(ours)
+            return partial(publishing.work, theirs)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        theirs.close()
+        self.pid, self.link, self._published, self._is_ending = pid, ours, publishing, False
+        return None
 
     def reap(self) -> None:
         """See whether it has ended, and start another one if that was not meant."""

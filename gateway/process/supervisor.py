@@ -184,27 +184,11 @@ class _Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._read(worker))
 
     def _fork_registrar(self) -> None:
-        publishing = self._registrar.wanted
-        if publishing is None or self._serving is None:
-            return
-        links: tuple[socket.socket, ...] = ()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        try:
-            links = ours, theirs = socket.socketpair()
-            pid = os.fork()
-        except OSError as error:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            _close(set(links))
-            self._registrar.not_started(error)
-            return
-        if pid == 0:
-            self._leave(ours)
-            for generation in (self._serving, self._trial):  # held open here, they would take connections for nobody
+        work = self._registrar.fork(_SIGNALS, self._leave)
+        if work is not None:
+            for generation in (self._serving, self._trial):  # held open there, they would take connections for nobody
                 _close(set() if generation is None else set(generation.listeners))
-            raise _Forked(partial(publishing.work, theirs))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        theirs.close()
-        self._registrar.started(pid, ours)
+            raise _Forked(work)
 
     def _leave(self, ours: socket.socket) -> None:
         """Close what belongs to the supervisor, in a worker: held open here, it would look alive to the others."""

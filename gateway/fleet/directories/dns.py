@@ -110,7 +110,7 @@ class _DNSLookup:
         return [Instance(address=joined(each, self._port), server_name=name) for each in addresses]
 
     async def changed(self) -> bool:
-        live = min(max(self._live, _SOONEST), _LATEST)
+        live = max(self._live, _SOONEST)
         await asyncio.sleep(live * random.uniform(0.9, 1.1))  # noqa: S311 - so that workers do not ask at once
         return True
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from gateway import Registry
 from gateway.fleet.directories import addresses, file, watching
 from gateway.fleet.listing import Instance
 from tests.conftest import Logged
 from tests.fleet.directories.following import following, made
+from tests.scraping import until
+from tests.serving import serving
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +117,19 @@ def test_addresses_in_urls(url: str, found: tuple[str, str] | None) -> None:
 
 def test_addresses_are_put_together() -> None:
     assert (addresses.joined("::1", 5), addresses.joined("a", 5)) == ("[::1]:5", "a:5")
+
+
+def test_the_age_of_lists_is_in_the_metrics(tmp_path: Path, logged: Logged) -> None:
+    path = tmp_path / "stock.json"
+    write(path, {"address": "127.0.0.1:1"})
+    (tmp_path / "gateway.toml").write_text(
+        f"[directories.list]\nkind = 'file'\npath = '{path}'\n[directories.unused]\nkind = 'file'\npath = '{path}'\n"
+        "[upstreams.up]\nurl = 'jsonrpc+tcp://'\ndirectory = 'list'\nmethods = ['get']\n"
+    )
+    with serving(Registry(), None, tmp_path / "gateway.toml") as server:
+        numbers = until(server.metrics, lambda seen: seen.of("gateway_directory_up", directory="list") == 1)
+        assert 0 <= numbers.of("gateway_directory_age_seconds", directory="list") < 20
+        assert numbers.labels("gateway_directory_up", "directory") == {"list"}
+        path.unlink()
+        until(server.metrics, lambda seen: seen.of("gateway_directory_up", directory="list") == 0)
+    assert len(logged.take("it is away")) == 1

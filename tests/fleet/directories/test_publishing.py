@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from gateway.fleet.directories.zookeeper import publishing
 from gateway.fleet.directories.zookeeper.client import Client
 from gateway.fleet.directories.zookeeper.publishing import Publication, Publisher
 from gateway.process import publishing as processes
+from gateway.process.registrar import Publishing, Registrar
 from tests.conftest import Logged
 from tests.fleet.directories.following import following, made
 from tests.fleet.directories.test_zookeeper import end_session
@@ -368,6 +370,20 @@ def test_the_command_publishes_until_it_is_told_to_end(server: ZooKeeper, others
         assert process.returncode == 0
         assert nodes(others) == []
         assert b"listed as xmlrpc://" in said
+
+
+def test_no_process_is_left_for_the_registrar(monkeypatch: pytest.MonkeyPatch, logged: Logged) -> None:
+    def refuse() -> int:
+        raise OSError(errno.EAGAIN, "No process left")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    found = Registrar()
+    found.want(Publishing(what=1, work=lambda _: 0))
+    assert found.is_due(time.monotonic())
+    assert found.fork((), lambda _: None) is None
+    assert not found.is_due(time.monotonic())
+    assert found.is_due(time.monotonic() + 1.1)
+    assert len(logged.take("the gateway is not published: no process left")) == 1
 
 
 def test_names_are_quoted() -> None:

@@ -193,6 +193,41 @@ def test_a_directory_that_is_away_changes_nothing(logged: Logged, caplog: pytest
     ]
 
 
+def test_an_empty_list_is_not_believed_while_nothing_is_told(logged: Logged) -> None:
+    async def main() -> Followed:
+        kind = Told(ONE)
+        async with following(told_by(kind, keep_empty=0.4)) as followed:
+            await followed.until(lambda: followed.lists)
+            kind.set()
+            await followed.until(lambda: followed.status.state == "stale")
+            read = followed.status.read
+            await asyncio.sleep(0.1)  # it is confirmed several times that there are none
+            assert followed.status.read == read
+            kind.fail(Away("gone"))
+            await followed.until(lambda: followed.status.error == "gone")
+            await asyncio.sleep(0.5)
+        return followed
+
+    assert asyncio.run(main()).lists == [(ONE,)]
+    assert len(logged.take("directory list")) == 2
+
+
+def test_what_cannot_be_read_or_written_is_logged_once(tmp_path: Path, logged: Logged) -> None:
+    async def main() -> None:
+        kind = Told(ONE)
+        kind.garbage = ("a",)
+        async with following(told_by(kind, cache=str(tmp_path / "none"))) as followed:
+            await followed.until(lambda: followed.lists)
+            kind.set(TWO)
+            await followed.until(lambda: len(followed.lists) == 2)
+
+    asyncio.run(main())
+    assert len(logged.take("it is garbage")) == 1
+    assert logged.take("cannot be written") == [
+        "WARNING gateway.directories directory list: the cache cannot be written: no such file or directory"
+    ]
+
+
 def test_a_mistake_of_ours_is_logged_once_and_harms_nobody(logged: Logged) -> None:
     async def main() -> None:
         kind = Told(ONE)
