@@ -1,6 +1,7 @@
 """Heads that are known by their bytes: what is kept of them, and what the host promises of requests with them."""
 
 import asyncio
+import random
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from gateway.hosts.http.known import KnownHeads
 from gateway.hosts.listening import bind
 from gateway.model.http import HTTPRequest, HTTPResponse, Plain, Running
 from gateway.model.limits import Limits
+from tests.hosts.test_http_parsing import _delete, _insert, _line, _replace, _swap
 from tests.raw_http import Wire
 from tests.serving import serving
 
@@ -196,6 +198,42 @@ def test_a_head_of_the_same_form_is_known_as_if_it_were_looked_up(old: bytes, ne
     assert known.again(other, 0, len(other) - 1) is None
     for cut in range(len(other)):
         assert known.again(other[:cut], 0, 1000) is None
+
+
+VARIANTS = (
+    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    TRACED,
+    TRACED.replace(b"ID: one", b"ID: two\r\nX: y"),
+    b"POST / HTTP/1.1\r\nX-Request-ID: 1\r\ncontent-length:7\r\nHost: a\r\ntraceparent: 00\r\n\r\n",
+)
+
+
+def varied(message: bytes, rng: random.Random) -> bytes:
+    """Change a head: its values, which are of the same form mostly, or anything else of it."""
+    for value in (b"one", b"5", b"00-1-2-01", b"2", b"7"):
+        if rng.random() < 0.3:
+            message = message.replace(value, rng.choice([b"x" * rng.randrange(1, 70), b"%d" % rng.randrange(2000)]))
+    for _ in range(rng.choice([0, 0, 1, 2])):
+        message = rng.choice([_line, _replace, _insert, _delete, _swap])(message, rng)
+    return message
+
+
+def test_whatever_has_the_same_form_is_looked_up_to_the_same() -> None:
+    heads = KnownHeads(Judge().know, 1000)
+    assert all(learnt(heads, variant) for variant in VARIANTS)
+    rng = random.Random(20261129)
+    found = 0
+    for _ in range(3000):
+        base = rng.choice(VARIANTS)
+        known = heads.find(base, "10.0.0.1", None)
+        other = varied(base, rng)
+        assert known is not None
+        again = known.again(other + b"hello", 0, 4096)
+        if again is not None:
+            found += 1
+            assert again == heads.find(again.head, "10.0.0.1", None)
+            assert (other + b"hello").startswith(again.head)
+    assert found > 500
 
 
 def test_a_head_is_known_of_one_peer_and_one_certificate() -> None:
