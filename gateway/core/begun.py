@@ -32,7 +32,7 @@ class Begun:
     Attributes:
         context: its context.
         give_up: ends it as far as that can be done, when nobody waits for it any more.
-        late: makes the fault of a call whose time is over.
+        late: makes the fault of a call whose time is over, if that is not the usual one.
         turns: of the event loop, in which it may still end when its time is over.
         timer: its own, if it has one.
 
@@ -43,7 +43,7 @@ class Begun:
     def __init__(self, beginner: "Beginner", context: Context, ended: Callable[[Reply], None]) -> None:
         self.context = context
         self.give_up: Callable[[], object] = bool
-        self.late: Callable[[], Fault] = partial(exceeded, context)
+        self.late: Callable[[], Fault] | None = None
         self.turns = TURNS
         self.timer: asyncio.TimerHandle | None = None
         self._beginner = beginner
@@ -66,7 +66,7 @@ class Begun:
             asyncio.get_running_loop().call_soon(self.expire)
             return
         self.cancel()
-        self._ended(Reply(fault=self.late()))
+        self._ended(Reply(fault=exceeded(self.context) if self.late is None else self.late()))
 
     def end(self, reply: Callable[[], Reply]) -> None:
         """Give its places back now that it has ended, and answer it, if that has not been done."""
@@ -149,9 +149,13 @@ def in_task(handler: WaitingHandler) -> Launch:
     def launch(call: Call, begun: Begun) -> None:
         task = asyncio.get_running_loop().create_task(handler(call, begun.context))
         begun.give_up = task.cancel
-        task.add_done_callback(lambda done: begun.end(partial(_reply_of, done, begun.context)))
+        task.add_done_callback(partial(_end, begun))
 
     return launch
+
+
+def _end(begun: Begun, task: asyncio.Task[Reply]) -> None:
+    begun.end(partial(_reply_of, task, begun.context))
 
 
 def _reply_of(task: asyncio.Task[Reply], context: Context) -> Reply:
