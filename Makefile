@@ -69,7 +69,7 @@ suite: $(VENV)/test.stamp
 	$(BIN)/coverage report --fail-under=100 --include='gateway/codecs/*,gateway/model/faults.py,gateway/core/dispatch.py'
 
 each:
-	@for python in $(PYTHONS); do if ! command -v $$python >/dev/null; then echo "$$python is not installed"; \
+	@for python in $(PYTHONS); do if ! $$python -c "" 2>/dev/null; then echo "$$python is not installed"; \
 		else echo "$$python:"; $(MAKE) test PYTHON=$$python VENV=.venv-$$python || exit 1; fi; done
 
 dist: $(VENV)/test.stamp

@@ -27,6 +27,7 @@ NEEDED = (
     "pydantic",
     "pytest",
     "trustme",
+    "websockets",
 )  # of the extra test, for these
 MADE = ("PKG-INFO", "setup.cfg", "callgate.egg-info/")  # in an sdist, and in no clone
 
