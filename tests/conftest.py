@@ -17,8 +17,16 @@ CORPUS_SETTINGS = {"limits.timeout": 2, "limits.max_depth": 64, "limits.max_batc
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that are not measured behind all others: when the first of them comes, measuring ends.
 
-    Of these the slow ones come first, or one of them would be left at the end, with nothing beside it.
+    Of these the slow ones come first, or one of them would be left at the end, with nothing beside it. A file is
+    measured or not as a whole: it runs in one process, in which measuring does not begin again.
+
+    Raises:
+        pytest.UsageError: the mark is at a test and not at its file.
+
     """
+    for item in items:
+        if any(mark.name == "unmeasured" for mark in item.own_markers):
+            raise pytest.UsageError(f"{item.nodeid}: write pytestmark = pytest.mark.unmeasured for the whole file")
     items.sort(key=lambda item: (_is_unmeasured(item), item.get_closest_marker("slow") is None))
 
 

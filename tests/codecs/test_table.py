@@ -218,6 +218,6 @@ def test_what_is_not_text_nginx_leaves_to_plain_text() -> None:
 def test_a_method_for_a_protocol_that_there_is_not_is_refused() -> None:
     wrong = Registry()
     wrong.register(fail, protocols=("jsonrpc", "soap"))
-    problem = r"test_table\.py:\d+ \(fail\): protocols: there is no 'soap'; the protocols are xmlrpc and "
+    problem = r"test_table\.py:\d+ \(fail\): protocols: there is no 'soap'; the protocols are xmlrpc, jsonrpc"
     with pytest.raises(ConfigError, match=problem):
         build(Config(), wrong)

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from msgspec import Meta, Struct
@@ -31,6 +31,7 @@ from gateway.testing import FakeUpstream
 from gateway.upstreams import Options
 from gateway.upstreams.frame import UpstreamService
 from gateway.upstreams.jsonrpc.openrpc import from_document
+from tests.codecs.test_properties import fixed
 
 EVERYTHING = MCPSection(expose=("*",))
 CALLER = Caller(client="127.0.0.1")
@@ -482,7 +483,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=50)
+@fixed(50)
 @given(VALUES, VALUES, st.lists(VALUES, max_size=3))
 def test_any_document_makes_a_tool(schema: Any, component: Any, params: list[Any]) -> None:
     upstream_tool({"params": [{"name": "a", "schema": schema}, *params]}, {"schemas": {"S": component}})
