@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -28,6 +30,8 @@ SETTINGS = {
     "access.anonymous": "true",
 }
 AXE = (resources.files("axe_core_python") / "axe.min.js").read_text("utf-8")
+QUOTED = """it's "5" \\ $HOME `x` <&> Ünï"""
+LANGUAGES = ("curl", "xmlrpc.client", "gateway.client")
 TAB, ENTER, SPACE = "\ue004", "\ue007", " "
 OUTCOME = "section[aria-labelledby=outcome]"
 SEEN = os.environ.get("CONSOLE_PICTURES")  # a folder, for those who want to look at what is tested here
@@ -282,6 +286,27 @@ def test_a_refused_key_and_a_good_one_which_stays_in_the_tab(console: Opened) ->
         assert KEY not in browser.text()
         assert "GATEWAY_KEY" in browser.text("section[aria-labelledby=as-code]")
     browser.fill("#key", "")
+
+
+@pytest.mark.parametrize("language", range(3))
+@pytest.mark.parametrize("protocol", ["jsonrpc", "xmlrpc"])
+def test_the_call_in_another_language_is_the_same_call(language: int, protocol: str, console: Opened) -> None:
+    browser = console.browser
+    console.show("try/shop.order", "Try a call")
+    browser.click(f"input[value={protocol}]")
+    browser.fill(console.label("customer"), QUOTED)
+    browser.fill("#language", str(language))
+    browser.until("document.querySelector('section[aria-labelledby=as-code] code')", "the code")
+    code = browser.run("return document.querySelector('section[aria-labelledby=as-code] code').textContent")
+    assert LANGUAGES[language] in code
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONIOENCODING": "utf-8"}
+    program = sys.executable if language else "bash"
+    ran = subprocess.run(
+        [program, "-c", code], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert "pieces" in ran.stdout, ran.stderr
+    assert "Ünï" in ran.stdout or "\\xdcn\\xef" in ran.stdout
+    assert "HOME" in ran.stdout
 
 
 def test_the_keyboard_alone_is_enough(console: Opened) -> None:

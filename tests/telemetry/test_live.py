@@ -120,6 +120,10 @@ def test_callers_who_invent_names_fill_nothing(clock: Clock) -> None:
     live = Live(LiveTable(1), 0)
     live.calls([record("n" * 5000 + str(number), outcome=-32601, number=number) for number in range(3000)])
     live.calls([record(f"{number}\u2028\x00", outcome=number) for number in range(3000)])
+    minute = live._minute
+    assert max(map(len, minute.methods)) <= 100
+    assert (len(minute.methods), len(minute.faults)) == (201, 201)
+    assert minute.methods["(others)"][0] == minute.faults["(others)", "other"] == 6000 - 3000 - 199
     live.write(MEASURED | {"upstreams": [{"name": "x" * 1000}] * 200})
     clock.now += PERIOD
     shown = live.view()

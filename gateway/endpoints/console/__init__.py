@@ -82,8 +82,6 @@ def admission(
         if not is_sensible(host, known):
             return plain(403, FOREIGN.format("console.bind"))
         if target == "/call":
-            if head.method != "POST":
-                return plain(405, "Calls are POSTed here.\n", ("Allow", "POST"))
             if not _is_own(head.headers.get("Origin"), host):
                 return plain(403, "Only the page that was loaded from here may call.\n")
             return admit(_forwarded(head, path, hosts))
