@@ -4,6 +4,7 @@ serve_modules(source, ready)    until SIGINT or SIGTERM; SIGHUP reloads
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -191,6 +192,7 @@ class _Plans:
 
     def _work(self, config: Config, listeners: Listeners, directory: Path | None, assignment: Assignment) -> int:
         """Serve in a worker, and say over the link how it goes; returns the exit code."""
+        gc.freeze()  # a collection would write to all pages that it shares with the supervisor
         log.configure(config.log.level, config.log.format)
         link, record = assignment.link, assignment.record
         record.enable()

@@ -31,6 +31,7 @@ from tests.serving import children, eventually
 SERVE = (sys.executable, "-m", "gateway", "serve")
 HANDLERS = """
 import asyncio
+import gc
 import os
 import time
 from pathlib import Path
@@ -48,6 +49,11 @@ def version() -> int:
 @method(run="inline")
 def process() -> int:
     return os.getpid()
+
+
+@method(run="inline")
+def frozen() -> int:
+    return gc.get_freeze_count()
 
 
 @method(run="inline")
@@ -205,6 +211,7 @@ def test_as_many_workers_serve_as_are_asked_for(project: Path) -> None:
     with fleet(project, workers=3) as running:
         assert len(processes(running)) == 3
         assert call(running.port, "process") in processes(running)
+        assert call(running.port, "frozen"), "a collection writes to what a worker shares with the supervisor"
         running.signal(signal.SIGTERM)
         assert running.end() == 0
 
