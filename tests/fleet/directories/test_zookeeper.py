@@ -188,7 +188,10 @@ def test_calls_go_on_while_it_is_away_and_an_instance_dies(
     assert logged.take("out of service")
 
 
-def test_a_session_that_is_over(server: ZooKeeper, others: Any, logged: Logged) -> None:
+def test_a_session_that_is_over(
+    server: ZooKeeper, others: Any, logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kind, "_LOOK", 30.0)  # so that only the break itself has everything read again
     put(others, "jsonrpc://10.0.0.1:1")
 
     async def main() -> None:

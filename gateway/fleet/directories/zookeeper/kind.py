@@ -18,6 +18,7 @@ from gateway.model.secrets import Secret
 
 _PATIENCE = 2.0  # seconds to wait for a connection before the directory counts as away
 _LOOK = 1.0  # seconds after which a list that has not changed is known to be current
+_TURN = 100  # names that are read before others have a turn
 _LOGIN = re.compile(r"[^\s:]+:[^\r\n]+")
 _SERVICE = re.compile(r"[^\s]+")
 
@@ -142,7 +143,12 @@ class _NodesLookup:
             raise Away(str(error)) from None
         except Refused as error:
             raise Away(f"{self._path}: {error}") from None
-        self._known = {name: self._known[name] if name in self._known else self._read(name) for name in names or ()}
+        known: dict[str, Instance | None] = {}
+        for number, name in enumerate(names or ()):
+            if number % _TURN == 0:
+                await asyncio.sleep(0)  # a thousand new names take tens of milliseconds
+            known[name] = self._known[name] if name in self._known else self._read(name)
+        self._known = known
         return [found for found in self._known.values() if found is not None]
 
     def _read(self, name: str) -> Instance | None:
