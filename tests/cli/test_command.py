@@ -45,6 +45,7 @@ COMMANDS = (
     "errors",
     "nginx",
     "reload",
+    "rollback",
     "publish",
     "drain",
     "undrain",

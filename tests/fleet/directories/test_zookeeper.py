@@ -171,21 +171,25 @@ def test_calls_go_on_while_it_is_away_and_an_instance_dies(
     with Fleet(tmp_path, 3) as fleet:
         put(others, *(f"jsonrpc+tcp://127.0.0.1:{program.port}" for program in fleet.programs))
         options = f"directory_service = '{SERVICE}'"
-        with fleet.gateway(options, table=table) as gateway, Load(gateway.port, 20.0) as load:
-            eventually(lambda: load.count() > 50, "nothing is called")
-            server.kill()
-            eventually(lambda: logged.take("it is away"), "nobody sees that it is away")
-            fleet.programs[0].kill()
-            seen = load.count()
-            eventually(lambda: load.count() > seen + 100, "nothing is called")
-            server.start()
+        with fleet.gateway(options, table=table) as gateway:
             directory: Any = gateway.gateway.directories["list"]
-            eventually(lambda: directory.status.state == "up", "it is not back")
+            eventually(lambda: directory.status is not None and directory.status.state == "up", "there is no list")
+            logged.take("it is away")
+            with Load(gateway.port, 20.0) as load:
+                eventually(lambda: load.count() > 50, "nothing is called")
+                server.kill()
+                eventually(lambda: logged.take("it is away"), "nobody sees that it is away")
+                fleet.programs[0].kill()
+                seen = load.count()
+                eventually(lambda: load.count() > seen + 100, "nothing is called")
+                server.start()
+                eventually(lambda: directory.status.state == "up", "it is not back")
         executed = fleet.executed()
     load.judge(executed)
     assert not load.failed("get")
     assert set(load.failed("put")) <= {(-32002, "maybe")}
     assert logged.take("out of service")
+    logged.take("it is away")
 
 
 def test_a_session_that_is_over(
