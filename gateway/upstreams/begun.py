@@ -134,6 +134,7 @@ class BegunCall:
         return cast("Fault", self._calls.late(self._invocation))
 
     def _repeated(self, task: asyncio.Task[Any]) -> None:
+        self._cancel = _nothing  # else it would hold the task, and that the traceback of what was raised there
         if self._is_over or task.cancelled():
             return
         error = task.exception()
@@ -277,6 +278,10 @@ class BegunSpread:
     def _end(self) -> None:
         self._is_over = True
         self._calls.running -= 1
+
+
+def _nothing() -> None:
+    """Stop nothing: it has ended."""
 
 
 def _cancel(task: asyncio.Task[Any]) -> None:

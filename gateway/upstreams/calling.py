@@ -217,14 +217,17 @@ class UpstreamCalls:
             Fault: what the caller is told.
 
         """
+        scope = asyncio.timeout(invocation.time_left)
         try:
-            async with asyncio.timeout(invocation.time_left) as scope:
+            async with scope:
                 value = await self._upstream.call(invocation)
         except Exception as error:  # noqa: BLE001 - likewise
             raise self.failure(error, invocation, is_late=scope.expired()) from None
         except asyncio.CancelledError:
             self.counts.note("cancelled", invocation, time.monotonic())
             raise
+        finally:
+            del scope  # it has the task, which has the traceback of what is raised, if this is all that the task does
         self.note_result(invocation)
         return value
 
