@@ -99,6 +99,7 @@ class Book(Connections[Fake]):
     def come(self, name: str, sock: socket.socket | None = None) -> Fake:
         fake = Fake(name, sock)
         self._make_room()
+        assert self._crowd.enter(fake.peer)
         self.add(fake)
         return fake
 

@@ -441,6 +441,7 @@ def test_requests_that_came_together_wait_for_the_turn_of_their_connection() -> 
         with socket.socket() as unused:
             connection = Connection(host, unused, "10.0.0.1")
             connection.reader = Requests(host, connection)
+            assert host.connections._crowd.enter(connection.peer)
             host.connections.add(connection)
             connection.connection_made(Transport())
             connection.data_received(request("/api", XML, CALL) * 100)
