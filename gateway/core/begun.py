@@ -65,12 +65,14 @@ class Begun:
             self.turns -= 1
             asyncio.get_running_loop().call_soon(self.expire)
             return
+        late = self.late
         self.cancel()
-        self._ended(Reply(fault=exceeded(self.context) if self.late is None else self.late()))
+        self._ended(Reply(fault=exceeded(self.context) if late is None else late()))
 
     def end(self, reply: Callable[[], Reply]) -> None:
         """Give its places back now that it has ended, and answer it, if that has not been done."""
         self._beginner.leave()
+        self.give_up, self.late = bool, None  # they hold what has run, which holds this
         if not self._is_answered:
             self._is_answered = True
             self._beginner.forget(self)

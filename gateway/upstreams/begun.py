@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from gateway.model.calls import Context, Params
-from gateway.model.faults import Fault
+from gateway.model.faults import Fault, detached
 from gateway.upstreams import Cancel, Invocation, Signature
 from gateway.upstreams.counting import Counts
 from gateway.upstreams.spreading import Course, Spread
@@ -97,9 +97,10 @@ class BegunCall:
     def set_result(self, value: Any) -> None:
         """Tell the caller the result (called by the adapter)."""
         self._calls.note_result(self._invocation)
-        self._give(value)
+        self.give(value)
 
-    def _give(self, value: Any) -> None:
+    def give(self, value: Any) -> None:
+        """Tell the caller the result."""
         self._end()
         try:
             shaped = self._calls.shaped(self._signature, value, self._context)
@@ -115,37 +116,31 @@ class BegunCall:
             now = time.monotonic()
             self._invocation = msgspec.structs.replace(self._invocation, sent="no", waits=False, start=now)
             self._is_repeated = True
-            task = asyncio.get_running_loop().create_task(self._calls.once(self._invocation))
-            task.add_done_callback(self._repeated)
+            task = asyncio.get_running_loop().create_task(_passed_on(self._calls.once(self._invocation), self))
             self._cancel = partial(_cancel, task)
         else:
-            self._end()
-            self._outcome.set_exception(told)
+            self.fail(told)
+
+    def fail(self, told: Exception) -> None:
+        """Tell the caller that it has failed."""
+        self._end()
+        self._outcome.set_exception(told)
 
     def cancel(self) -> None:
         """End it, because nobody waits for it any more."""
+        cancel = self._cancel
         self._end()
         if not self._is_repeated and self._invocation.time_left:  # what is late is counted there, the rest in its task
             self._calls.counts.note("cancelled", self._invocation, time.monotonic())
-        self._cancel()
+        cancel()
 
     def late(self) -> Fault:
         """Make the fault of it when its time is over."""
         return cast("Fault", self._calls.late(self._invocation))
 
-    def _repeated(self, task: asyncio.Task[Any]) -> None:
-        self._cancel = _nothing  # else it would hold the task, and that the traceback of what was raised there
-        if self._is_over or task.cancelled():
-            return
-        error = task.exception()
-        if error is None:
-            self._give(task.result())
-        else:
-            self._end()
-            self._outcome.set_exception(cast("Exception", error))
-
     def _end(self) -> None:
         self._is_over = True
+        self._cancel = _nothing  # it holds what the call leaves behind: a task, and the traceback of that
         self._calls.running -= 1
 
 
@@ -216,7 +211,7 @@ class BegunSpread:
     def set_result(self, value: Any) -> None:
         """Tell the caller the result (called by the adapter)."""
         self._spread.succeeded(self)
-        self._give(value)
+        self.give(value)
 
     def set_exception(self, error: Exception) -> None:
         """Send it to another instance if that can do no harm, or tell the caller (called by the adapter)."""
@@ -225,16 +220,21 @@ class BegunSpread:
         if self._spread.may_go_on(course, told, sent):
             self._wait(self._spread.go_on(course, told, sent))
         else:
-            self._end()
-            self._outcome.set_exception(course.told(told))
+            self.fail(course.told(told))
+
+    def fail(self, told: Exception) -> None:
+        """Tell the caller that it has failed."""
+        self._end()
+        self._outcome.set_exception(told)
 
     def cancel(self) -> None:
         """End it, because nobody waits for it any more."""
+        cancel = self._cancel
         self._end()
         if self._course is None:
             self._spread.cancelled(self._gone(), self)
-        if self._cancel is not None:
-            self._cancel()
+        if cancel is not None:
+            cancel()
 
     def late(self) -> Fault:
         """Make the fault of it when its time is over."""
@@ -250,7 +250,8 @@ class BegunSpread:
         self._course = self._spread.gone(course, self)
         return course
 
-    def _give(self, value: Any) -> None:
+    def give(self, value: Any) -> None:
+        """Tell the caller the result."""
         self._end()
         try:
             shaped = self._calls.shaped(self._signature, value, self._context)
@@ -261,28 +262,33 @@ class BegunSpread:
 
     def _wait(self, rest: Coroutine[Any, Any, Any]) -> None:
         """Let the rest of it run in a task, which judges its own attempts."""
-        task = asyncio.get_running_loop().create_task(rest)
-        task.add_done_callback(self._told)
+        task = asyncio.get_running_loop().create_task(_passed_on(rest, self))
         self._cancel = partial(_cancel, task)
-
-    def _told(self, task: asyncio.Task[Any]) -> None:
-        if self._is_over or task.cancelled():
-            return
-        error = task.exception()
-        if error is None:
-            self._give(task.result())
-        else:
-            self._end()
-            self._outcome.set_exception(cast("Exception", error))
 
     def _end(self) -> None:
         self._is_over = True
+        self._cancel = None  # as above
         self._calls.running -= 1
 
 
-def _nothing() -> None:
-    """Stop nothing: it has ended."""
+async def _passed_on(rest: Coroutine[Any, Any, Any], call: BegunCall | BegunSpread) -> None:
+    """Await the rest of a call, and tell what becomes of it.
+
+    What it raises stays in here: a task would keep it, with a traceback to the frame of a timeout, which has the task.
+    """
+    try:
+        value = await rest
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome of this call
+        if not call.done():
+            call.fail(detached(error) if isinstance(error, Fault) else error)
+    else:
+        if not call.done():
+            call.give(value)
 
 
 def _cancel(task: asyncio.Task[Any]) -> None:
     task.cancel()
+
+
+def _nothing() -> None:
+    """Stop nothing: it is over."""

@@ -21,6 +21,8 @@ import pytest
 
 import gateway
 from gateway import Fault, Registry
+from gateway.core.begun import Begun
+from gateway.upstreams.begun import BegunCall
 from tests.conftest import Logged
 from tests.raw_http import post
 from tests.serving import Server, children, eventually, serving
@@ -173,6 +175,11 @@ def tracebacks() -> list[TracebackType]:
     return [each for each in found if each.tb_frame.f_code.co_filename.startswith(GATEWAY)]
 
 
+def begun() -> list[object]:
+    """Return what stands for calls that run, or were sent to an upstream."""
+    return [each for each in gc.get_objects() if type(each) in (Begun, BegunCall)]
+
+
 @pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("function", METHODS)
@@ -218,6 +225,7 @@ def test_no_traceback_outlives_a_refused_call(body: bytes, content_type: str, se
     assert re.search(b"error|faultCode", answered)
     assert (b"-32002" in answered) is (b".call" in body)
     eventually(lambda: not tracebacks(), "a traceback is still alive", 8)
+    eventually(lambda: not begun(), "a call that was begun is still alive", 8)
     logged.take("upstream gone")
     logged.take("upstream broken")
 

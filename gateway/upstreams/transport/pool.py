@@ -144,6 +144,7 @@ class Lent(Generic[C]):
     def _end(self) -> None:
         assert self._held is not None  # noqa: S101 - it has a connection
         self._is_over = True
+        self._stop = None  # it may hold this
         self._pool.give_back(self._held)
 
 
