@@ -11,6 +11,7 @@ of its method, and what the caller asks for, are those for all of it.
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
+from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -69,12 +70,13 @@ class _Values:
         token = CURRENT.set(self._context)
         try:
             await self._close()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the method raises at its end; the log has it
             self._fault(error, self._context)
         finally:
-            CURRENT.reset(token)
+            with suppress(ValueError):  # the loop has ended, and this is thrown away elsewhere
+                CURRENT.reset(token)
 
 
 def invoke_stream(  # noqa: PLR0913, PLR0917 - what ``invoke`` takes, and a limit
