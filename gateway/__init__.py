@@ -13,7 +13,7 @@ a Registry with ``serve``, which blocks; with ``Server`` on its event loop; with
 an ASGI application, with ``asgi``; or with ``endpoint`` in the app of another framework (docs/mounting.md).
 """
 
-from gateway.app import asgi, endpoint
+from gateway.app.mounted import asgi, endpoint
 from gateway.client import AsyncClient, CallError, Client
 from gateway.config import Config, ConfigError
 from gateway.methods import RegistrationError, Registry, method

@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 
-from gateway import app
+from gateway.app import mounted
 from gateway.config import Config, ConfigError, load
 from gateway.config.described import described
 from gateway.hosts.wsgi import WSGIHost
@@ -29,7 +29,7 @@ def _open() -> Endpoint:
     registry = load_registry(config.server.modules)  # first: the modules may configure the log
     log.configure_own(config.log.level, config.log.format)
     logging.getLogger("gateway").info("%s", described(config))
-    return app.endpoint_of(config, registry)
+    return mounted.endpoint_of(config, registry)
 
 
 try:

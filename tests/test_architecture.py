@@ -162,7 +162,7 @@ def test_every_folder_has_a_row() -> None:
         ("core/rates.py", "from . import access", "a relative import"),
         ("core/rates.py", "from gateway import Fault", "from gateway import, below the wiring"),
         ("core/rates.py", "import gateway", "import gateway"),
-        ("app.py", "from gateway.process import server", "app imports gateway.process.server"),
+        ("app/mounted.py", "from gateway.process import server", "app imports gateway.process.server"),
         (
             "upstreams/thrift/adapter.py",
             "from gateway.upstreams.rpyc import adapter",
@@ -189,7 +189,7 @@ def test_every_folder_has_a_row() -> None:
             "codecs.jsonrpc imports its sibling xmlrpc",
         ),
         ("core/layers.py", "import tornado.web", "core imports tornado"),
-        ("app.py", "import handlers.calculator", "the gateway imports handlers"),
+        ("app/mounted.py", "import handlers.calculator", "the gateway imports handlers"),
     ],
 )
 def test_an_illegal_arrow_is_seen(file: str, line: str, problem: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gateway import app
+from gateway.app import mounted
 from gateway.cli.changing import changes, put_back, served
 from gateway.cli.checks import Finding, findings
 from gateway.cli.loading import MODULE_HELP, configured, counted, fail
@@ -99,7 +100,7 @@ def _checked(modules: tuple[str, ...], file: Path | None, settings: tuple[str, .
         found += [Finding("certificates", problem) for problem in error.problems]
     try:
         if modules or config.server.modules or not found:  # with a broken upstream, it may be all that is served
-            registry = app.registry_of(config, modules)
+            registry = mounted.registry_of(config, modules)
     except LoadError as error:
         found += [Finding("methods", problem) for problem in error.problems]
     try:

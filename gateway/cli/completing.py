@@ -19,6 +19,7 @@ import click
 from click.shell_completion import BashComplete, add_completion_class, split_arg_string
 
 from gateway import app
+from gateway.app import mounted
 from gateway.client import Client
 from gateway.config import OPTIONS, load
 
@@ -92,7 +93,7 @@ def of_methods(context: click.Context) -> Iterable[str]:
 def served() -> list[str]:
     """Find the methods that would be served here."""
     config = load(None, os.environ, ())
-    return [name for name, _ in app.build(config, app.registry_of(config, ())).offered()]
+    return [name for name, _ in app.build(config, mounted.registry_of(config, ())).offered()]
 
 
 @names

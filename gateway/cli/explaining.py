@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from gateway import app
+from gateway.app import measured
 from gateway.cli.decisions import Asked, Places, Step, decide
 from gateway.cli.loading import MODULE_HELP, configured, fail, load_gateway
 from gateway.codecs import CODECS
@@ -55,7 +55,7 @@ def explain(method: str, modules: tuple[str, ...], file: Path | None, settings: 
     log.configure("error", gateway.config.log.format)
     unknown = [each for each in gateway.upstreams if each.absent(method) is not None]
     if unknown:
-        asyncio.run(app.survey(unknown, gateway.registry))
+        asyncio.run(measured.survey(unknown, gateway.registry))
     places = Places(read_settings(file, os.environ, settings), gateway.config.file)
     steps = list(decide(gateway, Asked(method=method, address=found, **given), places))
     last = steps[-1]

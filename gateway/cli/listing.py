@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from gateway import app
+from gateway.app import measured
 from gateway.cli.loading import MODULE_HELP, configured, load_gateway
 from gateway.fleet.listing import DirectoryStatus
 from gateway.methods import Method
@@ -29,7 +29,7 @@ def methods(modules: tuple[str, ...], file: Path | None, settings: tuple[str, ..
     gateway = load_gateway(modules, file, settings)
     log.configure("error", gateway.config.log.format)
     unknown = [upstream for upstream in gateway.upstreams if not upstream.is_described]
-    asyncio.run(app.survey(unknown, gateway.registry))
+    asyncio.run(measured.survey(unknown, gateway.registry))
     for upstream in unknown:
         if upstream.status.error:
             click.echo(f"gateway: upstream {upstream.name}: {upstream.status.error}", err=True)
@@ -52,7 +52,7 @@ def upstreams(modules: tuple[str, ...], file: Path | None, settings: tuple[str, 
     """
     gateway = load_gateway(modules, file, settings)
     log.configure("error", gateway.config.log.format)  # the table has what is wrong
-    asyncio.run(app.survey(gateway.upstreams, gateway.registry))
+    asyncio.run(measured.survey(gateway.upstreams, gateway.registry))
     rows = [
         (upstream.name, upstream.address, upstream.status.state, str(upstream.status.methods), upstream.status.error)
         for upstream in gateway.upstreams

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from gateway import app
+from gateway.app import mounted
 from gateway.cli.completing import of_modules, of_settings
 from gateway.config import ConfigError, load
 from gateway.methods.loading import LoadError
@@ -48,7 +49,7 @@ def load_gateway(modules: tuple[str, ...], file: Path | None, settings: tuple[st
     """Put a gateway together without its sockets; what is wrong is reported, and ends the command."""
     try:
         config = load(file, os.environ, settings)
-        return app.build(config, app.registry_of(config, modules))
+        return app.build(config, mounted.registry_of(config, modules))
     except (ConfigError, LoadError) as error:
         fail(error.problems)
 

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from gateway.app import Gateway, build, check_hashes
+from gateway.app import Gateway, build
+from gateway.app.mounted import check_hashes
 from gateway.config import Config
 from gateway.config.beside import load_for_program
 from gateway.core.hooks import LifespanError

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from gateway.app import Gateway, build, check_hashes, registry_of
+from gateway.app import Gateway, build
+from gateway.app.mounted import check_hashes, registry_of
 from gateway.config import Config, ConfigError, load
 from gateway.config.origins import settings
 from gateway.core.hooks import LifespanError

@@ -23,7 +23,9 @@ from xml.parsers import expat
 
 import msgspec
 
-from gateway.app import Gateway, build, check_hashes, levels, moving
+from gateway.app import Gateway, build
+from gateway.app.measured import levels, moving
+from gateway.app.mounted import check_hashes
 from gateway.codecs import IMPLEMENTATION
 from gateway.config import Config
 from gateway.config.beside import load_for_program

@@ -19,6 +19,7 @@ import pytest
 from msgspec import Struct
 
 from gateway import Context, MethodNotFound, Registry, app, method
+from gateway.app import mounted
 from gateway.cli.checks import findings
 from gateway.config import ConfigError, load
 from gateway.config.versions import Canary, VersionTable
@@ -132,7 +133,7 @@ class Asking(Struct):
 def wsgi(chosen: Mapping[str, Any], served: Registry = registry) -> Exchange:
     """Make an application, and return what sends requests to it."""
     application = WSGIHost(
-        app.endpoint_of(load(None, {}, [f"{name}={value}" for name, value in chosen.items()]), served)
+        mounted.endpoint_of(load(None, {}, [f"{name}={value}" for name, value in chosen.items()]), served)
     )
 
     def exchanged(path: str, headers: Mapping[str, str], body: bytes) -> Response:

@@ -29,7 +29,8 @@ from django.utils.decorators import sync_and_async_middleware
 from msgspec import Struct
 from tornado.routing import AnyMatches, PathMatches, Rule, RuleRouter
 
-from gateway import Registry, app
+from gateway import Registry
+from gateway.app import mounted
 from gateway.config import load
 from gateway.hosts import aiohttp as aiohttp_host
 from gateway.hosts import django as django_host
@@ -75,7 +76,7 @@ def served(serve: Serve) -> Iterator[Mounted]:
 
 
 def endpoint_of(registry: Registry, settings: Mapping[str, Any]) -> Endpoint:
-    return app.endpoint_of(load(None, {}, [f"{name}={value}" for name, value in settings.items()]), registry)
+    return mounted.endpoint_of(load(None, {}, [f"{name}={value}" for name, value in settings.items()]), registry)
 
 
 # ---- servers ---------------------------------------------------------------------------------------------------------

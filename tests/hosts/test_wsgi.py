@@ -22,7 +22,8 @@ from wsgiref.validate import validator
 
 import pytest
 
-from gateway import Context, Registry, app
+from gateway import Context, Registry
+from gateway.app import mounted
 from gateway.config import load
 from gateway.hosts import wsgi
 from gateway.hosts.wsgi import WSGIHost
@@ -68,7 +69,7 @@ release = {name: threading.Event() for name in "abc"}
 
 def host(served: Registry = registry, settings: Mapping[str, Any] | None = None) -> WSGIHost:
     chosen = [f"{name}={value}" for name, value in (settings or {}).items()]
-    return WSGIHost(app.endpoint_of(load(None, {}, chosen), served))
+    return WSGIHost(mounted.endpoint_of(load(None, {}, chosen), served))
 
 
 class Body(io.BytesIO):

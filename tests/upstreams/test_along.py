@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway import Caller, ConfigError, Registry, app
+from gateway.app import mounted
 from gateway.cli.checks import findings
 from gateway.config import load
 from gateway.core.access import make_key
@@ -79,7 +80,7 @@ def upstream(folder: Path, protocol: str, more: str, access: str = "") -> Iterat
 @contextmanager
 def hosts(file: Path) -> Iterator[list[Exchange]]:
     """Serve a configuration by the gateway's own front and by a WSGI application."""
-    application = WSGIHost(app.endpoint_of(load(file, {}, []), Registry()))
+    application = WSGIHost(mounted.endpoint_of(load(file, {}, []), Registry()))
 
     def over_wsgi(headers: Mapping[str, str], body: bytes) -> Response:
         variables = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}

@@ -62,7 +62,7 @@ def _names(port: int) -> list[str]:
 FIRST_CALL = """
 import io, json
 from gateway import Registry
-from gateway.app import endpoint
+from gateway.app.mounted import endpoint
 from gateway.hosts.wsgi import WSGIHost
 
 body = json.dumps({"jsonrpc": "2.0", "method": "up.add", "params": [2, 3], "id": 1}).encode()

@@ -1,39 +1,30 @@
-"""The composition root: the one file that knows every part of a gateway.
+"""The composition root: the one folder that knows every part of a gateway.
 
 build(config, registry) -> Gateway    codecs, layers, dispatcher, endpoint: everything but sockets and processes
-endpoint(registry) -> Endpoint        the same, for a host that a program brings with it, like a Flask app
-asgi(registry) -> ASGIHost            the same as an ASGI application
+
+layering.py puts the layers around each method, mounted.py makes endpoints for hosts that programs bring, and
+measured.py tells how a gateway is.
 """
 
-import asyncio
-import logging
-import os
-import sys
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from msgspec import Struct, structs
 
+from gateway.app.layering import composer
 from gateway.codecs import CODECS, IMPLEMENTATION, Codec
 from gateway.codecs.jsonrpc import JSONRPC
-from gateway.config import Config, ConfigError, changed
-from gateway.config.beside import load_for_program
-from gateway.config.described import described
+from gateway.config import Config, ConfigError
 from gateway.core.access import AccessPolicy
-from gateway.core.begun import Beginner, at_upstream, in_task, in_thread
-from gateway.core.dispatch import Dispatcher, Finder, Known, fault_of, invoke, invoke_inline
-from gateway.core.hooks import Everywhere, Lifespans, around, catching
-from gateway.core.layers import ConcurrencyLimiter, charged, deadline, limited, permitted
+from gateway.core.dispatch import Dispatcher, Finder
+from gateway.core.hooks import Everywhere, Lifespans
+from gateway.core.layers import ConcurrencyLimiter, charged, permitted
 from gateway.core.rates import Buckets, RateLimits
 from gateway.core.running import Running
-from gateway.core.streams import either, invoke_stream
 from gateway.core.threads import ThreadPool
 from gateway.core.versions import Unversioned, Versions, versioned
 from gateway.endpoints.console.public import PATH
@@ -47,27 +38,20 @@ from gateway.endpoints.subscriptions import Rules
 from gateway.endpoints.websocket import WebSocketEndpoint
 from gateway.fleet.directories import DirectoryConfigError, directory
 from gateway.fleet.directories.watching import WatchedDirectory
-from gateway.hosts.asgi import ASGIHost, Scope
 from gateway.methods import RESERVED, Method, RegistrationError, Registry, place_of
 from gateway.methods.introspection import add_introspection, describe
-from gateway.methods.loading import LoadError, load_function, load_registry
+from gateway.methods.loading import LoadError, load_function
 from gateway.model.calls import Caller, CallHandler
-from gateway.model.durations import Durations
 from gateway.model.faults import Fault
 from gateway.model.hooks import Authenticate
-from gateway.model.http import Admission, Endpoint, Know
-from gateway.model.limits import Limits
+from gateway.model.http import Admission, Know
 from gateway.model.websocket import WebSockets
 from gateway.telemetry import log
 from gateway.telemetry.callers import Callers
 from gateway.telemetry.live import Live, LiveTable
-from gateway.telemetry.metrics import Levels, Metrics
+from gateway.telemetry.metrics import Metrics
 from gateway.upstreams import Options, Upstream, UpstreamConfigError
-from gateway.upstreams.frame import Claims, UpstreamService, introduce
-
-_log = logging.getLogger("gateway")
-_MOST_INSTANCES = 50  # of an upstream in the console
-_FIRST_LIST = 2.0  # seconds that a directory has to tell the command its first list
+from gateway.upstreams.frame import Claims, UpstreamService
 
 
 class Gateway(Struct, frozen=True, kw_only=True):
@@ -154,7 +138,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
     everywhere = Everywhere(
         middleware=tuple(load_function(name) for name in config.server.middleware), state=lifespans.state
     )
-    compose = _composer(limits, pool, limiters, running or Running(), everywhere)
+    compose = composer(limits, pool, limiters, running or Running(), everywhere)
     dispatcher = Dispatcher(served, compose, partial(_absent, upstreams))
     handler: CallHandler = dispatcher
     rates = RateLimits(limits, buckets or Buckets())
@@ -236,7 +220,8 @@ def _agents(config: Config, shown: Versions, rpc: RPCEndpoint, policy: AccessPol
     ).admit
 
 
-def _agents_path(config: Config) -> tuple[str, ...]:
+def agents_path(config: Config) -> tuple[str, ...]:
+    """Return the path for agents, if they are offered anything."""
     return (config.mcp.path,) if config.mcp.expose else ()
 
 
@@ -256,7 +241,7 @@ def _site(config: Config, rpc: RPCEndpoint) -> Any:
     from gateway.hosts.http.site import site  # noqa: PLC0415 - it needs Tornado
 
     try:
-        made = site(load_function(config.server.app), rpc.visit, config.server.paths, _agents_path(config))
+        made = site(load_function(config.server.app), rpc.visit, config.server.paths, agents_path(config))
     except TypeError as error:
         raise LoadError([f"server.app: {config.server.app}: {error}"]) from error
     return structs.replace(made, console=PATH) if config.console.public else made
@@ -329,50 +314,6 @@ def _check_protocols(served: Registry) -> None:
                 raise ConfigError([f"{found.place}: protocols: there is no {name!r}; the protocols are {known}"])
 
 
-def _composer(
-    limits: Limits,
-    pool: ThreadPool,
-    limiters: Mapping[str, list[ConcurrencyLimiter]],
-    running: Running,
-    everywhere: Everywhere,
-) -> Callable[[Method], Known]:
-    """Return what puts the layers around a method. The deadline is the outermost of those that may wait."""
-
-    def compose(method: Method) -> Known:
-        timeout = method.options.timeout or limits.timeout
-        state, middleware = everywhere.state, everywhere.middleware + method.hooks.middleware
-        handlers = method.hooks.exception_handlers
-        fault = catching(handlers) if handlers else fault_of
-        if method.run == "inline":  # it has returned before anything could be limited
-            inline = invoke_inline(method, running, state, fault)
-            if middleware:
-                return Known(method=method, timeout=timeout, handler=deadline(around(inline, middleware, state)))
-            return Known(method=method, timeout=timeout, handler=inline, at_once=inline)
-        is_generator = method.streams and method.stream is None
-        if is_generator:
-            invoked = invoke_stream(method, pool, running, state, fault, limits.max_reply)
-        else:
-            invoked = invoke(method, pool, running, state, fault)
-        handler = invoked
-        if method.stream is not None:
-            handler = either(invoked, invoke_stream(method, pool, running, state, fault, limits.max_reply))
-        places = [limiters[method.run][0]]
-        if method.options.concurrency is not None:
-            places.append(ConcurrencyLimiter(method.options.concurrency, limits.waiting))
-            limiters["method"].append(places[-1])
-        for limiter in places:
-            handler = limited(handler, limiter, limits.retry_after)
-        if middleware or is_generator:
-            return Known(method=method, timeout=timeout, handler=deadline(around(handler, middleware, state)))
-        launch = in_thread(method, pool, running, state, fault) if method.run == "thread" else in_task(invoked)
-        if method.begin is not None:
-            launch = at_upstream(method, running, state, fault, launch)
-        later = Beginner(launch, tuple(places))
-        return Known(method=method, timeout=timeout, handler=deadline(handler), later=later)
-
-    return compose
-
-
 def _authenticate(config: Config, served: Registry) -> Authenticate | None:
     """Return the function of the user's that finds out who sends a request."""
     if config.access.authenticate:
@@ -424,83 +365,6 @@ def _upstreams(
     return tuple(upstreams)
 
 
-async def survey(upstreams: Collection[UpstreamService], registry: Registry) -> None:
-    """Ask upstreams once for their methods, and add these, and reach each instance.
-
-    Each ``status`` says then whether it is up, and why not. Where a directory tells nothing for some seconds, its
-    upstreams are asked without it.
-    """
-
-    async def one(upstream: UpstreamService) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_FIRST_LIST):
-                await upstream.follow()
-        await upstream.survey(registry)
-        if upstream.instances is not None:
-            await upstream.instances.reach_all()
-
-    await asyncio.gather(*map(one, upstreams))
-    await asyncio.gather(*(upstream.close() for upstream in upstreams))
-
-
-def levels(gateway: Gateway, requests: int, connections: int) -> Levels:
-    """Measure what goes up and down in this process, and take what upstreams have counted since the last time."""
-    levels: dict[tuple[str, ...], float | Durations] = {
-        ("requests_in_flight",): requests,
-        ("connections",): connections,
-        ("threads_busy",): gateway.pool.busy,
-        ("threads_overdue",): gateway.pool.overdue,
-    }
-    for upstream in gateway.upstreams:
-        levels |= upstream.measured()
-    for name, found in gateway.directories.items():
-        status = found.status
-        if status is not None:
-            levels["directory_up", name] = float(status.state == "up")
-            if status.read is not None:
-                levels["directory_age_seconds", name] = time.monotonic() - status.read
-    for kind, limiters in gateway.limiters.items():
-        levels["calls_running", kind] = sum(limiter.running for limiter in limiters)
-        levels["calls_waiting", kind] = sum(limiter.waiting for limiter in limiters)
-    return levels
-
-
-def moving(gateway: Gateway, requests: int, connections: int) -> dict[str, Any]:
-    """Measure what the console shows of this process beside its calls."""
-    now = time.monotonic()
-    return {
-        "requests": requests,
-        "connections": connections,
-        "running": sum(limiter.running for limiters in gateway.limiters.values() for limiter in limiters),
-        "waiting": sum(limiter.waiting for limiters in gateway.limiters.values() for limiter in limiters),
-        "upstreams": [
-            {
-                "name": upstream.name,
-                "address": upstream.address,
-                "state": upstream.status.state,
-                "methods": upstream.status.methods,
-                "running": upstream.running,
-                "error": upstream.status.error,
-                "instances": [
-                    row._asdict()
-                    for row in ([] if upstream.instances is None else upstream.instances.rows())[:_MOST_INSTANCES]
-                ],
-            }
-            for upstream in gateway.upstreams
-        ],
-        "directories": [
-            {
-                "name": name,
-                "state": found.status.state,
-                "age": None if found.status.read is None else now - found.status.read,
-                "error": found.status.error,
-            }
-            for name, found in gateway.directories.items()
-            if found.status is not None
-        ],
-    }
-
-
 def _observers(metrics: Metrics | None, callers: Callers | None, live: Live | None) -> Observers:
     return Observers(
         calls=(log.log_calls, *(each.calls for each in (metrics, callers, live) if each is not None)),
@@ -511,119 +375,3 @@ def _observers(metrics: Metrics | None, callers: Callers | None, live: Live | No
 
 def _identity() -> tuple[str, str]:
     return "RPC gateway", version("callgate")
-
-
-def registry_of(config: Config, modules: Iterable[str]) -> Registry:
-    """Load the methods of modules; without any, of those that the configuration names. Upstreams may be all there is.
-
-    Raises:
-        LoadError: a module cannot be loaded.
-
-    """
-    names = tuple(modules) or config.server.modules
-    return load_registry(names) if names or not config.upstreams else Registry()
-
-
-def endpoint(*served: Registry | str, config: str | Path | Config | None = None) -> Endpoint:
-    """Make an endpoint for a host that the program brings: ``blueprint`` in gateway/hosts/flask.py takes it.
-
-    Args:
-        served: registries, and names of modules as ``gateway serve`` takes them; without any, ``server.modules``.
-        config: a file, or a Config that has been loaded already. Without it, the file is the one that GATEWAY_CONFIG
-            names, or conf/gateway.toml beside the calling module, or in the current folder.
-
-    What a registry is given before the first request is served with it. The log is left to the program.
-
-    Raises:
-        ConfigError: the configuration is wrong, or the process cannot serve safely.
-        LoadError: a module cannot be loaded.
-        RegistrationError: two methods have the same name.
-
-    """
-    return _endpoint(load_for_program(config, os.environ), served)
-
-
-def asgi(
-    *served: Registry | str,
-    config: str | Path | Config | None = None,
-    paths: Iterable[str] = (),
-    user: Callable[[Scope], str | None] = lambda _: None,
-) -> ASGIHost:
-    """Make an ASGI application, to run by itself or to be mounted in another one.
-
-    Args:
-        served: as for ``endpoint``.
-        config: likewise.
-        paths: where calls are POSTed to, below the path that the application is mounted at; without any,
-            ``server.paths``.
-        user: returns the name of the user whom middleware has found, from the scope of a request; that is then
-            ``context.key``. None stands for nobody.
-
-    Raises:
-        ConfigError: as for ``endpoint``.
-        LoadError: likewise.
-        RegistrationError: likewise.
-
-    """
-    loaded = load_for_program(config, os.environ)
-    named = ",".join(paths)
-    return ASGIHost(_endpoint(changed(loaded, [f"server.paths={named}"]) if named else loaded, served), user)
-
-
-def _endpoint(config: Config, served: tuple[Registry | str, ...]) -> Endpoint:
-    _log.info("%s", described(config))
-    names = [name for name in served if isinstance(name, str)]
-    loaded = [registry_of(config, names)] if names or not served else []
-    return endpoint_of(config, *loaded, *(own for own in served if isinstance(own, Registry)))
-
-
-def endpoint_of(config: Config, *registries: Registry) -> Endpoint:
-    """Make an endpoint of a configuration and registries.
-
-    Raises:
-        ConfigError: the process cannot serve safely.
-        RegistrationError: two methods have the same name.
-
-    """
-    check_hashes()
-    buckets = Buckets()
-
-    def assemble() -> Gateway:
-        served = Registry()
-        for registry in registries:
-            served.mount(registry)
-        return build(config, served, buckets)
-
-    discoveries: set[asyncio.Future[None]] = set()
-
-    opened = WeakKeyDictionary[asyncio.AbstractEventLoop, Lifespans]()
-
-    async def open_here() -> Admission:
-        gateway = assemble()
-        await gateway.lifespans.open()
-        opened[asyncio.get_running_loop()] = gateway.lifespans
-        for discovery in await introduce(gateway.upstreams, gateway.registry):
-            discoveries.add(discovery)
-            discovery.add_done_callback(discoveries.discard)
-        return gateway.admit
-
-    async def close_here() -> None:
-        lifespans = opened.pop(asyncio.get_running_loop(), None)
-        if lifespans is not None:
-            await lifespans.close()
-
-    assemble()  # what is wrong is reported now, and not to the first caller
-    return Endpoint(
-        open=open_here, close=close_here, limits=config.limits, paths=config.server.paths, agents=_agents_path(config)
-    )
-
-
-def check_hashes() -> None:
-    """Refuse to serve where callers could choose names that collide in every dict.
-
-    Raises:
-        ConfigError: PYTHONHASHSEED is 0.
-
-    """
-    if not sys.flags.hash_randomization:
-        raise ConfigError(["PYTHONHASHSEED=0 lets callers choose colliding names: unset it"])

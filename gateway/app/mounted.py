@@ -1,0 +1,143 @@
+"""A gateway for a host that a program brings with it.
+
+endpoint(registry) -> Endpoint        for the hosts of other frameworks, like a Flask app
+asgi(registry) -> ASGIHost            the same as an ASGI application
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from gateway.app import Gateway, agents_path, build
+from gateway.config import Config, ConfigError, changed
+from gateway.config.beside import load_for_program
+from gateway.config.described import described
+from gateway.core.hooks import Lifespans
+from gateway.core.rates import Buckets
+from gateway.hosts.asgi import ASGIHost, Scope
+from gateway.methods import Registry
+from gateway.methods.loading import load_registry
+from gateway.model.http import Admission, Endpoint
+from gateway.upstreams.frame import introduce
+
+_log = logging.getLogger("gateway")
+
+
+def registry_of(config: Config, modules: Iterable[str]) -> Registry:
+    """Load the methods of modules; without any, of those that the configuration names. Upstreams may be all there is.
+
+    Raises:
+        LoadError: a module cannot be loaded.
+
+    """
+    names = tuple(modules) or config.server.modules
+    return load_registry(names) if names or not config.upstreams else Registry()
+
+
+def endpoint(*served: Registry | str, config: str | Path | Config | None = None) -> Endpoint:
+    """Make an endpoint for a host that the program brings: ``blueprint`` in gateway/hosts/flask.py takes it.
+
+    Args:
+        served: registries, and names of modules as ``gateway serve`` takes them; without any, ``server.modules``.
+        config: a file, or a Config that has been loaded already. Without it, the file is the one that GATEWAY_CONFIG
+            names, or conf/gateway.toml beside the calling module, or in the current folder.
+
+    What a registry is given before the first request is served with it. The log is left to the program.
+
+    Raises:
+        ConfigError: the configuration is wrong, or the process cannot serve safely.
+        LoadError: a module cannot be loaded.
+        RegistrationError: two methods have the same name.
+
+    """
+    return _endpoint(load_for_program(config, os.environ), served)
+
+
+def asgi(
+    *served: Registry | str,
+    config: str | Path | Config | None = None,
+    paths: Iterable[str] = (),
+    user: Callable[[Scope], str | None] = lambda _: None,
+) -> ASGIHost:
+    """Make an ASGI application, to run by itself or to be mounted in another one.
+
+    Args:
+        served: as for ``endpoint``.
+        config: likewise.
+        paths: where calls are POSTed to, below the path that the application is mounted at; without any,
+            ``server.paths``.
+        user: returns the name of the user whom middleware has found, from the scope of a request; that is then
+            ``context.key``. None stands for nobody.
+
+    Raises:
+        ConfigError: as for ``endpoint``.
+        LoadError: likewise.
+        RegistrationError: likewise.
+
+    """
+    loaded = load_for_program(config, os.environ)
+    named = ",".join(paths)
+    return ASGIHost(_endpoint(changed(loaded, [f"server.paths={named}"]) if named else loaded, served), user)
+
+
+def _endpoint(config: Config, served: tuple[Registry | str, ...]) -> Endpoint:
+    _log.info("%s", described(config))
+    names = [name for name in served if isinstance(name, str)]
+    loaded = [registry_of(config, names)] if names or not served else []
+    return endpoint_of(config, *loaded, *(own for own in served if isinstance(own, Registry)))
+
+
+def endpoint_of(config: Config, *registries: Registry) -> Endpoint:
+    """Make an endpoint of a configuration and registries.
+
+    Raises:
+        ConfigError: the process cannot serve safely.
+        RegistrationError: two methods have the same name.
+
+    """
+    check_hashes()
+    buckets = Buckets()
+
+    def assemble() -> Gateway:
+        served = Registry()
+        for registry in registries:
+            served.mount(registry)
+        return build(config, served, buckets)
+
+    discoveries: set[asyncio.Future[None]] = set()
+
+    opened = WeakKeyDictionary[asyncio.AbstractEventLoop, Lifespans]()
+
+    async def open_here() -> Admission:
+        gateway = assemble()
+        await gateway.lifespans.open()
+        opened[asyncio.get_running_loop()] = gateway.lifespans
+        for discovery in await introduce(gateway.upstreams, gateway.registry):
+            discoveries.add(discovery)
+            discovery.add_done_callback(discoveries.discard)
+        return gateway.admit
+
+    async def close_here() -> None:
+        lifespans = opened.pop(asyncio.get_running_loop(), None)
+        if lifespans is not None:
+            await lifespans.close()
+
+    assemble()  # what is wrong is reported now, and not to the first caller
+    return Endpoint(
+        open=open_here, close=close_here, limits=config.limits, paths=config.server.paths, agents=agents_path(config)
+    )
+
+
+def check_hashes() -> None:
+    """Refuse to serve where callers could choose names that collide in every dict.
+
+    Raises:
+        ConfigError: PYTHONHASHSEED is 0.
+
+    """
+    if not sys.flags.hash_randomization:
+        raise ConfigError(["PYTHONHASHSEED=0 lets callers choose colliding names: unset it"])
