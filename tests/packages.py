@@ -21,6 +21,7 @@ TESTS = ("tests/codecs", "tests/config", "tests/methods", "tests/model", "tests/
 NEEDED = (
     "attrs",
     "coverage",
+    "dnspython",
     "hypothesis",
     "jsonschema",
     "mypy",
