@@ -52,6 +52,8 @@ test:
 programs:
 	@PATH="$$PATH:/usr/local/sbin:/usr/sbin"; missing=; for each in $(PROGRAMS); do \
 		command -v $${each%:*} >/dev/null || test -e $${each%:*} || missing="$$missing $${each##*:}"; done; \
+	$(PYTHON) -c 'import test.test_xmlrpc' 2>/dev/null || \
+		missing="$$missing $$($(PYTHON) -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])')"; \
 	install() { rc=/usr/sbin/policy-rc.d; test -e $$rc || { printf '#!/bin/sh\nexit 101\n' >$$rc && chmod +x $$rc && trap "rm -f $$rc" EXIT; }; \
 		apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }; \
 	test -z "$$missing" || { command -v apt-get >/dev/null && { install || { apt-get update -qq && install; }; }; } || \

@@ -58,12 +58,12 @@ class Frames(Protocol):
         """Tell whether the beginning of a message has been received."""
 
 
-_TEXTS_BETWEEN = re.compile(rb"(?:[ \t\r\n\0]|\xef\xbb\xbf)*+")  # white space, NUL, byte order marks
+_TEXTS_BETWEEN = re.compile(rb"(?>(?:[ \t\r\n\0]|\xef\xbb\xbf)*)")  # white space, NUL, byte order marks
 _SPACE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
-_STRING = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+')  # behind its first quote
+_STRING = re.compile(rb'(?>(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*)')  # behind its first quote
 _FLAT = re.compile(  # whole strings, and everything else that may stand between brackets
-    rb'(?:[ \t\r\n,:0-9+.Eaeflnrstu-]++|"(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+")*+'
+    rb'(?>(?:[ \t\r\n,:0-9+.Eaeflnrstu-]++|"(?>(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*)")*)'
 )
 _WORD = re.compile(rb"[0-9+.Ea-z-]*+")
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")

@@ -21,18 +21,18 @@ _SHOWN = 60  # bytes of what is not HTTP
 _VERSION = b"HTTP/1."
 _HEAD = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*+))?\r\n"
-    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+"
+    rb"(?>(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*)"
 )
 _READ = re.compile(
     rb"\n(connection|content-encoding|content-length|content-type|location|retry-after|transfer-encoding):"
 )  # in lower case
 _OTHER = (
-    rb"(?:(?!(?:connection|content-encoding|content-length|content-type|location|retry-after|transfer-encoding):)"
-    rb"[!#$%&'*+.^_`|~0-9a-z-]++:[\t -~\x80-\xff]*+\r\n)*+"
+    rb"(?>(?:(?!(?:connection|content-encoding|content-length|content-type|location|retry-after|transfer-encoding):)"
+    rb"[!#$%&'*+.^_`|~0-9a-z-]++:[\t -~\x80-\xff]*+\r\n)*)"
 )
 _LENGTH_LINE, _TYPE_LINE = (
     rb"content-length:[\t ]*+([0-9]{1,15})\r\n",
-    rb"content-type:[\t ]*+([!-~]++(?: [!-~]++)*+)\r\n",
+    rb"content-type:[\t ]*+([!-~]++(?>(?: [!-~]++)*))\r\n",
 )
 _USUAL = re.compile(  # a head that has nothing to decide but a length and a type, each once
     rb"HTTP/1\.1 (2[0-9]{2}) ([ -~]*+)\r\n(?i:%b(?:%b%b%b|%b%b%b)%b)\r\n"

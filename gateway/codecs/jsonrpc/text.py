@@ -19,7 +19,7 @@ LARGE = 2**16  # bytes from which on more than one turn is taken
 _CONTAINERS = frozenset({dict, list})
 _FEW = 8  # containers that are looked at one by one in less time than together
 _SPACED = (b"\t:", b"\n:", b"\r:", b"  :")
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_STRINGS = re.compile(rb'"(?>(?:[^"\\]|\\.)*)"')
 _LONE_SURROGATE = re.compile(
     rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]",
 )

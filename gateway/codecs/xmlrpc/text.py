@@ -13,7 +13,7 @@ from gateway.model.values import EncodingError
 SPACE = " \t\r\n"
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _DECLARED = re.compile(rb"""<\?xml[ \t\r\n][^>]*?[ \t\r\n]encoding[ \t\r\n]*=[ \t\r\n]*["']([^"'>]+)["']""")
-_DOCTYPE = re.compile(r"(?:[ \t\r\n]++|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE", re.DOTALL)
+_DOCTYPE = re.compile(r"(?>(?:[ \t\r\n]++|<\?.*?\?>|<!--.*?-->)*)<!DOCTYPE", re.DOTALL)
 
 
 def read_text(body: bytes, charset: str | None) -> str:
