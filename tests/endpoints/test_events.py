@@ -75,16 +75,23 @@ class Caller:
 
     def __init__(self, port: int) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        self.responses: list[http.client.HTTPResponse] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for response in self.responses:  # each holds the socket until it is closed, or read to its end
+            response.close()
         self.connection.close()
 
     def ask(self, body: Any, **headers: str) -> http.client.HTTPResponse:
         self.connection.request("POST", "/api", json.dumps(body), EVENTS | headers)
-        return self.connection.getresponse()
+        self.responses.append(self.connection.getresponse())
+        return self.responses[-1]
 
 
 def event(response: http.client.HTTPResponse) -> Any:
@@ -194,7 +201,7 @@ def test_a_gateway_that_stops_ends_its_streams() -> None:
         pass
     assert said["error"]["code"] == -32002
     assert event(response) is None
-    caller.connection.close()
+    caller.close()
 
 
 def test_an_old_client_gets_no_chunks(server: Server) -> None:
