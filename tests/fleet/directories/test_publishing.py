@@ -116,17 +116,23 @@ def test_it_is_listed_again_whatever_happens_to_its_nodes(server: ZooKeeper, oth
 def test_nodes_of_an_earlier_life_are_taken_over(server: ZooKeeper, others: Any) -> None:
     dead = server.client()
     paths = [f"{PROVIDERS}/{node}" for node in PUBLICATION.nodes(100)]
-    for path in paths:
-        dead.create(path, ephemeral=True, makepath=True)
+
+    def owners() -> set[int | None]:  # while one is made again, it is not there
+        return {None if (found := others.exists(path)) is None else found.ephemeralOwner for path in paths}
 
     async def main() -> None:
         async with published(server) as (_, client):
-            await until(lambda: {others.exists(path).ephemeralOwner for path in paths} == {client.session})
+            await until(lambda: owners() == {client.session})
             await asyncio.to_thread(dead.stop)
             await until(lambda: len(nodes(others)) == 2)
 
-    asyncio.run(main())
-    dead.close()
+    try:
+        for path in paths:
+            dead.create(path, ephemeral=True, makepath=True)
+        asyncio.run(main())
+    finally:
+        dead.stop()
+        dead.close()
 
 
 def test_a_gateway_is_drained_by_hand_and_stays_so(
