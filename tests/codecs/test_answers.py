@@ -11,6 +11,7 @@ from gateway.codecs.jsonrpc import JSONRPC
 from gateway.codecs.xmlrpc import XMLRPC
 from gateway.model.calls import Call, Params, Reply
 from gateway.model.faults import BadUpstream, ForeignFault, InvalidParams
+from gateway.model.values import EncodingError
 from tests.codecs.test_properties import JSON, XML, json_answer
 
 MOMENT = datetime(2026, 11, 20, 12, 30, 1)
@@ -242,6 +243,11 @@ def test_a_batch_names_the_call_and_the_place_of_what_cannot_be_encoded() -> Non
 def test_usual_arguments_with_a_lone_surrogate(params: Params) -> None:
     with pytest.raises(InvalidParams, match="cannot be encoded as JSON: a string has a lone surrogate"):
         JSONRPC(max_depth=9, max_batch=1).encode_call("a", params, 1)
+
+
+def test_a_value_of_a_stream_with_a_lone_surrogate() -> None:
+    with pytest.raises(EncodingError, match="a string has a lone surrogate"):
+        list(JSONRPC(max_depth=9, max_batch=1).write_result({"a": ["\ud800"]}, 1000))
 
 
 def test_arguments_are_as_deep_as_they_may_be_and_no_deeper() -> None:

@@ -22,8 +22,6 @@ from gateway.model.faults import ParseError
 from gateway.model.values import EncodingError
 from tests.codecs.test_properties import JSON_VALUES, anything, fixed
 
-pytestmark = pytest.mark.unmeasured
-
 DEPTH = 8
 CODEC = JSONRPC(max_depth=DEPTH, max_batch=1)
 TEXTUAL = JSONRPC(max_depth=DEPTH, max_batch=1, int64="text")
