@@ -46,6 +46,7 @@ _MOST_METHODS = 200  # that are told apart in a minute
 _MOST_SHOWN = 20
 _LONGEST_NAME = 100  # characters
 _OTHERS = "(others)"
+_NOT_FOUND = -32601
 _WRITING = 1.0  # seconds
 _GONE = 10.0  # seconds after which a worker that writes nothing has ended
 
@@ -134,7 +135,8 @@ class Live:
             counts[0] += 1
             counts[_FIRST_BUCKET - 1 + bisect_left(_BOUNDS, record.seconds)] += 1
             name = record.method[:_LONGEST_NAME]
-            if name not in minute.methods and len(minute.methods) >= _MOST_METHODS:
+            is_invented = record.outcome == _NOT_FOUND  # or it has no call in this minute that found it
+            if name not in minute.methods and (is_invented or len(minute.methods) >= _MOST_METHODS):
                 name = _OTHERS
             method = minute.methods.setdefault(name, [0.0, 0.0, 0.0])
             method[0] += 1

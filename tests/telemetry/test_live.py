@@ -122,8 +122,9 @@ def test_callers_who_invent_names_fill_nothing(clock: Clock) -> None:
     live.calls([record(f"{number}\u2028\x00", outcome=number) for number in range(3000)])
     minute = live._minute
     assert max(map(len, minute.methods)) <= 100
-    assert (len(minute.methods), len(minute.faults)) == (201, 201)
-    assert minute.methods["(others)"][0] == minute.faults["(others)", "other"] == 6000 - 3000 - 199
+    assert (len(minute.methods), len(minute.faults)) == (200, 201)
+    assert minute.methods["(others)"][0] == 6000 - 199
+    assert minute.faults["(others)", "other"] == 6000 - 3000 - 199
     live.write(MEASURED | {"upstreams": [{"name": "x" * 1000}] * 200})
     clock.now += PERIOD
     shown = live.view()
@@ -131,6 +132,17 @@ def test_callers_who_invent_names_fill_nothing(clock: Clock) -> None:
     assert len(shown["workers"]) == 1
     assert all(len(name) <= 100 for name, *_ in shown["methods"])
     assert len(shown["methods"]) <= 201
+
+
+def test_names_that_callers_invent_take_no_place_of_a_method(clock: Clock) -> None:
+    table = LiveTable(1)
+    live = Live(table, 0)
+    live.calls([record(f"invented{number}", outcome=-32601) for number in range(500)])
+    live.calls([record(), record(outcome=-32601)])
+    live.write(MEASURED)
+    shown = live.view()
+    assert [(name, count) for name, count, *_ in shown["methods"]] == [("(others)", 500), ("add", 2)]
+    assert shown["faults"] == [["(others)", "-32601", 500], ["add", "-32601", 1]]
 
 
 def test_a_worker_beyond_the_places_writes_nothing(clock: Clock) -> None:
