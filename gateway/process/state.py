@@ -87,14 +87,14 @@ def write(pid_file: str, state: State) -> None:
 
     """
     now = Path(pid_file + _NOW)
-    with suppress(FileNotFoundError):
-        now.replace(pid_file + _BEFORE)
     made = Path(f"{now}.new")
     with suppress(FileNotFoundError):
         made.unlink()
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as opened:  # noqa: PTH123 - it is a descriptor
         opened.write(msgspec.json.encode(state))
+    with suppress(FileNotFoundError):
+        now.replace(pid_file + _BEFORE)
     made.replace(now)
 
 
