@@ -257,7 +257,7 @@ class HealthChecked(Protocol):
     """An adapter whose protocol has something beside methods that tells how an instance is."""
 
     async def check(self, health: str, invocation: Invocation) -> None:
-        """Ask an instance how it is; ``health`` is the option of this name.
+        """Ask an instance how it is; ``health`` is the option of this name, where that is not a method.
 
         Raises:
             Exception: it is not well, or cannot be reached.

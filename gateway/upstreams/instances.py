@@ -303,7 +303,7 @@ class Instances:
                 deadline = time.monotonic() + 2 * self._options.connect_timeout
                 params: Any = {} if adapter.takes == "dict" else []
                 asked = Invocation(method=health, params=params, deadline=deadline, request_id="health")
-                if isinstance(adapter, HealthChecked):
+                if isinstance(adapter, HealthChecked) and (health == "grpc" or health.startswith("/")):
                     await adapter.check(health, asked)
                 else:
                     await adapter.call(asked)

@@ -37,6 +37,7 @@ from gateway.upstreams.protobuf.files import Schema, from_options
 from gateway.upstreams.protobuf.types import Types, declaration, neutral
 from gateway.upstreams.protobuf.values import Values
 from gateway.upstreams.transport.pool import Pool
+from gateway.upstreams.transport.pooled import Pooled
 from gateway.upstreams.transport.secret import revealed
 
 _SENDABLE = re.compile(r"[\x20-\x7e]*")  # the value of metadata
@@ -70,7 +71,7 @@ class _Method(Struct, frozen=True, kw_only=True):
     unwrapped: str | None
 
 
-class GRPC:
+class GRPC(Pooled[Pool[Line]]):
     """Calls over HTTP/2, many on each connection."""
 
     Options: ClassVar = GRPCOptions
@@ -106,11 +107,6 @@ class GRPC:
         self._target = target(instance)
         self._pool = Pool(self._connect, self._options.connections, SHARE)
 
-    async def reach(self) -> None:
-        """Make sure that there is a connection."""
-        async with self._pool.lend():
-            pass
-
     async def check(self, _health: str, invocation: Invocation) -> None:
         """Ask the service grpc.health.v1.Health for the server as a whole.
 
@@ -124,10 +120,6 @@ class GRPC:
             answer = await ask(b"", timeout=invocation.time_left, metadata=self._metadata(invocation))
         if answer != _SERVING:
             raise Unavailable("the server says that it does not serve")
-
-    def connections(self) -> tuple[int, int]:
-        """Count the connections, and the calls that wait for one."""
-        return self._pool.load()
 
     def known(self) -> list[Signature] | None:
         """Return what the .proto files or the descriptor set have."""

@@ -5,14 +5,13 @@ from itertools import count
 from typing import Any, ClassVar, Literal
 
 from gateway.codecs.jsonrpc import JSONRPC
-from gateway.fleet.listing import Instance
 from gateway.model.calls import Reply
 from gateway.model.faults import BadUpstream, ForeignFault
 from gateway.model.limits import Limits
 from gateway.upstreams import Cancel, Failures, Invocation, Outcome, Signature
 from gateway.upstreams.faults import told
 from gateway.upstreams.jsonrpc.openrpc import Lenient, describe
-from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions, Response
+from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions, OverHTTP, Response
 
 
 class JSONRPCOptions(HTTPOptions, frozen=True, kw_only=True):
@@ -21,7 +20,7 @@ class JSONRPCOptions(HTTPOptions, frozen=True, kw_only=True):
     lenient: Lenient = False
 
 
-class JSONRPCOverHTTP:
+class JSONRPCOverHTTP(OverHTTP):
     """Calls as request objects, one in each POST."""
 
     Options: ClassVar = JSONRPCOptions
@@ -33,25 +32,6 @@ class JSONRPCOverHTTP:
         self._wire = HTTP(options, "application/json", limits.max_reply)
         self._lenient = options.lenient
         self._ids = count(1)
-
-    def aim(self, instance: Instance) -> None:
-        """Have calls go to an instance."""
-        self._wire = self._wire.at(instance)
-
-    async def reach(self) -> None:
-        """Make sure that there is a connection."""
-        await self._wire.reach()
-
-    async def check(self, health: str, invocation: Invocation) -> None:
-        """Get the path that tells how the server is; or call a method, which is anything else."""
-        if health.startswith("/"):
-            await self._wire.check(health, invocation)
-        else:
-            await self.call(invocation)
-
-    def connections(self) -> tuple[int, int]:
-        """Count the connections, and the calls that wait for one."""
-        return self._wire.connections()
 
     def known(self) -> list[Signature] | None:
         """Nothing is known without asking."""

@@ -29,6 +29,7 @@ from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
 from gateway.upstreams.transport.outcomes import Read
 from gateway.upstreams.transport.pool import Lent, Pool
+from gateway.upstreams.transport.pooled import Pooled
 from gateway.wire.framing import FRAMINGS, Frames, FrameTooLongError, FramingError
 
 log = logging.getLogger("gateway.upstreams")
@@ -46,7 +47,7 @@ class TCPOptions(StreamOptions, frozen=True, kw_only=True):
     lenient: Lenient = False
 
 
-class JSONRPCOverTCP:
+class JSONRPCOverTCP(Pooled[Pool["_Connection"]]):
     """Calls as request objects, many on each connection."""
 
     Options: ClassVar = TCPOptions
@@ -64,15 +65,6 @@ class JSONRPCOverTCP:
         """Have calls go to an instance."""
         self._target = target(instance)
         self._pool = Pool(self._connect, self._options.connections, _SHARE)
-
-    async def reach(self) -> None:
-        """Make sure that there is a connection."""
-        async with self._pool.lend():
-            pass
-
-    def connections(self) -> tuple[int, int]:
-        """Count the connections, and the calls that wait for one."""
-        return self._pool.load()
 
     def known(self) -> list[Signature] | None:
         """Nothing is known without asking."""

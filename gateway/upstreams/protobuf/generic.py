@@ -27,7 +27,9 @@ from gateway.upstreams.protobuf.types import Types, declaration, neutral
 from gateway.upstreams.protobuf.values import Values
 from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, open_stream
-from gateway.upstreams.transport.sessions import Idle, Kept, Most, pooled
+from gateway.upstreams.transport.pool import Pool
+from gateway.upstreams.transport.pooled import Pooled
+from gateway.upstreams.transport.sessions import Idle, Kept, Most, Sessions, pooled
 from gateway.wire.framing import FrameTooLongError, FramingError
 
 
@@ -67,7 +69,7 @@ class _Method(Struct, frozen=True, kw_only=True):
     answer: tuple[int, type[Message]] | None
 
 
-class ProtobufGeneric:
+class ProtobufGeneric(Pooled[Pool["_Connection"] | Sessions["_Connection"]]):
     """Calls as frames, one at a time on each connection."""
 
     Options: ClassVar = GenericOptions
@@ -90,15 +92,6 @@ class ProtobufGeneric:
         """Have calls go to an instance."""
         self._target = target(instance)
         self._pool = pooled(self._options, self._connect)
-
-    async def reach(self) -> None:
-        """Make sure that there is a connection."""
-        async with self._pool.lend():
-            pass
-
-    def connections(self) -> tuple[int, int]:
-        """Count the connections, and the calls that wait for one."""
-        return self._pool.load()
 
     def known(self) -> list[Signature] | None:
         """Return what the .proto files or the descriptor set have."""

@@ -18,7 +18,9 @@ from gateway.upstreams.rpyc.connection import Connection, RemoteError
 from gateway.upstreams.rpyc.lent import CALLATTR, GETROOT, INSPECT, LOCAL_REF, REMOTE_REF, VALUE
 from gateway.upstreams.rpyc.plain import NotPlainError, Plain
 from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
-from gateway.upstreams.transport.sessions import Idle, Kept, Most, pooled
+from gateway.upstreams.transport.pool import Pool
+from gateway.upstreams.transport.pooled import Pooled
+from gateway.upstreams.transport.sessions import Idle, Kept, Most, Sessions, pooled
 
 _EXPOSED = "exposed_"
 _OF_EVERY_SERVICE = frozenset({"get_service_aliases", "get_service_name"})
@@ -36,7 +38,7 @@ class RPyCOptions(StreamOptions, frozen=True, kw_only=True):
     session_idle: Idle = 600.0
 
 
-class RPyC:
+class RPyC(Pooled[Pool[Connection] | Sessions[Connection]]):
     """Calls of the root object's methods, one at a time on each connection."""
 
     Options: ClassVar = RPyCOptions
@@ -53,15 +55,6 @@ class RPyC:
         """Have calls go to an instance."""
         self._target = target(instance)
         self._pool = pooled(self._options, self._connect)
-
-    async def reach(self) -> None:
-        """Make sure that there is a connection."""
-        async with self._pool.lend():
-            pass
-
-    def connections(self) -> tuple[int, int]:
-        """Count the connections, and the calls that wait for one."""
-        return self._pool.load()
 
     def known(self) -> list[Signature] | None:
         """Nothing is known without asking."""

@@ -28,6 +28,7 @@ from gateway.upstreams.thrift.types import SCALARS, Field, Record, ThriftMethod
 from gateway.upstreams.thrift.wire import CALL, EXCEPTION, ONEWAY, REPLY, MisreadError, Reader, Source, Writer
 from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
 from gateway.upstreams.transport.pool import Pool
+from gateway.upstreams.transport.pooled import Pooled
 
 _Reply: TypeAlias = tuple[Any, Fault | None]
 
@@ -81,7 +82,7 @@ class ThriftOptions(StreamOptions, frozen=True, kw_only=True):
     ] = False
 
 
-class Thrift:
+class Thrift(Pooled[Pool[Connection]]):
     """Calls as messages, one at a time on each connection."""
 
     Options: ClassVar = ThriftOptions
@@ -107,15 +108,6 @@ class Thrift:
         """Have calls go to an instance."""
         self._target = target(instance)
         self._pool = Pool(self._connect, self._options.connections)
-
-    async def reach(self) -> None:
-        """Make sure that there is a connection."""
-        async with self._pool.lend():
-            pass
-
-    def connections(self) -> tuple[int, int]:
-        """Count the connections, and the calls that wait for one."""
-        return self._pool.load()
 
     def known(self) -> list[Signature] | None:
         """Return all methods of the service."""

@@ -33,6 +33,7 @@ from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, TLSOptions, client_context, open_stream
 from gateway.upstreams.transport.outcomes import Read
 from gateway.upstreams.transport.pool import Lent, Pool
+from gateway.upstreams.transport.pooled import Pooled
 from gateway.upstreams.transport.secret import revealed
 from gateway.wire.content_coding import CorruptBodyError, is_known, unpack
 from gateway.wire.http_grammar import TOKEN, charset, seconds
@@ -121,7 +122,7 @@ FAILURES: Failures = {
 }
 
 
-class HTTP:
+class HTTP(Pooled[Pool["_Connection"]]):
     """The connections to one server."""
 
     def __init__(self, options: HTTPOptions, content_type: str, most: int) -> None:
@@ -147,15 +148,6 @@ class HTTP:
         host = name if port in (0, 443 if self._tls else 80) else f"{name}:{port}"
         self._head = _head(host, self._url, self._headers, self._type)
         self._pool = Pool(self._connect, self._options.connections)
-
-    def connections(self) -> tuple[int, int]:
-        """Count the connections, and the calls that wait for one."""
-        return self._pool.load()
-
-    async def reach(self) -> None:
-        """Make sure that there is a connection."""
-        async with self._pool.lend():
-            pass
 
     async def check(self, path: str, invocation: Invocation) -> None:
         """Get a path, whose status tells how the server is.
@@ -394,3 +386,25 @@ def _head(host: str, url: SplitResult, headers: Mapping[str, str], content_type:
     )
     lines = {name.lower(): f"{name}: {value}" for name, value in all_headers if name.lower() not in _OF_EACH_CALL}
     return "\r\n".join([f"POST {target} HTTP/1.1", *lines.values(), ""]).encode()
+
+
+class OverHTTP:
+    """What is the same in all adapters whose calls are requests of HTTP."""
+
+    _wire: HTTP
+
+    def aim(self, instance: Instance) -> None:
+        """Have calls go to an instance."""
+        self._wire = self._wire.at(instance)
+
+    async def reach(self) -> None:
+        """Make sure that there is a connection."""
+        await self._wire.reach()
+
+    async def check(self, path: str, invocation: Invocation) -> None:
+        """Get the path that tells how the server is."""
+        await self._wire.check(path, invocation)
+
+    def connections(self) -> tuple[int, int]:
+        """Count the connections, and the calls that wait for one."""
+        return self._wire.connections()

@@ -9,12 +9,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from gateway.codecs.xmlrpc import XMLRPC
-from gateway.fleet.listing import Instance
 from gateway.model.faults import BadUpstream, ForeignFault
 from gateway.model.limits import Limits
 from gateway.upstreams import Cancel, Failures, Invocation, Outcome, Signature
 from gateway.upstreams.faults import told
-from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions, Response
+from gateway.upstreams.transport.http import FAILURES, HTTP, HTTPOptions, OverHTTP, Response
 from gateway.upstreams.xmlrpc.introspection import describe
 
 
@@ -32,7 +31,7 @@ class XMLRPCOptions(HTTPOptions, frozen=True, kw_only=True):
     i8: Annotated[bool, Meta(description="It reads <i8>; otherwise ints beyond 32 bits are refused.")] = True
 
 
-class XMLRPCOverHTTP:
+class XMLRPCOverHTTP(OverHTTP):
     """Calls as methodCalls."""
 
     Options: ClassVar = XMLRPCOptions
@@ -45,25 +44,6 @@ class XMLRPCOverHTTP:
         )
         self._lenient = options.lenient
         self._wire = HTTP(options, "text/xml", limits.max_reply)
-
-    def aim(self, instance: Instance) -> None:
-        """Have calls go to an instance."""
-        self._wire = self._wire.at(instance)
-
-    async def reach(self) -> None:
-        """Make sure that there is a connection."""
-        await self._wire.reach()
-
-    async def check(self, health: str, invocation: Invocation) -> None:
-        """Get the path that tells how the server is; or call a method, which is anything else."""
-        if health.startswith("/"):
-            await self._wire.check(health, invocation)
-        else:
-            await self.call(invocation)
-
-    def connections(self) -> tuple[int, int]:
-        """Count the connections, and the calls that wait for one."""
-        return self._wire.connections()
 
     def known(self) -> list[Signature] | None:
         """Nothing is known without asking."""

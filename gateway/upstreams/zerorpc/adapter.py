@@ -14,6 +14,7 @@ from gateway.upstreams.names import from_names
 from gateway.upstreams.options import check_addresses, target
 from gateway.upstreams.transport.dial import STREAM_FAILURES, open_stream
 from gateway.upstreams.transport.pool import Pool
+from gateway.upstreams.transport.pooled import Pooled
 from gateway.upstreams.zerorpc.connection import Connection, RemoteError
 from gateway.upstreams.zerorpc.events import checked
 
@@ -38,7 +39,7 @@ class ZeroRPCOptions(Options, frozen=True, kw_only=True):
         check_addresses(self)
 
 
-class ZeroRPC:
+class ZeroRPC(Pooled[Pool[Connection]]):
     """Calls as events, many on each connection."""
 
     Options: ClassVar = ZeroRPCOptions
@@ -54,15 +55,6 @@ class ZeroRPC:
         """Have calls go to an instance."""
         self._target = target(instance)
         self._pool = Pool(self._connect, self._options.connections, _SHARE)
-
-    async def reach(self) -> None:
-        """Make sure that there is a connection."""
-        async with self._pool.lend():
-            pass
-
-    def connections(self) -> tuple[int, int]:
-        """Count the connections, and the calls that wait for one."""
-        return self._pool.load()
 
     def known(self) -> list[Signature] | None:
         """Nothing is known without asking."""
