@@ -374,6 +374,9 @@ def test_what_methods_have_opened_is_closed_when_a_worker_ends(
     monkeypatch.setenv("LIFESPAN", str(said))
     with uwsgi.running(tmp_path, {}, ("tests.lifespan_methods:registry",)) as running:
         worker = json.loads(post(running.port, b'{"jsonrpc":"2.0","method":"process","id":1}').body)["result"]
+        time.sleep(
+            0.5
+        )  # at SIGINT, uWSGI runs nothing more in a worker that has a request, as for a moment after this one
         running.process.send_signal(number)
         uwsgi.until(lambda: "closed" in said.read_text())
     assert said.read_text() == f"opened {worker}\nclosed {worker}\n"
