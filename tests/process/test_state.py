@@ -13,10 +13,12 @@ def served(text):
 
 for text in ("first", "second"):
     state.write(sys.argv[1], served(text))
-resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
+before = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
 try:
     state.write(sys.argv[1], served("third"))
 except OSError:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
     print(state.read(sys.argv[1]).text, state.read_before(sys.argv[1]).text)
 """
 

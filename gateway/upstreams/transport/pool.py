@@ -128,6 +128,9 @@ class Lent(Generic[C]):
             self._pool.lose(held)
         elif self._is_over:
             self._pool.give_back(held)
+        elif not _is_usable(held):  # it broke since it was made
+            self._pool.give_back(held)
+            error = EOFError()
         else:
             self.use_late(held)
         if error is not None and not self._is_over:

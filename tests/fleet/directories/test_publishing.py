@@ -369,14 +369,15 @@ def test_the_command_publishes_until_it_is_told_to_end(server: ZooKeeper, others
     with fleet(tmp_path, workers=1) as running:
         command = [sys.executable, "-m", "gateway", "publish", *words(server.server)]
         command += ["--set", f"server.bind=127.0.0.1:{running.port}", "--set", "publish.schemes=xmlrpc"]
-        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
-        eventually(lambda: len(nodes(others)) == 1, "it is not listed")
+        said = tmp_path / "said"
+        with said.open("wb") as log:
+            process = subprocess.Popen(command, cwd=tmp_path, stderr=log)
+        eventually(lambda: b"listed as xmlrpc://" in said.read_bytes(), "it does not say that it is listed")
+        assert len(nodes(others)) == 1
         assert nodes(others)[0].startswith(f"xmlrpc://127.0.0.1:{running.port}/api?")
         process.terminate()
-        _, said = process.communicate(timeout=20)
-        assert process.returncode == 0
+        assert process.wait(20) == 0
         assert nodes(others) == []
-        assert b"listed as xmlrpc://" in said
 
 
 def test_no_process_is_left_for_the_registrar(monkeypatch: pytest.MonkeyPatch, logged: Logged) -> None:

@@ -295,6 +295,25 @@ def test_a_call_that_is_given_up_while_its_connection_is_made_leaves_the_place(t
     run(test)
 
 
+def test_nothing_is_sent_on_a_connection_that_breaks_as_soon_as_it_is_made() -> None:
+    async def test() -> None:
+        made: list[Connection] = []
+
+        async def connect() -> Connection:
+            made.append(Connection())
+            asyncio.get_running_loop().call_soon(setattr, made[-1], "good", False)
+            return made[-1]
+
+        pool, sent, told = Pool(connect, 1), list[Connection](), [Told(), Told()]
+        for each in told:
+            pool.lend_to(each, each.invocation, lambda _, connection: sent.append(connection))
+        await until(lambda: all(each.said for each in told))
+        assert ([each.said for each in told], sent) == ([[EOFError], [EOFError]], [])
+        assert ([each.closed for each in made], len(pool)) == ([1, 1], 0)
+
+    run(test)
+
+
 def test_who_waits_without_a_coroutine_hears_that_no_connection_can_be_made() -> None:
     async def test() -> None:
         tries = 0
