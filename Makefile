@@ -3,6 +3,7 @@
 # make each   make test with each Python from 3.11 to 3.13 that is installed, in environments of their own
 # make dist   the wheel and the sdist, in dist/; tries the wheel in an empty environment, with tests of the sdist
 # make reference  write docs/api.md from the docstrings
+# make docs   the documentation as a site with a search, in build/site
 # make bench  calls per second, memory and bridges, beside servers of Go, node and Python; ten minutes (ROUNDS=5 SECONDS=1)
 # make simulate  how each way of balancing does with fleets that have something wrong with them; a minute, no sockets
 # make drill  instances are killed, stopped and broken under 300 calls a second; a table of what became of the calls
@@ -34,7 +35,7 @@ PROGRAMS := curl:curl systemd-analyze:systemd nginx:nginx openssl:openssl wrk:wr
 # The tests start hundreds of processes: without compiled modules, each of them would compile the gateway again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test programs environments types suite each check dist reference bench simulate drill figures compare soak fuzz edge clean
+.PHONY: run test programs environments types suite each check dist reference docs bench simulate drill figures compare soak fuzz edge clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/gateway serve
@@ -81,6 +82,10 @@ dist: $(VENV)/test.stamp
 
 reference: $(VENV)/test.stamp
 	$(BIN)/python -m docs.reference
+
+docs: $(VENV)/test.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html is the first page; to search, serve them: $(BIN)/python -m http.server --directory build/site"
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .

@@ -60,8 +60,8 @@ class Options(CallOptions, total=False):
     max_response: bytes of a response, before and after unpacking. 64 MiB by default.
     lenient: whether some of what servers get wrong is read: of members with the same name the last counts, and in
         XML-RPC empty and zero dates and doubles that are not finite are None. False by default.
-    nil: whether an XML-RPC server reads <nil/>; otherwise None is refused as an argument. True by default.
-    i8: whether it reads <i8>; otherwise ints beyond 32 bits are refused. True by default.
+    nil: whether an XML-RPC server reads ``<nil/>``; otherwise None is refused as an argument. True by default.
+    i8: whether it reads ``<i8>``; otherwise ints beyond 32 bits are refused. True by default.
     subscriptions: the names of the methods that make and end subscriptions over WebSocket: "rpc" for rpc.subscribe,
         "eth" for eth_subscribe. "rpc" by default.
     """

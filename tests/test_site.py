@@ -1,0 +1,108 @@
+"""The documentation as a site, as ``make docs`` builds it: complete, searchable, and with nothing from another host."""
+
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.browser import browsing
+
+pytestmark = pytest.mark.unmeasured
+
+ROOT = Path(__file__).parent.parent
+ELSEWHERE = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
+
+
+class _Loaded(HTMLParser):
+    """Notes what a page loads or is a part of, and its policy."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.policy = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if given.get("http-equiv") == "Content-Security-Policy":
+            assert not self.sources, "the policy stands behind what it is for"
+            self.policy = given["content"] or ""
+        if tag != "a":  # which loads nothing
+            self.sources += [given[name] or "" for name in ("src", "href", "srcset", "data", "poster") if name in given]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert (built.returncode, built.stdout + built.stderr) == (0, "")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that it has there
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_each_page_of_docs_is_found_by_the_search_and_in_the_navigation(site: Path) -> None:
+    index = json.loads((site / "search" / "search_index.json").read_text("utf-8"))
+    found = {entry["location"].partition("#")[0] for entry in index["docs"]}
+    first = (site / "index.html").read_text("utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"{page.stem}.html" in found, page
+        section = (site / f"{page.stem}.html").read_text("utf-8")
+        assert re.search(rf'<a href="(\./)?{page.stem}\.html" class="md-nav__link', section), page
+    assert {"index.html", "conf/gateway.toml.html", "benchmarks/index.html", "CHANGELOG.html"} <= found
+    assert 'href="gateway/index.html"' in first  # README.md says [gateway/](gateway/)
+    assert (site / "benchmarks" / "speed" / "calls_per_second.png").is_file()
+
+
+def test_nothing_is_loaded_from_another_host(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 30
+    for page in pages:
+        loaded = _Loaded(page.read_text("utf-8"))
+        assert loaded.policy.startswith("default-src 'self'; "), page
+        assert [source for source in loaded.sources if ELSEWHERE.match(source)] == [], page
+    for sheet in site.rglob("*.css"):
+        assert re.findall(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", sheet.read_text("utf-8")) == [], sheet
+
+
+def test_a_browser_searches_the_site_and_has_nothing_to_complain_about(address: str) -> None:
+    with browsing() as browser:
+        browser.go(f"{address}/index.html")
+        browser.run("document.querySelector('input[name=query]').focus()")
+        browser.fill("input[name=query]", "hedge")
+        browser.until("document.querySelector('.md-search-result__link[href*=\"fleet.html\"]')", "no result")
+        browser.go(f"{address}/faults.html#-32601-method-not-found")
+        browser.until("document.querySelector(':target')?.innerText.includes('Method not found')", "no anchor")
+        assert browser.complaints() == []
