@@ -30,7 +30,8 @@ need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { 
 # The programs that the tests run, each with Debian's package of it: a command, or a file where it is none. While they
 # are installed, no service of theirs is started (policy-rc.d).
 PROGRAMS := curl:curl systemd-analyze:systemd nginx:nginx openssl:openssl wrk:wrk thrift:thrift-compiler knotd:knot \
-	/usr/share/java/zookeeper.jar:zookeeper chromium:chromium chromedriver:chromium-driver prometheus:prometheus
+	/usr/share/java/zookeeper.jar:zookeeper chromium:chromium chromedriver:chromium-driver prometheus:prometheus \
+	zsh:zsh fish:fish
 
 # The tests start hundreds of processes: without compiled modules, each of them would compile the gateway again.
 unexport PYTHONDONTWRITEBYTECODE

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import BashComplete, add_completion_class, split_arg_string
+from click.shell_completion import BashComplete, FishComplete, ZshComplete, add_completion_class, split_arg_string
 
 from gateway import app
 from gateway.app import mounted
@@ -41,6 +41,54 @@ _BASH = """\
 complete -F %(complete_func)s %(prog_name)s
 """
 
+_ZSH = """\
+#compdef %(prog_name)s
+
+%(complete_func)s() {
+    local type value help
+    local -a found told open plain
+    found=("${(@f)$(COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT - 1)) %(complete_var)s=zsh_complete %(prog_name)s)}")
+    [[ $PREFIX != -* ]] || compset -P 1 '*='
+    for type value help in $found; do
+        case $type in
+            file) _path_files -f ;;
+            dir) _path_files -/ ;;
+            plain)
+                if [[ $value == *= ]]; then open+=("$value")
+                elif [[ $help == _ ]]; then plain+=("$value")
+                else told+=("$value:$help"); fi ;;
+        esac
+    done
+    (( ! $#told )) || _describe -V unsorted told
+    (( ! $#plain )) || compadd -V unsorted -a plain
+    (( ! $#open )) || compadd -S '' -V unsorted -a open
+}
+
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    %(complete_func)s "$@"
+else
+    compdef %(complete_func)s %(prog_name)s
+fi
+"""
+_FISH = """\
+function %(complete_func)s
+    set -l kept (string match -r -- '^-[^=]*=' (commandline -ct))
+    for each in (COMP_WORDS=(commandline -cp) COMP_CWORD=(commandline -ct) %(complete_var)s=fish_complete %(prog_name)s)
+        set -l told (string split -m 1 -- , $each)
+        switch $told[1]
+            case file
+                string replace -r -- '^' "$kept" (__fish_complete_path $told[2])
+            case dir
+                string replace -r -- '^' "$kept" (__fish_complete_directories $told[2])
+            case plain
+                echo -- "$kept$told[2]"
+        end
+    end
+end
+
+complete --no-files --command %(prog_name)s --arguments '(%(complete_func)s)'
+"""
+
 Names = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
@@ -62,7 +110,20 @@ class Bash(BashComplete):
         return f"{item.type},{str(item.value).removeprefix(self._kept)}"
 
 
-add_completion_class(Bash)
+class Zsh(ZshComplete):
+    """Completes in zsh the value of an option behind its equals sign, and sets no space behind one that follows."""
+
+    source_template = _ZSH
+
+
+class Fish(FishComplete):
+    """Completes in fish the value of an option behind its equals sign."""
+
+    source_template = _FISH
+
+
+for shell in (Bash, Zsh, Fish):
+    add_completion_class(shell)
 
 
 def names(function: Callable[[click.Context], Iterable[str]]) -> Names:
