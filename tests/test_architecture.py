@@ -58,6 +58,7 @@ ABOVE_SIBLINGS = {
     ("upstreams", "counting"),
     ("upstreams", "instances"),
     ("upstreams", "spreading"),
+    ("upstreams", "streaming"),
 }  # what uses siblings only through the table of schemes
 WIRING = {"app", "process", "wsgi", "cli", "testing", "__main__"}
 THIRD_PARTIES = {

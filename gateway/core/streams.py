@@ -22,7 +22,7 @@ from gateway.core.threads import ThreadPool
 from gateway.methods import Method
 from gateway.model.calls import CURRENT, Call, Context, Reply, WaitingHandler
 from gateway.model.faults import Fault, ResponseTooLarge, detached
-from gateway.model.streams import Stream
+from gateway.model.streams import Stream, Whole
 
 _TURN = 50  # values that are collected before others have their turn
 _LEAST = 2  # bytes that any value has in a response
@@ -102,8 +102,11 @@ def invoke_stream(  # noqa: PLR0913, PLR0917 - what ``invoke`` takes, and a limi
             return Reply(fault=fault_of(error, context))
         context.state = state
         step, close = steps(function, args, kwargs, pool)
-        stream = Stream(_Values(context, fault, step, close))
+        values = _Values(context, fault, step, close)
         counts[place] += 1
+        if context.streaming == "may" and method.perhaps:
+            return await _looked_at(values, context, leave)
+        stream = Stream(values)
         stream.at_end(leave)
         if context.streaming != "no":
             context.deadline = context.until
@@ -125,6 +128,27 @@ def either(one: WaitingHandler, many: WaitingHandler) -> WaitingHandler:
         return (one if context.streaming == "no" else many)(call, context)
 
     return call_method
+
+
+async def _looked_at(values: _Values, context: Context, leave: Callable[[], None]) -> Reply:
+    """Wait for the first value, which tells whether there is a stream: it has the time that a call has."""
+    first: list[Any] = []
+    try:
+        with suppress(StopAsyncIteration):
+            first.append(await values.__anext__())
+    except BaseException as error:
+        await values.close()
+        leave()
+        if isinstance(error, Fault):
+            return Reply(fault=detached(error))
+        raise
+    stream = Stream(values, first)
+    stream.at_end(leave)
+    if not first or type(first[0]) is not Whole:
+        context.deadline = context.until
+        return Reply(value=stream)
+    await stream.close()
+    return Reply(value=first[0].value)
 
 
 def _on_loop(

@@ -53,6 +53,7 @@ class Seat:
     Attributes:
         instance: the instance.
         running: the calls that run there, and when they began, the oldest first.
+        streams: those that have begun to respond, and go on for as long as they like.
         ewma: seconds that calls take, the last ones counting most; 0 where none has ended yet.
         seen: when the last one of these ended.
         failures: one after the other, since the last success.
@@ -76,6 +77,7 @@ class Seat:
         "running",
         "seen",
         "since",
+        "streams",
         "until",
     )
 
@@ -83,6 +85,7 @@ class Seat:
         self.instance = instance
         self.since = since
         self.running: dict[object, float] = {}
+        self.streams: set[object] = set()
         self.ewma = 0.0
         self.seen = 0.0
         self.failures = 0
@@ -98,9 +101,13 @@ class Seat:
         expected = self.ewma * exp((self.seen - now) / _DECAY)
         running = self.running
         if not running:
-            return expected
+            return expected if not self.streams else (expected or _UNKNOWN) * (len(self.streams) + 1)
         age = now - next(iter(running.values()))
-        return max(expected or _UNKNOWN, age) * (len(running) + 1)
+        return max(expected or _UNKNOWN, age) * (len(running) + len(self.streams) + 1)
+
+    def load(self) -> int:
+        """Count the calls that run there, streams among them."""
+        return len(self.running) + len(self.streams)
 
     def see(self, seconds: float, now: float) -> None:
         """Take note that a call took so long: more at once, less by and by."""
@@ -229,6 +236,18 @@ class Seats:
                 return self._out(seat, now)
         return None
 
+    def flow(self, seat: Seat, attempt: object, now: float) -> Turn | None:
+        """Take note that a call has begun to respond with a stream: as a call, it has ended well."""
+        turn = self.end(seat, attempt, "ok", now)
+        seat.streams.add(attempt)
+        self.running += 1
+        return turn
+
+    def ebb(self, seat: Seat, attempt: object) -> None:
+        """Take note that a stream has ended."""
+        seat.streams.discard(attempt)
+        self.running -= 1
+
     def refuse(self, seat: Seat, now: float) -> Turn | None:
         """Put a seat out of service, because no connection to it could be made."""
         return None if seat.is_out else self._out(seat, now)
@@ -310,7 +329,7 @@ class Seats:
         if len(seats) <= _SCANNED:
             return self._least(first)
         one, other = seats[first], seats[self._draw_other(first)]
-        return other if len(other.running) < len(one.running) else one
+        return other if other.load() < one.load() else one
 
     def _draw(self) -> int:
         sums = self._sums
@@ -329,7 +348,7 @@ class Seats:
         """Find the least busy one, looking at each, beginning with one that was drawn."""
         seats, weights = self._candidates, self._weights
         order = [*range(first, len(seats)), *range(first)]
-        return seats[min(order, key=lambda index: (len(seats[index].running) + 1) / weights[index])]
+        return seats[min(order, key=lambda index: (seats[index].load() + 1) / weights[index])]
 
     def _next(self, now: float, tried: Sequence[Seat]) -> Seat | None:
         """Choose among those that were not tried."""
@@ -349,7 +368,7 @@ class Seats:
         for index in range(start - len(owners), start):
             seat = owners[index]
             if seat in candidates and seat not in tried:
-                if len(seat.running) < most:
+                if seat.load() < most:
                     return seat
                 passed = passed or seat
         return passed

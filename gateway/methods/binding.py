@@ -83,6 +83,7 @@ class Method(Struct, frozen=True, kw_only=True):
         streams: it gives values one after the other: the function is a generator, async or not.
         stream: the async generator that does so in the place of the function, which gives a list; None where it is the
             function itself.
+        perhaps: only what comes first tells whether a call streams: a Whole is the result of one that does not.
 
     """
 
@@ -105,6 +106,7 @@ class Method(Struct, frozen=True, kw_only=True):
     idempotent: bool = False
     streams: bool = False
     stream: Callable[..., AsyncGenerator[Any, None]] | None = None
+    perhaps: bool = False
 
     def bind(self, params: Params, context: Context) -> tuple[list[Any], dict[str, Any]]:
         """Fit the caller's arguments to the function and convert them by its type hints.

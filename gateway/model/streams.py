@@ -1,14 +1,23 @@
 """Streams: what a method gives one value after the other."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, Self
+
+from msgspec import Struct
+
+
+class Whole(Struct, frozen=True):
+    """The result of a call that might have given a stream, in the place of its values."""
+
+    value: Any
 
 
 class Values(Protocol):
     """Where the values come from."""
 
     async def __anext__(self) -> Any:
-        """Return the next value.
+        """Return the next value, or a Whole.
 
         Raises:
             StopAsyncIteration: there are no more.
@@ -23,11 +32,13 @@ class Values(Protocol):
 class Stream:
     """The values of one call, for one reader, who closes it in any case.
 
-    ``async for`` raises the Fault that the method ends with, if it does.
+    ``async for`` raises the Fault that the method ends with, if it does. ``first`` are values that were read already. A
+    Whole is the only value of its stream.
     """
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Values, first: Iterable[Any] = ()) -> None:
         self._values = values
+        self._first = deque(first)
         self._ends: list[Callable[[], object]] = []
 
     def at_end(self, callback: Callable[[], object]) -> None:
@@ -45,7 +56,8 @@ class Stream:
         return self
 
     async def __anext__(self) -> Any:
-        return await self._values.__anext__()
+        value = self._first.popleft() if self._first else await self._values.__anext__()
+        return value.value if type(value) is Whole else value
 
     def __del__(self) -> None:
         self._tell()  # nobody has closed it: a place that it holds must not be lost for good

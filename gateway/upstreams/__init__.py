@@ -241,10 +241,17 @@ class Beginner(Protocol):
 
 @runtime_checkable
 class Streamer(Protocol):
-    """An adapter whose upstream may give the values of a result one after the other."""
+    """An adapter whose upstream may give the values of a result one after the other.
+
+    Attributes:
+        unannounced: any method may stream, and only the response tells; otherwise its signature says so.
+
+    """
+
+    unannounced: ClassVar[bool]
 
     def stream(self, invocation: Invocation) -> AsyncGenerator[Any, None]:
-        """Call a method whose signature says that it streams; its deadline may be infinite.
+        """Call a method that may stream; its deadline may be infinite. What does not stream gives one Whole.
 
         Raises:
             Exception: like ``call``.

@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from gateway.model.calls import Context, Params, current_context
 from gateway.model.durations import Durations
@@ -30,6 +30,7 @@ from gateway.model.faults import (
     detached,
 )
 from gateway.model.limits import Limits
+from gateway.model.streams import Whole
 from gateway.model.values import with_int_texts
 from gateway.upstreams import Beginner, Invocation, Options, Signature, Streamer, Upstream
 from gateway.upstreams.arguments import arranged
@@ -40,6 +41,7 @@ from gateway.upstreams.instances import Instances
 from gateway.upstreams.naming import may_run_twice
 from gateway.upstreams.spreading import Course, Spread
 from gateway.upstreams.status import Status, log
+from gateway.upstreams.streaming import from_one, over_instances
 from gateway.upstreams.transport.along import along_of, passes_credentials
 
 _MARGIN = 0.005  # seconds before the caller's deadline, so that it hears from here how far the call has come
@@ -98,10 +100,8 @@ class UpstreamCalls:
         finally:
             self.running -= 1
 
-    async def stream(
-        self, streamer: Streamer, signature: Signature, /, *args: Any, **kwargs: Any
-    ) -> AsyncGenerator[Any, None]:
-        """Call the upstream for values one by one; a stream is not called twice.
+    async def stream(self, signature: Signature, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        """Call the upstream for values one by one.
 
         Raises:
             Fault: what the caller is told.
@@ -110,20 +110,21 @@ class UpstreamCalls:
         params = arranged(signature, args, kwargs, self._upstream.takes)
         context = current_context()
         self._check_room()
-        invocation = self.invocation(signature, params, context)
         self.running += 1
         try:
-            async with aclosing(streamer.stream(invocation)) as values:
+            async with aclosing(self._values(signature, params, context)) as values:
                 async for value in values:
-                    yield self.shaped(signature, value, context)
-        except Exception as error:  # noqa: BLE001 - what is in no table is raised as it is
-            raise self.failure(error, invocation) from None
-        except (GeneratorExit, asyncio.CancelledError):
-            self.counts.note("cancelled", invocation, time.monotonic())
-            raise
+                    if isinstance(value, Whole):
+                        yield Whole(self.shaped(signature, value.value, context))
+                    else:
+                        yield self.shaped(signature, value, context)
         finally:
             self.running -= 1
-        self.note_result(invocation)
+
+    def _values(self, signature: Signature, params: Params, context: Context) -> AsyncGenerator[Any, None]:
+        if self._spread is not None and self._instances is not None:
+            return over_instances(self._instances, self._spread, self._course(self._spread, signature, params, context))
+        return from_one(self, cast("Streamer", self._upstream), self.invocation(signature, params, context))
 
     def _check_room(self) -> None:
         if self.running >= self._options.calls:

@@ -17,8 +17,8 @@ import asyncio
 import functools
 import random
 import time
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import aclosing, suppress
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeAlias
 
@@ -293,10 +293,12 @@ class UpstreamService:
         )
 
     def _streaming(self, signature: Signature) -> dict[str, Any]:
-        """Return what makes a method stream; of several instances, none is chosen for longer than a call."""
-        if not signature.streams or self.instances is not None or not isinstance(self._upstream, Streamer):
+        """Return what makes a method stream."""
+        upstream = self._upstream
+        if not isinstance(upstream, Streamer) or not (signature.streams or upstream.unannounced):
             return {}
-        return {"streams": True, "stream": functools.partial(self._calls.stream, self._upstream, signature)}
+        stream = self._pass_stream if is_pattern(signature.name) else self._calls.stream
+        return {"streams": True, "perhaps": not signature.streams, "stream": functools.partial(stream, signature)}
 
     def _begin(self, signature: Signature) -> Begin | None:
         """Return what begins the calls of a method; what a pattern passes on is looked at by the coroutine."""
@@ -312,7 +314,7 @@ class UpstreamService:
 
     async def _pass(self, pattern: Signature, /, *args: Any, **kwargs: Any) -> Any:
         """Call what the caller has named. Once the upstream has responded to it, it is a method like any other."""
-        signature = msgspec.structs.replace(pattern, name=self._names.theirs(current_context().called) or pattern.name)
+        signature = self._called(pattern)
         try:
             value = await self._call(signature, *args, **kwargs)
         except Fault as fault:
@@ -321,6 +323,17 @@ class UpstreamService:
             raise
         self._learn(signature)
         return value
+
+    async def _pass_stream(self, pattern: Signature, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        """Do the same for a call whose values come one by one."""
+        signature = self._called(pattern)
+        async with aclosing(self._calls.stream(signature, *args, **kwargs)) as values:
+            async for value in values:
+                self._learn(signature)
+                yield value
+
+    def _called(self, pattern: Signature) -> Signature:
+        return msgspec.structs.replace(pattern, name=self._names.theirs(current_context().called) or pattern.name)
 
     def _learn(self, signature: Signature) -> None:
         if self._registry is not None and self._learned < _MOST_LEARNED and not is_pattern(signature.name):

@@ -148,7 +148,7 @@ class Instances:
         for seat in gone:
             self._forget_probe(seat)
             self._late.discard(seat)
-            if not seat.running:
+            if not seat.load():
                 self._close(seat)
 
     def serve(self, slot: int) -> None:
@@ -170,6 +170,9 @@ class Instances:
     def end(self, attempt: Running, ended: Ended, why: str = "") -> None:
         """Take note of how a call has ended, and why for operators; it is written down if it ends the service."""
         seat: Seat = attempt.seat
+        if attempt in seat.streams:
+            self._end_stream(seat, attempt, ended, why)
+            return
         if attempt not in seat.running:
             return
         now = time.monotonic()
@@ -181,8 +184,29 @@ class Instances:
             (self._note_out if turn == "out" else self._note_back)(seat)
         if ended == "ok" and self._status.state != "up":
             self._status.note_up()
-        if seat.is_gone and not seat.running:
+        if seat.is_gone and not seat.load():
             self._close(seat)
+
+    def flows(self, attempt: Running) -> None:
+        """Take note that a value of a stream has come: its instance is judged by how soon the first one does."""
+        seat: Seat = attempt.seat
+        if attempt in seat.running:
+            turn = self.seats.flow(seat, attempt, time.monotonic())
+            if turn is not None:
+                self._note_back(seat)
+            if self._status.state != "up":
+                self._status.note_up()
+
+    def _end_stream(self, seat: Seat, attempt: Running, ended: Ended, why: str) -> None:
+        """Take note of how a stream has ended that had values; only a failure tells something of the instance."""
+        self.seats.ebb(seat, attempt)
+        if ended in ("ok", "cancelled", "late"):  # late: its time is over, as its caller wished
+            self.counts.note("ok" if ended == "ok" else "cancelled", attempt.invocation, time.monotonic())
+            if seat.is_gone and not seat.load():
+                self._close(seat)
+            return
+        self.seats.begin(seat, attempt, time.monotonic())
+        self.end(attempt, ended, why)
 
     async def describe(self, deadline: float) -> Any:
         """Ask any one for its methods.
@@ -222,7 +246,7 @@ class Instances:
                 seat.instance.weight,
                 "out" if seat.is_out else "serving" if seat.instance.weight else "drained",
                 seat.ewma,
-                len(seat.running),
+                seat.load(),
                 seat.error,
             )
             for seat in self.seats.all
@@ -341,7 +365,7 @@ class Instances:
     def _close_idle(self) -> None:
         """Close the connections to instances that no call has come to for a while."""
         now = time.monotonic()
-        for seat in [seat for seat in self._adapters if not seat.running and now - seat.seen > _KEPT]:
+        for seat in [seat for seat in self._adapters if not seat.load() and now - seat.seen > _KEPT]:
             self._close(seat)
         self._sweep = _later(_KEPT, self._close_idle) if self._adapters else None
 

@@ -161,6 +161,27 @@ class Spread:
         seat = self._instances.seats.pick(time.monotonic(), course.tried, course.key)
         return None if seat is None else self._at(seat, course)
 
+    def first(self, course: Course) -> Attempt:
+        """Begin the first attempt of a call.
+
+        Raises:
+            Unavailable: there is no instance.
+
+        """
+        self._instances.budget.earn()
+        attempt = self.begin(course)
+        if attempt is None:
+            raise Unavailable(_NONE, sent="no")
+        return attempt
+
+    def after_refusal(self, course: Course, told: Exception, sent: Sent) -> Attempt | None:
+        """Begin an attempt at another instance, if this one has certainly not begun with the call, and there is one."""
+        if sent != "no" or not isinstance(told, Unavailable) or not self.may_go_on(course, told, sent):
+            return None
+        attempt = self.begin(course)
+        self._instances.counts.extra["refused"] += attempt is not None
+        return attempt
+
     def ended(self, course: Course, attempt: Running, error: Exception, *, is_late: bool = False) -> Exception:
         """Judge the instance by a failure, and return what the caller is to be told of it."""
         invocation = attempt.invocation
@@ -192,11 +213,7 @@ class Spread:
             Fault: what the caller is told.
 
         """
-        self._instances.budget.earn()
-        attempt = self.begin(course)
-        if attempt is None:
-            raise Unavailable(_NONE, sent="no")
-        return await self.on(course, attempt)
+        return await self.on(course, self.first(course))
 
     async def on(self, course: Course, attempt: Running) -> Any:
         """Call the instance of an attempt, and go on from there.

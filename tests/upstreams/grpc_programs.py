@@ -87,6 +87,9 @@ class Streams(services.StreamsServicer):  # type: ignore[misc, name-defined]
     def Fill(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - likewise
         yield from (protos.Text(text="x" * 10_000) for _ in range(request.value))
 
+    def Flood(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - likewise
+        yield from (protos.Text(text=text) for text in programs.flood(request.path))
+
 
 class Failing(services.FailingServicer):  # type: ignore[misc, name-defined]
     def End(self, request: Any, context: Any) -> Any:  # noqa: N802 - likewise

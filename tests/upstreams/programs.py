@@ -11,7 +11,7 @@ import sqlite3
 import ssl
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,17 @@ def search(number: str | None = None, last_name: str | None = None, first_name: 
         database.executemany("INSERT INTO people VALUES (?, ?, ?, ?)", PEOPLE)
         where = " AND ".join(f"{name} = :{name}" for name in given) or "1"
         return [list(row) for row in database.execute(f"SELECT * FROM people WHERE {where} ORDER BY id", given)]  # noqa: S608
+
+
+def flood(path: str) -> Iterator[str]:
+    """Give large texts without waiting, and write down how many were taken, and that it has ended."""
+    counted = Path(path)
+    try:
+        for number in range(400):
+            counted.write_text(str(number))
+            yield "x" * 100_000
+    finally:
+        counted.with_suffix(".ended").touch()
 
 
 METHODS: dict[str, Callable[..., Any]] = {

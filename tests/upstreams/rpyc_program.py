@@ -126,6 +126,15 @@ class Service(rpyc.Service):  # type: ignore[misc]
     def secret(self) -> str:
         return "secret"
 
+    def exposed_count(self, most: int, fail_at: int = -1) -> Iterator[int]:
+        for number in range(most):
+            if number == fail_at:
+                raise RuntimeError("enough")
+            yield number
+
+    def exposed_flood(self, path: str) -> Iterator[str]:
+        return programs.flood(path)
+
     def exposed_make(self, kind: str, size: int = 3) -> Any:
         @dataclass
         class Local:
@@ -270,9 +279,6 @@ class Service(rpyc.Service):  # type: ignore[misc]
 
     def exposed_kept(self) -> Any:
         return self._kept[0]
-
-    def exposed_count(self, most: int) -> Iterator[int]:
-        yield from range(most)
 
     def exposed_crash(self, kind: str) -> None:
         class OwnError(Exception):

@@ -47,6 +47,10 @@ class Service:
         while True:
             yield "x" * size
 
+    @zerorpc.stream  # type: ignore[untyped-decorator]
+    def flood(self, path: str) -> Iterator[str]:
+        return programs.flood(path)
+
     def odd(self, kind: str) -> Any:
         return {
             "key": [{"a": {1: 2}}],

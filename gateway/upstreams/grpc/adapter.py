@@ -76,6 +76,7 @@ class GRPC(Pooled[Pool[Line]]):
 
     Options: ClassVar = GRPCOptions
     takes: ClassVar[Literal["list", "dict", "either"]] = "dict"
+    unannounced: ClassVar = False
     failures: ClassVar[Failures] = {
         StatusError: told,
         grpc.aio.BaseError: hung_up,  # of a channel that is closed

@@ -1,6 +1,8 @@
 """The adapter of RPyC services: their exposed methods by name, with arguments by position or by name."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -9,6 +11,7 @@ from msgspec import Meta
 from gateway.fleet.listing import Instance
 from gateway.model.faults import BadUpstream, Fault, InvalidParams, MethodNotFound
 from gateway.model.limits import Limits
+from gateway.model.streams import Whole
 from gateway.model.values import EncodingError
 from gateway.upstreams import Failures, Invocation, Signature
 from gateway.upstreams.faults import FAILED, raised, safe, wrong_arguments
@@ -16,7 +19,7 @@ from gateway.upstreams.names import MOST
 from gateway.upstreams.options import target
 from gateway.upstreams.rpyc.connection import Connection, RemoteError
 from gateway.upstreams.rpyc.lent import CALLATTR, GETROOT, INSPECT, LOCAL_REF, REMOTE_REF, VALUE
-from gateway.upstreams.rpyc.plain import NotPlainError, Plain
+from gateway.upstreams.rpyc.plain import NotPlainError, Plain, each, generator_of
 from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
 from gateway.upstreams.transport.pool import Pool
 from gateway.upstreams.transport.pooled import Pooled
@@ -43,6 +46,7 @@ class RPyC(Pooled[Pool[Connection] | Sessions[Connection]]):
 
     Options: ClassVar = RPyCOptions
     takes: ClassVar[Literal["list", "dict", "either"]] = "either"
+    unannounced: ClassVar = True
     failures: ClassVar[Failures] = STREAM_FAILURES
 
     def __init__(self, options: RPyCOptions, limits: Limits) -> None:
@@ -71,32 +75,52 @@ class RPyC(Pooled[Pool[Connection] | Sessions[Connection]]):
 
     async def call(self, invocation: Invocation) -> Any:
         """Call a method, and read its result as long as the connection is ours."""
-        _check(invocation.params)
-        args = tuple(invocation.params) if isinstance(invocation.params, list) else ()
-        kwargs = tuple(invocation.params.items()) if isinstance(invocation.params, dict) else ()
+        args, kwargs = _arguments(invocation.params)
         async with self._pool.lend(invocation) as connection:
             outcome = await self._outcome(connection, invocation, args, kwargs)
         if isinstance(outcome, Fault):
             raise outcome
         return outcome
 
+    async def stream(self, invocation: Invocation) -> AsyncGenerator[Any, None]:
+        """Call a method, and give each value of the generator that it returns; or a Whole, if it returns none."""
+        args, kwargs = _arguments(invocation.params)
+        bounds = self._limits.max_depth, self._options.items
+        fault: Fault | None = None
+        async with self._pool.lend(invocation) as connection:
+            try:
+                boxed = await self._ask(connection, invocation, args, kwargs)
+                generator = generator_of(boxed)
+                invocation.sent = "yes"
+                if generator is None:
+                    yield Whole(await Plain(connection, *bounds).value(boxed))
+                else:
+                    async with aclosing(each(connection, generator, *bounds)) as values:
+                        async for value in values:
+                            yield value
+            except RemoteError as error:
+                fault, invocation.sent = _told(error, invocation.method), "yes"
+            except NotPlainError as error:
+                raise BadUpstream(f"result{error.place}: {error.reason}") from None
+            finally:
+                connection.lent.clear()
+        if fault is not None:
+            raise fault
+
+    async def _ask(self, connection: Connection, invocation: Invocation, args: Any, kwargs: Any) -> Any:
+        """Call a method, and return what it returns, as it comes."""
+        box = connection.lent.box
+        connection.begin()
+        called = (LOCAL_REF, connection.root[1]), (VALUE, invocation.method)
+        return await connection.request(CALLATTR, *called, box(args), box(kwargs), invocation=invocation)
+
     async def _outcome(self, connection: Connection, invocation: Invocation, args: Any, kwargs: Any) -> Any:
         """Return a result, or the fault that the service has answered with."""
-        box, plain = connection.lent.box, Plain(connection, self._limits.max_depth, self._options.items)
-        name = invocation.method
-        connection.begin()
+        plain = Plain(connection, self._limits.max_depth, self._options.items)
         try:
-            boxed = await connection.request(
-                CALLATTR,
-                (LOCAL_REF, connection.root[1]),
-                (VALUE, name),
-                box(args),
-                box(kwargs),
-                invocation=invocation,
-            )
-            value = await plain.value(boxed)
+            value = await plain.value(await self._ask(connection, invocation, args, kwargs))
         except RemoteError as error:
-            value = _told(error, name)
+            value = _told(error, invocation.method)
         except NotPlainError as error:
             raise BadUpstream(f"result{error.place}: {error.reason}") from None
         finally:
@@ -130,6 +154,17 @@ async def _greet(connection: Connection) -> None:
     if type(root) is not tuple or len(root) != 2 or root[0] != REMOTE_REF:
         raise BadUpstream("the upstream has no service")
     connection.root = root
+
+
+def _arguments(params: Any) -> tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]:
+    """Return what is sent by position, and what by name.
+
+    Raises:
+        InvalidParams: something cannot be sent over RPyC.
+
+    """
+    _check(params)
+    return tuple(params) if isinstance(params, list) else (), tuple(params.items()) if isinstance(params, dict) else ()
 
 
 def _check(params: Any) -> None:

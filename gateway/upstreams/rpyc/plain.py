@@ -9,8 +9,9 @@ a list, set or dict, is read like these, a dataclass or Enum by its ``repr``. Ev
 """
 
 import re
+from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from gateway.model.values import EncodingError
 from gateway.upstreams.rpyc import shown
@@ -37,6 +38,7 @@ _SEQUENCES = frozenset(
         "collections.deque",
     }
 )
+_GENERATOR = "builtins.generator"
 _MAPPINGS = frozenset({"builtins.dict", "collections.OrderedDict", "collections.defaultdict", "collections.Counter"})
 _TEXTS = frozenset({"datetime.date", "datetime.time", "decimal.Decimal", "uuid.UUID"})
 _MOMENT = "datetime.datetime"
@@ -64,6 +66,31 @@ _KINDS: tuple[tuple[frozenset[str], str], ...] = (
 
 class NotPlainError(EncodingError):
     """A result is not plain data: why, and where."""
+
+
+def generator_of(boxed: Any) -> IdPack | None:
+    """Return the reference to a generator, whose values can be had one by one; None for any other result."""
+    label, content = boxed if type(boxed) is tuple and len(boxed) == 2 else (None, None)
+    if label != REMOTE_REF or not _is_reference(content):
+        return None
+    reference = cast("IdPack", content)
+    return reference if reference[0] == _GENERATOR else None
+
+
+async def each(connection: Connection, generator: IdPack, depth: int, items: int) -> AsyncGenerator[Any, None]:
+    """Give the values of a generator, each as large as a result may be; the service runs on when it is asked.
+
+    Raises:
+        Exception: as ``Plain.value`` does.
+
+    """
+    while True:
+        connection.begin()
+        values = await Plain(connection, depth, items).following(generator)
+        if not values:
+            break
+        yield values[0]
+    connection.forget([generator])
 
 
 class Plain:
@@ -192,6 +219,18 @@ class Plain:
         if label == VALUE and type(items) is tuple:
             return tuple((VALUE, item) for item in items)
         return items if label == TUPLE and type(items) is tuple else ()
+
+    async def following(self, reference: IdPack) -> list[Any]:
+        """Ask a generator for its next value, and wait until it has one; none where it has ended.
+
+        Raises:
+            Exception: as ``value`` does.
+
+        """
+        label, items = await self._connection.request(BUFFITER, (LOCAL_REF, reference), (VALUE, 1))
+        if label not in (VALUE, TUPLE) or type(items) is not tuple or len(items) > 1:
+            raise NotPlainError("the response is not RPyC")
+        return [await self.value((VALUE, item) if label == VALUE else item) for item in items]
 
     async def _several(self, boxes: tuple[Any, ...], depth: int) -> list[Any]:
         self._count(len(boxes), depth)

@@ -1,6 +1,8 @@
 """The adapter of ZeroRPC servers: methods by name, arguments by position, values in MessagePack over ZeroMQ."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
@@ -44,6 +46,7 @@ class ZeroRPC(Pooled[Pool[Connection]]):
 
     Options: ClassVar = ZeroRPCOptions
     takes: ClassVar[Literal["list", "dict", "either"]] = "list"
+    unannounced: ClassVar = True
     failures: ClassVar[Failures] = STREAM_FAILURES
 
     def __init__(self, options: ZeroRPCOptions, limits: Limits) -> None:
@@ -77,6 +80,18 @@ class ZeroRPC(Pooled[Pool[Connection]]):
             return await self._ask(invocation)
         except RemoteError as error:
             raise _told(error, invocation.method) from None
+
+    async def stream(self, invocation: Invocation) -> AsyncGenerator[Any, None]:
+        """Send a call, and give each value of its stream; or a Whole, if it has none."""
+        assert isinstance(invocation.params, list)  # noqa: S101 - as ``takes`` says
+        args = checked(invocation.params)
+        async with self._pool.lend(invocation) as connection:
+            try:
+                async with aclosing(connection.stream(invocation, args)) as values:
+                    async for value in values:
+                        yield value
+            except RemoteError as error:
+                raise _told(error, invocation.method) from None
 
     async def close(self) -> None:
         """Close all connections."""
