@@ -25,10 +25,11 @@ _UNSEEN = {"__pycache__", ".so"}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put pages that the navigation does not have into its second part."""
+    """Put pages that the navigation does not have into its part "How to"."""
     nav: list[dict[str, list[Any]]] = config.nav or []
+    titles = [title for section in nav for title in section]
     listed = {each for section in nav for pages in section.values() for each in pages}
-    (how_to,) = nav[1].values()
+    how_to = nav[titles.index("How to")]["How to"]
     how_to += sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in listed)
     return config
 

@@ -121,7 +121,9 @@ def test_no_file_says_to_install_another_name() -> None:
     """What is not published yet is installed from a clone: by its name it may be somebody else's program."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = "|".join(project["optional-dependencies"])
-    clone = re.compile(rf"(?P<quote>['\"]?)(?:\.|path/to/clone)(?:\[(?:{extras}|{{extra}})\])?(?P=quote)")
+    clone = re.compile(
+        rf"(?P<quote>['\"]?)(?:\.|path/to/clone)(?:\[(?:(?:{extras})(?:,(?:{extras}))*|{{extra}})\])?(?P=quote)"
+    )
     assert project["name"] == "callgate"
     told = 0
     for file in files():
