@@ -1,5 +1,7 @@
 """Write docs/api.md, the reference of what programs import, from the docstrings: ``python -m docs.reference``.
 
+It writes docs/options.md, too (options.py).
+
 What is documented is listed in PAGE. Signatures are those of the source, and docstrings are taken as they are: what is
 indented in them stays a block, and what is below ``Args:`` and the like becomes a list.
 """
@@ -11,6 +13,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
+
+from docs import options
 
 API = Path(__file__).parent / "api.md"
 PAGE: dict[str, tuple[str, ...]] = {  # a heading -> what is below it; a name with a colon is one of a module
@@ -275,3 +279,4 @@ def inline(words: str) -> str:
 
 if __name__ == "__main__":
     API.write_text(page(), "utf-8")
+    options.PAGE.write_text(options.page(), "utf-8")

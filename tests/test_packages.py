@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 import gateway
+from docs import options
 from docs.reference import API, PAGE, page
+from gateway.config import OPTIONS
+from gateway.upstreams import SCHEMES
 from tests.packages import ROOT, files, tracked, unpacked
 
 pytestmark = pytest.mark.unmeasured
@@ -36,6 +39,18 @@ def test_the_classifiers_are_those_of_the_makefile() -> None:
 
 def test_the_reference_of_the_api_is_that_of_the_docstrings() -> None:
     assert API.read_text("utf-8") == page(), "docs/api.md is out of date: make reference"
+
+
+def test_the_reference_of_the_options_is_current_and_has_all_of_them() -> None:
+    text = options.PAGE.read_text("utf-8")
+    assert text == options.page(), "docs/options.md is out of date: make reference"
+    sections = {part.partition("]")[0]: part for part in text.split("\n## [")[1:]}
+    for option in OPTIONS:
+        section, name = option.split(".")
+        assert f"| `{name}` | " in sections[section]
+    for scheme in SCHEMES:
+        assert f"{scheme}://" in sections["upstreams.NAME"]
+    assert "| | what it is" not in text
 
 
 def test_the_reference_has_every_public_name() -> None:

@@ -38,7 +38,7 @@ def shown(config: Config, found: Iterable[Setting]) -> list[dict[str, Any]]:
     for option, value, hint in _all(config):
         if option not in OPTIONS:  # of a table, which has no rows for its defaults
             places.setdefault(option, _PROGRAM)
-        rows.append(_row(option, value, places, _said(hint)))
+        rows.append(_row(option, value, places, description(hint)))
     return rows
 
 
@@ -101,6 +101,7 @@ def _value(config: Config, option: str) -> Any:
     return getattr(getattr(config, section), name)
 
 
-def _said(hint: Any) -> str:
+def description(hint: Any) -> str:
+    """Return what an option is for: the outermost description, which is the last one of a type hint."""
     metas = [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, Meta)]
-    return next((meta.description for meta in metas if meta.description), "")
+    return next((meta.description for meta in reversed(metas) if meta.description), "")
