@@ -1,11 +1,14 @@
 """A gateway in this process, on a real socket, with an event loop in a thread of its own."""
 
 import asyncio
+import os
 import random
+import shutil
 import socket
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -96,3 +99,24 @@ def serving(
 
 def _port(url: str | None) -> int:
     return int(url.rpartition(":")[2].partition("/")[0]) if url else 0
+
+
+@contextmanager
+def activated(
+    addresses: Sequence[str], command: Sequence[str], log: Path, folder: Path, variables: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Have systemd's own program open addresses, and start a command in its place with the first connection."""
+    program = shutil.which("systemd-socket-activate")
+    assert program is not None, "systemd-socket-activate is needed: install the package systemd"
+    listen = [f"--listen={address}" for address in addresses]
+    given = [f"--setenv={name}={value}" for name, value in {**os.environ, **variables}.items()]
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen([program, *listen, *given, *command], cwd=folder, stdout=errors, stderr=errors) as process,
+    ):
+        try:
+            eventually(lambda: log.read_text().count("Listening on ") == len(addresses), "it listens")
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)

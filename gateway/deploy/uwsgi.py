@@ -108,7 +108,9 @@ def _sockets(config: Config) -> Iterator[str]:
     for address in config.server.bind:
         if address.startswith("fd:"):
             yield f"http-socket = fd://{address.removeprefix('fd:')}"
-        elif address != "systemd":
+        elif address == "systemd":
+            yield "protocol = http"  # of sockets that do not say; uWSGI's own otherwise
+        else:
             yield f"http-socket = {address.removeprefix('unix:')}"
     if any(address.startswith("unix:") for address in config.server.bind):
         yield f"chmod-socket = {config.server.unix_mode}"

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from aiohttp import HttpVersion11
 from aiohttp.web import Request, Response, RouteDef, route
 
-from gateway.hosts.mounted import Headers, Mount
+from gateway.hosts.mounted import HERE, Headers, Mount
 from gateway.model.http import Endpoint, HTTPRequest
 
 User: TypeAlias = Callable[[Request], str | None]
@@ -43,7 +43,7 @@ def routes(
             method=request.method,
             target=request.path if request.path in endpoint.agents else mount.path,
             headers=Headers(pair for pair in request.headers.items() if not (unpacked and _is_coding(pair[0]))),
-            peer=request.remote or "",
+            peer=HERE if request.remote == "" else request.remote or "",  # of a Unix socket it is empty
             request=request,
             user=user(request),
         )

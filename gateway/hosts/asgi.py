@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 from gateway.hosts.eager import start
-from gateway.hosts.mounted import Headers, Mount, Upload, response_headers
+from gateway.hosts.mounted import HERE, Headers, Mount, Upload, response_headers
 from gateway.model.http import Endpoint, HTTPRequest, HTTPResponse
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -77,12 +77,11 @@ class ASGIHost:
 
     async def _respond(self, scope: Scope, receive: Receive) -> HTTPResponse | None:
         """Answer a request; None where the client has hung up."""
-        client = scope.get("client")
         head = HTTPRequest(
             method=scope["method"],
             target=_path(scope).replace("?", "%3F"),  # it has been decoded, and no query follows
             headers=Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
-            peer=client[0] if client else "",
+            peer=peer(scope),
             request=scope,
             user=self._user(scope),
         )
@@ -91,6 +90,14 @@ class ASGIHost:
             return upload
         with upload:
             return await upload.read(_pieces(receive)) or await _answer(upload, receive)
+
+
+def peer(scope: Scope) -> str:
+    """Return the address of a request's peer: none comes to a server that listens at no port, but at a Unix socket."""
+    if scope.get("client"):
+        return str(scope["client"][0])
+    is_unix = "client" in scope and (scope.get("server") or ("", None))[1] is None
+    return HERE if is_unix else ""
 
 
 async def _pieces(receive: Receive) -> AsyncIterator[bytes]:

@@ -19,6 +19,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from gateway.hosts.asgi import peer
 from gateway.hosts.mounted import Headers, Mount, response_headers
 from gateway.hosts.wsgi import WSGIHost
 from gateway.model.http import Endpoint, HTTPRequest
@@ -55,6 +56,7 @@ def view(endpoint: Endpoint, user: Callable[[HttpRequest], str | None] = lambda 
         if isinstance(request, ASGIRequest):
             environ["SERVER_PROTOCOL"] = f"HTTP/{request.scope['http_version']}"
             environ["wsgi.input_terminated"] = True
+            environ.setdefault("REMOTE_ADDR", peer(request.scope))
         if isinstance(request, ASGIRequest) or environ.get("CONTENT_LENGTH"):
             environ["wsgi.input"] = request  # middleware may have read it; without a length, Django reads nothing
         head: list[Any] = []
@@ -96,7 +98,7 @@ def async_view(
             method=request.method,
             target=path or mount.path,
             headers=Headers(request.headers.items()),
-            peer=request.META.get("REMOTE_ADDR", ""),
+            peer=request.META.get("REMOTE_ADDR") or peer(request.scope),
             request=request,
             user=await found if isawaitable(found) else found,
         )

@@ -26,6 +26,8 @@ from gateway.wire.http_grammar import HOST, TOKEN
 log = logging.getLogger("gateway")
 
 _BROKEN = re.compile(r"[\r\n\0]")
+HERE = "127.0.0.1"  # the other end of a Unix socket is a process of this machine
+_UNIX = frozenset({"0.0.0.0", "localhost", "<local>"})  # noqa: S104 - names of servers, and no address to listen at
 _LENGTH = re.compile(r"0*([0-9]{1,18})")
 _LINE = len(": \r\n")
 _BUG = "the endpoint raised an exception, which is a bug"
@@ -197,6 +199,11 @@ class Headers(Mapping[str, str]):
     def items(self) -> ItemsView[str, str]:
         """Return all names and values."""
         return self._values.items()
+
+
+def peer_of(told: str | None) -> str:
+    """Return the address of a peer; for a Unix socket, each server has a name of its own. None is not known."""
+    return HERE if told in _UNIX else told or ""
 
 
 def response_headers(response: HTTPResponse) -> tuple[tuple[str, str], ...]:

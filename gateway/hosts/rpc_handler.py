@@ -17,7 +17,7 @@ from tornado.http1connection import HTTP1Connection
 from tornado.web import Application, RequestHandler, stream_request_body
 
 from gateway.hosts.eager import start
-from gateway.hosts.mounted import Mount, Upload
+from gateway.hosts.mounted import Mount, Upload, peer_of
 from gateway.model.http import Endpoint, HTTPRequest, HTTPResponse
 
 User: TypeAlias = Callable[["RPCHandler"], str | None]
@@ -84,7 +84,7 @@ class RPCHandler(RequestHandler):
             method=str(request.method),
             target=self._path,
             headers=headers,
-            peer=request.remote_ip or "",
+            peer=peer_of(request.remote_ip),
             connection=_connection(self),
             request=self,
             user=self._user(self),

@@ -32,7 +32,7 @@ from http import HTTPStatus
 from typing import Any, TypeAlias, TypeVar
 
 from gateway.hosts.loops import new_event_loop
-from gateway.hosts.mounted import FAILED, Headers, plain, problem_of, within
+from gateway.hosts.mounted import FAILED, HERE, Headers, peer_of, plain, problem_of, within
 from gateway.model.http import Admission, Admitted, Endpoint, HTTPRequest, HTTPResponse
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class WSGIHost:
                 method=environ.get("REQUEST_METHOD", ""),
                 target=path.replace("?", "%3F"),  # it has been decoded, and what follows a question mark is not a path
                 headers=headers,
-                peer=environ.get("REMOTE_ADDR", ""),
+                peer=_peer(environ),
                 request=request,
                 user=user,
             )
@@ -188,6 +188,12 @@ _BACKGROUNDS: dict[int, _Background] = {}  # by process: a forked one has its pa
 def _background() -> _Background:
     process = os.getpid()
     return _BACKGROUNDS.get(process) or _BACKGROUNDS.setdefault(process, _Background())
+
+
+def _peer(environ: Environ) -> str:
+    """Return the address of a request's peer; an empty one is gunicorn's for a Unix socket."""
+    told = environ.get("REMOTE_ADDR")
+    return HERE if told == "" and _GUNICORN in environ else peer_of(told)
 
 
 def _headers(environ: Environ) -> Headers:

@@ -7,6 +7,7 @@ connections has one request, so nothing can hide behind it.
 import http.client
 import json
 import signal
+import sys
 import threading
 import time
 import urllib.request
@@ -18,10 +19,15 @@ from typing import Any
 
 import pytest
 
+from benchmarks.edge import nginx
 from tests.conftest import CORPUS_SETTINGS
 from tests.deploy import uwsgi
+from tests.deploy.nginx.edging import FREE, ask, result
+from tests.deploy.nginx.edging import calling as asking
 from tests.deploy.uwsgi import Running
+from tests.process.test_sockets import post_unix
 from tests.raw_http import Response, Wire, exchange, post, request
+from tests.serving import activated, free_port
 from tests.test_corpus import FILES, PLAIN, RAW, body_of, check, named, raw_bytes
 from tests.test_origins import CALCULATED, CALCULATOR, STORE, STORED, output
 
@@ -314,6 +320,36 @@ def test_each_call_has_its_line_in_the_log(handlers: Running) -> None:
     assert "POST /api => generated" not in handlers.log.read_text()
 
 
+# ---- sockets ---------------------------------------------------------------------------------------------------------
+
+
+def test_behind_nginx_over_a_unix_socket_the_client_is_nginx_s(tmp_path: Path) -> None:
+    settings = {
+        "server.bind": f"unix:{tmp_path}/gw.sock",
+        "server.unix_mode": "666",
+        "limits.threads": 4,
+        "access.trusted_proxies": "127.0.0.1",
+    }
+    told = [*FREE, *(f"{name}={value}" for name, value in settings.items())]
+    with uwsgi.running(tmp_path, settings, METHODS), nginx(tmp_path, told) as edge:
+        assert result(ask(edge, asking("client"))) == "127.0.0.1"
+
+
+def test_it_takes_the_sockets_that_systemd_opens(tmp_path: Path) -> None:
+    (tmp_path / "uwsgi.ini").write_text(text := uwsgi.rendered({**uwsgi.BACKLOG, "server.bind": "systemd"}, METHODS))
+    command = [str(uwsgi.BIN / "uwsgi"), "--ini", str(tmp_path / "uwsgi.ini"), "--binary-path", sys.executable]
+    path = tmp_path / "gw.sock"
+    with activated(
+        [f"127.0.0.1:{(port := free_port())}", str(path)],
+        command,
+        tmp_path / "log",
+        uwsgi.ROOT,
+        uwsgi.environment(text),
+    ):
+        assert calling(port, "client") == "127.0.0.1"
+        assert post_unix(path, "client") == "127.0.0.1"
+
+
 # ---- conf/uwsgi.ini --------------------------------------------------------------------------------------------------
 
 
@@ -331,6 +367,7 @@ def test_the_file_is_what_comes_of_the_defaults() -> None:
             "chmod-socket = 600",
         ),
         ({"server.bind": "systemd,fd:5"}, "http-socket = fd://5"),
+        ({"server.bind": "systemd"}, "protocol = http"),
         ({"server.workers": 3}, "processes = 3"),
         ({"server.workers": "auto"}, "processes = %k"),
         ({"server.drain": 2.5}, "worker-reload-mercy = 3"),

@@ -17,7 +17,7 @@ from tests.serving import free_port
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-_BACKLOG = {"limits.backlog": 100}  # which every kernel lets it have
+BACKLOG = {"limits.backlog": 100}  # which every kernel lets it have
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -61,7 +61,7 @@ def environment(text: str) -> dict[str, str]:
 def failing(folder: Path, variables: Mapping[str, str]) -> tuple[int, str]:
     """Run a uWSGI that ends by itself, and return its exit code and its log."""
     ini = folder / "uwsgi.ini"
-    ini.write_text(rendered(_BACKLOG))
+    ini.write_text(rendered(BACKLOG))
     done = subprocess.run(
         [str(BIN / "uwsgi"), "--ini", str(ini)],
         cwd=ROOT,
@@ -80,7 +80,7 @@ def running(folder: Path, settings: Mapping[str, Any], modules: tuple[str, ...])
     """Run uWSGI in a folder for its files."""
     ini, log = folder / "uwsgi.ini", folder / "uwsgi.log"
     port = free_port()
-    ini.write_text(text := rendered({**_BACKLOG, "server.bind": f"127.0.0.1:{port}", **settings}, modules))
+    ini.write_text(text := rendered({**BACKLOG, "server.bind": f"127.0.0.1:{port}", **settings}, modules))
     command = [str(BIN / "uwsgi"), "--ini", str(ini), "--binary-path", sys.executable]
     with (
         log.open("wb") as errors,

@@ -3,7 +3,7 @@
 import os
 import time
 
-from gateway import Registry
+from gateway import Context, Registry
 
 registry = Registry()
 
@@ -33,3 +33,8 @@ def add(a: int, b: int) -> int:
 @registry.register(timeout=45)
 def patient() -> None:
     """Have more time than the others."""
+
+
+@registry.register
+def client(context: Context) -> str:
+    return context.client

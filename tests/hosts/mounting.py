@@ -56,17 +56,21 @@ class Mounted(Struct, frozen=True):
 
 
 @contextmanager
-def served(serve: Serve) -> Iterator[Mounted]:
-    """Run a server on a loop in a thread of its own, until it is no longer needed."""
+def served(serve: Serve, path: str | None = None) -> Iterator[Mounted]:
+    """Run a server on a loop in a thread of its own, until it is no longer needed; with a path, at a Unix socket."""
     loop = asyncio.new_event_loop()
     ending = asyncio.Event()
-    with socket.socket(proto=socket.IPPROTO_TCP) as listener:  # without it, asyncio does not see that it is TCP
-        listener.bind(("127.0.0.1", 0))
+    with (
+        socket.socket(socket.AF_UNIX)
+        if path
+        else socket.socket(proto=socket.IPPROTO_TCP)  # without it, asyncio does not see that it is TCP
+    ) as listener:
+        listener.bind(path or ("127.0.0.1", 0))
         listener.listen(1024)
         thread = threading.Thread(target=lambda: loop.run_until_complete(serve(listener, ending)), daemon=True)
         thread.start()
         try:
-            yield Mounted(listener.getsockname()[1])
+            yield Mounted(0 if path else listener.getsockname()[1])
         finally:
             loop.call_soon_threadsafe(ending.set)
             thread.join(15)
@@ -194,7 +198,8 @@ DJANGO_URLS: dict[int, Any] = {}  # the views of each server, by its port
 @sync_and_async_middleware  # type: ignore[untyped-decorator]
 def by_port(get_response: Any) -> Any:
     def choose(request: Any) -> None:
-        request.urlconf = DJANGO_URLS[int(request.META["SERVER_PORT"])]
+        port = request.META["SERVER_PORT"]
+        request.urlconf = DJANGO_URLS[int(port) if port.isdecimal() else 0]
 
     async def call_later(request: Any) -> Any:
         choose(request)
@@ -229,7 +234,7 @@ def django_of(
         async def serve_project(listener: socket.socket, ending: asyncio.Event) -> None:
             views = [*((path, calls) for path in endpoint.paths), *agents]
             urls = tuple(django_path(path.removeprefix("/"), view) for path, view in views)
-            DJANGO_URLS[listener.getsockname()[1]] = urls
+            DJANGO_URLS[0 if listener.family == socket.AF_UNIX else listener.getsockname()[1]] = urls
             await serve(listener, ending)
 
         return serve_project

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from tests.certificates import Authority
 from tests.conftest import CORPUS_SETTINGS
+from tests.process.test_sockets import post_unix
 from tests.raw_http import Wire, post, request
 from tests.serving import eventually
 from tests.test_corpus import PLAIN, RAW, body_of, check, named, raw_bytes
@@ -52,12 +53,14 @@ def gunicorn(
     settings: Mapping[str, Any],
     module: str = "tests.corpus_methods:registry",
     more: tuple[str, ...] = (),
+    path: Path | None = None,
 ) -> Iterator[Gunicorn]:
     """Run gunicorn with one process and some threads."""
     variables = {f"GATEWAY_{name.replace('.', '_').upper()}": str(value) for name, value in settings.items()}
     log = folder / "log"
-    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as output:
-        port = listener.getsockname()[1]
+    opened = socket.create_server(str(path), family=socket.AF_UNIX) if path else socket.create_server(("127.0.0.1", 0))
+    with opened as listener, log.open("wb") as output:
+        port = 0 if path else listener.getsockname()[1]
         listener.set_inheritable(True)
         process = subprocess.Popen(
             [
@@ -121,6 +124,14 @@ def test_raw_case(case: dict[str, Any], corpus: Gunicorn) -> None:
 
 def test_every_difference_is_a_case() -> None:
     assert DIFFERENT.keys() <= {case["id"] for case in RAW}
+
+
+def test_the_other_end_of_a_unix_socket_is_this_machine(tmp_path: Path) -> None:
+    path = tmp_path / "gw.sock"
+    settings = {"access.trusted_proxies": "127.0.0.1"}
+    with gunicorn(tmp_path, settings, "tests.deploy.uwsgi_methods:registry", path=path):
+        assert post_unix(path, "client") == "127.0.0.1"
+        assert post_unix(path, "client", X_Forwarded_For="192.0.2.1") == "192.0.2.1"
 
 
 # ---- bodies and threads ----------------------------------------------------------------------------------------------

@@ -6,12 +6,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway import Context, Registry
+from gateway.hosts.asgi import peer
+from gateway.hosts.mounted import peer_of
 from tests.hosts.mounting import MOUNTS, Mounted, endpoint_of, served
+from tests.process.test_sockets import post_unix
 from tests.raw_http import Response, Wire, exchange, post, request
 from tests.serving import eventually
 
@@ -72,6 +76,11 @@ def add(a: int, b: int) -> int:
 @registry.register
 def seen(context: Context) -> list[str | None]:
     return [type(context.request).__name__, context.key]
+
+
+@registry.register
+def client(context: Context) -> str:
+    return context.client
 
 
 @registry.register
@@ -255,3 +264,20 @@ def test_a_body_that_does_not_come_in_time_is_not_waited_for(mounted: tuple[str,
     with sent_from("127.0.0.1", server.port, call("add", 2, 3)[:-10]) as wire:
         response = wire.read()
         assert response is None if name.startswith("tornado") else response is not None and response.status == 408
+
+
+@pytest.mark.parametrize("name", MOUNTS)
+def test_the_other_end_of_a_unix_socket_is_this_machine(name: str, tmp_path: Path) -> None:
+    """Each server has a name of its own for it; nginx on this machine is trusted by one."""
+    endpoint = endpoint_of(registry, {"access.trusted_proxies": "127.0.0.1", "access.allow": "127.0.0.1,192.0.2.1"})
+    path = tmp_path / "gw.sock"
+    with served(MOUNTS[name](endpoint), str(path)):
+        assert post_unix(path, "client") == "127.0.0.1"
+        assert post_unix(path, "client", X_Forwarded_For="192.0.2.1") == "192.0.2.1"
+        assert post_unix(path, "client", X_Forwarded_For="192.0.2.2")["message"] == "Denied"
+
+
+def test_a_peer_that_asgi_does_not_know_is_not_taken_for_this_machine() -> None:
+    assert peer({"client": None, "server": ("127.0.0.1", 80)}) == ""  # it has hung up already
+    assert peer({"server": None}) == ""
+    assert peer_of(None) == ""
