@@ -340,7 +340,6 @@ def test_under_cgi_the_program_of_the_page_answers(tmp_path: Path) -> None:
 CASES = ("SimpleServerTestCase", "FailingServerTestCase")
 ORIGINAL = {  # what of test_xmlrpc's tests of servers is not asked for, and why
     "test_introspection1": "a class is not served as a method, and there are more methods of introspection",
-    "test_introspection2": "an instance's private _methodHelp is not asked",
     "test_introspection4": "signatures are told",
     "test_allow_dotted_names_true": "dotted names are refused",
     "test_partial_post": "a request that is cut off is none: handle_request goes on to wait",

@@ -1,7 +1,6 @@
 """The registry: methods under their exact names, and the ways to fill it."""
 
 import functools
-import inspect
 import re
 import sys
 import typing
@@ -20,6 +19,7 @@ from gateway.methods.hooks import (
     starting,
     stopping,
 )
+from gateway.methods.instances import methods_of
 from gateway.methods.options import (
     MARK,
     AnyFunction,
@@ -29,13 +29,11 @@ from gateway.methods.options import (
     marked_methods,
     read_options,
 )
-from gateway.methods.places import place_of
 from gateway.methods.reading import make_method
 
 RESERVED = ("rpc.", "system.")  # JSON-RPC 2.0, section 4; the XML-RPC introspection convention
 
 _UNUSABLE = re.compile(r"[\s<>&]")  # the standard library's client writes a name as it is
-_PROPERTIES = (property, functools.cached_property)
 
 AnyObject = TypeVar("AnyObject")
 
@@ -295,17 +293,17 @@ class Registry:
         """Register the public methods of an object as ``SimpleXMLRPCServer.register_instance`` does.
 
         A function has precedence over a method of an instance, whichever is registered first. An instance that has
-        ``_dispatch`` is called through it, under the names that its ``_listMethods`` returns. Attributes of attributes
-        are never served, nor are names that begin with an underscore, properties and classes. The names are those that
-        the instance has when it is registered.
+        ``_dispatch`` is called through it, under the names that its ``_listMethods`` returns. Where it has
+        ``_methodHelp``, that is asked for the documentation of each name. Attributes of attributes are never served,
+        nor are names that begin with an underscore, properties and classes. The names, and what is told of them, are
+        those that the instance has when it is registered.
 
         Raises:
             RegistrationError: it has ``_dispatch`` but no ``_listMethods``, a method cannot be served, or another
                 instance has one of the same name; nothing of it is registered then.
 
         """
-        dispatch = getattr(instance, "_dispatch", None)
-        made = _public(instance) if dispatch is None else _dispatched(instance, dispatch)
+        made = methods_of(instance)
         functions = self._methods.keys() - self._from_instance
         taken = {self._prefix + found.name: found for found in made if self._prefix + found.name not in functions}
         for name, found in taken.items():
@@ -318,28 +316,3 @@ class Registry:
     def _twice(self, name: str, added: Method) -> RegistrationError:
         first = self._methods[name].place
         return RegistrationError(f"{name!r} is registered twice: by {first} and by {added.place}; rename one of them")
-
-
-def _public(instance: object) -> Iterator[Method]:
-    for name in dir(instance):
-        if not name.startswith("_") and not isinstance(inspect.getattr_static(instance, name, None), _PROPERTIES):
-            value = getattr(instance, name)
-            if callable(value) and not isinstance(value, type):
-                yield make_method(value, MethodOptions(name=name))
-
-
-def _dispatched(instance: object, dispatch: Callable[..., Any]) -> Iterator[Method]:
-    list_methods = getattr(instance, "_listMethods", None)
-    if list_methods is None:
-        kind = type(instance).__qualname__
-        raise RegistrationError(f"{kind} has _dispatch but no _listMethods, which must return the names to serve")
-    for name in list_methods():
-        made = make_method(_bound_dispatch(dispatch, name), MethodOptions(name=name))
-        yield msgspec.structs.replace(made, place=place_of(dispatch))
-
-
-def _bound_dispatch(dispatch: Callable[..., Any], name: str) -> Callable[..., Any]:
-    def call(*params: Any) -> Any:
-        return dispatch(name, params)
-
-    return call

@@ -507,6 +507,16 @@ def test_an_instance_with_dispatch_is_called_through_it_under_the_names_it_lists
     assert found.place == f"{HERE}{Dispatching._dispatch.__code__.co_firstlineno} (Dispatching._dispatch)"
 
 
+def test_an_instance_tells_of_its_methods_itself() -> None:
+    class Helping(Dispatching):
+        def _methodHelp(self, name: str) -> str | None:  # noqa: N802 - likewise
+            return {"sum": "adds", "string.upper": None}[name]
+
+    registry = Registry()
+    registry.register_instance(Helping())
+    assert [(name, method.doc) for name, method in registry.methods()] == [("sum", "adds"), ("string.upper", "")]
+
+
 # ---- what can be registered ------------------------------------------------------------------------------------------
 
 
