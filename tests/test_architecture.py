@@ -74,6 +74,7 @@ THIRD_PARTIES = {
     "grpc": {"upstreams"},
     "dns": {"fleet"},
     "google": {"upstreams"},
+    "opentelemetry": {"telemetry"},
 }
 
 

@@ -50,6 +50,7 @@ from gateway.telemetry import log
 from gateway.telemetry.callers import Callers
 from gateway.telemetry.live import Live, LiveTable
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing import Tracing, TracingError, is_disabled
 from gateway.upstreams import Options, Upstream, UpstreamConfigError
 from gateway.upstreams.frame import Claims, UpstreamService
 
@@ -70,6 +71,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     metrics: Metrics | None
     callers: Callers | None
     live: Live | None
+    tracing: Tracing | None
     policy: AccessPolicy
     upstreams: tuple[UpstreamService, ...]
     directories: Mapping[str, WatchedDirectory]
@@ -138,7 +140,8 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
     everywhere = Everywhere(
         middleware=tuple(load_function(name) for name in config.server.middleware), state=lifespans.state
     )
-    compose = composer(limits, pool, limiters, running or Running(), everywhere)
+    tracing = _tracing(config, versions)
+    compose = composer(limits, pool, limiters, running or Running(), everywhere, tracing)
     dispatcher = Dispatcher(served, compose, partial(_absent, upstreams))
     handler: CallHandler = dispatcher
     rates = RateLimits(limits, buckets or Buckets())
@@ -161,7 +164,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         codecs=codecs,
         handler=handler,
         limits=limits,
-        observers=_observers(metrics, callers, live),
+        observers=_observers(metrics, callers, live, tracing),
         paths=config.server.paths,
         policy=policy,
         rates=rates,
@@ -182,6 +185,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         metrics=metrics,
         callers=callers,
         live=live,
+        tracing=tracing,
         policy=policy,
         upstreams=tuple(upstreams),
         directories=directories,
@@ -365,11 +369,35 @@ def _upstreams(
     return tuple(upstreams)
 
 
-def _observers(metrics: Metrics | None, callers: Callers | None, live: Live | None) -> Observers:
+def _tracing(config: Config, versions: Versions) -> Tracing | None:
+    """Make what traces calls, if they are.
+
+    Raises:
+        ConfigError: they cannot be.
+
+    """
+    if not config.traces.enabled or is_disabled():
+        return None
+    try:
+        return Tracing(partial(_is_known, config, versions), _identity()[1], propagate=config.traces.propagate)
+    except TracingError as error:
+        raise ConfigError([f"traces.enabled: {error}"], config) from None
+
+
+def _is_known(config: Config, versions: Versions, name: str, protocol: str) -> bool:
+    """Tell whether a name is one that callers cannot invent."""
+    section = config.websocket
+    return versions.get(name, protocol) is not None or name in {section.subscribe, section.unsubscribe}
+
+
+def _observers(
+    metrics: Metrics | None, callers: Callers | None, live: Live | None, tracing: Tracing | None
+) -> Observers:
     return Observers(
-        calls=(log.log_calls, *(each.calls for each in (metrics, callers, live) if each is not None)),
+        calls=(log.log_calls, *(each.calls for each in (metrics, callers, live, tracing) if each is not None)),
         refusals=(log.log_refusal, *(each.refusal for each in (metrics, live) if each is not None)),
         traffic=() if metrics is None else (metrics.traffic,),
+        tracing=tracing,
     )
 
 

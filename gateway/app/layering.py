@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from msgspec import structs
+
 from gateway.core.begun import Beginner, at_upstream, in_task, in_thread
 from gateway.core.dispatch import Known, fault_of, invoke, invoke_inline
 from gateway.core.hooks import Everywhere, around, catching
@@ -11,18 +13,21 @@ from gateway.core.streams import either, invoke_stream
 from gateway.core.threads import ThreadPool
 from gateway.methods import Method
 from gateway.model.limits import Limits
+from gateway.telemetry.tracing import Tracing
 
 
-def composer(
+def composer(  # noqa: PLR0913, PLR0917 - only build gives them
     limits: Limits,
     pool: ThreadPool,
     limiters: Mapping[str, list[ConcurrencyLimiter]],
     running: Running,
     everywhere: Everywhere,
+    tracing: Tracing | None = None,
 ) -> Callable[[Method], Known]:
     """Return what puts the layers around a method. The deadline is the outermost of those that may wait."""
 
     def compose(method: Method) -> Known:
+        method = _traced(method, tracing)
         timeout = method.options.timeout or limits.timeout
         state, middleware = everywhere.state, everywhere.middleware + method.hooks.middleware
         handlers = method.hooks.exception_handlers
@@ -55,3 +60,10 @@ def composer(
         return Known(method=method, timeout=timeout, handler=deadline(handler), later=later)
 
     return compose
+
+
+def _traced(method: Method, tracing: Tracing | None) -> Method:
+    """Have the spans that a method of ours begins belong to that of its call."""
+    if tracing is None or method.published is not None:
+        return method
+    return structs.replace(method, function=tracing.within(method.function, method.run, streams=method.streams))

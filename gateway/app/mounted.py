@@ -16,7 +16,6 @@ from gateway.app import Gateway, agents_path, build
 from gateway.config import Config, ConfigError, changed
 from gateway.config.beside import load_for_program
 from gateway.config.described import described
-from gateway.core.hooks import Lifespans
 from gateway.core.rates import Buckets
 from gateway.hosts.asgi import ASGIHost, Scope
 from gateway.methods import Registry
@@ -110,21 +109,25 @@ def endpoint_of(config: Config, *registries: Registry) -> Endpoint:
 
     discoveries: set[asyncio.Future[None]] = set()
 
-    opened = WeakKeyDictionary[asyncio.AbstractEventLoop, Lifespans]()
+    opened = WeakKeyDictionary[asyncio.AbstractEventLoop, Gateway]()
 
     async def open_here() -> Admission:
         gateway = assemble()
+        if gateway.tracing is not None:
+            gateway.tracing.start()
         await gateway.lifespans.open()
-        opened[asyncio.get_running_loop()] = gateway.lifespans
+        opened[asyncio.get_running_loop()] = gateway
         for discovery in await introduce(gateway.upstreams, gateway.registry):
             discoveries.add(discovery)
             discovery.add_done_callback(discoveries.discard)
         return gateway.admit
 
     async def close_here() -> None:
-        lifespans = opened.pop(asyncio.get_running_loop(), None)
-        if lifespans is not None:
-            await lifespans.close()
+        gateway = opened.pop(asyncio.get_running_loop(), None)
+        if gateway is not None:
+            await gateway.lifespans.close()
+            if gateway.tracing is not None:
+                await gateway.tracing.flush()
 
     assemble()  # what is wrong is reported now, and not to the first caller
     return Endpoint(

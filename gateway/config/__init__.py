@@ -26,6 +26,7 @@ from gateway.config.nginx import NginxSection
 from gateway.config.publish import PublishSection, publish_contradictions
 from gateway.config.sources import Setting, find, nearest_option, read
 from gateway.config.tables import convert_setting, read_directories, read_upstreams, read_versions
+from gateway.config.traces import TracesSection
 from gateway.config.versions import VersionTable
 from gateway.config.versions import contradictions as version_contradictions
 from gateway.config.websocket import WebSocketSection
@@ -244,6 +245,7 @@ class Config(Struct, frozen=True, kw_only=True):
     nginx: NginxSection = NginxSection()
     log: LogSection = LogSection()
     metrics: MetricsSection = MetricsSection()
+    traces: TracesSection = TracesSection()
     console: ConsoleSection = ConsoleSection()
     xmlrpc: XMLRPCSection = XMLRPCSection()
     jsonrpc: JSONRPCSection = JSONRPCSection()

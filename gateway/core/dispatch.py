@@ -26,6 +26,8 @@ from gateway.core.threads import ThreadPool
 from gateway.methods import Method, Registry
 from gateway.model.calls import CURRENT, Call, CallHandler, Context, Reply, WaitingHandler
 from gateway.model.faults import DeadlineExceeded, Fault, InternalError, InvalidParams, MethodNotFound, detached
+from gateway.telemetry import tracing
+from gateway.telemetry.log import traced
 from gateway.wire.http_grammar import PRINTABLE
 
 log = logging.getLogger("gateway.errors")
@@ -267,6 +269,7 @@ def crash(error: BaseException, context: Context) -> InternalError:
         context.method,
         context.request_id,
         exc_info=_trimmed(error),
+        extra=traced(context),
     )
     error.__traceback__ = None  # the log has it; see detached
     return InternalError(error_id=error_id)
@@ -278,6 +281,7 @@ def _trimmed(error: BaseException) -> BaseException:
     while traceback is not None and traceback.tb_frame.f_code.co_filename in (
         __file__,
         ThreadPool.run.__code__.co_filename,
+        tracing.__file__,
     ):
         traceback = traceback.tb_next
     return error.with_traceback(traceback)

@@ -45,7 +45,7 @@ async def begun(streams: Callable[[str], bool], exchange: Exchange, codec: Codec
     reply = replied if isinstance(replied, Reply) else await replied
     if isinstance(reply.value, Stream):
         return Events(exchange, codec, call, context, reply.value)
-    exchange.handler = lambda _call, _context: reply  # it has been answered already
+    exchange.handler, exchange.begun = lambda _call, _context: reply, context.span  # it has been answered already
     return None
 
 
@@ -136,5 +136,6 @@ class Events:
                 attempts=context.attempts,
                 called=context.called,
                 caller=caller,
+                span=context.span,
             )
         )

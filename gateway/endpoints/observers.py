@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.model.calls import CallRecord
 from gateway.model.http import Refusal
+from gateway.telemetry.tracing import Tracing
 
 
 class Observers:
@@ -14,6 +15,7 @@ class Observers:
         calls: called in the next turn of the event loop, after the answers were sent, with all calls that have ended.
         refusals: called for each request that was refused before it was a call.
         traffic: called for each answered request: with its protocol, and the bytes of its body and of its answer.
+        tracing: begins the spans of calls, and is one of those that are told of them; None where they are not traced.
 
     """
 
@@ -22,7 +24,9 @@ class Observers:
         calls: tuple[Callable[[Sequence[CallRecord]], None], ...] = (),
         refusals: tuple[Callable[[Refusal], None], ...] = (),
         traffic: tuple[Callable[[str, int, int], None], ...] = (),
+        tracing: Tracing | None = None,
     ) -> None:
+        self.tracing = tracing
         self._calls = calls
         self._refusals = refusals
         self._traffic = traffic

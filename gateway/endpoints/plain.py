@@ -150,6 +150,9 @@ class PlainHead:
             deadline=min(deadline, arrival + known.timeout),
             connection=None if caller.is_proxied else connection,
         )
+        tracing = self._way.endpoint.observers.tracing
+        if tracing is not None:
+            context.span = tracing.begin(context, call)
         if known.at_once is not None:
             start = time.monotonic()
             reply = known.at_once(call, context)
@@ -238,6 +241,7 @@ class PlainHead:
                 instance=context.instance,
                 attempts=context.attempts,
                 caller=self._caller,
+                span=context.span,
             )
         )
 

@@ -48,6 +48,7 @@ from gateway.model.calls import (
 from gateway.model.faults import GatewayFault, InvalidRequest, ParseError, RateLimited, RequestTooLarge
 from gateway.model.http import HTTPRequest, HTTPResponse, Pieces, Refusal, Visitor
 from gateway.model.limits import Limits
+from gateway.model.tracing import CallSpan
 from gateway.telemetry.log import log_unencodable
 from gateway.wire import content_coding
 from gateway.wire.http_grammar import PRINTABLE
@@ -209,6 +210,7 @@ class Exchange(Struct, kw_only=True):
     """One request that was let in, and what its calls have in common.
 
     With a ``refusal``, that is the answer to each of them. ``handler`` answers them in the endpoint's place.
+    ``span`` is that of a batch, ``begun`` that of a call which something else has begun.
     """
 
     endpoint: RPCEndpoint
@@ -220,6 +222,8 @@ class Exchange(Struct, kw_only=True):
     deadline: float = math.inf
     deprecations: list[Deprecation] = field(default_factory=list)
     handler: CallHandler | None = None
+    span: CallSpan | None = None
+    begun: CallSpan | None = None
 
     async def answer(self, body: bytes) -> HTTPResponse:
         """Answer the request, now that its body is here. Raises nothing."""
@@ -273,7 +277,7 @@ class Exchange(Struct, kw_only=True):
         wrong = self.set_deadline()
         decoded = decoded if wrong is None else InvalidCall(fault=wrong)
         if isinstance(decoded, Batch):
-            document, answers = await self._answer_batch(codec, decoded)
+            document, answers = await self._trace_batch(codec, decoded)
             return decoded, answers, document
         answer = await self.answer_entry(codec, Room(self.endpoint.limits.max_reply), decoded, None)
         return decoded, [answer], b"" if is_notification(decoded) else codec.single(answer)
@@ -316,6 +320,15 @@ class Exchange(Struct, kw_only=True):
         self.deadline = self.arrival + float(wish)
         return None
 
+    async def _trace_batch(self, codec: Codec, batch: Batch) -> tuple[bytes, list[Answer]]:
+        """Answer the calls of a batch, in a span if calls are traced."""
+        tracing, head = self.endpoint.observers.tracing, self.head
+        if tracing is None:
+            return await self._answer_batch(codec, batch)
+        told = {"headers": head.headers, "client": self.client, "request_id": self.request_id}
+        with tracing.batch(codec.name, codec.batch_method, len(batch.entries), told) as self.span:
+            return await self._answer_batch(codec, batch)
+
     async def _answer_batch(self, codec: Codec, batch: Batch) -> tuple[bytes, list[Answer]]:
         """Answer the calls of a batch; together they have the room of one answer.
 
@@ -332,7 +345,7 @@ class Exchange(Struct, kw_only=True):
 
     def context(self, codec: Writer, entry: Entry, position: int | None) -> Context:
         """Make the context of an entry."""
-        return Context(
+        context = Context(
             protocol=codec.name,
             native=codec.native,
             wide_ints=codec.wide_ints,
@@ -346,6 +359,10 @@ class Exchange(Struct, kw_only=True):
             connection=None if self.judged.caller.is_proxied else self.head.connection,
             request=self.head.request,
         )
+        tracing = self.endpoint.observers.tracing
+        if tracing is not None:
+            context.span = self.begun or tracing.begin(context, entry, self.span)
+        return context
 
     async def answer_entry(self, codec: Writer, room: Room, entry: Entry, position: int | None) -> Answer:
         """Answer one entry, and have it observed, whatever becomes of it: after the answer, which need not wait."""
@@ -380,6 +397,7 @@ class Exchange(Struct, kw_only=True):
                     attempts=context.attempts,
                     called=context.called,
                     caller=self.judged.caller,
+                    span=context.span,
                 )
             )
         return answer

@@ -108,6 +108,9 @@ class Subscriptions:
         if len(self._known) + self._opening >= self.rules.most:
             return Reply(fault=Overloaded(f"at most {self.rules.most} subscriptions of a connection"))
         asked = msgspec.structs.replace(context, method=inner.method, streaming="must")
+        tracing = self.rpc.observers.tracing
+        if tracing is not None:
+            asked.span = tracing.begin(asked, inner, context.span)
         self._opening += 1
         try:
             replied = self.rpc.handler(inner, asked)
@@ -274,6 +277,7 @@ class Subscription:
                 attempts=context.attempts,
                 called=context.called,
                 caller=context.caller,
+                span=context.span,
             )
         )
 

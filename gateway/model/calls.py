@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, TypeAlias
 from msgspec import Struct
 
 from gateway.model.faults import Fault
+from gateway.model.tracing import CallSpan
 
 Params: TypeAlias = list[Any] | dict[str, Any]
 Id: TypeAlias = int | float | str | None
@@ -79,6 +80,7 @@ class CallRecord(Struct, frozen=True, kw_only=True):
         attempts: see Context.
         called: the name that was called where ``method`` is another one.
         caller: who calls; None where that is not known.
+        span: see Context.
 
     """
 
@@ -94,6 +96,7 @@ class CallRecord(Struct, frozen=True, kw_only=True):
     attempts: int = 0
     called: str = ""
     caller: "Caller | None" = None
+    span: CallSpan | None = None
 
 
 class Deprecation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,6 +184,7 @@ class Context(Struct, kw_only=True):
         until: when a stream ends at the latest, on the same clock as the deadline.
         request: the request as the surrounding framework has it: Flask's, Django's, aiohttp's, Tornado's
             RequestHandler, the scope of ASGI; None where the gateway is not mounted in one.
+        span: its span in a trace of OpenTelemetry; None where calls are not traced.
 
     """
 
@@ -204,6 +208,7 @@ class Context(Struct, kw_only=True):
     attempts: int = 0
     streaming: Literal["no", "may", "must"] = "no"
     until: float = inf
+    span: CallSpan | None = None
 
     @classmethod
     def fake(  # noqa: PLR0913 - all of them are named

@@ -154,8 +154,12 @@ async def serve_until(
     They have ``server.drain`` seconds. STOP means that nobody takes over: for ``server.grace`` seconds callers are told
     so at /readyz, before connections are no longer accepted. ``ready`` is called with the hosts when these accept.
     """
+    if gateway.tracing is not None:
+        gateway.tracing.start(at_exit=False)
     with closed_in_children(local_names(listeners)):
         await _serve(ending, gateway, listeners, ready, inputs)
+    if gateway.tracing is not None:
+        await gateway.tracing.flush()
 
 
 async def _serve(

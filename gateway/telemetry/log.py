@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from gateway.model.calls import CallRecord, Context
+from gateway.model.calls import CURRENT, CallRecord, Context
 from gateway.model.faults import Fault
 from gateway.model.http import Refusal
 from gateway.telemetry.stderr import StandardError
@@ -30,6 +30,7 @@ _refusals = logging.getLogger("gateway.refusals")
 _errors = logging.getLogger("gateway.errors")
 _agents = logging.getLogger("gateway")
 
+_TRACE_ID = "gateway_trace_id"  # the attribute of a record
 _MOST_SAID = 60  # characters of what an agent calls itself
 
 
@@ -38,7 +39,8 @@ class CallLine(Struct, frozen=True, kw_only=True):
 
     ``bytes`` are those of its answer, ``position`` is its place in a batch. Where its upstream has several instances,
     ``instance`` is the one that was called last, and ``attempts`` says how many were called. ``key`` is the name of the
-    caller's key, and ``called`` what was called where another method, a version or a pattern, has answered.
+    caller's key, and ``called`` what was called where another method, a version or a pattern, has answered. Where calls
+    are traced, ``trace_id`` is that of the trace.
     """
 
     event: str = "call"
@@ -55,11 +57,13 @@ class CallLine(Struct, frozen=True, kw_only=True):
     attempts: int | UnsetType = UNSET
     key: str | UnsetType = UNSET
     called: str | UnsetType = UNSET
+    trace_id: str | UnsetType = UNSET
 
     def __str__(self) -> str:
         where = "" if self.instance is UNSET else f" instance={self.instance} attempts={self.attempts}"
         where += "" if self.key is UNSET else f" key={self.key}"
         where += "" if self.called is UNSET else f" called={self.called}"
+        where += "" if self.trace_id is UNSET else f" trace_id={self.trace_id}"
         code = "" if self.code is None else f" code={self.code}"
         position = "" if self.position is None else f" position={self.position}"
         return (
@@ -117,6 +121,7 @@ def _line_of(record: CallRecord) -> CallLine:
         attempts=record.attempts or UNSET,
         key=UNSET if record.caller is None or record.caller.key is None else _loggable(record.caller.key),
         called=_loggable(record.called) if record.called else UNSET,
+        trace_id=UNSET if record.span is None else record.span.trace_id,
     )
 
 
@@ -156,7 +161,22 @@ def log_refusal(refused: Refusal) -> None:
 
 def log_unencodable(context: Context, fault: Fault) -> None:
     """Warn of a result that cannot be encoded, or is too large: the method must be corrected."""
-    _errors.warning("%s in %s (request %s): %s", fault.title, context.method, context.request_id, fault.detail)
+    text = "%s in %s (request %s): %s"
+    _errors.warning(text, fault.title, context.method, context.request_id, fault.detail, extra=traced(context))
+
+
+def traced(context: Context) -> dict[str, str] | None:
+    """Return what a record of the log is given beside its text, so that its line has the id of the call's trace."""
+    return None if context.span is None else {_TRACE_ID: context.span.trace_id}
+
+
+def _trace_id(record: logging.LogRecord) -> str | None:
+    """Return the id of the trace that a record belongs to: as it says, or that of the call that runs here."""
+    given: str | None = record.__dict__.get(_TRACE_ID)
+    if given is None:
+        context = CURRENT.get(None)
+        given = None if context is None or context.span is None else context.span.trace_id
+    return given
 
 
 class _Formatter(logging.Formatter):
@@ -173,6 +193,10 @@ class _TextFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = record.getMessage()
         if not isinstance(record.msg, Struct):
+            trace_id = _trace_id(record)
+            if trace_id is not None:
+                first, line_end, rest = text.partition("\n")
+                text = f"{first} trace_id={trace_id}{line_end}{rest}"
             text = _indented(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
         return f"{self.begin(_stamp(record.created), record.levelname.lower())}{text}"
 
@@ -198,6 +222,9 @@ class _JSONFormatter(_Formatter):
             return f"{self.begin(now, level)}{self.say(record.msg)}"
         fields: dict[str, Any] = {"time": now, "level": level}
         fields |= {"event": record.name.removeprefix("gateway."), "message": _unicode(record.getMessage())}
+        trace_id = _trace_id(record)
+        if trace_id is not None:
+            fields["trace_id"] = trace_id
         if record.exc_info:
             fields["traceback"] = _unicode(self.formatException(record.exc_info))
         return json.dumps(fields)  # all ASCII, so that nothing in it ends a line or commands a terminal

@@ -24,6 +24,7 @@ from gateway.fleet.listing import Instance
 from gateway.model.calls import Params
 from gateway.model.faults import Fault
 from gateway.model.limits import Limits
+from gateway.model.tracing import AttemptSpan
 from gateway.upstreams.options import Options, nearest
 
 __all__ = [
@@ -117,6 +118,7 @@ class Invocation(Struct, kw_only=True):
         start: when the attempt began, in seconds of ``time.monotonic()``; the gateway measures by it.
         waits: whether it waits for a connection, because other calls have them all. The pool sets it.
         along: headers or metadata of this call, for an adapter that has options for them.
+        span: that of the attempt; None where calls are not traced.
 
     """
 
@@ -128,6 +130,7 @@ class Invocation(Struct, kw_only=True):
     waits: bool = False
     along: Along = ()
     start: float = 0.0
+    span: AttemptSpan | None = None
 
     @property
     def time_left(self) -> float:

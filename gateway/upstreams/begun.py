@@ -6,8 +6,6 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Protocol, cast
 
-import msgspec
-
 from gateway.model.calls import Context, Params
 from gateway.model.faults import Fault, detached
 from gateway.upstreams import Cancel, Invocation, Signature
@@ -113,8 +111,7 @@ class BegunCall:
         """Send it once more if that can do no harm, or tell the caller (called by the adapter)."""
         told = self._calls.failure(error, self._invocation)
         if isinstance(told, Fault) and self._calls.may_repeat(self._signature, self._invocation, told):
-            now = time.monotonic()
-            self._invocation = msgspec.structs.replace(self._invocation, sent="no", waits=False, start=now)
+            self._invocation = self._calls.invocation(self._signature, self._invocation.params, self._context)
             self._is_repeated = True
             task = asyncio.get_running_loop().create_task(_passed_on(self._calls.once(self._invocation), self))
             self._cancel = partial(_cancel, task)

@@ -31,6 +31,7 @@ from gateway.model.faults import (
 )
 from gateway.model.limits import Limits
 from gateway.model.streams import Whole
+from gateway.model.tracing import CallSpan, Peer
 from gateway.model.values import with_int_texts
 from gateway.upstreams import Beginner, Invocation, Options, Signature, Streamer, Upstream
 from gateway.upstreams.arguments import arranged
@@ -45,6 +46,7 @@ from gateway.upstreams.streaming import from_one, over_instances
 from gateway.upstreams.transport.along import along_of, passes_credentials
 
 _MARGIN = 0.005  # seconds before the caller's deadline, so that it hears from here how far the call has come
+_OF_TRACES = frozenset({"traceparent", "tracestate"})
 _TOLD_HOW_FAR = (Unavailable, BadUpstream, DeadlineExceeded)
 
 
@@ -77,6 +79,7 @@ class UpstreamCalls:
         self._retry_after = limits.retry_after
         self._along = along_of(options)
         self._is_ours = not passes_credentials(options)
+        self._peer = _peer(name, options)
         self._instances = instances
         self._spread = None if instances is None else Spread(instances, options, self.tell)
 
@@ -162,7 +165,7 @@ class UpstreamCalls:
 
     def invocation(self, signature: Signature, params: Params, context: Context) -> Invocation:
         """Make what is sent."""
-        return Invocation(
+        invocation = Invocation(
             method=signature.name,
             params=params,
             deadline=context.deadline - _MARGIN,
@@ -170,6 +173,15 @@ class UpstreamCalls:
             along=() if self._along is None else self._along(context),
             start=time.monotonic(),
         )
+        if context.span is not None:
+            self._trace(invocation, context.span)
+        return invocation
+
+    def _trace(self, invocation: Invocation, span: CallSpan) -> None:
+        """Begin the span of an attempt, and have it go along in the place of the caller's own."""
+        invocation.span = own = span.attempt(self._peer, invocation.method)
+        if own.along:
+            invocation.along = (*(each for each in invocation.along if each[0].lower() not in _OF_TRACES), *own.along)
 
     def measured(self) -> dict[tuple[str, ...], float | Durations]:
         """Measure how many calls and connections there are now, and take what was counted, as the metrics have it."""
@@ -256,6 +268,12 @@ class UpstreamCalls:
 
         What is in no table is returned as it is.
         """
+        told, why = self._tell(error, invocation, is_late=is_late)
+        if invocation.span is not None:
+            invocation.span.failed(error, told)
+        return told, why
+
+    def _tell(self, error: Exception, invocation: Invocation, *, is_late: bool) -> tuple[Exception, str]:
         if isinstance(error, Fault):
             fault, why = error, error.message
         elif is_late:
@@ -291,6 +309,13 @@ class UpstreamCalls:
         """Look an exception up in the adapter's table."""
         found = next((kind for kind in type(error).__mro__ if kind in self._upstream.failures), None)
         return None if found is None else self._upstream.failures[found](error)
+
+
+def _peer(name: str, options: Options) -> Peer:
+    system = options.form.partition(":")[0].lower().partition("+")[0]
+    address = "" if options.is_spread else options.first.address
+    service = getattr(options, "service", None) or ""
+    return Peer(name, "grpc" if system == "grpcs" else system, address, service)
 
 
 def _unwrapped(signature: Signature, value: Any) -> Any:

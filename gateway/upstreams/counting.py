@@ -28,6 +28,8 @@ class Counts:
 
     def note(self, ended: Ended, invocation: Invocation, now: float) -> None:
         """Count an attempt that ends now, in seconds of ``time.monotonic()``."""
+        if invocation.span is not None:
+            invocation.span.end(ended, invocation.sent)
         key = ended, invocation.sent
         self.attempts[key] = self.attempts.get(key, 0) + 1
         if ended in ("ok", "failed"):

@@ -150,6 +150,8 @@ class Spread:
             raise Unavailable(_NONE, sent="no")
         instances.budget.earn()
         context.instance, context.attempts = seat.instance.address, 1
+        if invocation.span is not None:
+            invocation.span.at(seat.instance.address)
         first.seat = seat
         seats.begin(seat, first, invocation.start)
         adapter: Any = seat.held or instances.adapter(seat)
@@ -276,6 +278,8 @@ class Spread:
         course.seat = seat
         course.tried.append(seat)
         course.context.instance, course.context.attempts = seat.instance.address, course.attempts
+        if course.invocation.span is not None:
+            course.invocation.span.at(seat.instance.address)
         attempt = Attempt(seat, course.invocation)
         self._instances.seats.begin(seat, attempt, time.monotonic())
         return attempt

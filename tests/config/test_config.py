@@ -83,6 +83,7 @@ OTHERS = {
     "metrics.bind": "127.0.0.1:1",
     "console.bind": "127.0.0.1:1",
     "console.public": True,
+    "traces.enabled": True,
 }
 HOST_PORT = "host:port, like 127.0.0.1:8000, with a port from 0, which takes a free one, to 65535"
 HOSTS = {
