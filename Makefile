@@ -31,7 +31,7 @@ need = PATH="$$PATH:/usr/local/sbin:/usr/sbin"; command -v $(1) >/dev/null || { 
 # are installed, no service of theirs is started (policy-rc.d).
 PROGRAMS := curl:curl systemd-analyze:systemd nginx:nginx openssl:openssl wrk:wrk thrift:thrift-compiler knotd:knot \
 	/usr/share/java/zookeeper.jar:zookeeper chromium:chromium chromedriver:chromium-driver prometheus:prometheus \
-	zsh:zsh fish:fish
+	zsh:zsh fish:fish node:nodejs npm:npm
 
 # The tests start hundreds of processes: without compiled modules, each of them would compile the gateway again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -62,7 +62,7 @@ programs:
 		{ echo "the tests run programs that are not here: install those of Debian's packages$$missing, and try again"; exit 1; }
 
 # What the tests need beside the programs of Debian.
-environments: $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp .venv-mcp/stamp
+environments: $(VENV)/thrift.stamp .venv-zerorpc/stamp .venv-protobuf/stamp .venv-mcp/stamp .venv-node/stamp
 
 types: $(VENV)/test.stamp
 	$(BIN)/mypy
@@ -177,5 +177,12 @@ $(VENV)/thrift.stamp: $(VENV)/test.stamp tests/upstreams/programs.thrift tests/u
 		--upgrade --target .venv-mcp/older
 	@touch $@
 
+# ethers and the TypeScript SDK of agents, with what they bring along; none of their scripts is run.
+.venv-node/stamp: tests/agents/node/package.json tests/agents/node/package-lock.json | programs
+	mkdir -p .venv-node
+	cp tests/agents/node/package.json tests/agents/node/package-lock.json .venv-node
+	cd .venv-node && npm ci --ignore-scripts --omit=dev --omit=optional --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(PYTHONS:%=.venv-%) .venv-zerorpc .venv-protobuf .venv-mcp build dist *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PYTHONS:%=.venv-%) .venv-zerorpc .venv-protobuf .venv-mcp .venv-node build dist *.egg-info .coverage* .hypothesis .mypy_cache .ruff_cache

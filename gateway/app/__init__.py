@@ -170,13 +170,13 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         rates=rates,
         asked=versions.headers,
     )
-    rpc.begin_events = partial(begun, partial(_streams, served))
+    rpc.begin_events = partial(begun, partial(_streams, served, JSONRPC.name))
     return Gateway(
         config=config,
         registry=served,
         versions=versions,
         rpc=rpc,
-        admit=_agents(config, versions, rpc, policy),
+        admit=_agents(config, versions, rpc, policy, partial(_streams, served, PROTOCOL)),
         know=_know(rpc, Unversioned(dispatcher, versions.prefixes) if config.versions else dispatcher, policy, permits),
         site=_site(config, rpc),
         websockets=_websockets(config, rpc),
@@ -205,7 +205,9 @@ def _versions(config: Config, served: Registry, upstreams: Iterable[UpstreamServ
     return Versions(config.versions, served, prefixes, lambda name: isinstance(_absent(upstreams, name), Method))
 
 
-def _agents(config: Config, shown: Versions, rpc: RPCEndpoint, policy: AccessPolicy) -> Admission:
+def _agents(
+    config: Config, shown: Versions, rpc: RPCEndpoint, policy: AccessPolicy, streams: Callable[[str], bool]
+) -> Admission:
     """Put the endpoint for agents around that for calls, if agents are offered anything."""
     if not config.mcp.expose:
         return rpc.admit
@@ -221,6 +223,7 @@ def _agents(config: Config, shown: Versions, rpc: RPCEndpoint, policy: AccessPol
         instructions=config.mcp.instructions,
         version=_identity()[1],
         max_depth=config.limits.max_depth,
+        streams=streams,
     ).admit
 
 
@@ -264,8 +267,8 @@ def _websockets(config: Config, rpc: RPCEndpoint) -> WebSockets | None:
     )
 
 
-def _streams(served: Registry, name: str) -> bool:
-    found = served.get(name, JSONRPC.name)
+def _streams(served: Registry, protocol: str, name: str) -> bool:
+    found = served.get(name, protocol)
     return found is not None and found.streams
 
 

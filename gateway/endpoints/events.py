@@ -4,22 +4,25 @@
     data: {"jsonrpc":"2.0","result":null,"id":1}                                                      the end
 
 The call's own id stands for the subscription, and the last event is the answer to the call: null, or an error. A
-comment is sent where nothing else is for a while, so that nobody in between gives the connection up.
+comment is sent where nothing else is for a while, so that nobody in between gives the connection up. The endpoint of
+MCP has another form (gateway/endpoints/mcp/progress.py).
 """
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, Self
 
 import msgspec
 
-from gateway.codecs import Codec
+from gateway.codecs import Codec, Decoded
 from gateway.codecs.jsonrpc import JSONRPC
+from gateway.endpoints.batches import Writer
 from gateway.endpoints.rpc import Exchange
 from gateway.endpoints.subscriptions import encoded_value
-from gateway.model.calls import Call, CallRecord, Context, Reply
+from gateway.model.calls import Answer, Call, CallRecord, Context, Reply
 from gateway.model.faults import Fault, Unavailable, detached
+from gateway.model.http import HTTPRequest
 from gateway.model.streams import Stream
 
 _MEDIA_TYPE = "text/event-stream"
@@ -27,37 +30,76 @@ _SILENCE = 15.0  # seconds
 _COMMENT = b":\n\n"
 
 
-async def begun(streams: Callable[[str], bool], exchange: Exchange, codec: Codec, body: bytes) -> "Events | None":
+class Form(Protocol):
+    """How a stream is written."""
+
+    def value(self, value: Any, context: Context) -> Awaitable[bytes]:
+        """Write a value.
+
+        Raises:
+            Fault: it cannot be encoded, or is too large.
+
+        """
+
+    def end(self, reply: Reply, context: Context) -> Awaitable[Answer]:
+        """Write the end: a fault, or a reply without one. Raises nothing."""
+
+
+def are_asked_for(head: HTTPRequest) -> bool:
+    """Tell whether the caller takes events, and the host can send them."""
+    return head.takes_pieces and _MEDIA_TYPE in head.headers.get("Accept", "").lower()
+
+
+async def begun(streams: Callable[[str], bool], exchange: Exchange, codec: Codec, decoded: Decoded) -> "Events | None":
     """Begin the stream that a body calls for; None where it is no such call, or the method does not begin.
 
     ``streams`` tells whether a method streams.
     """
-    if _MEDIA_TYPE not in exchange.head.headers.get("Accept", "").lower() or not isinstance(codec, JSONRPC):
+    if not isinstance(codec, JSONRPC) or not are_asked_for(exchange.head):
         return None
-    call = codec.decode(body, exchange.judged.charset)
-    if not isinstance(call, Call) or call.notification or not streams(call.method):
+    if not isinstance(decoded, Call) or decoded.notification or not streams(decoded.method):
         return None
-    if exchange.set_deadline() is not None:
-        return None
-    context = exchange.context(codec, call, None)
+    return await begin(exchange, decoded, codec, _Notifications(codec, decoded, exchange.endpoint.limits.max_reply))
+
+
+async def begin(exchange: Exchange, call: Call, writer: Writer, form: Form) -> "Events | None":
+    """Begin the stream of a call. Where there is none, the exchange has the reply, and does not call again."""
+    context = exchange.context(writer, call, None)
     context.streaming = "may"
     replied = exchange.endpoint.handler(call, context)
     reply = replied if isinstance(replied, Reply) else await replied
     if isinstance(reply.value, Stream):
-        return Events(exchange, codec, call, context, reply.value)
-    exchange.handler, exchange.begun = lambda _call, _context: reply, context.span  # it has been answered already
+        return Events(exchange, context, reply.value, form)
+    exchange.handler, exchange.begun = lambda _call, _context: reply, context.span
     return None
+
+
+class _Notifications:
+    """The form of JSON-RPC."""
+
+    def __init__(self, codec: JSONRPC, call: Call, most: int) -> None:
+        self._codec = codec
+        self._call = call
+        self._most = most
+        self._id = msgspec.json.encode(call.id)
+
+    async def value(self, value: Any, context: Context) -> bytes:
+        encoded = await encoded_value(self._codec, value, self._most, context)
+        said = b'{"jsonrpc":"2.0","method":"rpc.subscription","params":{"subscription":%b,"result":%b}}'
+        return said % (self._id, encoded)
+
+    async def end(self, reply: Reply, _context: Context) -> Answer:
+        return self._codec.encode(self._call, reply, self._most)
 
 
 class Events:
     """The pieces of a response: an event each."""
 
-    def __init__(self, exchange: Exchange, codec: JSONRPC, call: Call, context: Context, stream: Stream) -> None:
+    def __init__(self, exchange: Exchange, context: Context, stream: Stream, form: Form) -> None:
         self._exchange = exchange
-        self._codec = codec
-        self._call = call
         self._context = context
         self._stream = stream
+        self._form = form
         self._pieces: asyncio.Queue[tuple[bytes, bool]] = asyncio.Queue(1)  # so a slow client makes the method wait
         self._is_inside = False
         self._is_over = False
@@ -92,12 +134,12 @@ class Events:
         await asyncio.wait((self._task,))
 
     async def _run(self) -> None:
-        since, sent, most = time.monotonic(), 0, self._exchange.endpoint.limits.max_reply
+        since, sent = time.monotonic(), 0
         self._is_inside = True
         reply, is_cancelled = Reply(), False
         try:
             async for value in self._stream:
-                event = self._event(await encoded_value(self._codec, value, most, self._context))
+                event = b"data: %b\n\n" % await self._form.value(value, self._context)
                 sent += len(event)
                 await self._pieces.put((event, False))
         except Fault as error:
@@ -107,16 +149,11 @@ class Events:
             reply = Reply(fault=self._farewell)
         self._is_inside = False
         await self._stream.close()
-        answer = self._codec.encode(self._call, reply, most)
+        answer = await self._form.end(reply, self._context)
         last = b"data: %b\n\n" % answer.wire
         self._note(sent + len(last), None if answer.fault is None else answer.fault.code, since, is_cut=is_cancelled)
         if not is_cancelled or self._farewell is not None:
             await self._pieces.put((last, True))
-
-    def _event(self, encoded: bytes) -> bytes:
-        number = msgspec.json.encode(self._call.id)
-        said = b'{"jsonrpc":"2.0","method":"rpc.subscription","params":{"subscription":%b,"result":%b}}'
-        return b"data: %b\n\n" % (said % (number, encoded))
 
     def _note(self, size: int, outcome: int | None, since: float, *, is_cut: bool) -> None:
         """Report the call."""

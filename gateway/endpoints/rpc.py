@@ -63,7 +63,7 @@ _EVENTS = (  # of a stream; nginx does not buffer it
     ("Cache-Control", "no-store"),
     ("X-Accel-Buffering", "no"),
 )
-BeginEvents: TypeAlias = Callable[["Exchange", Codec, bytes], Awaitable[Pieces | None]]
+BeginEvents: TypeAlias = Callable[["Exchange", Codec, Decoded], Awaitable[Pieces | None]]
 
 
 class RPCEndpoint:
@@ -236,12 +236,12 @@ class Exchange(Struct, kw_only=True):
             types = content_types(endpoint.codecs)
             text = f"The protocol is not known from the body, so a Content-Type is needed: {types}."
             return self.refuse("type", 415, text, text)
+        decoded = await self._decoded(codec, unpacked)
         if self.head.takes_pieces and endpoint.begin_events is not None:
-            events = await endpoint.begin_events(self, codec, unpacked)
+            events = await endpoint.begin_events(self, codec, decoded)
             if events is not None:
-                headers = (NOSNIFF, ("X-Request-ID", self.request_id), *self.judged.headers)
-                return HTTPResponse(headers=(*_EVENTS, *headers), pieces=events)
-        decoded, answers, document = await self._answer_all(codec, unpacked)
+                return self.in_pieces(events)
+        answers, document = await self._answer_all(codec, decoded)
         endpoint.observers.answered(codec.name, len(body), len(document))
         headers, extra = (("Content-Type", codec.content_type),), self.told_to_proxy(decoded, answers)
         coding = self._coding_of(document)
@@ -264,23 +264,31 @@ class Exchange(Struct, kw_only=True):
     async def answer_message(self, codec: Codec, message: bytes) -> bytes:
         """Answer a message that is on a connection without HTTP; empty for notifications. Raises nothing."""
         self.arrival = time.monotonic()
-        _, _, document = await self._answer_all(codec, message)
+        _, document = await self._answer_all(codec, await self._decoded(codec, message))
         self.endpoint.observers.answered(codec.name, len(message), len(document))
         return document
 
-    async def _answer_all(self, codec: Codec, body: bytes) -> tuple[Decoded, list[Answer], bytes]:
-        """Answer the call or the calls of a body: what it is, the answers, and the document that they make."""
+    def in_pieces(self, events: Pieces) -> HTTPResponse:
+        """Make the response whose body are events."""
+        headers = (NOSNIFF, ("X-Request-ID", self.request_id), *self.judged.headers)
+        return HTTPResponse(headers=(*_EVENTS, *headers), pieces=events)
+
+    async def _decoded(self, codec: Codec, body: bytes) -> Decoded:
+        """Read the call or the calls of a body, and the time that they have."""
         if len(body) > _LARGE:
             decoded = await in_turns(codec.decoding(body, self.judged.charset))
         else:
             decoded = codec.decode(body, self.judged.charset)
         wrong = self.set_deadline()
-        decoded = decoded if wrong is None else InvalidCall(fault=wrong)
+        return decoded if wrong is None else InvalidCall(fault=wrong)
+
+    async def _answer_all(self, codec: Codec, decoded: Decoded) -> tuple[list[Answer], bytes]:
+        """Answer the call or the calls of a body: the answers, and the document that they make."""
         if isinstance(decoded, Batch):
             document, answers = await self._trace_batch(codec, decoded)
-            return decoded, answers, document
+            return answers, document
         answer = await self.answer_entry(codec, Room(self.endpoint.limits.max_reply), decoded, None)
-        return decoded, [answer], b"" if is_notification(decoded) else codec.single(answer)
+        return [answer], b"" if is_notification(decoded) else codec.single(answer)
 
     def too_large(self) -> HTTPResponse:
         """Refuse the request, because its body has, or would have, more bytes than are read."""

@@ -4,14 +4,16 @@
 
 A body is asked for only when its request was let in, so that no ``100 Continue`` is sent for a refused one. Where
 aiohttp unpacks bodies, what comes out of them is counted. A call is cancelled when its client hangs up if the server is
-run with ``handler_cancellation=True``. ``context.request`` is aiohttp's request.
+run with ``handler_cancellation=True``; without that, a stream ends when the next piece is sent. ``context.request`` is
+aiohttp's request.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from typing import TypeAlias
 
 from aiohttp import HttpVersion11
-from aiohttp.web import Request, Response, RouteDef, route
+from aiohttp.web import Request, Response, RouteDef, StreamResponse, route
 
 from gateway.hosts.mounted import HERE, Headers, Mount
 from gateway.model.http import Endpoint, HTTPRequest
@@ -37,7 +39,7 @@ def routes(
     """
     mount = Mount(endpoint)
 
-    async def call(request: Request) -> Response:
+    async def call(request: Request) -> StreamResponse:
         unpacked = auto_decompress and request.headers.get("Content-Encoding", "").strip().lower() in _UNPACKED
         head = HTTPRequest(
             method=request.method,
@@ -46,10 +48,19 @@ def routes(
             peer=HERE if request.remote == "" else request.remote or "",  # of a Unix socket it is empty
             request=request,
             user=user(request),
+            takes_pieces=True,
         )
         version = f"{request.version.major}.{request.version.minor}"
-        response = await mount.respond(head, _pieces(request), version)
-        return Response(status=response.status, headers=response.headers, body=response.body or None)
+        async with mount.responding(head, _pieces(request), version) as response:
+            if response.pieces is None:
+                return Response(status=response.status, headers=response.headers, body=response.body or None)
+            made = StreamResponse(status=response.status, headers=response.headers)
+            with suppress(ConnectionError):  # the client has hung up
+                await made.prepare(request)
+                async for piece in response.pieces:
+                    await made.write(piece)
+                await made.write_eof()
+            return made
 
     return [
         route("*", path, call, expect_handler=_wait) for path in (*(tuple(paths) or endpoint.paths), *endpoint.agents)

@@ -4,7 +4,8 @@
     site.mount("/rpc", app)                 Starlette, FastAPI: calls are POSTed to /rpc/api, /rpc/RPC2 and so on
 
 A body is asked for only when its request was let in, so that no ``100 Continue`` is sent for a refused one. A call that
-waits is cancelled when its client hangs up. ``context.request`` is the scope, which has what middleware has put there.
+waits is cancelled, and a stream ends, when its client hangs up. ``context.request`` is the scope, which has what
+middleware has put there.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias
 
 from gateway.hosts.eager import start
 from gateway.hosts.mounted import HERE, Headers, Mount, Upload, response_headers
-from gateway.model.http import Endpoint, HTTPRequest, HTTPResponse
+from gateway.model.http import Endpoint, HTTPRequest, HTTPResponse, Pieces
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -39,9 +40,7 @@ class ASGIHost:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or the life of the server."""
         if scope["type"] == "http":
-            response = await self._respond(scope, receive)
-            if response is not None:
-                await _send(response, send, is_head=scope["method"] == "HEAD")
+            await self._respond(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
@@ -75,8 +74,8 @@ class ASGIHost:
         else:
             await send({"type": "lifespan.shutdown.complete"})
 
-    async def _respond(self, scope: Scope, receive: Receive) -> HTTPResponse | None:
-        """Answer a request; None where the client has hung up."""
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, unless its client hangs up."""
         head = HTTPRequest(
             method=scope["method"],
             target=_path(scope).replace("?", "%3F"),  # it has been decoded, and no query follows
@@ -84,12 +83,19 @@ class ASGIHost:
             peer=peer(scope),
             request=scope,
             user=self._user(scope),
+            takes_pieces=True,
         )
-        upload = await self._mount.begin(head, scope["http_version"])
+        upload, is_head = await self._mount.begin(head, scope["http_version"]), head.method == "HEAD"
         if isinstance(upload, HTTPResponse):
-            return upload
+            await _send(upload, send, is_head=is_head)
+            return
         with upload:
-            return await upload.read(_pieces(receive)) or await _answer(upload, receive)
+            response = await upload.read(_pieces(receive)) or await _answer(upload, receive)
+            if response is not None and response.pieces is not None:
+                await _send_pieces(response, response.pieces, receive, send)
+                return
+        if response is not None:
+            await _send(response, send, is_head=is_head)
 
 
 def peer(scope: Scope) -> str:
@@ -124,9 +130,34 @@ async def _answer(upload: Upload, receive: Receive) -> HTTPResponse | None:
         leaving.cancel()
 
 
-async def _send(response: HTTPResponse, send: Send, *, is_head: bool) -> None:
+async def _send_pieces(response: HTTPResponse, pieces: Pieces, receive: Receive, send: Send) -> None:
+    """Send a response as it comes, until its client hangs up."""
+
+    async def send_all() -> None:
+        await _send_head(response, send)
+        async for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    sending, leaving = asyncio.ensure_future(send_all()), asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sending.cancel()
+        leaving.cancel()
+        await asyncio.wait((sending,))
+        await pieces.close()
+    if not sending.cancelled() and not isinstance(sending.exception(), OSError | None):
+        sending.result()  # an OSError says that the client has hung up
+
+
+async def _send_head(response: HTTPResponse, send: Send) -> None:
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response_headers(response)]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
+
+
+async def _send(response: HTTPResponse, send: Send, *, is_head: bool) -> None:
+    await _send_head(response, send)
     await send({"type": "http.response.body", "body": b"" if is_head else response.body})
 
 

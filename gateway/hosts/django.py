@@ -16,16 +16,16 @@ from inspect import isawaitable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from gateway.hosts.asgi import peer
-from gateway.hosts.mounted import Headers, Mount, response_headers
+from gateway.hosts.mounted import Headers, Mount, Sending, response_headers
 from gateway.hosts.wsgi import WSGIHost
-from gateway.model.http import Endpoint, HTTPRequest
+from gateway.model.http import Endpoint, HTTPRequest, HTTPResponse
 
 View: TypeAlias = Callable[..., HttpResponse]
-AsyncView: TypeAlias = Callable[..., Awaitable[HttpResponse]]
+AsyncView: TypeAlias = Callable[..., Awaitable[HttpResponse | StreamingHttpResponse]]
 
 _PIECE = 2**16  # bytes that are read at once
 
@@ -90,7 +90,7 @@ def async_view(
     """
     mount = Mount(endpoint)
 
-    async def call(request: HttpRequest, **_: Any) -> HttpResponse:
+    async def call(request: HttpRequest, **_: Any) -> HttpResponse | StreamingHttpResponse:
         if not isinstance(request, ASGIRequest):  # each request would have an event loop of its own
             raise TypeError("under WSGI, use gateway.hosts.django.view")
         found = user(request)
@@ -101,8 +101,22 @@ def async_view(
             peer=request.META.get("REMOTE_ADDR") or peer(request.scope),
             request=request,
             user=await found if isawaitable(found) else found,
+            takes_pieces=True,
         )
-        response = await mount.respond(head, _pieces(request), request.scope["http_version"])
+        upload, pieces = await mount.begin(head, request.scope["http_version"]), None
+        if isinstance(upload, HTTPResponse):
+            response = upload
+        else:
+            try:
+                response = await upload.read(_pieces(request)) or await upload.answer()
+                pieces = response.pieces
+            finally:
+                if pieces is None:
+                    upload.close()
+            if pieces is not None:
+                return StreamingHttpResponse(
+                    Sending(pieces, upload), status=response.status, headers=dict(response.headers)
+                )
         body = b"" if request.method == "HEAD" else response.body
         return _made(response.status, response_headers(response), body)
 

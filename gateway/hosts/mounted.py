@@ -1,6 +1,6 @@
 """What hosts have in common that are mounted in another program's server: ASGI, aiohttp, Tornado's handlers, Django.
 
-    mount.respond(head, pieces) -> HTTPResponse    where the body can be asked for
+    async with mount.responding(head, pieces) as HTTPResponse    where the body can be asked for
     mount.begin(head) -> HTTPResponse              where it is pushed: this refuses the request, before its body is read
                       -> Upload                    take each piece of the body; then ``await upload.answer()``; close it
 
@@ -10,7 +10,8 @@ A server hands a head over as it understood it. What can still be seen to be wro
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterable, ItemsView, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import AsyncIterable, AsyncIterator, ItemsView, Iterable, Iterator, Mapping, ValuesView
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,7 @@ from weakref import WeakKeyDictionary
 from msgspec import Struct, structs
 
 from gateway.hosts.fairness import Crowd
-from gateway.model.http import Admission, Admitted, Endpoint, HTTPRequest, HTTPResponse
+from gateway.model.http import Admission, Admitted, Endpoint, HTTPRequest, HTTPResponse, Pieces
 from gateway.model.limits import Limits
 from gateway.wire.http_grammar import HOST, TOKEN
 
@@ -73,13 +74,25 @@ class Mount:
         self._openings.pop(asyncio.get_running_loop(), None)
         await self._close()
 
-    async def respond(self, head: HTTPRequest, pieces: AsyncIterable[bytes], version: str = "1.1") -> HTTPResponse:
-        """Answer a request; only if its head is let in, a body is asked for. Raises nothing but CancelledError."""
+    @asynccontextmanager
+    async def responding(
+        self, head: HTTPRequest, pieces: AsyncIterable[bytes], version: str = "1.1"
+    ) -> AsyncIterator[HTTPResponse]:
+        """Answer a request; only if its head is let in, a body is asked for. Inside, the response is sent.
+
+        Raises nothing but CancelledError, and what is raised inside.
+        """
         upload = await self.begin(head, version)
         if isinstance(upload, HTTPResponse):
-            return upload
+            yield upload
+            return
         with upload:
-            return await upload.read(pieces) or await upload.answer()
+            response = await upload.read(pieces) or await upload.answer()
+            try:
+                yield response
+            finally:
+                if response.pieces is not None:
+                    await response.pieces.close()
 
     async def begin(self, head: HTTPRequest, version: str = "1.1") -> "HTTPResponse | Upload":
         """Judge a request by its head. Raises nothing but CancelledError.
@@ -174,6 +187,43 @@ class Upload:
             return FAILED
 
 
+class Sending:
+    """The pieces of a response that a framework sends by itself, and the place that its client has until they end.
+
+    Frameworks may close it in any thread, or read nothing of it at all.
+    """
+
+    def __init__(self, pieces: Pieces, upload: Upload) -> None:
+        self._pieces = pieces
+        self._upload = upload
+        self._loop = asyncio.get_running_loop()
+        self._is_over = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(aiter(self._pieces))
+        except BaseException:
+            self._end()
+            raise
+
+    def close(self) -> None:
+        """End the stream, if it has not ended."""
+        if not self._is_over:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._end)
+
+    __del__ = close
+
+    def _end(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            closing = self._loop.create_task(self._pieces.close())
+            closing.add_done_callback(lambda _: self._upload.close())
+
+
 class Headers(Mapping[str, str]):
     """The headers of a request; names in any case, and values of a name that comes twice joined by a comma."""
 
@@ -207,8 +257,8 @@ def peer_of(told: str | None) -> str:
 
 
 def response_headers(response: HTTPResponse) -> tuple[tuple[str, str], ...]:
-    """Return the headers of a response, with its Content-Length."""
-    if response.status == HTTPStatus.NO_CONTENT:
+    """Return the headers of a response, with its Content-Length, if that is known."""
+    if response.status == HTTPStatus.NO_CONTENT or response.pieces is not None:
         return response.headers
     return (*response.headers, ("Content-Length", str(len(response.body))))
 

@@ -11,15 +11,17 @@ Tornado's own rules for them, cookies against forgery and checks of the Origin, 
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from tornado.http1connection import HTTP1Connection
+from tornado.iostream import StreamClosedError
 from tornado.web import Application, RequestHandler, stream_request_body
 
 from gateway.hosts.eager import start
 from gateway.hosts.mounted import Mount, Upload, peer_of
-from gateway.model.http import Endpoint, HTTPRequest, HTTPResponse
+from gateway.model.http import Endpoint, HTTPRequest, HTTPResponse, Pieces
 
+T = TypeVar("T")
 User: TypeAlias = Callable[["RPCHandler"], str | None]
 
 _MARGIN = 2**20  # bytes; Tornado's own limit, answered with a bare 400, strikes only where a chunk says it is huge
@@ -61,7 +63,7 @@ class RPCHandler(RequestHandler):
         self._user = user
         self._path = path or self._mount.path
         self._upload: Upload | None = None
-        self._answering: asyncio.Task[HTTPResponse] | None = None
+        self._answering: asyncio.Task[Any] | None = None
 
     def set_default_headers(self) -> None:
         """Leave it to the response to say what it is (called by Tornado)."""
@@ -88,6 +90,7 @@ class RPCHandler(RequestHandler):
             connection=_connection(self),
             request=self,
             user=self._user(self),
+            takes_pieces=True,
         )
         upload = await self._mount.begin(head, request.version.removeprefix("HTTP/"))
         if isinstance(upload, HTTPResponse):
@@ -106,16 +109,36 @@ class RPCHandler(RequestHandler):
         """Answer the call, now that its body is here (called by Tornado)."""
         assert self._upload is not None  # noqa: S101 - what was refused does not come here
         answer = start(self._upload.answer())
-        if isinstance(answer, HTTPResponse):
-            self._respond(answer)
+        response = answer if isinstance(answer, HTTPResponse) else await self._waited(answer)
+        if response is None:
             return
-        self._answering = answer
+        if response.pieces is None:
+            self._respond(response)
+        else:
+            await self._waited(asyncio.ensure_future(self._respond_in_pieces(response, response.pieces)))
+
+    async def _waited(self, task: "asyncio.Task[T]") -> "T | None":
+        """Wait for what is cancelled when the client hangs up; None where it was."""
+        self._answering = task
         try:
-            await asyncio.wait((answer,))
+            await asyncio.wait((task,))
         finally:
-            answer.cancel()
-        if not answer.cancelled():
-            self._respond(answer.result())
+            task.cancel()
+        return None if task.cancelled() else task.result()
+
+    async def _respond_in_pieces(self, response: HTTPResponse, pieces: Pieces) -> None:
+        """Write a response as it comes."""
+        try:
+            self._write_head(response)
+            await self.flush()
+            async for piece in pieces:
+                self.write(piece)
+                await self.flush()
+            self.finish()
+        except StreamClosedError:
+            pass  # the client has hung up
+        finally:
+            await pieces.close()
 
     def on_connection_close(self) -> None:
         """Cancel the call: nobody waits for its answer (called by Tornado)."""
@@ -132,14 +155,17 @@ class RPCHandler(RequestHandler):
 
     def _respond(self, response: HTTPResponse) -> None:
         """Write a response; what is still sent of the request's body is thrown away for a moment."""
-        self.set_status(response.status)
-        for name, value in response.headers:
-            self.set_header(name, value)
+        self._write_head(response)
         self._read_on(self._mount.limits.linger, _UNBOUNDED)
         written = self.finish(response.body or None)
         connection = self.request.connection
         if "close" in self._options() and isinstance(connection, HTTP1Connection):
             written.add_done_callback(lambda _: connection.stream.close())  # Tornado does it only if that stands alone
+
+    def _write_head(self, response: HTTPResponse) -> None:
+        self.set_status(response.status)
+        for name, value in response.headers:
+            self.set_header(name, value)
 
     def _options(self) -> list[str]:
         return [option.strip() for option in self.request.headers.get("Connection", "").lower().split(",")]

@@ -1,7 +1,8 @@
 """The Python SDK of MCP, older or newer: python -m tests.agents.sdk_program URL KEY, or a command that serves by stdio.
 
 Calls come on standard input, as JSON: ``[[tool, arguments], ...]``. It prints what the SDK has made of everything, as
-JSON: the revision, the tools as its own types have them, and a text and whether it is an error for each call.
+JSON: the revision, the tools as its own types have them, and for each call a text, whether it is an error, and the
+messages of its progress.
 """
 
 import asyncio
@@ -47,12 +48,19 @@ async def newer(calls: list[Any]) -> dict[str, Any]:
 
 async def told(session: Any, calls: list[Any]) -> dict[str, Any]:
     tools = (await session.list_tools()).tools
-    results = [await session.call_tool(tool, arguments) for tool, arguments in calls]
+    results, said = [], []
+    for tool, arguments in calls:
+        said.append(progress := list[Any]())
+
+        async def note(done: float, total: float | None, message: str | None, to: list[Any] = progress) -> None:
+            to.append([done, total, message])
+
+        results.append(await session.call_tool(tool, arguments, progress_callback=note))
     return {
         "tools": {tool.name: tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in tools},
         "results": [
-            [result.content[0].text, bool(getattr(result, "isError", getattr(result, "is_error", None)))]
-            for result in results
+            [result.content[0].text, bool(getattr(result, "isError", getattr(result, "is_error", None))), progress]
+            for result, progress in zip(results, said, strict=True)
         ],
     }
 

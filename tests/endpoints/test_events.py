@@ -11,6 +11,7 @@ from typing import Any, Self
 import pytest
 
 from gateway import Fault, Registry
+from gateway.codecs.jsonrpc import JSONRPC
 from gateway.endpoints import events
 from tests.endpoints.test_streams import count, lines
 from tests.hosts.test_websocket import call
@@ -73,8 +74,8 @@ def fresh() -> None:
 class Caller:
     """A connection of http.client, which reads chunks."""
 
-    def __init__(self, port: int) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20, source_address=(source, 0))
         self.responses: list[http.client.HTTPResponse] = []
 
     def __enter__(self) -> Self:
@@ -88,8 +89,8 @@ class Caller:
             response.close()
         self.connection.close()
 
-    def ask(self, body: Any, **headers: str) -> http.client.HTTPResponse:
-        self.connection.request("POST", "/api", json.dumps(body), EVENTS | headers)
+    def ask(self, body: Any, path: str = "/api", **headers: str) -> http.client.HTTPResponse:
+        self.connection.request("POST", path, json.dumps(body), EVENTS | headers)
         self.responses.append(self.connection.getresponse())
         return self.responses[-1]
 
@@ -147,6 +148,21 @@ def test_what_is_no_stream_is_answered_as_ever(server: Server) -> None:
         caller.connection.request("POST", "/api", xml, EVENTS | {"Content-Type": "text/xml"})
         assert xmlrpc.client.loads(caller.connection.getresponse().read())[0][0] == [0]
     assert log == ["add", "add"]
+
+
+def test_a_body_is_read_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    decode = JSONRPC.decode
+
+    def counted(codec: JSONRPC, body: bytes, charset: str | None) -> Any:
+        read.append(len(body))
+        return decode(codec, body, charset)
+
+    monkeypatch.setattr(JSONRPC, "decode", counted)
+    with Caller(server.port) as caller:
+        for body in (call("nothing"), [call("add", 1, 2)], call("count", 1)):
+            caller.ask(body).read()
+    assert len(read) == 3
 
 
 def test_who_hangs_up_ends_the_stream_which_is_counted(server: Server) -> None:

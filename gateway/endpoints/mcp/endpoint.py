@@ -1,4 +1,4 @@
-"""The endpoint of MCP: one POST, one message, and one JSON object in return.
+"""The endpoint of MCP: one POST, one message, and one JSON object in return, or events where that is asked for.
 
     admit(head) -> HTTPResponse   refused by its head, as a call would be; 405 for GET and DELETE; 404, before a key is
                                   looked at, where clients look for OAuth; 429 for a large body of a caller that has
@@ -11,7 +11,8 @@ A call of a tool is a call like any other: it has the same rules, rates, deadlin
 protocol "mcp".
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from gateway.codecs import Codec
 from gateway.codecs.jsonrpc.text import parse
 from gateway.core.access import AccessPolicy
 from gateway.endpoints.batches import Room
+from gateway.endpoints.events import are_asked_for, begin
 from gateway.endpoints.heads import Headers, HeadJudge, Objection
 from gateway.endpoints.mcp.messages import (
     INVALID_PARAMS,
@@ -33,12 +35,13 @@ from gateway.endpoints.mcp.messages import (
     not_a_request,
     read,
 )
+from gateway.endpoints.mcp.progress import Progress, token_of
 from gateway.endpoints.mcp.results import Results
 from gateway.endpoints.mcp.tools import PROTOCOL, Toolbox
 from gateway.endpoints.rpc import Exchange, RPCEndpoint, rate_limited, too_often
 from gateway.model.calls import Call, InvalidCall
 from gateway.model.faults import ForeignFault, InvalidParams, ParseError, RateLimited, detached
-from gateway.model.http import Admitted, HTTPRequest, HTTPResponse
+from gateway.model.http import Admitted, HTTPRequest, HTTPResponse, Pieces
 from gateway.telemetry.log import log_agent
 
 _SENT = ("MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Session-Id")
@@ -65,6 +68,7 @@ class MCPEndpoint:
         instructions: a text about all of the tools; empty for none.
         version: of the gateway.
         max_depth: levels of nesting in a message.
+        streams: tells whether a method streams.
 
     """
 
@@ -80,8 +84,10 @@ class MCPEndpoint:
         instructions: str,
         version: str,
         max_depth: int,
+        streams: Callable[[str], bool],
     ) -> None:
         self.rpc = rpc
+        self.streams = streams
         self.toolbox = toolbox
         self.results = Results(codec)
         self.max_depth = max_depth
@@ -215,8 +221,21 @@ class MCPExchange(Struct, frozen=True):
         except InvalidParams as fault:
             call = Call(method=tool.method, params=[])
             request.refusal = detached(fault)
+        events = await self._begun(message, call)
+        if events is not None:
+            return request.in_pieces(events)
         answer = await request.answer_entry(endpoint.results, Room(endpoint.rpc.limits.max_reply), call, None)
         return self._respond(message, answer.wire, received, request.told_to_proxy(call, [answer]))
+
+    async def _begun(self, message: Message, call: Call) -> Pieces | None:
+        """Begin the stream of a tool whose agent wants to see its progress; None where there is none."""
+        request, endpoint, token = self.request, self.endpoint, token_of(message)
+        is_wanted = token is not None and request.refusal is None and are_asked_for(request.head)
+        if token is None or not is_wanted or not endpoint.streams(call.method):
+            return None
+        most = endpoint.rpc.limits.max_reply
+        form = Progress(endpoint.results, call, token, most, partial(self._written, message))
+        return await begin(request, call, endpoint.results, form)
 
     async def _refused(self, problem: Problem, received: int) -> HTTPResponse:
         """Answer with an error, which is observed like that of a call."""
@@ -228,10 +247,14 @@ class MCPExchange(Struct, frozen=True):
         return self.request.respond(wire, _JSON, self.request.told_to_proxy(entry, [answer]), problem.status)
 
     def _respond(self, message: Message, members: bytes, received: int, extra: Headers = ()) -> HTTPResponse:
-        rest = self.endpoint.modern if message.is_modern else b""
-        wire = b'{"jsonrpc":"2.0","id":%b,"result":{%b%b}}' % (msgspec.json.encode(message.id), members, rest)
+        wire = self._written(message, members)
         self.endpoint.rpc.observers.answered(PROTOCOL, received, len(wire))
         return self.request.respond(wire, _JSON, extra)
+
+    def _written(self, message: Message, members: bytes) -> bytes:
+        """Write a response object."""
+        rest = self.endpoint.modern if message.is_modern else b""
+        return b'{"jsonrpc":"2.0","id":%b,"result":{%b%b}}' % (msgspec.json.encode(message.id), members, rest)
 
 
 def _members(result: dict[str, Any]) -> bytes:

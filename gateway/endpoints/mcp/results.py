@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.codecs import Codec
 from gateway.codecs.contract import Turns
+from gateway.endpoints.batches import in_turns
 from gateway.endpoints.mcp.tools import PROTOCOL
 from gateway.model.calls import Answer, Call, Entry, Reply
 from gateway.model.faults import ResponseTooLarge
@@ -42,18 +43,35 @@ class Results:
         """Write a reply as the members of a result, in at most ``room`` bytes, in turns; without errors."""
         answer = yield from self._codec.encoding(_ANONYMOUS, reply, room)
         if answer.fault is None:
-            value = answer.wire[len(_BEFORE) : -len(_AFTER)]
-            text = msgspec.json.decode(value) if value.startswith(b'"') else value.decode()
-            wire = _content(text)
+            wire = _content(_text(answer))
             if len(wire) <= room:
                 return Answer(wire=wire)
             fault = ResponseTooLarge(f"the response has {len(wire)} bytes, and {max(room, 0)} are left")
             answer = self._codec.encode(_ANONYMOUS, Reply(fault=fault), room)
         return Answer(wire=_content(_words(answer.wire)) + b',"isError":true', fault=answer.fault)
 
+    async def text(self, value: Any, room: int) -> str:
+        """Write a value as ``encoding`` does, alone.
+
+        Raises:
+            Fault: it cannot be encoded, or has more than ``room`` bytes.
+
+        """
+        answer = await in_turns(self._codec.encoding(_ANONYMOUS, Reply(value=value), room))
+        if answer.fault is not None:
+            raise answer.fault
+        return _text(answer)
+
 
 def _content(text: str) -> bytes:
     return b'"content":[{"type":"text","text":%b}]' % msgspec.json.encode(text)
+
+
+def _text(answer: Answer) -> str:
+    """Return the value of an answer: a text as it is, and anything else as JSON."""
+    value = answer.wire[len(_BEFORE) : -len(_AFTER)]
+    text: str = msgspec.json.decode(value) if value.startswith(b'"') else value.decode()
+    return text
 
 
 def _words(error: bytes) -> str:
