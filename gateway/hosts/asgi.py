@@ -102,7 +102,7 @@ def peer(scope: Scope) -> str:
     """Return the address of a request's peer: none comes to a server that listens at no port, but at a Unix socket."""
     if scope.get("client"):
         return str(scope["client"][0])
-    is_unix = "client" in scope and (scope.get("server") or ("", None))[1] is None
+    is_unix = "client" in scope and "server" in scope and (scope["server"] or ("", None))[1] is None
     return HERE if is_unix else ""
 
 
