@@ -14,6 +14,8 @@ from threading import Thread
 
 import pytest
 
+from gateway.model.explained import anchor
+from gateway.model.faults import CATALOGUE
 from tests.browser import browsing
 
 pytestmark = pytest.mark.unmeasured
@@ -84,6 +86,12 @@ def test_each_page_of_docs_is_found_by_the_search_and_in_the_navigation(site: Pa
     assert {"index.html", "conf/gateway.toml.html", "benchmarks/index.html", "CHANGELOG.html"} <= found
     assert 'href="gateway/index.html"' in first  # README.md says [gateway/](gateway/)
     assert (site / "benchmarks" / "speed" / "calls_per_second.png").is_file()
+
+
+def test_each_fault_has_an_anchor_to_which_links_lead(site: Path) -> None:
+    page = (site / "faults.html").read_text("utf-8")
+    for row in CATALOGUE.values():
+        assert f'id="{anchor(row.code, row.title)}"' in page
 
 
 def test_nothing_is_loaded_from_another_host(site: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from gateway.cli.loading import fail
 from gateway.client import CallError, Client
 from gateway.client.options import Options
 from gateway.codecs import CODECS
+from gateway.model.explained import explanations
 from gateway.model.faults import Fault
 from gateway.wire.http_grammar import TOKEN
 
@@ -85,10 +87,15 @@ def call(
     except Fault as fault:
         said = getattr(fault, "foreign", None) or fault
         data = "" if said.data is None else f" {_shown(said.data)}"
-        fail([f"fault {said.code}: {said.message}{data}"])
+        fail([f"fault {said.code}: {said.message}{data}", *_hint(said.code)])
     except (CallError, ValueError) as error:
         fail([str(error)])
     click.echo(result if isinstance(result, str) else _shown(result), color=True)  # as it is, escapes and all
+
+
+def _hint(code: int) -> list[str]:
+    """Say to a person, and to no program, where a fault is explained."""
+    return [f"what it means: gateway errors {code}"] if explanations(code) and sys.stderr.isatty() else []
 
 
 def client_of(url: str, protocol: str, headers: tuple[str, ...], given: dict[str, Any]) -> Client:

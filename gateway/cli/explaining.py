@@ -16,10 +16,12 @@ from gateway.cli.decisions import Asked, Places, Step, decide
 from gateway.cli.loading import MODULE_HELP, configured, fail, load_gateway
 from gateway.codecs import CODECS
 from gateway.config.origins import settings as read_settings
+from gateway.model.explained import explanations
 from gateway.model.networks import address
 from gateway.telemetry import log
 
 _MARKS = {"passes": "ok", "refuses": "REFUSED", "tells": ""}
+_CODE = re.compile(r"-?[0-9]{1,10}", re.ASCII)
 _ERROR_ID = re.compile(r"[\w.:-]{4,64}", re.ASCII)
 
 
@@ -84,17 +86,21 @@ def _lines(method: str, steps: list[Step]) -> Iterator[str]:
         yield f"{method} would not be called: fault {last.code}, HTTP {last.status}"
 
 
-@click.command()
-@click.argument("error_id")
+@click.command(context_settings={"ignore_unknown_options": True})  # a code begins with a dash
+@click.argument("error_id", metavar="ERROR_ID|CODE")
 @click.argument("files", nargs=-1, type=click.File("r", encoding="utf-8", errors="replace"), metavar="[FILE]...")
 def errors(error_id: str, files: tuple[Any, ...]) -> None:
-    """Find an error in log files.
+    """Find an error in log files, or explain the code of a fault.
 
-    ERROR_ID is what a fault has told, or a request id. Without a FILE, standard input is read. Both forms of the log
-    are read, text and JSON. What is found is printed with its traceback. The exit code is 1 if nothing is found.
+    CODE, like -32002, is one of the gateway's own; what it means is printed, and what to do. ERROR_ID is what a fault
+    has told, or a request id. Without a FILE, standard input is read. Both forms of the log are read, text and JSON.
+    What is found is printed with its traceback. The exit code is 1 if nothing is found.
     """
+    if _CODE.fullmatch(error_id) and not files:
+        _explain_code(int(error_id))
+        return
     if not _ERROR_ID.fullmatch(error_id):
-        raise click.UsageError("ERROR_ID: expected the error_id of a fault, or a request id")
+        raise click.UsageError("expected the error_id of a fault, a request id, or the code of a fault without FILE")
     pattern = re.compile(rf"(?<![\w.:-]){re.escape(error_id)}(?![\w.:-])", re.ASCII)
     found = 0
     for file in files or (sys.stdin,):
@@ -104,6 +110,13 @@ def errors(error_id: str, files: tuple[Any, ...]) -> None:
                 click.echo(_readable(entry))
     if not found:
         fail([f"{error_id} is not in the log"])
+
+
+def _explain_code(code: int) -> None:
+    found = explanations(code)
+    if not found:
+        fail([f"{code} is not one of the gateway's own codes: the documentation of the method says what it means"])
+    click.echo("\n\n".join(found))
 
 
 def _entries(lines: Iterable[str]) -> Iterator[str]:

@@ -184,6 +184,11 @@ class Versions:
             if served in own and not self.is_over(said):
                 yield name, self._shown(name, own[served], said, is_own=served == name)
 
+    def tables(self) -> Iterator[tuple[str, VersionTable, dict[str, str]]]:
+        """Iterate over the tables: the name, the options, and the versions with what their names begin with."""
+        for table in self._tables:
+            yield table.name, table.options, {each: table.prefix_of(each) for each in table.versions()}
+
     def others(self) -> Iterator[tuple[str, str]]:
         """Iterate over the names that are in no registry, and those that serve them."""
         for name in self._others(dict(self._registry.methods())):

@@ -1,6 +1,9 @@
 """What each fault of the gateway means, and what to do about it. docs/faults.md and the console use these words.
 
 ``EXPLAINED`` has a row for each class of faults.CATALOGUE.
+
+    explanations(-32002)      what a code may mean, in words for people; nothing for a code that is not the gateway's
+    anchor(-32002, title)     where docs/faults.md says so
 """
 
 from typing import NamedTuple
@@ -87,3 +90,19 @@ EXPLAINED: dict[type[faults.Fault], Explanation] = {
         "Ask for less in one call, for example for a page of a list, or have the operator raise the limit.",
     ),
 }
+
+
+def anchor(code: int, title: str) -> str:
+    """Return the place in docs/faults.md that is about a fault, as code hosts and the site name it."""
+    return f"{code}-{title.lower().replace(' ', '-')}"
+
+
+def explanations(code: int) -> list[str]:
+    """Return what a code may mean, and what to do, a text for each fault that has it."""
+    return [
+        f"{row.code} {row.title}\n\n{cause}\n\nWhat to do: {remedy}\n\n"
+        f"More: docs/faults.md#{anchor(row.code, row.title)}"
+        for kind, row in faults.CATALOGUE.items()
+        for cause, remedy in [EXPLAINED[kind]]
+        if row.code == code
+    ]

@@ -10,7 +10,7 @@ from gateway.codecs import CODECS
 from gateway.config.origins import shown
 from gateway.config.sources import Setting
 from gateway.endpoints import console
-from gateway.endpoints.console import Event
+from gateway.endpoints.console import Event, versions
 from gateway.endpoints.console.catalogue import Catalogue
 from gateway.endpoints.console.public import beside
 from gateway.model.http import Admission
@@ -35,7 +35,7 @@ def console_of(gateway: Gateway, urls: URLs, inputs: ConsoleInputs) -> Admission
     config, live = gateway.config, gateway.live
     catalogue = Catalogue(gateway.versions, config, (urls.calls, *urls.others), tuple(CODECS))
     views: dict[str, console.View] = {
-        "methods": lambda _: catalogue.view(),
+        "methods": lambda _: catalogue.view() | {"versions": versions.shown(gateway.versions)},
         "configuration": lambda _: _configuration(gateway, inputs),
     }
     if live is not None:

@@ -4,6 +4,7 @@ What imports nothing of the user's, as ``call`` and the help, runs in this proce
 """
 
 import os
+import pty
 import re
 import signal
 import socket
@@ -421,6 +422,19 @@ def test_call_tells_a_fault_and_fails(arguments: tuple[str, ...], told: tuple[st
     for protocol, problem in zip(BOTH, told, strict=True):
         ended = called("--protocol", protocol, server.url, *arguments)
         assert ended == Run(code=1, out="", err=f"gateway: {problem}\n")
+
+
+@pytest.mark.parametrize(("method", "hint"), [("nothing", "what it means: gateway errors -32601"), ("refuse", "")])
+def test_call_tells_a_person_where_a_fault_is_explained(method: str, hint: str, server: Serving) -> None:
+    terminal, inner = pty.openpty()
+    try:
+        command = [sys.executable, "-m", "gateway", "call", server.url, method]
+        assert subprocess.run(command, stderr=inner, check=False).returncode == 1
+        told = os.read(terminal, 4096).decode().splitlines()
+    finally:
+        os.close(terminal)
+        os.close(inner)
+    assert told[1:] == [f"gateway: {hint}"] * bool(hint)
 
 
 @pytest.mark.parametrize(

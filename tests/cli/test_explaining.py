@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
+from gateway.model.explained import explanations
+from gateway.model.faults import CATALOGUE, Entry
 from gateway.telemetry.log import _FORMATTERS
 from tests.endpoints.console_methods import registry
 from tests.raw_http import Wire, request
@@ -205,3 +207,20 @@ def test_an_id_that_is_not_there() -> None:
     ran = CliRunner().invoke(main, ["errors", "id1e807a5"], input=log_of("text"))
     assert (ran.exit_code, ran.output) == (1, "gateway: id1e807a5 is not in the log\n")
     assert CliRunner().invoke(main, ["errors", ".*"], input="").exit_code == 2
+
+
+@pytest.mark.parametrize("row", CATALOGUE.values())
+def test_the_code_of_a_fault_is_explained(row: Entry) -> None:
+    ended = CliRunner().invoke(main, ["errors", str(row.code)])
+    assert (ended.exit_code, ended.output) == (0, "\n\n".join(explanations(row.code)) + "\n")
+    assert f"{row.code} {row.title}\n" in ended.output
+
+
+def test_a_code_that_is_not_of_the_gateway_is_said_to_be_the_methods_own(tmp_path: Path) -> None:
+    ended = CliRunner().invoke(main, ["errors", "17"])
+    assert (ended.exit_code, ended.output) == (
+        1,
+        "gateway: 17 is not one of the gateway's own codes: the documentation of the method says what it means\n",
+    )
+    (tmp_path / "log").write_text("2026-11-29T10:00:00.000Z info    call method=a code=-32002\n")
+    assert "code=-32002" in CliRunner().invoke(main, ["errors", "-32002", str(tmp_path / "log")]).output

@@ -151,3 +151,12 @@ def _many(value: int = 0) -> int:
 
 for _number in range(500):
     registry.register(_many, name=f"many.group{_number // 100}.method{_number}", run="inline")
+
+
+def _ledger() -> str:
+    """Return the entries; there are two versions of it."""
+    return "entries"
+
+
+for _version in ("v1", "v2"):
+    registry.register(_ledger, name="ledger.get", version=_version, run="inline")

@@ -15,6 +15,7 @@ import pytest
 from msgspec import Struct
 
 from gateway import Registry
+from gateway.model.faults import CATALOGUE
 from tests.browser import Browser, browsing
 from tests.endpoints.console_methods import HOSTILE, NAMES, registry
 from tests.raw_http import post
@@ -28,6 +29,10 @@ SETTINGS = {
     "access.keys": json.dumps({"ada": f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"}),
     "access.rules": json.dumps([{"methods": ["guarded.*"], "keys": ["ada"]}]),
     "access.anonymous": "true",
+    "versions.ledger.default": "v1",
+    "versions.ledger.canary": json.dumps({"to": "v2", "percent": 25}),
+    "versions.ledger.header": "X-RPC-Version",
+    "versions.ledger.deprecated": json.dumps({"v1": {"since": "2026-01-01", "use": "v2"}}),
 }
 AXE = (resources.files("axe_core_python") / "axe.min.js").read_text("utf-8")
 QUOTED = """it's "5" \\ $HOME `x` <&> Ünï"""
@@ -359,6 +364,33 @@ def test_upstreams_and_their_instances_are_shown(console: Opened) -> None:
     assert "upstream store" in browser.text("article")
 
 
+def test_the_versions_of_an_interface_are_shown_with_their_calls(console: Opened) -> None:
+    browser = console.browser
+    for method in ("ledger.v1.get", "ledger.v2.get", "ledger.v1.get"):
+        post(console.server.port, json.dumps({"jsonrpc": "2.0", "method": method, "id": 1}).encode())
+    console.show("fleet", "Fleet")
+    browser.until("document.querySelector('section[aria-label=\"Interface ledger\"] td')", "the versions")
+    browser.until("[...document.querySelectorAll('td')].some((each) => each.innerText.endsWith('.7%'))", "the share")
+    shown = browser.text("section[aria-label='Interface ledger']")
+    for part in ("25% of callers, drawn by client", "X-RPC-Version", "since 2026-01-01", "66.7%", "33.3%"):
+        assert part in shown
+
+
+def test_each_code_leads_to_what_is_said_of_it(console: Opened) -> None:
+    browser = console.browser
+    console.show("try", "Try a call")
+    browser.fill("#method", "no.such")
+    browser.click("input[value=raw]")
+    assert "More on -32601" in console.send()
+    browser.click(f"{OUTCOME} .outcome a")
+    browser.until("document.querySelector('h1').innerText === 'Fault -32601'", "the fault")
+    assert "Compare the name with what system.listMethods returns" in browser.text("main")
+    console.show("faults", "Faults")
+    assert browser.run("return document.querySelectorAll('main section').length") == len(CATALOGUE)
+    console.show("faults/17", "Fault 17")
+    assert "is not one of the gateway's own" in browser.text("main")
+
+
 def test_the_configuration_is_shown_with_its_places_and_without_secrets(console: Opened) -> None:
     browser = console.browser
     console.show("configuration", "Configuration")
@@ -392,6 +424,7 @@ VIEWS = (
     ("try/shop.order", "Try a call"),
     ("live", "Live"),
     ("fleet", "Fleet"),
+    ("faults", "Faults"),
     ("configuration", "Configuration"),
 )
 

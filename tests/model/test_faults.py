@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.model.explained import EXPLAINED
+from gateway.model.explained import EXPLAINED, explanations
 from gateway.model.faults import (
     CATALOGUE,
     BadUpstream,
@@ -192,3 +192,15 @@ def test_each_fault_is_explained_and_the_page_of_faults_says_it_with_these_words
     for kind, row in CATALOGUE.items():
         cause, remedy = EXPLAINED[kind]
         assert f"## {row.code} {row.title} {cause} **What to do:** {remedy} ``` " in page
+
+
+def test_a_code_is_explained_with_the_place_on_the_page_of_faults() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text("utf-8")
+    headings = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}  # as code hosts do
+    for kind, row in CATALOGUE.items():
+        told = explanations(row.code)
+        assert any(EXPLAINED[kind].cause in text and f"{row.code} {row.title}\n" in text for text in told)
+        assert {text.rpartition("#")[2] for text in told} <= anchors
+    assert len(explanations(-32003)) == 2
+    assert explanations(17) == []

@@ -2,6 +2,7 @@
 
 import { configuration } from "./configuration.js";
 import { h, key, read } from "./dom.js";
+import { faults } from "./faults.js";
 import { fleet } from "./fleet.js";
 import { live } from "./live.js";
 import { methods } from "./methods.js";
@@ -12,6 +13,7 @@ const VIEWS = [
   ["try", "Try", async (name) => trying(await catalogue(), name)],
   ["live", "Live", async () => live(await catalogue())],
   ["fleet", "Fleet", async () => fleet(await catalogue())],
+  ["faults", "Faults", async (code) => faults(await catalogue(), code)],
   ["configuration", "Configuration", async () => configuration(await read("configuration"))],
 ];
 const main = document.getElementById("main");

@@ -22,12 +22,28 @@ export function fleet(data) {
 function shown(workers, methods, data) {
   const upstreams = gathered(workers, "upstreams");
   const directories = gathered(workers, "directories");
-  if (!upstreams.length) return [h("p", {}, "No upstream is configured: all methods are the gateway's own.")];
   return [
+    !upstreams.length && h("p", {}, "No upstream is configured: all methods are the gateway's own."),
     ...upstreams.map((rows) => upstream(rows, methods, data)),
+    ...data.versions.map((each) => versions(each, methods)),
     directories.length > 0 && table("Directories", [["Directory"], ["State"], ["Age", "number"], ["Last error", "wrap"]],
       directories.map((rows) => { const found = worst(rows); return [found.name, badge(found.state), found.age === null ? "–" : `${short(found.age)} s`, found.error || "–"]; }), ""),
   ].filter(Boolean);
+}
+
+/** The versions of an interface, with the calls that each has served. */
+function versions({ name, header, canary, versions: found, deprecated }, methods) {
+  const calls = found.map(({ prefix }) => methods.filter(([method]) => method.startsWith(prefix)).reduce((sum, each) => sum + each[1], 0));
+  const all = calls.reduce((sum, each) => sum + each, 0);
+  const others = Object.entries(deprecated);
+  return h("section", { class: "card", "aria-label": `Interface ${name}` },
+    h("h2", {}, name, " ", h("span", { class: "badge" }, "interface")),
+    h("dl", { class: "facts" },
+      canary && [h("dt", {}, "Canary"), h("dd", {}, `${canary.percent}% of callers, drawn by ${canary.by}`)],
+      header && [h("dt", {}, "Header"), h("dd", {}, h("code", {}, header))],
+      others.map(([each, said]) => [h("dt", {}, "Deprecated"), h("dd", {}, h("code", {}, each), ` ${said}`)])),
+    table(`Versions of ${name}`, [["Version"], ["Serves"], ["Methods", "number"], ["Calls", "number"], ["Share", "number"], ["Deprecated", "wrap"]],
+      found.map((each, index) => [h("code", {}, each.version), each.role ? h("span", { class: each.role === "canary" ? "badge warn" : "badge good" }, each.role) : "who asks for it", String(each.methods), short(calls[index]), all ? `${((100 * calls[index]) / all).toFixed(1)}%` : "–", each.deprecated || "–"]), "There are none yet."));
 }
 
 function gathered(workers, kind) {

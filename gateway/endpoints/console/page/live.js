@@ -1,6 +1,7 @@
 // The view Live: what goes on now, and went on in the last hour. Charts are SVG of our own.
 
 import { h, s, scrolling } from "./dom.js";
+import { linked } from "./faults.js";
 
 const SHOWN = 720; // rows, of five seconds each: an hour
 const CHARTS = [
@@ -111,14 +112,14 @@ export function table(title, heads, rows, nothing) {
 
 function lists({ slow, failing, faults, methods, workers }, data) {
   const name = (method) => (data.methods.has(method) ? h("a", { href: `#/methods/${encodeURIComponent(method)}` }, method) : method || "-");
-  const code = (value) => (value === null ? "ok" : String(value));
+  const code = (value) => (value === null ? "ok" : linked(value, data));
   const calls = [["Method"], ["Code"], ["ms", "number"], ["Client"], ["Protocol"], ["Request id"], ["Time"]];
   const call = (each) => [name(each.method), code(each.outcome), short(each.ms), each.client, each.protocol, h("span", { class: "mono" }, each.id), new Date(each.at * 1000).toLocaleTimeString()];
   return [
     table("Failing calls", calls, failing.map(call), "None."),
     table("Slowest calls of the last minutes", calls, slow.map(call), "None."),
     table("Faults of the last hour", [["Method"], ["Code"], ["Meaning"], ["Calls", "number"]],
-      faults.map(([method, value, count]) => [name(method), value, data.faults.find((each) => String(each.code) === value)?.title ?? (value === "cancelled" ? "The caller has hung up" : "The method's own"), short(count)]), "None."),
+      faults.map(([method, value, count]) => [name(method), linked(value, data), data.faults.find((each) => String(each.code) === value)?.title ?? (value === "cancelled" ? "The caller has hung up" : "The method's own"), short(count)]), "None."),
     table("Methods of the last minutes", [["Method"], ["Calls", "number"], ["Faults", "number"], ["Mean ms", "number"]],
       methods.map(([method, count, wrong, seconds]) => [name(method), short(count), short(wrong), short((1000 * seconds) / count)]), "No call yet."),
     table("Workers", [["Worker"], ["Process", "number"], ["Since"], ["Requests", "number"], ["Running", "number"], ["Waiting", "number"], ["Connections", "number"]],

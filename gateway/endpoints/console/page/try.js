@@ -1,6 +1,7 @@
 // The view Try: a call, put together in a form or by hand, and what became of it.
 
 import { authorization, code, copying, h, key, unique } from "./dom.js";
+import { codeLink } from "./faults.js";
 import { form, Wrong } from "./fields.js";
 import { LANGUAGES } from "./snippets.js";
 import { body, indented, json, parse, xmlFault } from "./values.js";
@@ -209,7 +210,7 @@ function meaning(fault, data) {
   const rows = data.faults.filter((row) => row.code === fault.code);
   const row = rows.find((each) => fault.message.startsWith(each.title)) ?? rows[0];
   if (!row) return Number.isNaN(fault.code) ? null : h("p", {}, "The method has chosen this code; its documentation says what it means.");
-  return [h("p", {}, row.cause), h("p", {}, row.remedy)];
+  return [h("p", {}, row.cause), h("p", {}, row.remedy, " ", h("a", { href: codeLink(row.code) }, `More on ${row.code}`))];
 }
 
 function readable(text) {
