@@ -24,6 +24,7 @@ class Kind(Struct, frozen=True, kw_only=True):
         garbage: what a broken server may answer, whole: each is a BadUpstream.
         endless: the beginning of an answer, and what it goes on with for ever.
         greeting: what a broken server says first, before any of that.
+        cue: what a call has in it, where a broken server must not answer anything else.
         typed: its methods take values of the types that an IDL gives them, and no others.
 
     """
@@ -36,6 +37,7 @@ class Kind(Struct, frozen=True, kw_only=True):
     garbage: tuple[bytes, ...]
     endless: tuple[bytes, bytes]
     greeting: bytes = b""
+    cue: bytes = b""
     typed: bool = False
 
 
@@ -52,8 +54,8 @@ def http(body: bytes, status: str = "200 OK", headers: bytes = b"Content-Type: t
 
 
 def http2(*frames: bytes) -> bytes:
-    """Begin a connection, and answer its first stream."""
-    return h2(4, 0, 0, b"") + b"".join(frames)
+    """Answer the first stream."""
+    return b"".join(frames)
 
 
 def h2(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -309,6 +311,8 @@ TYPED = (
             http2(_GRPC_GZIP, h2_message(b"no gzip", compressed=1), _GRPC_OK),
         ),
         endless=(http2(_GRPC, h2(0, 0, 1, b"\0\x7f\xff\xff\xff")), h2(0, 0, 1, b"x" * 0x2000)),
+        greeting=h2(4, 0, 0, b""),
+        cue=b"application/grpc",
     ),
     Kind(
         name="protobuf",

@@ -137,8 +137,13 @@ def listens(port: int) -> bool:
 
 
 @contextmanager
-def broken(said: bytes, again: bytes = b"", port: int | None = None, greeting: bytes = b"") -> Iterator[int]:
-    """Answer whatever comes with these bytes, and go on with others for ever; what comes first, with a greeting."""
+def broken(
+    said: bytes, again: bytes = b"", port: int | None = None, greeting: bytes = b"", cue: bytes = b""
+) -> Iterator[int]:
+    """Answer whatever comes with these bytes, and go on with others for ever; what comes first, with a greeting.
+
+    What does not have the cue in it is not answered.
+    """
     with socket.create_server(("127.0.0.1", port or 0)) as server, ExitStack() as connections:
         stop = threading.Event()
 
@@ -147,7 +152,9 @@ def broken(said: bytes, again: bytes = b"", port: int | None = None, greeting: b
                 connection.settimeout(20)
                 if greeting and connection.recv(65536):
                     connection.sendall(greeting)
-                while connection.recv(65536):
+                while received := connection.recv(65536):
+                    if cue not in received:
+                        continue
                     connection.sendall(said)
                     while again and not stop.is_set():
                         connection.sendall(again)

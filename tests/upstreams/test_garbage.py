@@ -21,7 +21,10 @@ def test_garbage(kind: Kind, tmp_path: Path, logged: Logged) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         more = kind.named if "methods" not in kind.options else ""
-        with broken(answer, greeting=kind.greeting) as port, serve_upstream(kind, port, folder, more) as up:
+        with (
+            broken(answer, greeting=kind.greeting, cue=kind.cue) as port,
+            serve_upstream(kind, port, folder, more) as up,
+        ):
             for _ in range(2):
                 code, sent = up.fault("add", 1, 2)
                 assert (code, sent is None) == (BAD, False), answer
@@ -32,7 +35,10 @@ def test_garbage(kind: Kind, tmp_path: Path, logged: Logged) -> None:
 @every_kind
 def test_too_much(kind: Kind, tmp_path: Path, logged: Logged) -> None:
     more = kind.named if "methods" not in kind.options else ""
-    with broken(*kind.endless, greeting=kind.greeting) as port, serve_upstream(kind, port, tmp_path, more, SMALL) as up:
+    with (
+        broken(*kind.endless, greeting=kind.greeting, cue=kind.cue) as port,
+        serve_upstream(kind, port, tmp_path, more, SMALL) as up,
+    ):
         for _ in range(3):
             assert up.fault("add", 1, 2) == (BAD, "maybe")
     assert len(logged.take("upstream up: ")) == 3

@@ -272,7 +272,10 @@ def test_nothing_holds_a_call_that_has_failed(kind: Kind, tmp_path: Path, client
     for place, said in enumerate(kind.garbage[-2:]):
         folder = tmp_path / str(place)
         folder.mkdir()
-        with broken(said, greeting=kind.greeting) as port, serve_upstream(kind, port, folder, named) as up:
+        with (
+            broken(said, greeting=kind.greeting, cue=kind.cue) as port,
+            serve_upstream(kind, port, folder, named) as up,
+        ):
             assert client(up, {"X-Mark": f"b {kind.name}"}).answer("add", 1, 2)["error"]["code"] == -32004
             until(lambda: not held(f"b {kind.name}"))
     logged.take("upstream up")

@@ -1,5 +1,8 @@
 """Calls of gRPC methods.
 
+Calls with one request and one response go over connections of our own (unary.py). What streams, and the server's
+reflection, goes over channels of grpc (line.py).
+
 Types come from the server's own reflection, or from .proto files or a descriptor set, and then without asking it.
 A method's parameters are the fields of its request; a stream of requests is one parameter, an array. A stream of
 answers is collected: an array of at most ``most_messages`` and ``limits.max_reply`` bytes, for a caller is better told
@@ -10,7 +13,8 @@ stream goes along with the fault.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from functools import partial
 from math import isinf
 from types import GenericAlias
 from typing import Any, ClassVar, Literal, Union
@@ -25,17 +29,22 @@ from msgspec import Struct
 from gateway.fleet.listing import Instance
 from gateway.model.faults import BadUpstream, DeadlineExceeded, Unavailable
 from gateway.model.limits import Limits
-from gateway.upstreams import Failures, Invocation, Parameter, Signature, UpstreamConfigError
-from gateway.upstreams.faults import garbled, hung_up, unreachable
-from gateway.upstreams.grpc.line import HEALTH, SHARE, Line, channel_options, connect
+from gateway.upstreams import Cancel, Failures, Invocation, Outcome, Parameter, Signature, UpstreamConfigError
+from gateway.upstreams.faults import garbled, hung_up
+from gateway.upstreams.grpc import line as lines
+from gateway.upstreams.grpc import unary
+from gateway.upstreams.grpc.hpack import HeaderBlocks, ProtocolError
+from gateway.upstreams.grpc.line import HEALTH, Line, channel_options
 from gateway.upstreams.grpc.options import GRPCOptions, read_tls
 from gateway.upstreams.grpc.reflection import Reflected, ask
 from gateway.upstreams.grpc.status import StatusError, told
+from gateway.upstreams.grpc.unary import SHARE, Connection, UnaryCall, framed, head_of, with_along
 from gateway.upstreams.names import MOST
 from gateway.upstreams.options import target
 from gateway.upstreams.protobuf.files import Schema, from_options
 from gateway.upstreams.protobuf.types import Types, declaration, neutral
 from gateway.upstreams.protobuf.values import Values
+from gateway.upstreams.transport.dial import STREAM_FAILURES
 from gateway.upstreams.transport.pool import Pool
 from gateway.upstreams.transport.pooled import Pooled
 from gateway.upstreams.transport.secret import revealed
@@ -59,6 +68,7 @@ class _Method(Struct, frozen=True, kw_only=True):
     Attributes:
         wrapped: the name of the request's field, where a request of a stream may be given without it.
         unwrapped: the name of the answer's field, where an answer of a stream is returned without it.
+        read: makes the value of an answer of its bytes; DecodeError or BadUpstream.
 
     """
 
@@ -69,19 +79,26 @@ class _Method(Struct, frozen=True, kw_only=True):
     gives_stream: bool
     wrapped: str | None
     unwrapped: str | None
+    read: Callable[[bytes], Any]
+
+    @property
+    def streams(self) -> bool:
+        """Whether there may be another number of requests or answers than one."""
+        return self.takes_stream or self.gives_stream
 
 
-class GRPC(Pooled[Pool[Line]]):
+class GRPC(Pooled[Pool[Connection]]):
     """Calls over HTTP/2, many on each connection."""
 
     Options: ClassVar = GRPCOptions
     takes: ClassVar[Literal["list", "dict", "either"]] = "dict"
     unannounced: ClassVar = False
     failures: ClassVar[Failures] = {
+        **STREAM_FAILURES,
         StatusError: told,
+        ProtocolError: garbled,
         grpc.aio.BaseError: hung_up,  # of a channel that is closed
         DecodeError: garbled,
-        OSError: unreachable,  # TimeoutError among them
     }
 
     def __init__(self, options: GRPCOptions, limits: Limits) -> None:
@@ -89,11 +106,12 @@ class GRPC(Pooled[Pool[Line]]):
         self._limits = limits
         self._values = Values(limits.max_reply)
         self._own = tuple(revealed("metadata", options.metadata, _SENDABLE).items())
+        self._tls = read_tls(options) if options.is_tls else None
+        self._blocks = HeaderBlocks()
         self.aim(options.first)
         self._closing: set[asyncio.Future[None]] = set()
         self._methods: dict[str, _Method] = {}
         self._known: list[Signature] | None = None
-        self._tls = read_tls(options) if options.is_tls else None
         files = from_options(options)
         if files is not None:
             try:
@@ -106,7 +124,14 @@ class GRPC(Pooled[Pool[Line]]):
     def aim(self, instance: Instance) -> None:
         """Have calls go to an instance."""
         self._target = target(instance)
+        self._heads: dict[str, bytes] = {}
         self._pool = Pool(self._connect, self._options.connections, SHARE)
+        self._lines = Pool(self._connect_line, self._options.connections, SHARE)
+
+    def connections(self) -> tuple[int, int]:
+        """Count the connections, those of streams too, and the calls that wait for one."""
+        (calls, waiting), (streams, waiting_too) = self._pool.load(), self._lines.load()
+        return calls + streams, waiting + waiting_too
 
     async def check(self, _health: str, invocation: Invocation) -> None:
         """Ask the service grpc.health.v1.Health for the server as a whole.
@@ -116,9 +141,7 @@ class GRPC(Pooled[Pool[Line]]):
             StatusError: it has no such service, or cannot be reached.
 
         """
-        async with self._pool.lend(invocation) as line, line.calling(invocation):
-            ask: Any = line.channel.unary_unary(HEALTH)
-            answer = await ask(b"", timeout=invocation.time_left, metadata=self._metadata(invocation))
+        answer = await self._called(self._unary(HEALTH, b"", bytes, invocation))
         if answer != _SERVING:
             raise Unavailable("the server says that it does not serve")
 
@@ -128,12 +151,16 @@ class GRPC(Pooled[Pool[Line]]):
 
     async def describe(self, deadline: float) -> list[Signature] | None:
         """Ask by reflection; where the types are known, only connect."""
+        if self._known is not None:
+            await self.reach()
+            return self._known
         invocation = Invocation(method="", params={}, deadline=deadline, request_id="describe")
-        async with self._pool.lend() as line:
-            if self._known is not None:
-                return self._known
+        line = await self._connect_line()  # for the one question; calls need another kind of connection
+        try:
             async with line.calling(invocation):
                 reflected = await ask(line.channel, self._options.service, invocation.time_left, self._limits)
+        finally:
+            line.close()
         if reflected is None:
             raise BadUpstream("the server has no reflection: name its .proto files or a descriptor_set")
         return await asyncio.to_thread(self._described, reflected)  # thousands of types take seconds
@@ -142,7 +169,9 @@ class GRPC(Pooled[Pool[Line]]):
         """Send the request or requests, and wait for the answer or all answers."""
         method = self._methods[invocation.method]
         request = self._request(method, neutral(invocation.params))
-        async with self._pool.lend(invocation) as line:
+        if not method.streams:
+            return await self._called(self._unary(method.path, request, method.read, invocation))
+        async with self._lines.lend(invocation) as line:
             async with line.calling(invocation):
                 answer = await self._exchange(line, method, request, invocation)
             try:
@@ -151,12 +180,21 @@ class GRPC(Pooled[Pool[Line]]):
                 line.retire()
                 raise
 
+    def begin(self, invocation: Invocation, outcome: Outcome) -> Cancel | None:
+        """Send the request, and have the result told later; what streams needs a coroutine."""
+        method = self._methods[invocation.method]
+        if method.streams:
+            return None
+        request = self._request(method, neutral(invocation.params))
+        call = self._unary(method.path, request, method.read, invocation)
+        return self._pool.lend_to(outcome, invocation, call.send).cancel
+
     async def stream(self, invocation: Invocation) -> AsyncGenerator[Any, None]:
         """Send the request or requests, and give each answer when it is there."""
         method = self._methods[invocation.method]
         request = self._request(method, neutral(invocation.params))
         left = invocation.time_left
-        async with self._pool.lend(invocation) as line, line.calling(invocation):
+        async with self._lines.lend(invocation) as line, line.calling(invocation):
             call: Any = getattr(line.channel, _CALLS[method.takes_stream, True])(method.path)(
                 request, timeout=None if isinf(left) else left, metadata=self._metadata(invocation)
             )
@@ -173,6 +211,7 @@ class GRPC(Pooled[Pool[Line]]):
     async def close(self) -> None:
         """Close all connections."""
         self._pool.close()
+        self._lines.close()
         await asyncio.gather(*self._closing)
 
     def _described(self, reflected: Reflected) -> list[Signature]:
@@ -225,14 +264,16 @@ class GRPC(Pooled[Pool[Line]]):
         result = types.result(response)
         if described.server_streaming:
             result = GenericAlias(list, (only[1] if only is not None and self._options.bare else result,))
+        made = GetMessageClass(response)
         self._methods[name] = _Method(
             path=f"/{described.containing_service.full_name}/{described.name}",
             request=request,
-            response=GetMessageClass(response),
+            response=made,
             takes_stream=described.client_streaming,
             gives_stream=described.server_streaming,
             wrapped=wrapped[0] if wrapped is not None else None,
             unwrapped=only[0] if only is not None and self._options.bare else None,
+            read=partial(self._plain, made),
         )
         streams = described.server_streaming
         return Signature(
@@ -244,6 +285,9 @@ class GRPC(Pooled[Pool[Line]]):
             streams=streams,
             is_idempotent=described.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN,
         )
+
+    def _plain(self, kind: type[Message], data: bytes) -> Any:
+        return self._values.plain(kind.FromString(data))
 
     def _request(self, method: _Method, params: dict[str, Any]) -> Any:
         """Make the bytes of the request, or of each of a stream.
@@ -319,24 +363,59 @@ class GRPC(Pooled[Pool[Line]]):
         if answer is None:
             raise BadUpstream("the response has no message")
         if not method.gives_stream:
-            return self._values.plain(method.response.FromString(answer))
+            return method.read(answer)
         values = self._values.plain_all(method.response.FromString(each) for each in answer)
         field = method.unwrapped
         return values if field is None else [None if value is None else value.get(field) for value in values]
 
     def _metadata(self, invocation: Invocation) -> tuple[tuple[str, str], ...]:
-        along = ((name.lower(), value) for name, value in invocation.along if _SENDABLE.fullmatch(value))
-        return (("x-request-id", invocation.request_id), *self._own, *along)
+        return (("x-request-id", invocation.request_id), *self._own, *self._along(invocation))
 
-    async def _connect(self) -> Line:
-        return await connect(self._channel, self._closing, self._options.connect_timeout)
+    def _along(self, invocation: Invocation) -> tuple[tuple[str, str], ...]:
+        """Return what goes along with this call; what gRPC cannot carry is left out."""
+        return tuple((name.lower(), value) for name, value in invocation.along if _SENDABLE.fullmatch(value))
+
+    def _unary(self, path: str, request: bytes, read: Callable[[bytes], Any], invocation: Invocation) -> UnaryCall:
+        head = self._heads.get(path)
+        if head is None:
+            head = self._heads[path] = head_of(path, self._authority(), self._own, is_tls=self._tls is not None)
+        if invocation.along:
+            head = with_along(head, self._along(invocation))
+        return UnaryCall(head, framed(request), read, invocation)
+
+    async def _called(self, call: UnaryCall) -> Any:
+        """Send a call, and wait for what it becomes."""
+        async with self._pool.lend(call.invocation) as connection:
+            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            stop = call.send(answer, connection)
+            try:
+                return await answer
+            except asyncio.CancelledError:
+                stop()
+                raise
+
+    def _authority(self) -> str:
+        """Return what the server is told that it is called; grpc does it in the same way for streams."""
+        to, name = self._target, self._name()
+        return name or (f"[{to.host}]:{to.port}" if ":" in to.host else f"{to.host}:{to.port}")
+
+    def _name(self) -> str | None:
+        """Return the name of the server, where it is not that of the address."""
+        return self._options.server_name or (self._target.name if self._target.name != self._target.host else None)
+
+    async def _connect(self) -> Connection:
+        to = self._target._replace(name=self._options.server_name or self._target.name)
+        tls = None if self._tls is None else self._tls.context
+        return await unary.connect(to, self._options, tls, self._limits.max_reply, self._blocks)
+
+    async def _connect_line(self) -> Line:
+        return await lines.connect(self._channel, self._closing, self._options.connect_timeout)
 
     def _channel(self) -> grpc.aio.Channel:
         to = self._target
         address = f"dns:///[{to.host}]:{to.port}" if ":" in to.host else f"dns:///{to.host}:{to.port}"
         address = f"unix:{to.path}" if to.path else address
-        name = self._options.server_name or (to.name if to.name != to.host else None)
-        options = channel_options(self._limits, name)
+        options = channel_options(self._limits, self._name())
         if self._tls is None:
             return grpc.aio.insecure_channel(address, options=options)
-        return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(*self._tls), options=options)
+        return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(*self._tls[1:]), options=options)

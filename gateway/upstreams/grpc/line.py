@@ -1,4 +1,4 @@
-"""A connection to a gRPC server: one channel, ready or failed, for as many calls at once as HTTP/2 promises.
+"""A connection to a gRPC server for what streams: one channel of grpc, ready or failed.
 
     line = await connect(make_channel, closing, seconds)   StatusError: there is no connection, and why
     line.usable()                                          for the pool
@@ -23,7 +23,6 @@ from gateway.model.limits import Limits
 from gateway.upstreams import Invocation
 from gateway.upstreams.grpc.status import StatusError
 
-SHARE = 100  # calls on one connection: what HTTP/2 asks each server to allow (RFC 9113, section 6.5.2)
 HEALTH = "/grpc.health.v1.Health/Check"  # harmless, should it get through
 _DETAILS = "grpc-status-details-bin"
 _READY = grpc.ChannelConnectivity.READY

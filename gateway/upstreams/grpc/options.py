@@ -3,7 +3,7 @@
 import re
 import ssl
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 from msgspec import Meta, field
 
@@ -62,7 +62,16 @@ class GRPCOptions(ProtoOptions, frozen=True, kw_only=True):
         return self.form.lower().startswith("grpcs:")
 
 
-def read_tls(options: GRPCOptions) -> tuple[bytes | None, bytes | None, bytes | None]:
+class TLS(NamedTuple):
+    """What TLS needs: for calls, and the same in files for streams, which grpc connects itself."""
+
+    context: ssl.SSLContext
+    ca: bytes | None
+    key: bytes | None
+    cert: bytes | None
+
+
+def read_tls(options: GRPCOptions) -> TLS:
     """Read the certificates that we trust, our key, and our certificate.
 
     Raises:
@@ -73,11 +82,12 @@ def read_tls(options: GRPCOptions) -> tuple[bytes | None, bytes | None, bytes | 
         context = ssl.create_default_context(cafile=options.ca)
         if options.cert is not None:
             context.load_cert_chain(options.cert, options.key)
+        context.set_alpn_protocols(["h2"])
         ca, key, cert = (_contents(file) for file in (options.ca, options.key, options.cert))
     except (OSError, ssl.SSLError) as error:
         named = ", ".join(file for file in (options.ca, options.cert, options.key) if file is not None)
         raise UpstreamConfigError(f"the certificates in {named} cannot be read: {error.strerror or error}") from None
-    return ca, key, cert
+    return TLS(context, ca, key, cert)
 
 
 def _contents(file: str | None) -> bytes | None:

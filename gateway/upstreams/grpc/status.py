@@ -1,7 +1,7 @@
 """What a gRPC status is to the caller, code by code.
 
     StatusError(code, details, trailer)   raised in place of grpc's own exception, which may be megabytes long
-    told(refused)                     the fault for it, by STATUSES
+    told(refused)                         the fault for it, by STATUSES
 
 The codes and their meaning are those of gRPC's "Status codes and their use". A service that turns a call down says why,
 and its words are for its callers; so are the details of google.rpc that it sends along. UNAVAILABLE and
@@ -32,12 +32,16 @@ from gateway.upstreams.faults import FAILED, garbled, safe
 from gateway.upstreams.grpc.details import read
 
 _REMOVED = "Stream removed ("
-_OWN_WORDS = (_REMOVED, "Compression ", "Decompression failed")
+_OWN_WORDS = (_REMOVED, "RST_STREAM with", "Compression ", "Decompression failed")
 _NO_HTTP2 = "Failed parsing HTTP/2"
 _TOO_LONG = tuple(
     removed + said
     for removed in ("", _REMOVED)
-    for said in ("CLIENT: Received message larger than max", "Decompressed message larger than max")
+    for said in (
+        "CLIENT: Received message larger than max",
+        "CLIENT: Decompressed message larger than max",
+        "Decompressed message larger than max",
+    )
 )
 _REQUEST_TOO_LONG = re.compile(  # as servers in C++ and Python, Go, and Java say it
     r"(?:SERVER: )?Received message larger than max|grpc: received message (?:after decompression )?larger than max"
@@ -62,10 +66,19 @@ _MOST_SAID = 2000  # characters
 
 
 class StatusError(Exception):
-    """A call that has ended with another status than OK; ``trailer`` is its grpc-status-details-bin."""
+    """A call that has ended with another status than OK.
 
-    def __init__(self, code: StatusCode, details: str | None, trailer: bytes = b"") -> None:
+    Arguments:
+        code: the status.
+        details: its text.
+        trailer: its grpc-status-details-bin.
+        is_said: the status and the text are certainly the server's; otherwise the text tells whose they are.
+
+    """
+
+    def __init__(self, code: StatusCode, details: str | None, trailer: bytes = b"", *, is_said: bool = False) -> None:
         self.code = code
+        self._is_said = is_said
         self.details = (details or "")[:_MOST_SAID]
         self.rich = read(trailer) if trailer else []
         super().__init__(f"{code.name}: {self.details}")
@@ -73,7 +86,7 @@ class StatusError(Exception):
     @property
     def is_answer(self) -> bool:
         """Whether the service itself has ended the call, so that it has certainly come there."""
-        return self.code in _ANSWERS and not self.details.startswith((*_OWN_WORDS, *_TOO_LONG))
+        return self.code in _ANSWERS and not self._begins_with((*_OWN_WORDS, *_TOO_LONG))
 
     @property
     def is_unauthenticated(self) -> bool:
@@ -83,18 +96,22 @@ class StatusError(Exception):
     @property
     def is_unprocessed(self) -> bool:
         """Whether the server has certainly not begun with the call."""
-        return self.code is StatusCode.UNAVAILABLE and any(words in self.details for words in _NOT_PROCESSED)
+        is_told = any(words in self.details for words in _NOT_PROCESSED)
+        return self.code is StatusCode.UNAVAILABLE and is_told and not self._is_said
 
     @property
     def is_too_long(self) -> bool:
         """Whether the response has more bytes than are read."""
-        return self.code is StatusCode.RESOURCE_EXHAUSTED and self.details.startswith(_TOO_LONG)
+        return self.code is StatusCode.RESOURCE_EXHAUSTED and self._begins_with(_TOO_LONG)
 
     @property
     def is_garbled(self) -> bool:
         """Whether the response was not gRPC, so that the connection is of no more use."""
-        broken = self.code not in _ENDED and self.details.startswith(_OWN_WORDS) and not self.is_too_long
+        broken = self.code not in _ENDED and self._begins_with(_OWN_WORDS) and not self.is_too_long
         return broken or (self.code is StatusCode.UNAVAILABLE and _NO_HTTP2 in self.details)
+
+    def _begins_with(self, words: tuple[str, ...]) -> bool:
+        return not self._is_said and self.details.startswith(words)
 
 
 def told(refused: StatusError) -> Fault:
