@@ -10,12 +10,12 @@ alike but for their bodies: most header blocks have been seen before, and are lo
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from hpack import Decoder, HPACKError
+from hpack import Decoder, HPACKError, OversizedHeaderListError
 
 Fields: TypeAlias = Mapping[str, str]
 """Values by their names; of several with one name, the last."""
 
-_MOST_FIELDS = 65536  # bytes of a response's fields, unpacked
+MOST_FIELDS = 65536  # bytes of a response's fields, unpacked
 _MOST_KEPT = 256  # header blocks
 _LONGEST_KEPT = 256  # bytes of one
 _NEVER = b"\x10"  # for what is never to be put into a table, by nobody on the way
@@ -23,6 +23,10 @@ _NEVER = b"\x10"  # for what is never to be put into a table, by nobody on the w
 
 class ProtocolError(Exception):
     """What the server sends is not HTTP/2, or not gRPC."""
+
+
+class LongFieldsError(Exception):
+    """A response has more bytes of fields than are read."""
 
 
 def literal(name: bytes, value: bytes) -> bytes:
@@ -53,14 +57,15 @@ class HeaderBlocks:
 
     def __init__(self) -> None:
         self._kept: dict[bytes, Fields] = {}
-        self._decoder = Decoder(_MOST_FIELDS)
+        self._decoder = Decoder(MOST_FIELDS)
         self._decoder.max_allowed_table_size = self._decoder.header_table_size = 0
 
     def read(self, block: bytes) -> Fields:
         """Return the fields.
 
         Raises:
-            ProtocolError: it is not a header block, needs a table, or is too long.
+            ProtocolError: it is not a header block, or needs a table.
+            LongFieldsError: it is too long.
 
         """
         fields = self._kept.get(block)
@@ -68,6 +73,8 @@ class HeaderBlocks:
             return fields
         try:
             decoded = self._decoder.decode(block, raw=True)
+        except OversizedHeaderListError:
+            raise LongFieldsError from None
         except HPACKError:
             raise ProtocolError("a header block cannot be read") from None
         fields = {

@@ -34,6 +34,7 @@ from gateway.upstreams.grpc.frames import (
     INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
     MAX_FRAME_SIZE,
+    MAX_HEADER_LIST_SIZE,
     MOST_STREAM,
     MOST_WINDOW,
     NUMBER,
@@ -51,9 +52,8 @@ from gateway.upstreams.grpc.frames import (
     settings,
     window_update,
 )
-from gateway.upstreams.grpc.hpack import Fields, HeaderBlocks, ProtocolError
+from gateway.upstreams.grpc.hpack import MOST_FIELDS, Fields, HeaderBlocks, LongFieldsError, ProtocolError
 
-_MOST_BLOCK = 65536  # bytes of a header block
 _MOST_IDLE = 10_000  # frames in a row that bring no stream any further
 _OURS = 2**30  # the window of the connection, which is opened again when half of it is used up
 _PIECE = 65536  # bytes of a frame of ours, at most: where a server takes more, the frames of others wait for less time
@@ -126,7 +126,7 @@ class HTTP2:
         self._received = 0  # bytes since the window of the connection was opened
         self._idle = 0
         window = max(WINDOW, min(MOST_WINDOW, most + _PADDING))
-        told = {HEADER_TABLE_SIZE: 0, ENABLE_PUSH: 0, INITIAL_WINDOW_SIZE: window}
+        told = {HEADER_TABLE_SIZE: 0, ENABLE_PUSH: 0, INITIAL_WINDOW_SIZE: window, MAX_HEADER_LIST_SIZE: MOST_FIELDS}
         self._out = [PREFACE, settings(told), window_update(0, _OURS - WINDOW)]
 
     @property
@@ -155,7 +155,7 @@ class HTTP2:
             self._out.append(HEAD.pack(len(block) >> 8, len(block) & 0xFF, HEADERS, END_HEADERS, number) + block)
         else:
             self._send_long(number, block)
-        if size <= min(self._window, self._initial, self._frame_size):
+        if size <= min(self._window, self._initial, self._frame_size, _PIECE):
             self._window -= size
             self._out.append(HEAD.pack(size >> 8, size & 0xFF, DATA, END_STREAM, number) + body)
         else:
@@ -291,9 +291,8 @@ class HTTP2:
         begun, first, block = self._block
         if number != begun:
             raise ProtocolError("a CONTINUATION frame belongs to another stream")
-        block += payload
-        if len(block) > _MOST_BLOCK:
-            raise ProtocolError("the head of a response is too long")
+        if len(block) <= MOST_FIELDS:  # of one that is too long, no more is kept
+            block += payload
         if flags & END_HEADERS:
             self._block = None
             self._fields(first, number, bytes(block))
@@ -302,7 +301,13 @@ class HTTP2:
         stream = self.streams.get(number)
         if stream is None:
             return
-        fields = self._blocks.read(block)
+        try:
+            fields = self._blocks.read(block) if len(block) <= MOST_FIELDS else None
+        except LongFieldsError:
+            fields = None
+        if fields is None:
+            self._break(stream, "the fields of a response are too long")
+            return
         is_last = bool(flags & END_STREAM)
         if stream.head is not None:
             if not is_last:
