@@ -124,7 +124,7 @@ fuzz: $(VENV)/test.stamp
 		PYTHONMALLOC=malloc SANITIZED_CODEC=$(SANITIZED) $(FUZZED); \
 	else $(FUZZED); fi
 	FUZZ=1 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/codecs/test_properties.py tests/codecs/test_oracles.py \
-		tests/endpoints/test_plain.py tests/upstreams/test_reading.py tests/upstreams/test_rpyc.py \
+		tests/endpoints/test_plain.py tests/upstreams/test_http2.py tests/upstreams/test_reading.py tests/upstreams/test_rpyc.py \
 		tests/upstreams/test_thrift_idl.py tests/wire/test_framing.py
 
 drill: $(VENV)/test.stamp

@@ -365,13 +365,32 @@ def test_a_call_that_waits_for_a_stream_until_its_deadline_was_not_sent(tmp_path
     logged.take("no connection became free")
 
 
-@pytest.mark.parametrize("window", [0, 1000, 65535])
+def test_calls_wait_where_a_server_allows_fewer_streams_than_before(tmp_path: Path) -> None:
+    def fewer(peer: Peer, stream: int) -> None:
+        if stream == 1:
+            peer.h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 2})
+        else:
+            time.sleep(0.01)
+        seven(peer, stream)
+
+    with (
+        speaking(fewer) as speaker,
+        serve_upstream(GRPC, speaker.port, tmp_path, ONE) as up,
+        ThreadPoolExecutor(10) as pool,
+    ):
+        assert up.call("add", 3, 4) == 7
+        assert up.call("add", 3, 4) == 7  # the settings are here
+        assert list(pool.map(lambda _: up.call("add", 3, 4), range(20))) == [7] * 20
+        assert len(speaker.peers) == 1
+
+
+@pytest.mark.parametrize("window", [1000, 65535])
 def test_large_requests_go_as_far_as_windows_let_them(window: int, tmp_path: Path) -> None:
     def opened(peer: Peer, stream: int) -> None:
         assert len(peer.bodies[stream]) > 300_000
         peer.answer(stream, SEVEN[:4] + b"\3\x0a\1x")
 
-    settings = {SettingCodes.INITIAL_WINDOW_SIZE: window or 1000}
+    settings = {SettingCodes.INITIAL_WINDOW_SIZE: window}
     with (
         speaking(opened, settings) as speaker,
         serve_upstream(VALUES, speaker.port, tmp_path, ONE) as up,

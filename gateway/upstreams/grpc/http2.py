@@ -105,6 +105,7 @@ class HTTP2:
         ended: those that have ended since the list was emptied, in this order.
         is_greeted: whether the settings of the server are here.
         is_leaving: whether the server takes no more streams.
+        most_streams: how many it takes at a time.
 
     """
 
@@ -116,7 +117,7 @@ class HTTP2:
         self._blocks = blocks
         self._most = most
         self._next = 1
-        self._most_streams = MOST_STREAM
+        self.most_streams = MOST_STREAM
         self._initial = WINDOW  # of a stream of ours
         self._window = WINDOW  # how much we may send
         self._frame_size = FRAME_SIZE
@@ -136,7 +137,7 @@ class HTTP2:
 
     def has_room(self) -> bool:
         """Tell whether one more stream may be begun now."""
-        return len(self.streams) < self._most_streams and not self.is_used_up
+        return len(self.streams) < self.most_streams and not self.is_used_up
 
     def take(self) -> bytes:
         """Return what is to be sent."""
@@ -346,7 +347,7 @@ class HTTP2:
     def _set(self, key: int, value: int) -> None:
         """Keep one of the server's settings; the sizes of its tables do not matter, for none is used."""
         if key == MAX_CONCURRENT_STREAMS:
-            self._most_streams = value
+            self.most_streams = value
         elif key == INITIAL_WINDOW_SIZE:
             if value > MOST_WINDOW:
                 raise ProtocolError("a window is too large")

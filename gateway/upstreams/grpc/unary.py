@@ -6,8 +6,8 @@
     connection = await connect(...)             a Connection that a Pool can lend
 
 A connection on which nothing was received since a call without a response in time was sent may be dead; it gets no new
-calls, and neither does one whose server leaves (GOAWAY), refuses a stream, or sends what is not gRPC. Calls for which
-the server has no stream left, and those that come while the connection takes no more bytes, wait here, unsent.
+calls, and neither does one whose server leaves (GOAWAY), refuses a stream, or sends what is not gRPC. Calls wait here,
+unsent, while the connection takes no more bytes, and where the server allows fewer streams than it did at first.
 """
 
 import asyncio
@@ -176,6 +176,11 @@ class Connection(StreamConnection):
 
         """
         await self._ready
+
+    @property
+    def most_calls(self) -> int:
+        """How many calls the server takes at a time."""
+        return self._http2.most_streams
 
     def usable(self) -> bool:
         """Tell whether a new call can be sent."""

@@ -36,11 +36,12 @@ C = TypeVar("C", bound=Connection)
 
 
 class _Held(Generic[C]):
-    """A place of the pool: its connection, once it is made, and the calls that have it."""
+    """A place of the pool: its connection, once it is made, the calls that have it, and how many may."""
 
     def __init__(self) -> None:
         self.connection: C | None = None
         self.calls = 1
+        self.share = 1
 
 
 class Lent(Generic[C]):
@@ -154,7 +155,8 @@ class Lent(Generic[C]):
 class Pool(Generic[C]):
     """At most ``size`` connections, each for ``share`` calls at a time.
 
-    ``connect`` makes one within its own time limit, and raises what is in the adapter's table of failures.
+    ``connect`` makes one within its own time limit, and raises what is in the adapter's table of failures. One that is
+    told by its server to take fewer calls than ``share`` says so in ``most_calls``.
 
     Attributes:
         is_shared: whether a connection can have several calls.
@@ -226,7 +228,7 @@ class Pool(Generic[C]):
         for held in self._held:
             if not held.calls:
                 return held if _is_usable(held) else None
-            if held.calls < self._share and (least is None or held.calls < least.calls):
+            if held.calls < held.share and (least is None or held.calls < least.calls):
                 least = held
         return least if least is not None and len(self._held) >= self._size and _is_usable(least) else None
 
@@ -279,12 +281,13 @@ class Pool(Generic[C]):
         return self._held[-1]
 
     def _least_busy(self) -> _Held[C] | None:
-        free = [held for held in self._held if held.calls < self._share and _is_usable(held)]
+        free = [held for held in self._held if held.calls < held.share and _is_usable(held)]
         return min(free, key=_calls, default=None)
 
     async def _fill(self, held: _Held[C]) -> None:
         try:
-            held.connection = await outside(self._connect)
+            held.connection = made = await outside(self._connect)
+            held.share = min(self._share, getattr(made, "most_calls", self._share))
         except BaseException:
             self.lose(held)
             raise
