@@ -16,6 +16,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from gateway.app.layering import composer
+from gateway.app.recorded import recorder_of
 from gateway.codecs import CODECS, IMPLEMENTATION, Codec
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.config import Config, ConfigError
@@ -50,6 +51,7 @@ from gateway.telemetry import log
 from gateway.telemetry.callers import Callers
 from gateway.telemetry.live import Live, LiveTable
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.recording import Recorder
 from gateway.telemetry.tracing import Tracing, TracingError, is_disabled
 from gateway.upstreams import Options, Upstream, UpstreamConfigError
 from gateway.upstreams.frame import Claims, UpstreamService
@@ -72,6 +74,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     callers: Callers | None
     live: Live | None
     tracing: Tracing | None
+    recorder: Recorder | None
     policy: AccessPolicy
     upstreams: tuple[UpstreamService, ...]
     directories: Mapping[str, WatchedDirectory]
@@ -171,6 +174,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         asked=versions.headers,
     )
     rpc.begin_events = partial(begun, partial(_streams, served, JSONRPC.name))
+    rpc.recorder = recorder = recorder_of(config, served, codecs, partial(_absent, upstreams))
     return Gateway(
         config=config,
         registry=served,
@@ -186,6 +190,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         callers=callers,
         live=live,
         tracing=tracing,
+        recorder=recorder,
         policy=policy,
         upstreams=tuple(upstreams),
         directories=directories,

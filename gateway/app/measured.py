@@ -10,6 +10,7 @@ from gateway.app import Gateway
 from gateway.methods import Registry
 from gateway.model.durations import Durations
 from gateway.telemetry.metrics import Levels
+from gateway.telemetry.recording import DROPPED
 from gateway.upstreams.frame import UpstreamService
 
 _MOST_INSTANCES = 50  # of an upstream in the console
@@ -51,6 +52,10 @@ def levels(gateway: Gateway, requests: int, connections: int) -> Levels:
             levels["directory_up", name] = float(status.state == "up")
             if status.read is not None:
                 levels["directory_age_seconds", name] = time.monotonic() - status.read
+    if gateway.recorder is not None:
+        counted = gateway.recorder.counted()
+        levels["records",] = counted.get("written", 0)
+        levels |= {("records_dropped", reason): counted.get(reason, 0) for reason in DROPPED}
     for kind, limiters in gateway.limiters.items():
         levels["calls_running", kind] = sum(limiter.running for limiter in limiters)
         levels["calls_waiting", kind] = sum(limiter.waiting for limiter in limiters)

@@ -128,6 +128,8 @@ def endpoint_of(config: Config, *registries: Registry) -> Endpoint:
             await gateway.lifespans.close()
             if gateway.tracing is not None:
                 await gateway.tracing.flush()
+            if gateway.recorder is not None:
+                await gateway.recorder.end()
 
     assemble()  # what is wrong is reported now, and not to the first caller
     return Endpoint(

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from gateway.app import Gateway
-from gateway.cli import versions
+from gateway.cli import recordings, versions
 from gateway.cli.unserved import classes_not_served, hints_that_never_fit, registries_not_served
 from gateway.config import Config
 from gateway.config.access import Rule
@@ -34,6 +34,7 @@ CHECKS: dict[str, Level] = {
     "origin-never-matches": "error",
     "port-twice": "error",
     "option-without-method": "error",
+    "recordings-not-writable": "error",
     "method-twice": "warning",
     "hint-never-fits": "warning",
     "rule-without-condition": "warning",
@@ -43,6 +44,8 @@ CHECKS: dict[str, Level] = {
     "open-to-everybody": "warning",
     "console-open": "warning",
     "keys-unencrypted": "warning",
+    "recordings-readable": "warning",
+    "secrets-recorded": "warning",
     "proxies-too-wide": "warning",
     "registry-not-served": "warning",
     "method-in-class": "warning",
@@ -121,11 +124,12 @@ def _options_without_method(gateway: Gateway) -> Iterator[str]:
     for upstream in gateway.upstreams:
         yield from (f"upstreams.{upstream.name}.{problem}" for problem in upstream.unmatched)
     names, section = list(gateway.registry), gateway.config.mcp
-    given = {"expose": section.expose, "hide": section.hide, "read_only": section.read_only}
-    for option, patterns in given.items() if section.expose else ():
+    given = {"mcp.expose": section.expose, "mcp.hide": section.hide, "mcp.read_only": section.read_only}
+    given = given if section.expose else {}
+    for option, patterns in (given | {"record.methods": gateway.config.record.methods}).items():
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names) and not _may_be_discovered(pattern, gateway):
-                yield f"mcp.{option}: {pattern!r} matches no method{nearest(pattern, names)}"
+                yield f"{option}: {pattern!r} matches no method{nearest(pattern, names)}"
 
 
 def _methods_twice(gateway: Gateway) -> Iterator[str]:
@@ -279,6 +283,7 @@ _LOOKS: dict[str, Callable[[Gateway], Iterator[str]]] = {
     "host-never-matches": _hosts_that_never_match,
     "origin-never-matches": _origins_that_never_match,
     "port-twice": _ports_twice,
+    "recordings-not-writable": recordings.not_writable,
     "option-without-method": _options_without_method,
     "method-twice": _methods_twice,
     "rule-without-condition": _rules_without_condition,
@@ -288,6 +293,8 @@ _LOOKS: dict[str, Callable[[Gateway], Iterator[str]]] = {
     "open-to-everybody": _open_to_everybody,
     "console-open": _console_open,
     "keys-unencrypted": _keys_unencrypted,
+    "recordings-readable": recordings.readable,
+    "secrets-recorded": recordings.secrets_recorded,
     "proxies-too-wide": _proxies_too_wide,
     "keys-forwarded": _keys_forwarded,
     "sunset-soon": versions.sunset_soon,

@@ -24,6 +24,7 @@ from gateway.config.access import KEY_PREFIX, Access
 from gateway.config.mcp import MCPSection
 from gateway.config.nginx import NginxSection
 from gateway.config.publish import PublishSection, publish_contradictions
+from gateway.config.record import RecordSection, record_contradictions
 from gateway.config.sources import Setting, find, nearest_option, read
 from gateway.config.tables import convert_setting, read_directories, read_upstreams, read_versions
 from gateway.config.traces import TracesSection
@@ -253,6 +254,7 @@ class Config(Struct, frozen=True, kw_only=True):
     websocket: WebSocketSection = WebSocketSection()
     mcp: MCPSection = MCPSection()
     publish: PublishSection = PublishSection()
+    record: RecordSection = RecordSection()
     upstreams: dict[str, Options] = {}
     versions: dict[str, VersionTable] = {}
     file: Path | None = None
@@ -320,6 +322,7 @@ def _built(found: Iterable[Setting], base: Config, problems: list[str]) -> Confi
     problems += _contradictions(config)
     problems += _without_directory(config)
     problems += version_contradictions(config.versions.items())
+    problems += record_contradictions(config.record)
     problems += publish_contradictions(config.publish, config.directories, config.server.bind)
     if problems:
         raise ConfigError(problems, config)

@@ -159,20 +159,21 @@ class Events:
         """Report the call."""
         context, caller = self._context, self._exchange.judged.caller
         self._exchange.endpoint.observers.answered(context.protocol, 0, size)
-        self._exchange.endpoint.observers.note(
-            CallRecord(
-                method=context.method,
-                protocol=context.protocol,
-                client=caller.client,
-                outcome="cancelled" if is_cut else outcome,
-                bytes=size,
-                request_id=context.request_id,
-                position=None,
-                seconds=time.monotonic() - since,
-                instance=context.instance,
-                attempts=context.attempts,
-                called=context.called,
-                caller=caller,
-                span=context.span,
-            )
+        record = CallRecord(
+            method=context.method,
+            protocol=context.protocol,
+            client=caller.client,
+            outcome="cancelled" if is_cut else outcome,
+            bytes=size,
+            request_id=context.request_id,
+            position=None,
+            seconds=time.monotonic() - since,
+            instance=context.instance,
+            attempts=context.attempts,
+            called=context.called,
+            caller=caller,
+            span=context.span,
         )
+        self._exchange.endpoint.observers.note(record)
+        if self._exchange.endpoint.recorder is not None:
+            self._exchange.endpoint.recorder.streamed(record)

@@ -153,6 +153,9 @@ class PlainHead:
         tracing = self._way.endpoint.observers.tracing
         if tracing is not None:
             context.span = tracing.begin(context, call)
+        recorder = self._way.endpoint.recorder
+        if recorder is not None:
+            context.recorded = recorder.begin(call, context)
         if known.at_once is not None:
             start = time.monotonic()
             reply = known.at_once(call, context)
@@ -221,29 +224,38 @@ class PlainHead:
         fault = answer.fault
         if fault is not None and fault is not reply.fault:
             log_unencodable(context, fault)
-        self.note(context, None if fault is None else fault.code, len(answer.wire), start)
+        self.note(context, None if fault is None else fault.code, len(answer.wire), start, reply, answer)
         document = codec.single(answer)
         endpoint.observers.answered(codec.name, received, len(document))
         return self._response(call.method, context.request_id, answer, document, packed)
 
-    def note(self, context: Context, outcome: int | Literal["cancelled"] | None, size: int, start: float) -> None:
+    def note(  # noqa: PLR0913, PLR0917 - what is known of one call
+        self,
+        context: Context,
+        outcome: int | Literal["cancelled"] | None,
+        size: int,
+        start: float,
+        reply: Reply | None = None,
+        answer: Answer | None = None,
+    ) -> None:
         """Report a call."""
-        self._way.endpoint.observers.note(
-            CallRecord(
-                method=context.method,
-                protocol=context.protocol,
-                client=self.client,
-                outcome=outcome,
-                bytes=size,
-                request_id=context.request_id,
-                position=None,
-                seconds=time.monotonic() - start,
-                instance=context.instance,
-                attempts=context.attempts,
-                caller=self._caller,
-                span=context.span,
-            )
+        record = CallRecord(
+            method=context.method,
+            protocol=context.protocol,
+            client=self.client,
+            outcome=outcome,
+            bytes=size,
+            request_id=context.request_id,
+            position=None,
+            seconds=time.monotonic() - start,
+            instance=context.instance,
+            attempts=context.attempts,
+            caller=self._caller,
+            span=context.span,
         )
+        self._way.endpoint.observers.note(record)
+        if context.recorded is not None:
+            context.recorded.end(record, reply, answer)
 
     def _response(self, method: str, request_id: str, answer: Answer, document: bytes, packed: bytes | None) -> bytes:
         extra = self._shared

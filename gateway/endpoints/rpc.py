@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from email.utils import formatdate
 from functools import partial
 from itertools import count
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct, field
 
@@ -43,6 +43,7 @@ from gateway.model.calls import (
     Deprecation,
     Entry,
     InvalidCall,
+    Recording,
     Reply,
 )
 from gateway.model.faults import GatewayFault, InvalidRequest, ParseError, RateLimited, RequestTooLarge
@@ -82,6 +83,7 @@ class RPCEndpoint:
     Attributes:
         closing: whether /readyz says that this process is about to stop.
         begin_events: begins the stream that a body calls for, as server-sent events; None where there are none.
+        recorder: records calls with their arguments and results; None where they are not.
         judge: judges a head.
         judge_upgrade: judges the head of an upgrade to WebSocket.
 
@@ -101,6 +103,7 @@ class RPCEndpoint:
     ) -> None:
         self.closing = False
         self.begin_events: BeginEvents | None = None
+        self.recorder: Recording | None = None
         self.codecs = codecs
         self.handler = handler
         self.limits = limits
@@ -375,8 +378,11 @@ class Exchange(Struct, kw_only=True):
     async def answer_entry(self, codec: Writer, room: Room, entry: Entry, position: int | None) -> Answer:
         """Answer one entry, and have it observed, whatever becomes of it: after the answer, which need not wait."""
         context = self.context(codec, entry, position)
+        recorder = self.endpoint.recorder
+        if recorder is not None and isinstance(entry, Call):
+            context.recorded = recorder.begin(entry, context)
         start = time.monotonic()
-        answer = None
+        reply = answer = None
         try:
             if isinstance(entry, InvalidCall):
                 reply = Reply(fault=entry.fault)
@@ -391,24 +397,31 @@ class Exchange(Struct, kw_only=True):
             if answer.fault is not None and answer.fault is not reply.fault:
                 log_unencodable(context, answer.fault)
         finally:
-            self.endpoint.observers.note(
-                CallRecord(
-                    method=context.method,
-                    protocol=codec.name,
-                    client=self.judged.caller.client,
-                    outcome="cancelled" if answer is None else None if answer.fault is None else answer.fault.code,
-                    bytes=0 if answer is None or is_notification(entry) else len(answer.wire),
-                    request_id=self.request_id,
-                    position=position,
-                    seconds=time.monotonic() - start,
-                    instance=context.instance,
-                    attempts=context.attempts,
-                    called=context.called,
-                    caller=self.judged.caller,
-                    span=context.span,
-                )
-            )
+            size = 0 if answer is None or is_notification(entry) else len(answer.wire)
+            record = self._record(context, "cancelled" if answer is None else _code(answer), size, start)
+            self.endpoint.observers.note(record)
+            if context.recorded is not None:
+                context.recorded.end(record, reply, answer)
         return answer
+
+    def _record(
+        self, context: Context, outcome: int | Literal["cancelled"] | None, size: int, start: float
+    ) -> CallRecord:
+        return CallRecord(
+            method=context.method,
+            protocol=context.protocol,
+            client=self.judged.caller.client,
+            outcome=outcome,
+            bytes=size,
+            request_id=self.request_id,
+            position=context.position,
+            seconds=time.monotonic() - start,
+            instance=context.instance,
+            attempts=context.attempts,
+            called=context.called,
+            caller=self.judged.caller,
+            span=context.span,
+        )
 
     def told_to_proxy(self, decoded: Decoded, answers: list[Answer]) -> Headers:
         """Return what a trusted proxy cannot read in the body, for its own log; it keeps these from the client."""
@@ -449,6 +462,10 @@ class Exchange(Struct, kw_only=True):
         headers += _retirement(self.deprecations)
         headers += () if coding is None else (("Content-Encoding", coding),)
         return HTTPResponse(status=status, headers=headers, body=body)
+
+
+def _code(answer: Answer) -> int | None:
+    return None if answer.fault is None else answer.fault.code
 
 
 def _retirement(said: Iterable[Deprecation]) -> Headers:

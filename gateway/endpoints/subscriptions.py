@@ -263,23 +263,24 @@ class Subscription:
         """Report the stream as a call, which it was."""
         context, observers = self._context, self._owner.rpc.observers
         observers.answered(context.protocol, 0, self._sent)
-        observers.note(
-            CallRecord(
-                method=context.method,
-                protocol=context.protocol,
-                client=self._owner.client,
-                outcome="cancelled" if self._is_stopped else None if fault is None else fault.code,
-                bytes=self._sent,
-                request_id=context.request_id,
-                position=None,
-                seconds=time.monotonic() - since,
-                instance=context.instance,
-                attempts=context.attempts,
-                called=context.called,
-                caller=context.caller,
-                span=context.span,
-            )
+        record = CallRecord(
+            method=context.method,
+            protocol=context.protocol,
+            client=self._owner.client,
+            outcome="cancelled" if self._is_stopped else None if fault is None else fault.code,
+            bytes=self._sent,
+            request_id=context.request_id,
+            position=None,
+            seconds=time.monotonic() - since,
+            instance=context.instance,
+            attempts=context.attempts,
+            called=context.called,
+            caller=context.caller,
+            span=context.span,
         )
+        observers.note(record)
+        if self._owner.rpc.recorder is not None:
+            self._owner.rpc.recorder.streamed(record)
 
 
 async def encoded_value(codec: JSONRPC, value: Any, most: int, context: Context) -> bytes:

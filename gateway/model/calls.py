@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from datetime import date
 from math import inf
 from types import SimpleNamespace
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
 from msgspec import Struct
 
@@ -99,6 +99,23 @@ class CallRecord(Struct, frozen=True, kw_only=True):
     span: CallSpan | None = None
 
 
+class Taken(Protocol):
+    """What is recorded of a call that runs."""
+
+    def end(self, record: CallRecord, reply: Reply | None, answer: Answer | None, /) -> None:
+        """Record what has become of it; without a reply and an answer the caller has hung up."""
+
+
+class Recording(Protocol):
+    """What records calls with their arguments and results."""
+
+    def begin(self, call: Call, context: "Context", /) -> Taken | None:
+        """Take the arguments of a call before it runs, if it is to be recorded."""
+
+    def streamed(self, record: CallRecord, /) -> None:
+        """Record what has become of a stream."""
+
+
 class Deprecation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is said of a method that is going to be withdrawn.
 
@@ -185,6 +202,7 @@ class Context(Struct, kw_only=True):
         request: the request as the surrounding framework has it: Flask's, Django's, aiohttp's, Tornado's
             RequestHandler, the scope of ASGI; None where the gateway is not mounted in one.
         span: its span in a trace of OpenTelemetry; None where calls are not traced.
+        recorded: what is recorded of the call; None where it is not.
 
     """
 
@@ -209,6 +227,7 @@ class Context(Struct, kw_only=True):
     streaming: Literal["no", "may", "must"] = "no"
     until: float = inf
     span: CallSpan | None = None
+    recorded: Taken | None = None
 
     @classmethod
     def fake(  # noqa: PLR0913 - all of them are named

@@ -224,6 +224,8 @@ async def _serve(
     gateway.pool.abandon()
     # Closed connections have cancelled their calls; a method that ignores its cancellation is not waited for.
     await _until(lambda: not (http.running() + tcp.running() + gateway.running()), time.monotonic() + _MERCY)
+    if gateway.recorder is not None:
+        await gateway.recorder.end()
     await asyncio.gather(*(upstream.close() for upstream in gateway.upstreams))
     await asyncio.gather(*(directory.close() for directory in gateway.directories.values()))
 

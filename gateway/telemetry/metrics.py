@@ -120,6 +120,8 @@ FAMILIES: dict[str, _Family] = {
     "upstream_instances": _Family("Gauge", "Instances", ("upstream", "state"), {"multiprocess_mode": "livemax"}),
     "directory_up": _Family("Gauge", "Lists are current", ("directory",), {"multiprocess_mode": "livemin"}),
     "directory_age_seconds": _Family("Gauge", "Age of lists", ("directory",), {"multiprocess_mode": "livemax"}),
+    "records": _Family("Counter", "Calls recorded"),
+    "records_dropped": _Family("Counter", "Calls not recorded", ("reason",)),
     "workers": _Family("Gauge", "Workers that live", (), _SUM),
     "worker_starts": _Family("Counter", "Workers started"),
     "start_time_seconds": _Family("Gauge", "Start of the oldest worker", (), {"multiprocess_mode": "livemin"}),

@@ -39,6 +39,20 @@ SETTINGS: dict[tuple[str, ...], list[str]] = {
     ],
     (*PUBLISHED, "server.grace=1"): [],
     (rules({"methods": ["stock.*"], "keys": ["odoo"]}, {"methods": ["*"], "networks": ["10.0.0.0/8"]}), KEYS): [],
+    ("record.methods=stock.*,stok.*", "record.folder=/proc/none"): [
+        "error[recordings-not-writable]: record.folder: /proc/none cannot be made in /proc by this user: no such"
+        " file or directory",
+        "error[option-without-method]: record.methods: 'stok.*' matches no method; did you mean stock.get?",
+    ],
+    ("record.methods=stock.*", "record.folder=/dev/null/a"): [
+        "error[recordings-not-writable]: record.folder: /dev/null is not a folder"
+    ],
+    ("record.methods=stock.*", "record.folder=/tmp", "record.redact_secrets=false"): [
+        "warning[recordings-readable]: record.folder: other users can open /tmp: chmod 700 /tmp",
+        "warning[secrets-recorded]: record.redact_secrets: passwords and tokens are recorded, except at the places in"
+        " record.redact",
+    ],
+    ("record.folder=/dev/null/a", "record.redact_secrets=false"): [],
     (rules({"methods": ["stok.*"], "networks": []}, {"methods": ["*"], "networks": []}),): [
         "error[rule-without-method]: access.rules[0]: 'stok.*' matches no method; did you mean stock.get?"
     ],

@@ -38,6 +38,10 @@ OTHERS = {
     "publish.group": "blue",
     "publish.zone": "b",
     "publish.schemes": ["xmlrpc"],
+    "record.methods": ["add"],
+    "record.share": 0.5,
+    "record.folder": "recordings",
+    "record.redact": ["params[0].password"],
     "jsonrpc.int64": "text",
     "mcp.expose": ["add"],
     "mcp.hide": ["add"],
@@ -135,6 +139,9 @@ IN_FILE = {
     "[[access.rules]]\nmethods = ['a']\nnetwork = []": (
         "access.rules[0].network: there is no such option; did you mean networks?"
     ),
+    "[record]\nshare = 1.5": "record.share: expected a number <= 1, not 1.5",
+    "[record]\nmax_folder = 1": "record.max_folder: expected an integer >= 1048576, not 1",
+    "[record]\nmethods = ['']": "record.methods[0]: expected a string of length >= 1, not ''",
     "[nginx]\nlisten = []": "nginx.listen: expected a list with at least one entry, not []",
     "[nginx]\nlisten = ['443']": (
         "nginx.listen[0]: expected host:port, like 0.0.0.0:443 or [::]:443, with a port from 1 to 65535, not '443'"
@@ -289,6 +296,8 @@ def test_every_option_is_set_from_all_three_places(option: str) -> None:
     beside: Iterable[str] = {"tls.certificate=a.pem", "tls.key=a.pem"} - {f"{option}=a.pem"} if section == "tls" else ()
     if option == "publish.directory":
         beside = ("directories.zk.kind=zookeeper", "directories.zk.servers=10.0.0.2:2181")
+    if option == "record.methods":
+        beside = ("record.folder=recordings",)
     configs = [
         load(written(f"[{section}]\n{name} = {in_toml}"), {}, [*beside]),
         load(None, {variable(option): text}, [*beside]),
@@ -322,6 +331,25 @@ def test_the_last_of_two_settings_counts() -> None:
 @pytest.mark.parametrize(("text", "problem"), IN_FILE.items())
 def test_what_is_wrong_in_a_file(text: str, problem: str) -> None:
     assert problems(written(text), {}, ()) == [f"gateway.toml: {problem}"]
+
+
+NOT_RECORDED = {
+    "methods = ['*']": "record.folder is needed with record.methods",
+    "max_folder = 1_048_576\nmax_record = 65_537": (
+        "record.max_folder: expected room for 16 records of record.max_record (65537)"
+    ),
+    "redact = ['params[0]', 'param.a']": (
+        "record.redact[1]: expected a place like params[0].password or result.*.token, not 'param.a'"
+    ),
+    "redact = ['result.a[b]']": (
+        "record.redact[0]: 'result.a[b]' is not a place: '[b]' is not .name, [0], .*, .** or [\"name\"]"
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), NOT_RECORDED.items())
+def test_what_keeps_calls_from_being_recorded(text: str, problem: str) -> None:
+    assert problems(written(f"[record]\n{text}"), {}, ()) == [problem]
 
 
 @pytest.mark.parametrize(("text", "problem"), NOT_PUBLISHED.items())
