@@ -368,7 +368,18 @@ def _upstreams(
         try:
             fake, found = fakes.get(name), directories.get(options.directory)
             order = len(upstreams)
-            upstreams.append(UpstreamService(name, options, config.limits, claims, order, fake=fake, directory=found))
+            upstreams.append(
+                UpstreamService(
+                    name,
+                    options,
+                    config.limits,
+                    claims,
+                    order,
+                    fake=fake,
+                    directory=found,
+                    drain=config.server.drain,
+                )
+            )
             upstreams[-1].add_known(served)
         except (UpstreamConfigError, RegistrationError) as error:
             problems.append(f"upstreams.{name}: {error}")

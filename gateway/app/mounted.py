@@ -21,6 +21,7 @@ from gateway.hosts.asgi import ASGIHost, Scope
 from gateway.methods import Registry
 from gateway.methods.loading import load_registry
 from gateway.model.http import Admission, Endpoint
+from gateway.telemetry.callers import Callers, claimed
 from gateway.upstreams.frame import introduce
 
 _log = logging.getLogger("gateway")
@@ -101,21 +102,19 @@ def endpoint_of(config: Config, *registries: Registry) -> Endpoint:
     check_hashes()
     buckets = Buckets()
 
-    def assemble() -> Gateway:
+    def assemble(make_callers: Callable[..., Callers] | None = None) -> Gateway:
         served = Registry()
         for registry in registries:
             served.mount(registry)
-        return build(config, served, buckets)
+        return build(config, served, buckets, make_callers=make_callers)
 
     discoveries: set[asyncio.Future[None]] = set()
 
     opened = WeakKeyDictionary[asyncio.AbstractEventLoop, Gateway]()
 
     async def open_here() -> Admission:
-        gateway = assemble()
-        if gateway.tracing is not None:
-            gateway.tracing.start()
-        await gateway.lifespans.open()
+        gateway = assemble(claimed)
+        await _begin(gateway)
         opened[asyncio.get_running_loop()] = gateway
         for discovery in await introduce(gateway.upstreams, gateway.registry):
             discoveries.add(discovery)
@@ -125,16 +124,32 @@ def endpoint_of(config: Config, *registries: Registry) -> Endpoint:
     async def close_here() -> None:
         gateway = opened.pop(asyncio.get_running_loop(), None)
         if gateway is not None:
-            await gateway.lifespans.close()
-            if gateway.tracing is not None:
-                await gateway.tracing.flush()
-            if gateway.recorder is not None:
-                await gateway.recorder.end()
+            await _end(gateway)
 
     assemble()  # what is wrong is reported now, and not to the first caller
     return Endpoint(
         open=open_here, close=close_here, limits=config.limits, paths=config.server.paths, agents=agents_path(config)
     )
+
+
+async def _begin(gateway: Gateway) -> None:
+    """Open what methods need, and begin to trace and to count."""
+    if gateway.tracing is not None:
+        gateway.tracing.start()
+    await gateway.lifespans.open()
+    if gateway.callers is not None:
+        gateway.callers.keep()
+
+
+async def _end(gateway: Gateway) -> None:
+    """Close what ``_begin`` has opened, and write down what was counted."""
+    await gateway.lifespans.close()
+    if gateway.callers is not None:
+        gateway.callers.close()
+    if gateway.tracing is not None:
+        await gateway.tracing.flush()
+    if gateway.recorder is not None:
+        await gateway.recorder.end()
 
 
 def check_hashes() -> None:

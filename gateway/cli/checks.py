@@ -51,6 +51,7 @@ CHECKS: dict[str, Level] = {
     "method-in-class": "warning",
     "keys-forwarded": "warning",
     "published-without-grace": "warning",
+    "directory-unused": "warning",
     "sunset-soon": "warning",
     "version-without-method": "warning",
     "version-option-without-method": "warning",
@@ -237,6 +238,14 @@ def _published_without_grace(gateway: Gateway) -> Iterator[str]:
         )
 
 
+def _directories_unused(gateway: Gateway) -> Iterator[str]:
+    config = gateway.config
+    used = {config.publish.directory, *(options.directory for options in config.upstreams.values())}
+    for name in config.directories:
+        if name not in used:
+            yield f"directories.{name}: no upstream has directory = {name!r}, and the gateway is not published there"
+
+
 def _ports_twice(gateway: Gateway) -> Iterator[str]:
     config = gateway.config
     others = (("metrics.bind", config.metrics.bind), ("console.bind", config.console.bind))
@@ -302,4 +311,5 @@ _LOOKS: dict[str, Callable[[Gateway], Iterator[str]]] = {
     "version-option-without-method": lambda gateway: versions.names_without_method(gateway, _may_be_discovered),
     "version-twice": versions.versions_twice,
     "published-without-grace": _published_without_grace,
+    "directory-unused": _directories_unused,
 }

@@ -28,7 +28,9 @@ Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 _UNDECLARED = frozenset({"", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"})
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="rpc", Basic realm="rpc", charset="UTF-8"'),)
+_SHOWN = ("Deprecation", "Retry-After", "Sunset", "X-Request-ID")  # headers of responses that pages may read
 _PAGES = ("Authorization", "Content-Type", "X-Request-ID", "X-Request-Timeout")  # the headers that they may send
+_EXPOSED = ("Access-Control-Expose-Headers", ", ".join(_SHOWN))
 
 
 class Judged(Struct, frozen=True, kw_only=True):
@@ -122,7 +124,7 @@ class HeadJudge:
             text = "The Content-Encoding must be gzip or deflate."
             accept = (("Accept-Encoding", "gzip, deflate"),)
             return Objection(kind="coding", status=415, reason=text, client=caller.client, answer=text, headers=accept)
-        headers = () if origin is None else _shared_with(origin)
+        headers = () if origin is None else (*_shared_with(origin), _EXPOSED)
         return Judged(caller=caller, codec=codec, charset=declared, coding=coding, headers=headers)
 
     def judge_upgrade(self, head: HTTPRequest) -> Caller | Objection:

@@ -130,6 +130,7 @@ class Seats:
             with the fewest calls for its weight; ``hash``: by a key.
         slow_start: seconds until a new instance has its full share.
         source: of random numbers in [0, 1).
+        is_sticky: whether a key stays with its instance however many calls run there.
 
     Attributes:
         all: the seats, in the order of the listing.
@@ -138,7 +139,14 @@ class Seats:
 
     """
 
-    def __init__(self, balance: Balance = "ewma", slow_start: float = 0.0, source: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        balance: Balance = "ewma",
+        slow_start: float = 0.0,
+        source: random.Random | None = None,
+        *,
+        is_sticky: bool = False,
+    ) -> None:
         self.all: list[Seat] = []
         self.running = 0
         self._balance = balance
@@ -160,6 +168,7 @@ class Seats:
             "hash": self._hashed,
         }[balance]
         self.is_by_key = balance == "hash"
+        self._most_load = inf if is_sticky else _MOST_LOAD
         self._until = -inf  # when the candidates are to be gathered again
 
     def update(self, listing: Listing, now: float, since_1970: float) -> tuple[list[Seat], list[Seat]]:
@@ -362,7 +371,7 @@ class Seats:
     def _hashed(self, _: float, tried: Sequence[Seat], key: bytes) -> Seat | None:
         """Go around the ring from the key on, to the first instance that has not more than its share of calls."""
         candidates, owners = self._members, self._owners
-        most = _MOST_LOAD * (self.running + 1) / max(1, len(candidates))
+        most = self._most_load * (self.running + 1) / max(1, len(candidates))
         start = bisect_right(self._ring, int.from_bytes(blake2b(key, digest_size=8).digest()))
         passed: Seat | None = None
         for index in range(start - len(owners), start):

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from gateway.process.record import WorkerRecord
-from gateway.process.registrar import Publishing
 
 START = b"g"
 STOP = b"s"
@@ -30,10 +29,19 @@ class ForcedShutdown(Exception):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What a worker says of itself once: how many methods it serves and their signatures, or what is wrong."""
+    """What a worker says of itself once, or what is wrong.
+
+    Attributes:
+        methods: how many it serves.
+        signatures: of them, by their names, where they are written down.
+        named: those that are published.
+        problems: what keeps it from serving.
+
+    """
 
     methods: int = 0
     signatures: dict[str, str] = {}
+    named: tuple[str, ...] = ()
     problems: list[str] = []
 
 
@@ -63,7 +71,6 @@ class Generation(Struct, frozen=True, kw_only=True, eq=False):
         drain: seconds that running calls have then.
         watchdog: seconds after which a worker is killed whose event loop does not run; 0 for never.
         ended: told the slot of each worker that is gone.
-        publishing: how the gateway is published while it serves; None for not at all.
 
     """
 
@@ -74,4 +81,3 @@ class Generation(Struct, frozen=True, kw_only=True, eq=False):
     drain: float
     watchdog: float
     ended: Callable[[int], None]
-    publishing: Publishing | None = None

@@ -28,6 +28,7 @@ from gateway.process import tls
 from gateway.process.control import STOP, StartupError
 from gateway.process.server import serve_until
 from gateway.process.sockets import Listeners, URLs, close, listen, urls_of
+from gateway.telemetry.callers import claimed
 from gateway.telemetry.metrics import Metrics
 
 
@@ -141,7 +142,7 @@ class Server:
         await self.stop()
 
     def _build(self) -> Gateway:
-        return build(self._config, self._registry, make_metrics=Metrics)
+        return build(self._config, self._registry, make_metrics=Metrics, make_callers=claimed)
 
     async def _serve(self, gateway: Gateway, listeners: Listeners, ready: asyncio.Future[Sequence[Host]]) -> None:
         try:

@@ -136,24 +136,23 @@ class _Plans:
             drain=config.server.drain,
             watchdog=config.server.watchdog,
             ended=lambda slot: None if directory is None else forget(directory, slot),
-            publishing=self._publishing(config, listeners),
         )
         self._planned = before | {generation: (config, listeners)}
         self._texts = {each: kept for each, kept in self._texts.items() if each in before} | {generation: text}
         self._addresses.update(config.server.bind)
         return generation
 
-    def _publishing(self, config: Config, listeners: Listeners) -> Publishing | None:
+    def _publishing(self, config: Config, listeners: Listeners, methods: tuple[str, ...]) -> Publishing | None:
         """Return how the gateway is published; None for not at all."""
         if not config.publish.directory:
             return None
         address = urlsplit(urls_of(config, listeners).calls).netloc
-        publication = publication_of(config, address, self._started)
-        directory = config.directories[config.publish.directory]
-        return Publishing(what=(publication, directory), work=partial(publishing.work, config, publication))
+        what = publication_of(config, address, self._started), config.directories[config.publish.directory]
+        publication = publication_of(config, address, self._started, methods)
+        return Publishing(what=what, methods=methods, work=partial(publishing.work, config, publication))
 
-    def note_ready(self, generation: Generation, report: Report) -> None:
-        """Tell the first time that all workers are ready."""
+    def note_ready(self, generation: Generation, report: Report) -> Publishing | None:
+        """Tell the first time that all workers are ready, and return how the gateway is published from now on."""
         config, listeners = self._planned[generation]
         log.configure(config.log.level, config.log.format)
         self._write_pid(config.server.pid_file)
@@ -163,6 +162,7 @@ class _Plans:
             log_process()
             self._ready(urls_of(config, listeners), report.methods, config)
             self._ready = None
+        return self._publishing(config, listeners, report.named)
 
     def _write_pid(self, file: str) -> None:
         if file == self._pid_file:
@@ -220,7 +220,8 @@ class _Plans:
             starting: asyncio.Future[bytes] = loop.create_future()
             loop.add_reader(link, _obey, link, loop, starting)
             told = state.signatures(gateway.offered()) if config.server.pid_file else {}
-            _report(link, Report(methods=len(gateway.offered()), signatures=told))
+            named = publishing.named(config, gateway.offered()) if config.publish.directory else ()
+            _report(link, Report(methods=len(gateway.offered()), signatures=told, named=named))
             if await starting != START:
                 return False
             loop.add_reader(link, _obey, link, loop, ending)

@@ -1,7 +1,8 @@
 """Publishes a gateway: in a child of the supervisor, or in a process of its own beside uWSGI.
 
 publication_of(config, address, started)    what the gateway says of itself
-work(config, publication, link)             in the child: until the supervisor says so, or is gone
+work(config, publication, link)             in the child: until the supervisor says so, or is gone; it may say, too,
+                                            which methods there are now
 serve(config, publication, ask)             in the foreground: ``ask`` tells each second whether the gateway is ready
 """
 
@@ -10,23 +11,27 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import cast
 from urllib.parse import urlsplit
+
+import msgspec
 
 from gateway.config import Config, ConfigError
 from gateway.fleet.directories.zookeeper.client import Client
 from gateway.fleet.directories.zookeeper.kind import ZooKeeperOptions, client_of
 from gateway.fleet.directories.zookeeper.publishing import Publication, Publisher
+from gateway.methods import Method
 from gateway.telemetry import log
 
 _log = logging.getLogger("gateway")
 _ASK = 1.0  # seconds between two questions whether the gateway is ready
+MOST_NAMED = 65_536  # bytes of the names of methods that are told
 _PATIENCE = 2.0  # seconds for the response
 _READY = (b"HTTP/1.1 200", b"HTTP/1.0 200")
 
 
-def publication_of(config: Config, address: str, started: float) -> Publication:
+def publication_of(config: Config, address: str, started: float, methods: tuple[str, ...] = ()) -> Publication:
     """Return what a gateway says of itself, given where it listens and since when, in seconds since 1970."""
     publish = config.publish
     return Publication(
@@ -39,7 +44,25 @@ def publication_of(config: Config, address: str, started: float) -> Publication:
         zone=publish.zone,
         weight=publish.weight,
         started=int(started * 1000),
+        methods=methods,
     )
+
+
+def named(config: Config, methods: Iterable[tuple[str, Method]]) -> tuple[str, ...]:
+    """Return the names of methods that everybody may see, as far as they are told.
+
+    What a rule of [access] is about is seen by some alone, and not by whoever reads a directory.
+    """
+    found: list[str] = []
+    room = MOST_NAMED
+    for name, _ in methods:
+        if any(rule.concerns(name) for rule in config.access.rules):
+            continue
+        room -= len(name.encode("utf-8", "replace")) + 3
+        if room < 0:
+            break
+        found.append(name)
+    return tuple(sorted(found))
 
 
 def session_of(config: Config) -> tuple[Client, str]:
@@ -68,15 +91,29 @@ def work(config: Config, publication: Publication, link: socket.socket) -> int:
     async def main() -> None:
         ending = asyncio.Event()
         loop = asyncio.get_running_loop()
-        link.setblocking(False)  # noqa: FBT003 - the standard library's
-        loop.add_reader(link, ending.set)
-        loop.add_signal_handler(signal.SIGTERM, ending.set)
         publisher = Publisher(client, root, publication)
+        link.setblocking(False)  # noqa: FBT003 - the standard library's
+        orders = asyncio.create_task(_obey(link, ending, publisher))
+        loop.add_signal_handler(signal.SIGTERM, ending.set)
         publisher.want(True)  # noqa: FBT003 - it is ready
         await _until(ending, publisher)
+        orders.cancel()
 
     asyncio.run(main())
     return 0
+
+
+async def _obey(link: socket.socket, ending: asyncio.Event, publisher: Publisher) -> None:
+    """Take the supervisor's orders, a line each: a list of methods, or to end."""
+    reader, writer = await asyncio.open_connection(sock=link, limit=2 * MOST_NAMED)
+    try:
+        while order := await reader.readline():
+            publisher.serve(msgspec.json.decode(order, type=tuple[str, ...]))
+    except (OSError, ValueError, msgspec.MsgspecError):
+        _log.debug("the supervisor says that it is over")
+    finally:
+        ending.set()
+        writer.transport.abort()
 
 
 def serve(config: Config, publication: Publication, ask: Callable[[], Awaitable[bool]]) -> None:

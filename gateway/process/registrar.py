@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
+import msgspec
 from msgspec import Struct
 
 _log = logging.getLogger("gateway")
 _NEVER = float("inf")
 _MERCY = 3.0  # seconds that it has to withdraw the gateway
 _PAUSE = 1.0  # seconds between two attempts to start it
-_END = b"e"
+_END = b"end\n"
 
 
 class Publishing(Struct, frozen=True, kw_only=True, eq=False):
@@ -28,11 +29,13 @@ class Publishing(Struct, frozen=True, kw_only=True, eq=False):
 
     Attributes:
         what: compared, to see whether a reload has changed it.
+        methods: those that the gateway serves. The child is told of others, and goes on.
         work: what the child does, given its end of a link; what it returns is its exit code.
 
     """
 
     what: object
+    methods: tuple[str, ...] = ()
     work: Callable[[socket.socket], int]
 
 
@@ -60,8 +63,23 @@ class Registrar:
         self.wanted = publishing
         if self.pid and (publishing is None or self._published is None or publishing.what != self._published.what):
             self.end()
+        elif self.pid and publishing is not None and not self._is_ending:
+            self._tell(publishing)
         elif not self.pid:
             self.due = _NEVER if publishing is None else time.monotonic()
+
+    def _tell(self, publishing: Publishing) -> None:
+        """Tell the present one which methods there are now; if it does not listen, another one will be told."""
+        if self._published is not None and publishing.methods == self._published.methods:
+            return
+        self._published = publishing
+        message = msgspec.json.encode(publishing.methods) + b"\n"
+        try:
+            if self.link is not None and self.link.send(message) == len(message):
+                return
+        except OSError:
+            _log.debug("the registrar does not listen")
+        self.end()
 
     def stop(self) -> None:
         """Publish nothing any more."""
@@ -120,6 +138,7 @@ class Registrar:
             return partial(publishing.work, theirs)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         theirs.close()
+        ours.setblocking(False)  # noqa: FBT003 - the standard library's
         self.pid, self.link, self._published, self._is_ending = pid, ours, publishing, False
         return None
 

@@ -267,12 +267,11 @@ async def _counted(callers: Callers | None) -> AsyncIterator[None]:
     if callers is None:
         yield
         return
-    keeping = asyncio.create_task(callers.keep())
+    callers.keep()
     try:
         yield
     finally:
-        keeping.cancel()
-        callers.write()
+        callers.close()
 
 
 @asynccontextmanager

@@ -42,7 +42,7 @@ from gateway.process.control import (
     StartupError,
 )
 from gateway.process.record import WorkerRecord
-from gateway.process.registrar import Registrar
+from gateway.process.registrar import Publishing, Registrar
 from gateway.process.systemd import notify
 from gateway.process.worker import Pace, UnreadableReportError, Worker
 
@@ -60,12 +60,13 @@ class _Forked(BaseException):
         super().__init__()
 
 
-def supervise(plan: Callable[..., Generation], ready: Callable[[Generation, Report], None]) -> None:
+def supervise(plan: Callable[..., Generation], ready: Callable[[Generation, Report], Publishing | None]) -> None:
     """Run generations of workers until a signal ends them. In a worker it raises SystemExit, with its exit code.
 
     Arguments:
         plan: makes the next generation, given those that exist; it may take over their sockets.
-        ready: told of each generation when all of it is ready, with a worker's report.
+        ready: told of each generation when all of it is ready, with a worker's report; returns how the gateway is
+            published from then on, None for not at all.
 
     Raises:
         StartupError: the first generation cannot be planned or started.
@@ -82,7 +83,9 @@ def supervise(plan: Callable[..., Generation], ready: Callable[[Generation, Repo
 
 
 class _Supervisor:
-    def __init__(self, plan: Callable[..., Generation], ready: Callable[[Generation, Report], None]) -> None:
+    def __init__(
+        self, plan: Callable[..., Generation], ready: Callable[[Generation, Report], Publishing | None]
+    ) -> None:
         self._plan = plan
         self._ready = ready
         self._workers: dict[int, Worker] = {}
@@ -242,8 +245,7 @@ class _Supervisor:
             _close(set(before.listeners) - set(generation.listeners))
             _log.info("reloaded; workers: %d", generation.workers)
         notify("READY=1")
-        self._ready(generation, report)
-        self._registrar.want(generation.publishing)
+        self._registrar.want(self._ready(generation, report))
 
     def _fail(self, worker: Worker, problems: list[str]) -> None:
         """Give a generation up that cannot start; a worker in the place of a crashed one is only tried again."""

@@ -2,8 +2,10 @@
 
     callers = Callers(folder, slot, known)      takes over what the worker before it in this slot has counted
     callers.calls(records)                      an observer of calls
-    await callers.keep()                        writes them down every few seconds, until it is cancelled
+    callers.keep()                              writes them down every few seconds, on the running loop, until close()
     callers.write()                             the same once
+    callers = claimed(folder, known)            in a process that has no slot: the first that no living process has
+    callers.close()                             writes them down, and gives the slot back
     read(folder)                                -> Tally, the sum over all slots
 
 Each worker has a file of its own, by its slot, so nothing is locked and no count is lost to another process. What
@@ -12,6 +14,8 @@ only so many callers; for one more, the counts of the one that has not called fo
 """
 
 import asyncio
+import fcntl
+import itertools
 import logging
 import os
 import time
@@ -72,7 +76,7 @@ class Callers:
 
     Arguments:
         folder: where all workers keep them.
-        slot: the worker's own number, which no other living process has.
+        slot: the worker's own number, which no other living process has; or a name, where there are no numbers.
         known: tells whether a name is one that callers cannot invent, given the name and the protocol.
         most: callers of methods that are told apart.
 
@@ -80,7 +84,7 @@ class Callers:
 
     """
 
-    def __init__(self, folder: Path, slot: int, known: Callable[[str, str], object], most: int = _MOST) -> None:
+    def __init__(self, folder: Path, slot: int | str, known: Callable[[str, str], object], most: int = _MOST) -> None:
         self._file = folder / f"{slot}.json"
         self._known = known
         self._most = most
@@ -92,6 +96,8 @@ class Callers:
             self._row(row.method, row.called, row.kind, row.name, row)
         self._is_new = True
         self._has_failed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._lock = -1  # a file that only this process holds; -1 where somebody else gives numbers
 
     def calls(self, records: Iterable[CallRecord]) -> None:
         """Count calls."""
@@ -111,11 +117,10 @@ class Callers:
             row.last = now
             self._is_new = True
 
-    async def keep(self) -> None:
-        """Write the counts down every few seconds, until it is cancelled."""
-        while True:
-            await asyncio.sleep(_PERIOD)
-            self.write()
+    def keep(self) -> None:
+        """Write the counts down every few seconds, on the running loop. A program may end that without a word."""
+        self.write()
+        self._timer = asyncio.get_running_loop().call_later(_PERIOD, self.keep)
 
     def write(self) -> None:
         """Write the counts down, if there are new ones, so that nobody ever reads half of a file."""
@@ -134,6 +139,19 @@ class Callers:
                 _log.error("server.callers: %s cannot be written: %s", self._file, str(error.strerror).lower())
             self._has_failed = True
 
+    def hold(self, lock: int) -> None:
+        """Hold a file descriptor as long as they are counted: the lock of the slot."""
+        self._lock = lock
+
+    def close(self) -> None:
+        """Write the counts down, and let another process go on with them."""
+        self.write()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
     def _row(self, method: str, called: str, kind: str, name: str, before: Row | None = None) -> Row:
         """Find a row, and put it to the end; make it in the place of the one that has been idle for longest."""
         key = method, called, kind, name
@@ -147,6 +165,26 @@ class Callers:
             others.last = max(others.last, gone.last)
         self._rows[key] = row
         return row
+
+
+def claimed(folder: Path, known: Callable[[str, str], object]) -> Callers:
+    """Count in a process that nobody has given a slot, as one of another server's: in the first one that is free.
+
+    A slot is held by a lock on a file, which ends with the process. Arguments are those of Callers.
+    """
+    with suppress(OSError):  # it cannot be written, which is told when it is to be
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for number in itertools.count():
+            lock = os.open(folder / f"mounted-{number}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                continue
+            callers = Callers(folder, f"mounted-{number}", known)
+            callers.hold(lock)
+            return callers
+    return Callers(folder, "mounted-0", known)
 
 
 def read(folder: Path) -> Tally | None:

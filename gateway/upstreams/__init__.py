@@ -262,6 +262,16 @@ class Streamer(Protocol):
         """
 
 
+class Stateful(Protocol):
+    """An adapter whose upstream may keep a session for each caller."""
+
+    def used(self, caller: Any) -> float | None:
+        """Return when a caller's session had its last call, in seconds of ``time.monotonic()``; None without one."""
+
+    def leave(self, caller: Any) -> None:
+        """End the session of a caller, unless a call of it runs."""
+
+
 @runtime_checkable
 class HealthChecked(Protocol):
     """An adapter whose protocol has something beside methods that tells how an instance is."""

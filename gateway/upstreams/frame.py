@@ -64,7 +64,7 @@ class UpstreamService:
     """One upstream in service.
 
     ``claims`` is shared by the upstreams of a gateway, and ``order`` is the place of this one in the file. ``fake`` is
-    used in the place of the adapter for the URL.
+    used in the place of the adapter for the URL. Calls at an instance that is listed no longer have ``drain`` seconds.
 
     Attributes:
         status: see Status.
@@ -86,6 +86,7 @@ class UpstreamService:
         *,
         fake: Upstream | None = None,
         directory: Directory | None = None,
+        drain: float = 10.0,
     ) -> None:
         self.name = name
         self.options = options
@@ -98,7 +99,7 @@ class UpstreamService:
         self.instances: Instances | None = None
         counts = Counts()
         if options.is_spread and fake is None:
-            self.instances = Instances(name, self._upstream, options, self.status, counts, directory)
+            self.instances = Instances(name, self._upstream, options, self.status, counts, directory, drain=drain)
         self._takes = self._upstream.takes
         self._calls = UpstreamCalls(name, self._upstream, options, limits, self.status, counts, self.instances)
         self._claims = {} if claims is None else claims

@@ -8,24 +8,26 @@
     instances.adapter(seat)                         what calls it
 
 Seats (gateway/fleet/seats.py) choose and judge. An instance out of service is tried by a connection, in the background.
-The adapter of an instance is made at its first call, and closed when no call has come for a minute, or when the
-instance is no longer listed and its last call has ended.
+The adapter of an instance is made at its first call, and closed when no call has come for a minute and it keeps no
+session, or when the instance is no longer listed and its last call has ended, which it has ``drain`` seconds for.
 """
 
 import asyncio
 import contextvars
 import copy
+import functools
 import os
 import platform
 import random
 import time
-from typing import Any, Literal, NamedTuple, Protocol
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple, Protocol, cast
 from zlib import crc32
 
 from gateway.fleet.listing import Directory, DirectoryStatus, Listing, Watch, fitting
 from gateway.fleet.seats import Budget, Ended, Seat, Seats, subset
 from gateway.model.faults import BadUpstream
-from gateway.upstreams import HealthChecked, Invocation, Options, Upstream, UpstreamConfigError
+from gateway.upstreams import HealthChecked, Invocation, Options, Stateful, Upstream, UpstreamConfigError
 from gateway.upstreams.counting import Counts
 from gateway.upstreams.faults import reason
 from gateway.upstreams.status import Status, log
@@ -85,6 +87,7 @@ class Instances:
         budget: of second attempts.
         counts: see Counts.
         known: set when there has been a list.
+        is_sticky: whether a caller stays with the instance that keeps its session.
         list_status: how the directory's list is; None where there is no directory, or it is not watched yet.
 
     Raises:
@@ -100,17 +103,24 @@ class Instances:
         status: Status,
         counts: Counts,
         directory: Directory | None = None,
+        *,
+        drain: float,
     ) -> None:
         if directory is not None and (problem := directory.problem_of(options.directory_service)):
             raise UpstreamConfigError(f"directory_service: {problem}")
-        if getattr(options, "session", "shared") == "caller":
-            raise UpstreamConfigError('session = "caller" is for an upstream of one instance, which keeps the state')
-        self.seats = Seats(options.balance, options.slow_start)
+        self.is_sticky = getattr(options, "session", "shared") == "caller"
+        if self.is_sticky and (options.balance != "ewma" or options.hash_by != "client" or options.hedge):
+            raise UpstreamConfigError(
+                'session = "caller" decides which instance has a call: leave balance, hash_by and hedge out'
+            )
+        balance = "hash" if self.is_sticky else options.balance
+        self.seats = Seats(balance, options.slow_start, is_sticky=self.is_sticky)
         self.budget = Budget(options.retry_ratio)
         self.counts = counts
         self._name = name
         self._upstream = upstream
         self._options = options
+        self._drain = drain
         self._directory = directory
         self._watch: Watch | None = None
         self.known = asyncio.Event()
@@ -121,6 +131,7 @@ class Instances:
         self._listing: Listing = ()
         self._adapters: dict[Seat, Upstream] = {}
         self._probes: dict[Seat, asyncio.TimerHandle] = {}
+        self._leaving: dict[Seat, asyncio.TimerHandle] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._checking: asyncio.Task[None] | None = None
         self._late: set[Seat] = set()  # those that did not answer the last question for their health
@@ -148,7 +159,9 @@ class Instances:
         for seat in gone:
             self._forget_probe(seat)
             self._late.discard(seat)
-            if not seat.load():
+            if seat.load():
+                self._leaving[seat] = _later(self._drain, functools.partial(self._close, seat))
+            else:
                 self._close(seat)
 
     def serve(self, slot: int) -> None:
@@ -167,6 +180,19 @@ class Instances:
                 self._sweep = _later(_KEPT, self._close_idle)
         return found
 
+    def home(self, caller: Any) -> Seat | None:
+        """Return the instance in service that keeps the session of a caller; a session elsewhere is over."""
+        kept = [(used, seat) for seat in self._adapters if (used := self._stateful(seat).used(caller)) is not None]
+        serving = [(used, seat) for used, seat in kept if not seat.is_out and not seat.is_gone]
+        home = max(serving, key=itemgetter(0))[1] if serving else None
+        for _, seat in kept:
+            if seat is not home:
+                self._stateful(seat).leave(caller)
+        return home
+
+    def _stateful(self, seat: Seat) -> Stateful:
+        return cast("Stateful", self._adapters[seat])
+
     def end(self, attempt: Running, ended: Ended, why: str = "") -> None:
         """Take note of how a call has ended, and why for operators; it is written down if it ends the service."""
         seat: Seat = attempt.seat
@@ -180,7 +206,7 @@ class Instances:
         if why:
             seat.error = why
         turn = self.seats.end(seat, attempt, ended, now)
-        if turn is not None:
+        if turn is not None and not seat.is_gone:
             (self._note_out if turn == "out" else self._note_back)(seat)
         if ended == "ok" and self._status.state != "up":
             self._status.note_up()
@@ -269,6 +295,9 @@ class Instances:
             self._sweep = None
         for seat in list(self._probes):
             self._forget_probe(seat)
+        for timer in self._leaving.values():
+            timer.cancel()
+        self._leaving = {}
         for task in list(self._tasks):
             task.cancel()
         adapters, self._adapters = self._adapters, {}
@@ -358,6 +387,9 @@ class Instances:
 
     def _close(self, seat: Seat) -> None:
         seat.held = None
+        timer = self._leaving.pop(seat, None)
+        if timer is not None:
+            timer.cancel()
         adapter = self._adapters.pop(seat, None)
         if adapter is not None:
             self._start(adapter.close())
@@ -366,7 +398,8 @@ class Instances:
         """Close the connections to instances that no call has come to for a while."""
         now = time.monotonic()
         for seat in [seat for seat in self._adapters if not seat.load() and now - seat.seen > _KEPT]:
-            self._close(seat)
+            if not (self.is_sticky and self._adapters[seat].connections()[0]):  # sessions end by themselves
+                self._close(seat)
         self._sweep = _later(_KEPT, self._close_idle) if self._adapters else None
 
     def _start(self, coroutine: Any) -> None:

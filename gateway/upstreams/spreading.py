@@ -23,6 +23,7 @@ from gateway.upstreams import Cancel, Invocation, Options, Outcome, Sent, Signat
 from gateway.upstreams.counting import verdict
 from gateway.upstreams.instances import Attempt, Instances, Running
 from gateway.upstreams.naming import may_run_twice
+from gateway.upstreams.transport.sessions import caller_of
 
 _MOST_REFUSALS = 8  # instances that a call is refused by before it fails
 _NONE = "no instance of the upstream is known"
@@ -110,7 +111,7 @@ class Spread:
         self._instances = instances
         self._options = options
         self._tells = tells
-        self._is_by_key = options.balance == "hash"
+        self._is_by_key = instances.seats.is_by_key
 
     def course(
         self, signature: Signature, make: Callable[[], Invocation], invocation: Invocation, context: Context
@@ -160,7 +161,8 @@ class Spread:
 
     def begin(self, course: Course) -> Attempt | None:
         """Choose an instance, and note that the call runs there; None where there is none left."""
-        seat = self._instances.seats.pick(time.monotonic(), course.tried, course.key)
+        home = self._instances.home(caller_of(course.context)) if self._instances.is_sticky else None
+        seat = home or self._instances.seats.pick(time.monotonic(), course.tried, course.key)
         return None if seat is None else self._at(seat, course)
 
     def first(self, course: Course) -> Attempt:
@@ -364,6 +366,9 @@ class Spread:
 
     def _key(self, signature: Signature, params: Params, context: Context) -> bytes:
         """Return what decides which instance has a call; where that is not there, the client's address does."""
+        if self._instances.is_sticky:
+            caller = caller_of(context)
+            return repr(caller if isinstance(caller, str) else id(context.connection)).encode()
         kind, _, name = self._options.hash_by.partition(".")
         found: Any = None
         if kind == "key":

@@ -38,6 +38,11 @@ SETTINGS: dict[tuple[str, ...], list[str]] = {
         " second; set server.grace to 1 or more"
     ],
     (*PUBLISHED, "server.grace=1"): [],
+    (*PUBLISHED[1:], FOREIGN): [
+        "warning[directory-unused]: directories.zk: no upstream has directory = 'zk', and the gateway is not published"
+        " there"
+    ],
+    (*PUBLISHED[1:], "upstreams.up.url=grpc://", "upstreams.up.directory=zk", "upstreams.up.directory_service=a"): [],
     (rules({"methods": ["stock.*"], "keys": ["odoo"]}, {"methods": ["*"], "networks": ["10.0.0.0/8"]}), KEYS): [],
     ("record.methods=stock.*,stok.*", "record.folder=/proc/none"): [
         "error[recordings-not-writable]: record.folder: /proc/none cannot be made in /proc by this user: no such"

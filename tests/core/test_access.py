@@ -250,6 +250,8 @@ def test_a_page_of_an_allowed_site_may_ask_first_then_call_and_read_the_answer()
         assert result(answer) == ["127.0.0.1", None]
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
         assert answer.headers["vary"] == "Origin"
+        shown = answer.headers["access-control-expose-headers"].split(", ")
+        assert {"Deprecation", "Retry-After", "Sunset", "X-Request-ID"} == {*shown}
         wire.send(request("/api", {**asked, "Origin": "https://evil.example"}, b"", "OPTIONS"))
         response = wire.read()
         assert response is not None

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from benchmarks.edge import nginx
+from gateway.telemetry.callers import read
 from tests.conftest import CORPUS_SETTINGS
 from tests.deploy import uwsgi
 from tests.deploy.nginx.edging import FREE, ask, result
@@ -209,6 +210,16 @@ def test_a_call_that_meets_its_deadline_or_not_never_meets_harakiri(tmp_path: Pa
         time.sleep(2)
         assert calling(running.port, "add", 2, 3) == 5
     assert "HARAKIRI" not in running.log.read_text()
+
+
+def test_all_processes_count_who_calls(tmp_path: Path) -> None:
+    with uwsgi.running(tmp_path, {"server.workers": 2, "server.callers": tmp_path / "callers"}, METHODS) as running:
+        assert at_once([lambda: calling(running.port, "nap", 0.3)] * 12) == ["done"] * 12
+        assert running.stop() == 0
+    assert len([*(tmp_path / "callers").glob("*.json")]) == 2
+    tally = read(tmp_path / "callers")
+    assert tally is not None
+    assert [(row.method, row.kind, row.name, row.calls) for row in tally.rows] == [("nap", "address", "127.0.0.1", 12)]
 
 
 def test_all_processes_charge_the_same_buckets(tmp_path: Path) -> None:

@@ -3,16 +3,21 @@
 import logging
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
+from gateway import Registry, running
 from gateway.cli import main
+from gateway.config import load
 from gateway.core.access import make_key
 from gateway.model.calls import Caller, CallRecord
 from gateway.telemetry.callers import Callers, read
 from tests.conftest import Logged
+from tests.hosts.mounting import asgi_app, endpoint_of, served, uvicorn_of
+from tests.raw_http import post
 
 ROOT = Path(__file__).parents[2]
 KEY, STORED = make_key()
@@ -91,6 +96,48 @@ def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path, logged: Lo
         callers.write()
     assert len(logged.take("server.callers:")) == 1
     assert read(tmp_path / "file") is None
+
+
+registry = Registry()
+
+
+@registry.register
+def get() -> int:
+    return 1
+
+
+GET = b'{"jsonrpc":"2.0","method":"get","id":1}'
+MINE = ("get", "", "address", "127.0.0.1")
+
+
+def test_they_are_counted_in_another_programs_server_and_the_next_process_goes_on(tmp_path: Path) -> None:
+    def mounted() -> Any:
+        return served(uvicorn_of(asgi_app(endpoint_of(registry, {"server.callers": tmp_path}))))
+
+    with mounted() as one, mounted() as other:
+        for server in (one, one, other):
+            assert post(server.port, GET).status == 200
+    assert {file.name for file in tmp_path.glob("*.json")} == {"mounted-0.json", "mounted-1.json"}
+    with mounted() as again:
+        assert post(again.port, GET).status == 200
+    assert rows(tmp_path) == [(*MINE, 4)]
+    assert len([*tmp_path.glob("*.json")]) == 2
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
+
+
+def test_they_are_counted_in_a_server_inside_of_a_program(tmp_path: Path) -> None:
+    config = load(None, {}, [f"server.callers={tmp_path}"])
+    for _ in range(2):
+        with running(registry, config=config) as server:
+            assert post(server.port, GET).status == 200
+    assert rows(tmp_path) == [(*MINE, 2)]
+
+
+def test_a_mount_whose_folder_cannot_be_written_serves(tmp_path: Path, logged: Logged) -> None:
+    (tmp_path / "file").touch()
+    with served(uvicorn_of(asgi_app(endpoint_of(registry, {"server.callers": tmp_path / "file"})))) as server:
+        assert post(server.port, GET).status == 200
+    assert len(logged.take("server.callers:")) == 1
 
 
 def ran(*arguments: str) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,23 @@ def test_one_that_is_listed_no_longer_ends_its_calls_and_has_no_new_ones(tmp_pat
             assert [served.call("add", 1, 2) for _ in range(5)] == [3] * 5
 
 
+def test_a_call_at_one_that_is_listed_no_longer_has_so_much_time(tmp_path: Path) -> None:
+    with Program(LINES) as one, Program(LINES) as other:
+        file = written(tmp_path, LINES, one, other, options="balance = 'round-robin'\nidempotent = ['add']")
+        with serving(Registry(), {"server.drain": "0.2"}, file) as server, ThreadPoolExecutor(2) as pool:
+            served = Served(server)
+            instances = instances_of(served)
+            start = time.monotonic()
+            calls = [pool.submit(served.answer, "pause", 5) for _ in range(2)]
+            until(lambda: all(seat.running for seat in instances.seats.all))
+            left = (Instance(address=f"127.0.0.1:{other.port}"),)
+            server.loop.call_soon_threadsafe(instances.listed, left)
+            error = next(wait(calls, return_when=FIRST_COMPLETED).done.__iter__()).result()["error"]
+            assert time.monotonic() - start < 4
+            assert (error["code"], error["data"]["sent"]) == (-32002, "maybe")
+            assert served.call("add", 1, 2) == 3
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
@@ -139,11 +157,12 @@ def test_what_connections_are_made_to() -> None:
     assert target(Instance(address="unix:/run/a.sock")) == ("", 0, "localhost", "/run/a.sock")
 
 
-def test_sessions_are_for_one_instance(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["balance = 'least'", "hash_by = 'key'", "hedge = 1.0"])
+def test_a_session_decides_by_itself(option: str, tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
-    file.write_text("[upstreams.a]\nurl = ['rpyc://a:1', 'rpyc://b:1']\nsession = 'caller'\n")
+    file.write_text(f"[upstreams.a]\nurl = ['rpyc://a:1', 'rpyc://b:1']\nsession = 'caller'\n{option}\n")
     with (
-        pytest.raises(ConfigError, match='session = "caller" is for an upstream of one instance'),
+        pytest.raises(ConfigError, match="leave balance, hash_by and hedge out"),
         serving(Registry(), None, file),
     ):
         pass

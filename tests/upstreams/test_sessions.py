@@ -9,7 +9,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -20,7 +20,10 @@ from msgspec.structs import replace
 
 from gateway import Registry
 from gateway.core.access import make_key
+from gateway.fleet.listing import Instance, Listing
+from gateway.fleet.seats import Seat, Seats
 from gateway.model.calls import Context
+from gateway.upstreams import instances as instances_module
 from gateway.upstreams.transport.pool import outside
 from tests.conftest import Logged
 from tests.serving import serving
@@ -236,6 +239,116 @@ def test_a_call_that_was_given_up_ends_its_session(port: int, tmp_path: Path, cl
         assert caller.answer("pause", 2)["error"]["code"] == -32001
         assert caller.add_up(2) == 2
         assert sessions(up) == 1
+
+
+@contextmanager
+def several(kind: Kind, folder: Path, programs: Sequence[Program], more: str = "") -> Iterator[tuple[Served, Listing]]:
+    """Serve several instances with a session for each caller; all of them are given, for ``listed``."""
+    listing = tuple(Instance(address=f"127.0.0.1:{program.port}") for program in programs)
+    urls = [kind.url.replace("{port}", str(program.port)) for program in programs]
+    file = folder / "gateway.toml"
+    options = kind.options.replace("{folder}", str(folder))
+    file.write_text(f"[upstreams.up]\nurl = {urls}\n{options}\n{CALLER}\n{more}\n")
+    with serving(Registry(), None, file) as server:
+        up = Served(server)
+        until(lambda: up.offers("add_up"))
+        yield up, listing
+
+
+def seats(up: Served) -> list[Seat]:
+    assert up.upstream.instances is not None
+    return up.upstream.instances.seats.all
+
+
+def home(up: Served) -> Seat:
+    """Return the instance that was called last."""
+    return max(seats(up), key=lambda seat: seat.seen)
+
+
+@pytest.mark.parametrize("kind", STATEFUL, ids=lambda kind: kind.name)
+def test_a_session_stays_at_one_of_several_instances(kind: Kind, tmp_path: Path, client: Clients) -> None:
+    with Program(kind) as one, Program(kind) as other, several(kind, tmp_path, [one, other]) as (up, _):
+        callers = [client(up) for _ in range(16)]
+        for count in range(1, 4):
+            assert [caller.add_up(1) for caller in callers] == [count] * 16
+        assert all(seat.seen for seat in seats(up))  # not all of them at the same one
+
+
+def test_a_session_begins_elsewhere_where_its_instance_is_out_and_stays_there(
+    tmp_path: Path, client: Clients, logged: Logged
+) -> None:
+    with Program(RPYC) as one, Program(RPYC) as other, several(RPYC, tmp_path, [one, other]) as (up, _):
+        caller = client(up)
+        assert [caller.add_up(1), caller.add_up(1)] == [1, 2]
+        first = home(up)
+        assert up.upstream.instances is not None
+        up.server.loop.call_soon_threadsafe(up.upstream.instances.seats.refuse, first, time.monotonic())
+        until(lambda: first.is_out)
+        assert [caller.add_up(1), caller.add_up(1)] == [1, 2]
+        second = home(up)
+        assert second is not first
+        up.server.loop.call_soon_threadsafe(up.upstream.instances.seats.back, first)
+        until(lambda: not first.is_out)
+        assert caller.add_up(1) == 3  # and not the older one of the first instance
+        (one if first.instance.address.endswith(str(other.port)) else other).kill()
+        assert caller.add_up(1) == 1
+    logged.take("is out of service")
+
+
+def test_a_session_stays_where_instances_are_added_and_is_lost_where_its_own_is_withdrawn(
+    tmp_path: Path, client: Clients
+) -> None:
+    with ExitStack() as stack:
+        programs = [stack.enter_context(Program(RPYC)) for _ in range(4)]
+        up, listing = stack.enter_context(several(RPYC, tmp_path, programs))
+        instances = up.upstream.instances
+        assert instances is not None
+
+        def listed(now: Listing) -> None:
+            up.server.loop.call_soon_threadsafe(instances.listed, now)
+            until(lambda: [seat.instance for seat in seats(up)] == [*now])
+
+        listed(listing[:1])
+        callers = [client(up) for _ in range(8)]
+        assert [caller.add_up(1) for caller in callers] == [1] * 8
+        listed(listing)
+        assert [caller.add_up(1) for caller in callers] == [2] * 8
+        listed((replace(listing[0], weight=0), *listing[1:]))  # it is drained
+        assert [caller.add_up(1) for caller in callers] == [3] * 8
+        listed(listing[1:])
+        assert [caller.add_up(1) for caller in callers] == [1] * 8
+
+
+def test_a_session_is_kept_for_longer_than_connections_without_calls(
+    tmp_path: Path, client: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instances_module, "_KEPT", 0.05)
+    with Program(RPYC) as one, Program(RPYC) as other, several(RPYC, tmp_path, [one, other]) as (up, _):
+        caller, another = client(up), client(up)
+        assert [caller.add_up(1), another.add_up(1)] == [1, 1]
+        time.sleep(0.3)
+        assert [caller.add_up(1), another.add_up(1)] == [2, 2]
+
+
+def test_many_calls_do_not_move_a_session(tmp_path: Path) -> None:
+    """By the bound of other hashes, an instance with all of the calls would be passed over."""
+    seats = Seats("hash", is_sticky=True)
+    seats.update(tuple(Instance(address=f"10.0.0.{n}:1") for n in range(8)), 0.0, 0.0)
+    first = seats.pick(0.0, (), b"ada")
+    assert first is not None
+    for _ in range(100):
+        seats.begin(first, object(), 0.0)
+        assert seats.pick(0.0, (), b"ada") is first
+
+
+def test_without_a_key_a_shared_connection_has_no_session_at_several_either(tmp_path: Path, client: Clients) -> None:
+    with Program(RPYC) as one, Program(RPYC) as other:
+        urls = [RPYC.url.replace("{port}", str(program.port)) for program in (one, other)]
+        file = tmp_path / "gateway.toml"
+        file.write_text(f"[upstreams.up]\nurl = {urls}\n{CALLER}\nmethods = ['add_up']\n")
+        with serving(Registry(), {"access.trusted_proxies": "127.0.0.1"}, file) as server:
+            error = client(Served(server), {"X-Forwarded-For": "10.0.0.7"}).add_up(1)
+            assert (error["code"], "call with an API key" in error["message"]) == (-32005, True), error
 
 
 def test_what_has_no_sessions_does_not_take_the_option(tmp_path: Path) -> None:

@@ -27,9 +27,7 @@ from gateway.upstreams.protobuf.types import Types, declaration, neutral
 from gateway.upstreams.protobuf.values import Values
 from gateway.upstreams.transport.connection import StreamConnection
 from gateway.upstreams.transport.dial import STREAM_FAILURES, open_stream
-from gateway.upstreams.transport.pool import Pool
-from gateway.upstreams.transport.pooled import Pooled
-from gateway.upstreams.transport.sessions import Idle, Kept, Most, Sessions, pooled
+from gateway.upstreams.transport.sessions import Idle, Kept, Most, SessionPooled, pooled
 from gateway.wire.framing import FrameTooLongError, FramingError
 
 
@@ -69,7 +67,7 @@ class _Method(Struct, frozen=True, kw_only=True):
     answer: tuple[int, type[Message]] | None
 
 
-class ProtobufGeneric(Pooled[Pool["_Connection"] | Sessions["_Connection"]]):
+class ProtobufGeneric(SessionPooled["_Connection"]):
     """Calls as frames, one at a time on each connection."""
 
     Options: ClassVar = GenericOptions

@@ -21,9 +21,7 @@ from gateway.upstreams.rpyc.connection import Connection, RemoteError
 from gateway.upstreams.rpyc.lent import CALLATTR, GETROOT, INSPECT, LOCAL_REF, REMOTE_REF, VALUE
 from gateway.upstreams.rpyc.plain import NotPlainError, Plain, each, generator_of
 from gateway.upstreams.transport.dial import STREAM_FAILURES, StreamOptions, client_context, open_stream
-from gateway.upstreams.transport.pool import Pool
-from gateway.upstreams.transport.pooled import Pooled
-from gateway.upstreams.transport.sessions import Idle, Kept, Most, Sessions, pooled
+from gateway.upstreams.transport.sessions import Idle, Kept, Most, SessionPooled, pooled
 
 _EXPOSED = "exposed_"
 _OF_EVERY_SERVICE = frozenset({"get_service_aliases", "get_service_name"})
@@ -41,7 +39,7 @@ class RPyCOptions(StreamOptions, frozen=True, kw_only=True):
     session_idle: Idle = 600.0
 
 
-class RPyC(Pooled[Pool[Connection] | Sessions[Connection]]):
+class RPyC(SessionPooled[Connection]):
     """Calls of the root object's methods, one at a time on each connection."""
 
     Options: ClassVar = RPyCOptions

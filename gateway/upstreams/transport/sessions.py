@@ -11,6 +11,7 @@ that have the most of them loses one: an address with many connections takes no 
 
 import asyncio
 import contextvars
+import time
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,11 +20,12 @@ from typing import Annotated, Any, Generic, Literal, Protocol, TypeAlias, TypeVa
 
 from msgspec import Meta
 
-from gateway.model.calls import current_context
+from gateway.model.calls import Context, current_context
 from gateway.model.faults import Denied, Overloaded
 from gateway.model.networks import client_of
 from gateway.upstreams import Invocation
 from gateway.upstreams.transport.pool import Connection, Pool
+from gateway.upstreams.transport.pooled import Pooled
 
 C = TypeVar("C", bound=Connection)
 
@@ -72,6 +74,7 @@ class _Session(Generic[C]):
         self.owner = owner
         self.pool: Pool[C] = Pool(connect, 1)
         self.calls = 0
+        self.used = 0.0
         self.timer: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
@@ -128,15 +131,18 @@ class Sessions(Generic[C]):
             session.close()
         self._held = {}
 
+    def used(self, caller: Any) -> float | None:
+        """Return when a caller's session had its last call, in seconds of ``time.monotonic()``; None without one."""
+        session = self._held.get(caller)
+        return None if session is None else session.used
+
+    def leave(self, caller: Any) -> None:
+        """End the session of a caller, unless a call of it runs."""
+        self._end(caller)
+
     def _caller(self) -> Any:
-        """Return what stands for the caller: the name of its key, or a weak reference to its connection."""
-        context = current_context()
-        if context.key is not None:
-            return context.key
-        if context.connection is None:
-            raise Denied("this upstream has a session for each caller: over a shared connection, call with an API key")
         self._loop = asyncio.get_running_loop()
-        return weakref.ref(context.connection, self._gone)
+        return caller_of(current_context(), self._gone)
 
     def _begin(self, caller: Any) -> _Session[C]:
         """Find the caller's session, or begin it, in the place of another one if there are too many."""
@@ -146,6 +152,7 @@ class Sessions(Generic[C]):
         session = session or _Session(caller, _owner(), self._connect)
         self._held[session.caller] = session
         session.calls += 1
+        session.used = time.monotonic()
         if session.timer is not None:
             session.timer.cancel()
         return session
@@ -178,6 +185,37 @@ class Sessions(Generic[C]):
         if session is not None and session.calls == 0:
             del self._held[caller]
             session.close()
+
+
+class SessionPooled(Pooled[Pool[C] | Sessions[C]], Generic[C]):
+    """Has sessions in the place of a pool, where the options say so."""
+
+    def used(self, caller: Any) -> float | None:
+        """Return when a caller's session here had its last call; None without one."""
+        return self._pool.used(caller) if isinstance(self._pool, Sessions) else None
+
+    def leave(self, caller: Any) -> None:
+        """End the session of a caller, unless a call of it runs."""
+        if isinstance(self._pool, Sessions):
+            self._pool.leave(caller)
+
+
+def caller_of(context: Context, gone: Callable[[Any], None] | None = None) -> Any:
+    """Return what stands for the caller of a call: the name of its key, or a weak reference to its connection.
+
+    Args:
+        context: of the call.
+        gone: is told when the connection is no more.
+
+    Raises:
+        Denied: nobody knows whose call it is.
+
+    """
+    if context.key is not None:
+        return context.key
+    if context.connection is None:
+        raise Denied("this upstream has a session for each caller: over a shared connection, call with an API key")
+    return weakref.ref(context.connection, gone)
 
 
 def _owner() -> tuple[str, str]:

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,8 +20,10 @@ from urllib.parse import quote, unquote
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from gateway.cli import main
+from gateway.config import load
 from gateway.fleet.directories.zookeeper import publishing
 from gateway.fleet.directories.zookeeper.client import Client
 from gateway.fleet.directories.zookeeper.publishing import Publication, Publisher
@@ -111,6 +115,84 @@ def test_it_is_listed_again_whatever_happens_to_its_nodes(server: ZooKeeper, oth
 
     asyncio.run(main())
     logged.take("is away")
+
+
+def held(others: Any) -> list[Any]:
+    """Return what the nodes hold."""
+    return [json.loads(others.get(f"{PROVIDERS}/{name}")[0]) for name in others.get_children(PROVIDERS)]
+
+
+def test_it_tells_its_methods_and_stays_listed_when_these_change(server: ZooKeeper, others: Any) -> None:
+    publication = replace(PUBLICATION, schemes=("jsonrpc",), methods=("add", "stock.get"))
+    long, longer = (tuple(f"method{number}" for number in range(count)) for count in (200, 201))
+    seen: list[list[str]] = []
+
+    def named(methods: str) -> bool:
+        found = nodes(others)
+        return len(found) == 1 and f"methods={methods}&" in found[0]
+
+    async def main() -> None:
+        async with published(server, publication) as (publisher, _):
+            await until(lambda: named("add,stock.get"))
+            assert held(others) == [{"address": "10.0.0.1:8000", "path": "/api", "methods": ["add", "stock.get"]}]
+            others.ChildrenWatch(PROVIDERS, lambda names: len(seen) > 100 or seen.append(names))
+            publisher.serve(("add",))
+            await until(lambda: named("add"))
+            assert held(others)[0]["methods"] == ["add"]
+            publisher.serve(long)
+            await until(lambda: nodes(others) and "methods=" not in nodes(others)[0])
+            assert held(others)[0]["methods"] == [*long]
+            (made,) = (others.exists(f"{PROVIDERS}/{name}").czxid for name in others.get_children(PROVIDERS))
+            publisher.serve(longer)
+            await until(lambda: held(others)[0]["methods"] == [*longer])
+            assert {others.exists(f"{PROVIDERS}/{name}").czxid for name in others.get_children(PROVIDERS)} == {made}
+            assert all(seen)
+            publisher.serve(("a,b", "c"))
+            await until(lambda: held(others)[0]["methods"] == ["a,b", "c"])
+            assert "methods=" not in nodes(others)[0]
+        assert nodes(others) == []
+
+    asyncio.run(main())
+
+
+def test_what_a_rule_is_about_is_not_told() -> None:
+    rules = '[{"methods": ["stock.*"], "keys": ["odoo"]}]'
+    config = load(None, {}, [f"access.rules={rules}"])
+    methods: list[Any] = [("stock.get", None), ("version", None), ("add", None)]
+    assert processes.named(config, methods) == ("add", "version")
+    many: list[Any] = [(f"m{number:06}", None) for number in range(10_000)]
+    assert len(processes.named(config, many)) == processes.MOST_NAMED // 10
+
+
+def test_dubbos_own_consumer_reads_what_is_published(server: ZooKeeper, others: Any) -> None:
+    publication = replace(PUBLICATION, schemes=("jsonrpc",), methods=("add", "stock.get"), group="a b&c", version="")
+
+    async def main() -> str:
+        async with published(server, publication):
+            await until(lambda: nodes(others))
+            return await asyncio.to_thread(dubbo, "read", server.server, "callgate")
+
+    told = [
+        "jsonrpc",
+        "10.0.0.1:8000",
+        "api",
+        {
+            "interface": "callgate",
+            "group": "a b&c",
+            "methods": "add,stock.get",
+            "weight": "100",
+            "timestamp": "5",
+            "side": "provider",
+            "application": "callgate",
+            "dubbo": "2.0.2",
+        },
+    ]
+    assert json.loads(asyncio.run(main())) == [told]
+
+
+def dubbo(*arguments: str) -> str:
+    command = [sys.executable, "-m", "tests.fleet.directories.dubbo_program", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
 
 
 def test_nodes_of_an_earlier_life_are_taken_over(server: ZooKeeper, others: Any) -> None:
@@ -239,6 +321,8 @@ def test_the_child_of_the_supervisor(server: ZooKeeper, others: Any, tmp_path: P
             return {stat.czxid for stat in found if stat is not None}
 
         eventually(listed, "it is not listed")
+        (told,) = held(others)
+        assert (told["path"], "version" in told["methods"], "process" in told["methods"]) == ("/api", True, True)
         before = created()
         running.signal(signal.SIGHUP)
         eventually(lambda: "reloaded" in running.log, "it does not reload")
@@ -249,6 +333,13 @@ def test_the_child_of_the_supervisor(server: ZooKeeper, others: Any, tmp_path: P
         os.kill(child, signal.SIGKILL)
         eventually(lambda: listed() and created() != before, "it is not listed again")
         assert "the process that publishes the gateway was killed by signal 9" in running.log
+        pids = children(running.process.pid)
+        with (tmp_path / "handlers" / "some.py").open("a") as file:
+            file.write("\n\n@method\ndef another() -> int:\n    return 1\n")
+        running.signal(signal.SIGHUP)
+        eventually(lambda: listed() and "another" in held(others)[0]["methods"], "it does not tell its methods")
+        eventually(lambda: len(children(running.process.pid)) == 2, "the old worker does not end")
+        assert len(pids & children(running.process.pid)) == 1  # the child that publishes is the same
         (tmp_path / "conf" / "gateway.toml").write_text("[publish]\nweight = 7\n")
         running.signal(signal.SIGHUP)
         eventually(lambda: listed(7), "it does not follow a reload")
@@ -392,6 +483,23 @@ def test_no_process_is_left_for_the_registrar(monkeypatch: pytest.MonkeyPatch, l
     assert not found.is_due(time.monotonic())
     assert found.is_due(time.monotonic() + 1.1)
     assert len(logged.take("the gateway is not published: no process left")) == 1
+
+
+def test_a_registrar_that_does_not_listen_is_replaced() -> None:
+    found = Registrar()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        found.pid, found.link, found._published = os.getpid(), ours, Publishing(what=1, work=lambda _: 0)
+        found.want(Publishing(what=1, methods=("add",), work=lambda _: 0))
+        assert theirs.recv(100) == b'["add"]\n'
+        found.want(Publishing(what=1, methods=("add",), work=lambda _: 0))  # nothing has changed
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                ours.send(b" " * 4096)
+        assert found.due == float("inf")
+        found.want(Publishing(what=1, methods=("add", "get"), work=lambda _: 0))
+        assert found.due < float("inf")  # it is to end, and another one begins
 
 
 def test_names_are_quoted() -> None:

@@ -1,6 +1,8 @@
 """ZooKeeper as a directory, of a real server, with kazoo as the other party: what others write, and what goes wrong."""
 
 import asyncio
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 import trustme
 from kazoo.security import make_digest_acl
 
+from gateway import Registry
 from gateway.fleet.directories import DirectoryConfigError, watching
 from gateway.fleet.directories.zookeeper import client, kind
 from gateway.fleet.listing import Instance
@@ -18,7 +21,8 @@ from tests.conftest import Logged
 from tests.fleet.directories.following import Followed, following, made
 from tests.fleet.directories.zookeeper import ZooKeeper
 from tests.fleet.load import Fleet, Load
-from tests.serving import eventually
+from tests.serving import eventually, free_port, serving
+from tests.upstreams.running import Served
 
 SERVICE = "com.acme.Stock"
 
@@ -265,20 +269,58 @@ def test_a_login_that_may_read_and_others_that_may_not(
 def test_encrypted_connections(
     server: ZooKeeper, others: Any, authority: trustme.CA, tmp_path: Path, logged: Logged
 ) -> None:
+    """The server asks for a certificate, too."""
     put(others, "jsonrpc://10.0.0.1:1")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
-    servers = (f"localhost:{server.secure}",)
+    another = trustme.CA()
+    for name, issuer in (("ca", authority), ("other", another)):
+        issuer.cert_pem.write_to_path(tmp_path / f"{name}.pem")
+        issued = issuer.issue_cert("gateway.example")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.crt")
+        issued.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+
+    def encrypted(authority: str, own: str) -> Any:
+        files = {"ca": f"{authority}.pem"} | ({"certificate": f"{own}.crt", "key": f"{own}.key"} if own else {})
+        options = {option: str(tmp_path / file) for option, file in files.items()}
+        return asked(server, servers=(f"localhost:{server.secure}",), **options)
 
     async def main() -> None:
-        async with following(asked(server, servers=servers, ca=str(tmp_path / "ca.pem")), SERVICE) as followed:
+        async with following(encrypted("ca", "ca"), SERVICE) as followed:
             await followed.until(lambda: followed.addresses)
-        async with following(asked(server, servers=servers, ca=str(tmp_path / "other.pem")), SERVICE) as followed:
+        async with following(encrypted("other", "ca"), SERVICE) as followed:
             await followed.until(lambda: "certificate is not accepted" in followed.status.error)
             assert followed.lists == []
+        for own in ("", "other"):
+            async with following(encrypted("ca", own), SERVICE) as followed:
+                await followed.until(lambda: followed.status.error not in ("", "it is not connected yet"))
+                assert followed.lists == []
+                assert "alert" in followed.status.error
 
     asyncio.run(main())
     logged.take("it is away")
+
+
+def test_a_service_of_dubbo_is_found_and_called(server: ZooKeeper, others: Any, tmp_path: Path) -> None:
+    (tmp_path / "hello.proto").write_text(
+        'syntax = "proto3"; package org.example; message Text { string text = 1; }'
+        " service Hello { rpc hello(Text) returns (Text); }"
+    )
+    (tmp_path / "gateway.toml").write_text(
+        f"[directories.zk]\nkind = 'zookeeper'\nservers = ['{server.server}']\nsession = 4.0\n"
+        "[upstreams.up]\nurl = 'grpc://'\ndirectory = 'zk'\ndirectory_service = 'org.example.Hello'\n"
+        f"proto = ['{tmp_path}/hello.proto']\n"
+    )
+    command = [sys.executable, "-m", "tests.fleet.directories.dubbo_program", "provide", server.server]
+    with subprocess.Popen(
+        [*command, str(free_port())], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as program:
+        try:
+            path = "/dubbo/org.example.Hello/providers"
+            eventually(lambda: others.exists(path) and others.get_children(path), "it is not listed")
+            with serving(Registry(), None, tmp_path / "gateway.toml") as gateway:
+                said = Served(gateway).call("org.example.Hello.hello", text="Ada")
+        finally:
+            program.kill()
+    assert said == "hello Ada"
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ secureClientPortAddress=127.0.0.1
 ssl.keyStore.location={folder}/key.p12
 ssl.keyStore.password=secret
 ssl.trustStore.location={folder}/ca.pem
-ssl.clientAuth=none
+ssl.clientAuth=need
 """
 
 

@@ -29,7 +29,7 @@ from gateway.fleet.directories.zookeeper.jute import JuteError, Reader, Stat
 
 _LARGEST = 16_777_216  # bytes of a message; 2,000 names of Dubbo are one million
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 2.0  # seconds between two rounds of attempts
-_CREATE, _DELETE, _EXISTS, _CHILDREN, _AUTH, _PING, _CLOSE = 1, 2, 3, 8, 100, 11, -11
+_CREATE, _DELETE, _EXISTS, _WRITE, _CHILDREN, _AUTH, _PING, _CLOSE = 1, 2, 3, 5, 8, 100, 11, -11
 _EVENT, _PINGED, _AUTHENTICATED = -1, -2, -4  # in the place of a request's number
 _NO_NODE, _NODE_EXISTS = -101, -110
 _REASONS = {
@@ -146,6 +146,11 @@ class Client:
         parts = path.strip("/").split("/")
         for end in range(1, len(parts) + 1):
             await self.create("/" + "/".join(parts[:end]))
+
+    async def write(self, path: str, data: bytes) -> bool:
+        """Write what a node holds; False where there is none."""
+        body = jute.text(path) + jute.buffer(data) + jute.integer(-1)
+        return await self._request(_WRITE, body, _NO_NODE) is not None
 
     async def delete(self, path: str) -> bool:
         """Remove a node; False where there is none."""

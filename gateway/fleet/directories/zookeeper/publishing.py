@@ -6,7 +6,8 @@
     await publisher.withdraw()     at the end: its nodes are removed at once, and not when the session ends
 
 The nodes end with the session, and are made again in each new one. ``drain`` leaves a node of its own beside them,
-which stays: while it is there, the gateway is listed with a weight of 0 and takes no new calls.
+which stays: while it is there, the gateway is listed with a weight of 0 and takes no new calls. A node holds the path
+and all methods as JSON; its name has the methods where they are short.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import logging
 import random
 from urllib.parse import quote
 
+import msgspec
 from msgspec import Struct
 
 from gateway.fleet.directories.zookeeper.client import Client, Lost, Refused
@@ -24,6 +26,7 @@ log = logging.getLogger("gateway.directories")
 
 _PATIENCE = 2.0  # seconds to wait for a connection before that is logged
 _AGAIN = (0.5, 1.0)  # seconds between two attempts
+_LONGEST = 1000  # characters of all methods in the name of a node
 _LOOK = 0.1  # seconds between two looks at whether a gateway has taken note of being drained
 
 
@@ -37,6 +40,7 @@ class Publication(Struct, frozen=True, kw_only=True):
         path: where calls are POSTed to.
         weight: its share of the calls while it is not drained.
         started: when it became ready, in milliseconds since 1970. It is a part of the nodes' names.
+        methods: the names of what it serves.
 
     """
 
@@ -49,10 +53,14 @@ class Publication(Struct, frozen=True, kw_only=True):
     zone: str = ""
     weight: int = 100
     started: int = 0
+    methods: tuple[str, ...] = ()
 
     def nodes(self, weight: int) -> list[str]:
         """Return the names of its nodes, with a weight."""
-        told = {"version": self.version, "group": self.group, "zone": self.zone}
+        methods = ",".join(self.methods)
+        if len(methods) > _LONGEST or methods.count(",") != len(self.methods) - 1:  # or a name has one itself
+            methods = ""
+        told = {"version": self.version, "group": self.group, "zone": self.zone, "methods": methods}
         query = {
             "interface": self.service,
             **{name: value for name, value in told.items() if value},
@@ -63,6 +71,10 @@ class Publication(Struct, frozen=True, kw_only=True):
             "dubbo": "2.0.2",
         }
         return [node_of(scheme, self.address, self.path, query) for scheme in self.schemes]
+
+    def data(self) -> bytes:
+        """Return what its nodes hold."""
+        return msgspec.json.encode({"address": self.address, "path": self.path, "methods": self.methods})
 
 
 class Publisher:
@@ -82,12 +94,18 @@ class Publisher:
         self._change = asyncio.Event()
         self._is_wanted = False
         self._told = ""
+        self._made: dict[str, bytes] = {}  # what its nodes hold, by their paths
 
     def want(self, listed: bool) -> None:  # noqa: FBT001 - it is what is wanted
         """Say whether it is to be listed from now on."""
         if listed != self._is_wanted:
             self._is_wanted = listed
             self._change.set()
+
+    def serve(self, methods: tuple[str, ...]) -> None:
+        """Say which methods there are from now on. It stays listed meanwhile."""
+        self._publication = msgspec.structs.replace(self._publication, methods=methods)
+        self._change.set()
 
     async def run(self) -> None:
         """Keep its nodes, in this session and in those after it."""
@@ -123,8 +141,11 @@ class Publisher:
         wanted = publication.nodes(weight) if self._is_wanted else []
         for node in wanted:
             await self._have(f"{self._providers}/{node}")
-        for node in {*publication.nodes(0), *publication.nodes(publication.weight)}.difference(wanted):
-            await self._client.delete(f"{self._providers}/{node}")
+        others = {*publication.nodes(0), *publication.nodes(publication.weight)}.difference(wanted)
+        paths = {f"{self._providers}/{node}" for node in others} | self._made.keys()
+        for path in paths.difference(f"{self._providers}/{node}" for node in wanted):
+            await self._client.delete(path)
+            self._made.pop(path, None)
         where = ", ".join(f"{scheme}://{publication.address}" for scheme in publication.schemes)
         if not wanted:
             self._tell(logging.INFO, "it is not listed, because it is not ready")
@@ -135,13 +156,18 @@ class Publisher:
 
     async def _have(self, path: str) -> None:
         found = await self._client.exists(path, self._change.set)
+        data = self._publication.data()
         if found is not None and found.owner == self._client.session:
+            if self._made.get(path, data) != data:
+                await self._client.write(path, data)
+                self._made[path] = data
             return
         if found is not None:  # it is of an earlier life, and would vanish with that
             await self._client.delete(path)
         else:
             await self._client.make(self._providers)
-        if await self._client.create(path, self._publication.address.encode(), ephemeral=True):
+        if await self._client.create(path, data, ephemeral=True):
+            self._made[path] = data
             await self._client.exists(path, self._change.set)
         else:
             self._change.set()  # somebody else has made it meanwhile
