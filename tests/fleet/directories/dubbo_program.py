@@ -31,7 +31,7 @@ def provide(server: str, port: str) -> None:
     threading.Event().wait()
 
 
-class Printed(NotifyListener):
+class Printed(NotifyListener):  # type: ignore[misc]
     """Writes what it is told."""
 
     def __init__(self) -> None:
