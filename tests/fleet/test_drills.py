@@ -53,7 +53,8 @@ def test_one_is_killed_and_comes_back(tmp_path: Path, logged: Logged) -> None:
 
 
 def test_all_but_one_are_killed_at_once(tmp_path: Path, logged: Logged) -> None:
-    with Fleet(tmp_path, 4) as fleet, fleet.gateway() as server:
+    """They are killed one after the other, and a call may run at each of them just then: it has an attempt for each."""
+    with Fleet(tmp_path, 4) as fleet, fleet.gateway("attempts = 4") as server:
         with Load(server.port) as load:
             wait(load)
             for program in fleet.programs[1:]:
