@@ -372,7 +372,7 @@ def test_the_versions_of_an_interface_are_shown_with_their_calls(console: Opened
     browser.until("document.querySelector('section[aria-label=\"Interface ledger\"] td')", "the versions")
     browser.until("[...document.querySelectorAll('td')].some((each) => each.innerText.endsWith('.7%'))", "the share")
     shown = browser.text("section[aria-label='Interface ledger']")
-    for part in ("25% of callers, drawn by client", "X-RPC-Version", "since 2026-01-01", "66.7%", "33.3%"):
+    for part in ("25% of the clients, by their addresses", "X-RPC-Version", "since 2026-01-01", "66.7%", "33.3%"):
         assert part in shown
 
 

@@ -30,7 +30,12 @@ function option({ option: name, value, from, for: said }, section) {
   return h("li", {},
     h("div", { class: "head" }, h("span", { class: "name" }, name.slice(section.length + 1)), h("code", {}, value),
       h("span", { class: from === "default" ? "soft small" : "small" }, from)),
-    said && h("div", { class: "soft small" }, said));
+    said && h("div", { class: "soft small" }, marked(said)));
+}
+
+/** A text in which ``this`` is code. */
+function marked(text) {
+  return text.split("``").map((part, index) => (index % 2 ? h("code", {}, part) : part));
 }
 
 function checked(findings) {

@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 import { following, short, table } from "./live.js";
 
 const STATES = { up: "good", serving: "good", down: "bad", out: "bad", stale: "warn", empty: "bad" };
+const DRAWN = { client: "of the clients, by their addresses", key: "of the callers, by their keys", call: "of the calls" };
 const ORDER = ["down", "out", "empty", "stale", "unknown", "up", "serving"];
 
 /** Show the upstreams. */
@@ -27,7 +28,7 @@ function shown(workers, methods, data) {
     ...upstreams.map((rows) => upstream(rows, methods, data)),
     ...data.versions.map((each) => versions(each, methods)),
     directories.length > 0 && table("Directories", [["Directory"], ["State"], ["Age", "number"], ["Last error", "wrap"]],
-      directories.map((rows) => { const found = worst(rows); return [found.name, badge(found.state), found.age === null ? "–" : `${short(found.age)} s`, found.error || "–"]; }), ""),
+      directories.map((rows) => { const found = worst(rows); return [found.name, badge(found.state), found.age === null ? "–" : `${found.age.toFixed(found.age < 10 ? 1 : 0)} s`, found.error || "–"]; }), ""),
   ].filter(Boolean);
 }
 
@@ -39,7 +40,7 @@ function versions({ name, header, canary, versions: found, deprecated }, methods
   return h("section", { class: "card", "aria-label": `Interface ${name}` },
     h("h2", {}, name, " ", h("span", { class: "badge" }, "interface")),
     h("dl", { class: "facts" },
-      canary && [h("dt", {}, "Canary"), h("dd", {}, `${canary.percent}% of callers, drawn by ${canary.by}`)],
+      canary && [h("dt", {}, "Canary"), h("dd", {}, `${canary.percent}% ${DRAWN[canary.by]}`)],
       header && [h("dt", {}, "Header"), h("dd", {}, h("code", {}, header))],
       others.map(([each, said]) => [h("dt", {}, "Deprecated"), h("dd", {}, h("code", {}, each), ` ${said}`)])),
     table(`Versions of ${name}`, [["Version"], ["Serves"], ["Methods", "number"], ["Calls", "number"], ["Share", "number"], ["Deprecated", "wrap"]],
@@ -73,7 +74,7 @@ function upstream(rows, methods, data) {
       h("dt", {}, "Address"), h("dd", {}, h("code", {}, found.address)),
       h("dt", {}, "Methods"), h("dd", {}, String(found.methods)),
       h("dt", {}, "Calls that run"), h("dd", {}, String(rows.reduce((sum, row) => sum + row.running, 0))),
-      calls > 0 && [h("dt", {}, "Of the last minutes"), h("dd", {}, `${short(calls)} calls, mean ${short((1000 * seconds) / calls)} ms`)],
+      calls > 0 && [h("dt", {}, "Of the last minutes"), h("dd", {}, `${short(calls)} ${calls === 1 ? "call" : "calls"}, mean ${short((1000 * seconds) / calls)} ms`)],
       states.size > 1 && [h("dt", {}, "By worker"), h("dd", {}, rows.map((row) => `${row.slot}: ${row.state}`).join(", "))],
       found.error && [h("dt", {}, "Last error"), h("dd", { class: found.state === "up" ? null : "bad" }, found.error)]),
     instances.length > 0 && table(`Instances of ${found.name}`,
