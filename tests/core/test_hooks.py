@@ -34,7 +34,7 @@ from gateway import (
 from gateway.config import MetricsSection, load
 from gateway.model.hooks import Next
 from tests.conftest import Logged
-from tests.process.test_supervisor import call, fleet, write_handlers
+from tests.process.fleets import call, fleet, write_handlers
 from tests.raw_http import Wire, exchange, request
 from tests.serving import eventually
 

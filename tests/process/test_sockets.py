@@ -22,7 +22,7 @@ from gateway.config import MetricsSection, load
 from gateway.process.sockets import close, listen
 from tests.cli.running import environment
 from tests.deploy.nginx.edging import METHODS, ask, calling, result
-from tests.process.test_supervisor import call, fleet, write_handlers
+from tests.process.fleets import call, fleet, write_handlers
 from tests.raw_http import post
 from tests.serving import eventually
 

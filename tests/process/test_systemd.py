@@ -9,8 +9,8 @@ from pathlib import Path
 from gateway.config import Config, load
 from gateway.process.supervisor import MERCY
 from tests.cli.running import environment, run
+from tests.process.fleets import call, write_handlers
 from tests.process.test_sockets import post_unix
-from tests.process.test_supervisor import call, write_handlers
 from tests.serving import activated, eventually, free_port
 
 CONF = Path(__file__).parents[2] / "conf"

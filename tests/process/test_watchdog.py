@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.test_supervisor import Fleet, call, fleet, processes, write_handlers
+from tests.process.fleets import Fleet, call, fleet, processes, write_handlers
 from tests.raw_http import Wire, request
 from tests.serving import eventually
 

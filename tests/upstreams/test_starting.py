@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from gateway.upstreams import frame
-from tests.process.test_supervisor import Callers, call, fleet, processes, project
+from tests.process.conftest import project
+from tests.process.fleets import Callers, call, fleet, processes
 from tests.serving import eventually
 from tests.upstreams.kinds import KINDS
 from tests.upstreams.running import ROOT, Program, serve_upstream

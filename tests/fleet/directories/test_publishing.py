@@ -33,7 +33,7 @@ from tests.conftest import Logged
 from tests.fleet.directories.following import following, made
 from tests.fleet.directories.test_zookeeper import end_session
 from tests.fleet.directories.zookeeper import ZooKeeper
-from tests.process.test_supervisor import Fleet, call, fleet, write_handlers
+from tests.process.fleets import Fleet, call, fleet, write_handlers
 from tests.raw_http import exchange, request
 from tests.serving import children, eventually, free_port
 
