@@ -21,6 +21,8 @@ from tests.conftest import Logged
 from tests.raw_http import Response, Wire, request
 from tests.serving import Server
 
+pytestmark = pytest.mark.unmeasured
+
 FILES = ("xmlrpc_valid", "xmlrpc_invalid", "jsonrpc_valid", "jsonrpc_invalid", "hostile")
 CLASSES: dict[str, str | tuple[str, ...]] = {
     "not-well-formed": "not well-formed",

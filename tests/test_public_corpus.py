@@ -20,6 +20,8 @@ from tests.raw_http import Wire, request
 from tests.serving import Server, serving
 from tests.test_corpus import body_of, is_value, raw_bytes
 
+pytestmark = pytest.mark.unmeasured
+
 ELSEWHERE = {"pb-057"}  # xmlrpc.none, below
 DECIDED: dict[str, dict[str, Any]] = {
     "pb-020": {"http": 200, "kind": "error", "code": -32602, "id": 1},

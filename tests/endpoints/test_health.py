@@ -8,6 +8,8 @@ from gateway import Registry
 from tests.raw_http import Response, Wire, exchange, post, request
 from tests.serving import Server, serving
 
+pytestmark = pytest.mark.unmeasured
+
 CALL = b'{"jsonrpc":"2.0","method":"add","params":[2,3],"id":1}'
 CLOSED = {
     "access.allow": "192.0.2.0/24",

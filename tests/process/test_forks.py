@@ -12,6 +12,8 @@ from tests.process.fleets import alive, call, fleet, processes, write_handlers
 from tests.raw_http import Wire, request
 from tests.serving import eventually
 
+pytestmark = pytest.mark.unmeasured
+
 FORKING = """
 import asyncio
 import os

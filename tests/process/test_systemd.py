@@ -6,12 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gateway.config import Config, load
 from gateway.process.supervisor import MERCY
 from tests.cli.running import environment, run
 from tests.process.fleets import call, write_handlers
 from tests.process.test_sockets import post_unix
 from tests.serving import activated, eventually, free_port
+
+pytestmark = pytest.mark.unmeasured
 
 CONF = Path(__file__).parents[2] / "conf"
 UNITS = ("callgate.service", "callgate.socket")
