@@ -284,6 +284,8 @@ def _rules(config: Config) -> Rules:
         unsubscribe=section.unsubscribe,
         notification=section.notification,
         ended=section.ended,
+        send=section.send,
+        close=section.close,
         most=section.subscriptions,
         slow=section.slow_readers,
         buffer=section.buffer,

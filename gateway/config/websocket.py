@@ -40,6 +40,10 @@ class WebSocketSection(Struct, frozen=True, kw_only=True):
     unsubscribe: Annotated[_Name, Meta(description="The method that ends a subscription.")] = "rpc.unsubscribe"
     notification: Annotated[_Name, Meta(description="The method of notifications with values.")] = "rpc.subscription"
     ended: Annotated[_Name, Meta(description="The method of the notification that a stream has ended.")] = "rpc.ended"
+    send: Annotated[_Name, Meta(description="The method that sends a message to a subscription that takes some.")] = (
+        "rpc.send"
+    )
+    close: Annotated[_Name, Meta(description="The method that says that no more messages follow.")] = "rpc.close"
     subscriptions: Annotated[int, Meta(ge=1, le=100_000, description="Subscriptions of one connection.")] = 100
     slow_readers: Annotated[
         Literal["wait", "drop", "end"],

@@ -117,6 +117,10 @@ class Dispatcher:
         if context.streaming != "no":
             if context.streaming == "must" and not known.method.streams:
                 return Reply(fault=InvalidParams(f"{call.method} does not stream: call it"))
+            if context.inbox is not None and known.method.message is None:
+                return Reply(
+                    fault=InvalidParams(f"{call.method} takes no messages while it runs: subscribe without them")
+                )
             context.until = min(context.deadline, context.arrival + (known.method.options.timeout or inf))
         context.deadline = min(context.deadline, context.arrival + known.timeout)
         return known.handler(call, context)

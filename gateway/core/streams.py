@@ -101,6 +101,8 @@ def invoke_stream(  # noqa: PLR0913, PLR0917 - what ``invoke`` takes, and a limi
         except BaseException as error:  # noqa: BLE001 - InvalidParams, or whatever a type of the user's raises when made
             return Reply(fault=fault_of(error, context))
         context.state = state
+        if context.inbox is not None:
+            context.inbox.read = partial(method.read_message, context=context)
         step, close = steps(function, args, kwargs, pool)
         values = _Values(context, fault, step, close)
         counts[place] += 1

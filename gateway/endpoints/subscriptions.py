@@ -6,6 +6,12 @@
     {"method": "rpc.ended", "params": {"subscription": "0x8ac1..."}}          the end; with ``error`` if it was one
     {"method": "rpc.unsubscribe", "params": ["0x8ac1..."], "id": 2}           the caller's end
 
+A method that streams both ways takes messages while it runs, if its caller says so:
+
+    {"method": "rpc.subscribe", "params": {"method": "chat", "params": [["hello"]], "dialogue": true}, "id": 1}
+    {"method": "rpc.send", "params": ["0x8ac1...", "a message"], "id": 2}     true when it was taken
+    {"method": "rpc.close", "params": ["0x8ac1..."], "id": 3}                 no more follow
+
 The names are those of the configuration. What becomes of values that the client does not read in time is, too: the
 method waits, or the oldest of them are dropped, which the next one says (``dropped``), or the subscription ends.
 """
@@ -26,10 +32,12 @@ from gateway.endpoints.batches import in_turns
 from gateway.endpoints.rpc import RPCEndpoint
 from gateway.model.calls import Call, CallRecord, Context, Reply
 from gateway.model.faults import Fault, InvalidParams, Overloaded, ResponseTooLarge, Unavailable, detached
-from gateway.model.streams import Stream
+from gateway.model.streams import Inbox, Stream
 from gateway.model.values import encoding_error
 from gateway.model.websocket import Outlet
 from gateway.telemetry.log import log_unencodable
+
+_MESSAGES = 8  # that wait until a method takes them
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -40,6 +48,8 @@ class Rules(Struct, frozen=True, kw_only=True):
         unsubscribe: the method that ends one.
         notification: the method that notifications of values have.
         ended: the one that the notification of an end has.
+        send: the method that sends a message to one.
+        close: the method that says that no more messages follow.
         most: how many a connection may have.
         slow: what becomes of values that the client does not read in time.
         buffer: how many of them are kept before the oldest is dropped, or the subscription ends.
@@ -50,6 +60,8 @@ class Rules(Struct, frozen=True, kw_only=True):
     unsubscribe: str
     notification: str
     ended: str
+    send: str
+    close: str
     most: int
     slow: Literal["wait", "drop", "end"]
     buffer: int
@@ -77,6 +89,11 @@ class Subscriptions:
             return self._open(call, context, opened)
         if call.method == self.rules.unsubscribe:
             return self._end(call)
+        if call.method == self.rules.send:
+            return self._send(call)
+        if call.method == self.rules.close:
+            inbox = self._inbox(call, 1)
+            return Reply(value=inbox is not None and inbox.close())
         return None
 
     def drained(self) -> None:
@@ -101,13 +118,14 @@ class Subscriptions:
         self.outlet.changed()
 
     async def _open(self, call: Call, context: Context, opened: "list[Subscription]") -> Reply:
-        inner = _inner(call)
+        inner, is_dialogue = _inner(call)
         if inner is None or call.notification:
             text = f"{self.rules.subscribe} takes the name of a method and its arguments, and has an id"
             return Reply(fault=InvalidParams(text))
         if len(self._known) + self._opening >= self.rules.most:
             return Reply(fault=Overloaded(f"at most {self.rules.most} subscriptions of a connection"))
         asked = msgspec.structs.replace(context, method=inner.method, streaming="must")
+        asked.inbox = Inbox(self._room_for_messages()) if is_dialogue else None
         tracing = self.rpc.observers.tracing
         if tracing is not None:
             asked.span = tracing.begin(asked, inner, context.span)
@@ -119,41 +137,74 @@ class Subscriptions:
             self._opening -= 1
         if not isinstance(reply.value, Stream):
             return reply
+        if asked.inbox is not None:
+            reply.value.at_end(asked.inbox.end)
         number = f"0x{secrets.token_hex(8)}"
         self._known[number] = subscription = Subscription(self, number, reply.value, asked)
         opened.append(subscription)
         return Reply(value=number)
 
+    def _room_for_messages(self) -> int:
+        """Return how many may wait: fewer than the calls of a connection, or nothing else could be called."""
+        return max(1, min(_MESSAGES, self.rpc.limits.in_flight - 1))
+
     def _end(self, call: Call) -> Reply:
-        params = call.params if isinstance(call.params, list) else list(call.params.values())
-        found = self._known.get(params[0]) if len(params) == 1 and isinstance(params[0], str) else None
+        found = self._of(call, 1)
         if found is not None:
             found.stop()
         return Reply(value=found is not None)
 
+    async def _send(self, call: Call) -> Reply:
+        inbox = self._inbox(call, 2)
+        if inbox is None:
+            return Reply(value=False)
+        try:
+            return Reply(value=await inbox.put(_values(call)[1]))
+        except Fault as error:
+            return Reply(fault=detached(error))
 
-def _inner(call: Call) -> Call | None:
-    """Return the call that a subscription makes, None where it does not name one."""
-    params = call.params
+    def _inbox(self, call: Call, count: int) -> Inbox | None:
+        found = self._of(call, count)
+        return None if found is None else found.inbox
+
+    def _of(self, call: Call, count: int) -> "Subscription | None":
+        """Return the subscription that the first of so many parameters names."""
+        params = _values(call)
+        return self._known.get(params[0]) if len(params) == count and isinstance(params[0], str) else None
+
+
+def _values(call: Call) -> list[Any]:
+    return call.params if isinstance(call.params, list) else list(call.params.values())
+
+
+def _inner(call: Call) -> tuple[Call | None, bool]:
+    """Return the call that a subscription makes, None where it does not name one; and whether messages follow."""
+    params, is_dialogue = call.params, False
     if isinstance(params, list):
         named, given = (params[0], params[1:]) if params else (None, None)
     else:
-        named, given = params.get("method"), params.get("params", [])
-        if params.keys() - {"method", "params"}:
-            return None
+        named, given, is_dialogue = params.get("method"), params.get("params", []), params.get("dialogue", False)
+        if params.keys() - {"method", "params", "dialogue"} or type(is_dialogue) is not bool:
+            return None, False
     if not isinstance(named, str) or not isinstance(given, list | dict):
-        return None
-    return Call(method=named, params=given)
+        return None, False
+    return Call(method=named, params=given), is_dialogue
 
 
 class Subscription:
-    """One subscription."""
+    """One subscription.
+
+    Attributes:
+        inbox: what its client sends to it; None where it takes nothing.
+
+    """
 
     def __init__(self, owner: Subscriptions, number: str, stream: Stream, context: Context) -> None:
         self._owner = owner
         self._number = number
         self._stream = stream
         self._context = context
+        self.inbox = context.inbox
         self._task: asyncio.Task[None] | None = None
         self._is_inside = False
         self._is_stopped = False

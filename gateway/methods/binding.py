@@ -83,6 +83,7 @@ class Method(Struct, frozen=True, kw_only=True):
         streams: it gives values one after the other: the function is a generator, async or not.
         stream: the async generator that does so in the place of the function, which gives a list; None where it is the
             function itself.
+        message: what a caller may send while a call runs that streams; None where that is nothing.
         perhaps: only what comes first tells whether a call streams: a Whole is the result of one that does not.
 
     """
@@ -107,6 +108,7 @@ class Method(Struct, frozen=True, kw_only=True):
     streams: bool = False
     stream: Callable[..., AsyncGenerator[Any, None]] | None = None
     perhaps: bool = False
+    message: Param | None = None
 
     def bind(self, params: Params, context: Context) -> tuple[list[Any], dict[str, Any]]:
         """Fit the caller's arguments to the function and convert them by its type hints.
@@ -129,6 +131,16 @@ class Method(Struct, frozen=True, kw_only=True):
             else:
                 kwargs[name] = context
         return args, kwargs
+
+    def read_message(self, value: Any, context: Context) -> Any:
+        """Convert a message that the caller sends while the call runs, as arguments are converted.
+
+        Raises:
+            InvalidParams: it does not fit.
+
+        """
+        assert self.message is not None  # noqa: S101 - nobody else is asked
+        return _converted(value, self.message, ".message", context)
 
     def _bind_list(self, params: list[Any], context: Context) -> list[Any]:
         takes, given = self.positional, len(params)

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, Self, TypeAlias
 from msgspec import Struct
 
 from gateway.model.faults import Fault
+from gateway.model.streams import Inbox
 from gateway.model.tracing import CallSpan
 
 Params: TypeAlias = list[Any] | dict[str, Any]
@@ -199,6 +200,7 @@ class Context(Struct, kw_only=True):
         attempts: how many of them were called.
         streaming: whether the caller takes the values of a stream one by one; ``"must"`` where nothing else will do.
         until: when a stream ends at the latest, on the same clock as the deadline.
+        inbox: what the caller sends while the call runs; None where it sends nothing.
         request: the request as the surrounding framework has it: Flask's, Django's, aiohttp's, Tornado's
             RequestHandler, the scope of ASGI; None where the gateway is not mounted in one.
         span: its span in a trace of OpenTelemetry; None where calls are not traced.
@@ -226,6 +228,7 @@ class Context(Struct, kw_only=True):
     attempts: int = 0
     streaming: Literal["no", "may", "must"] = "no"
     until: float = inf
+    inbox: Inbox | None = None
     span: CallSpan | None = None
     recorded: Taken | None = None
 

@@ -1,16 +1,96 @@
-"""Streams: what a method gives one value after the other."""
+"""Streams: what a method gives one value after the other, and what its caller sends it meanwhile."""
 
+import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol, Self
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any, Protocol, Self, TypeVar
 
 from msgspec import Struct
+
+from gateway.model.faults import Fault, Overloaded
+
+T = TypeVar("T")
 
 
 class Whole(Struct, frozen=True):
     """The result of a call that might have given a stream, in the place of its values."""
 
     value: Any
+
+
+class Inbox:
+    """What a caller sends while its call runs, one message after the other.
+
+    Attributes:
+        read: makes of a message what the method takes; raises InvalidParams.
+        is_read: whether a message was taken, or waited for.
+
+    """
+
+    def __init__(self, most: int) -> None:
+        self.read: Callable[[Any], Any] = lambda value: value
+        self.is_read = False
+        self._most = most
+        self._waiting: deque[tuple[Any, asyncio.Future[bool]]] = deque()
+        self._news = asyncio.Event()
+        self._is_closed = False
+        self._is_over = False
+
+    async def put(self, message: Any) -> bool:
+        """Wait until a message is taken; False where it is not, because the call has ended, or was told of no more.
+
+        Raises:
+            Overloaded: too many wait.
+            Fault: the message does not fit.
+
+        """
+        if self._is_closed or self._is_over:
+            return False
+        if len(self._waiting) >= self._most:
+            raise Overloaded(f"{self._most} messages wait already: send the next one when one of them is answered")
+        taken: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((self.read(message), taken))
+        self._news.set()
+        return await taken
+
+    def close(self) -> bool:
+        """Say that no more messages follow; False where that was known."""
+        was_open, self._is_closed = not self._is_closed and not self._is_over, True
+        self._news.set()
+        return was_open
+
+    def end(self) -> None:
+        """Take no more messages: the call has ended."""
+        self._is_over = True
+        while self._waiting:
+            _, taken = self._waiting.popleft()
+            if not taken.done():
+                taken.set_result(False)
+
+    async def each(self, make: Callable[[Any], T], first: Iterable[T] = ()) -> AsyncGenerator[T, None]:
+        """Take each message when the one before was used; ``make`` makes something of it, and may refuse it.
+
+        ``first`` comes before all of them.
+        """
+        for made in first:
+            yield made
+        self.is_read = True
+        while True:
+            while not self._waiting:
+                if self._is_closed:
+                    return
+                self._news.clear()
+                await self._news.wait()
+            message, taken = self._waiting.popleft()
+            if taken.done():  # nobody waits for it: its connection is gone
+                continue
+            try:
+                made = make(message)
+            except Fault as fault:
+                taken.set_exception(fault)
+                continue
+            taken.set_result(True)
+            yield made
 
 
 class Values(Protocol):

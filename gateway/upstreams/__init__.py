@@ -24,6 +24,7 @@ from gateway.fleet.listing import Instance
 from gateway.model.calls import Params
 from gateway.model.faults import Fault
 from gateway.model.limits import Limits
+from gateway.model.streams import Inbox
 from gateway.model.tracing import AttemptSpan
 from gateway.upstreams.options import Options, nearest
 
@@ -87,6 +88,8 @@ class Signature(Struct, frozen=True, kw_only=True):
         components: what the object may refer to, by kind and name.
         is_idempotent: whether its IDL says that it may run twice; the configuration may say so, too.
         signatures: its types as system.methodSignature tells them, the result first.
+        message: the type hint of a message that callers may send one by one while a call runs that streams, behind
+            those in the last parameter; None where they cannot.
         streams: the values of its result can be had one by one, from an adapter that is a Streamer.
 
     """
@@ -100,6 +103,7 @@ class Signature(Struct, frozen=True, kw_only=True):
     openrpc: Mapping[str, Any] | None = None
     components: Mapping[str, Mapping[str, Any]] = {}
     signatures: tuple[tuple[str, ...], ...] = ()
+    message: Any = None
     streams: bool = False
     is_idempotent: bool = False
 
@@ -118,6 +122,7 @@ class Invocation(Struct, kw_only=True):
         start: when the attempt began, in seconds of ``time.monotonic()``; the gateway measures by it.
         waits: whether it waits for a connection, because other calls have them all. The pool sets it.
         along: headers or metadata of this call, for an adapter that has options for them.
+        more: what the caller sends while a call runs that streams; None where it sends nothing.
         span: that of the attempt; None where calls are not traced.
 
     """
@@ -130,6 +135,7 @@ class Invocation(Struct, kw_only=True):
     waits: bool = False
     along: Along = ()
     start: float = 0.0
+    more: Inbox | None = None
     span: AttemptSpan | None = None
 
     @property

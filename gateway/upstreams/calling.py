@@ -172,6 +172,7 @@ class UpstreamCalls:
             request_id=context.request_id,
             along=() if self._along is None else self._along(context),
             start=time.monotonic(),
+            more=context.inbox,
         )
         if context.span is not None:
             self._trace(invocation, context.span)

@@ -299,7 +299,12 @@ class UpstreamService:
         if not isinstance(upstream, Streamer) or not (signature.streams or upstream.unannounced):
             return {}
         stream = self._pass_stream if is_pattern(signature.name) else self._calls.stream
-        return {"streams": True, "perhaps": not signature.streams, "stream": functools.partial(stream, signature)}
+        made: dict[str, Any] = {"streams": True, "perhaps": not signature.streams}
+        if signature.message is not None:
+            made["message"] = _param(
+                Parameter(name="message", hint=signature.message), int_texts=self.options.int64 == "text"
+            )
+        return made | {"stream": functools.partial(stream, signature)}
 
     def _begin(self, signature: Signature) -> Begin | None:
         """Return what begins the calls of a method; what a pattern passes on is looked at by the coroutine."""

@@ -68,7 +68,9 @@ async def over_instances(instances: Instances, spread: Spread, course: Course) -
                     yield value
         except Exception as error:  # noqa: BLE001 - likewise
             told = spread.ended(course, attempt, error)
-            following = spread.after_refusal(course, told, attempt.invocation.sent)
+            more = attempt.invocation.more
+            if more is None or not more.is_read:  # a message that was taken is not given to another one
+                following = spread.after_refusal(course, told, attempt.invocation.sent)
             if following is None:
                 raise course.told(told) from None
         except (GeneratorExit, asyncio.CancelledError):

@@ -30,6 +30,8 @@ OTHERS = {
     "websocket.unsubscribe": "eth_unsubscribe",
     "websocket.notification": "eth_subscription",
     "websocket.ended": "eth_ended",
+    "websocket.send": "eth_send",
+    "websocket.close": "eth_close",
     "websocket.slow_readers": "drop",
     "publish.directory": "zk",
     "publish.address": "10.0.0.1:8000",

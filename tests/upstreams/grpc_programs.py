@@ -71,8 +71,13 @@ class Streams(services.StreamsServicer):  # type: ignore[misc, name-defined]
         return protos.Two(a=sum(pair.a for pair in pairs), b=sum(pair.b for pair in pairs))
 
     def Chat(self, requests: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - likewise
-        """Answer each request twice, the first time before the next one is read."""
+        """Answer each request twice, the first time before the next one is read; first be deaf, or note the end."""
         for request in requests:
+            what, _, how = request.text.partition(" ")
+            if what == "sleep":
+                time.sleep(float(how))
+            elif what == "note":
+                context.add_callback(lambda path=how: Path(path).write_text("ended"))
             yield from (protos.Text(text=request.text), protos.Text(text=request.text.upper()))
 
     def Forever(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - likewise

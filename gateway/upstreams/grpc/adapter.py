@@ -7,8 +7,8 @@ Types come from the server's own reflection, or from .proto files or a descripto
 A method's parameters are the fields of its request; a stream of requests is one parameter, an array. A stream of
 answers is collected: an array of at most ``most_messages`` and ``limits.max_reply`` bytes, for a caller is better told
 that it is too long than given a part of it. A caller that subscribes gets each answer when it is there. What streams
-both ways takes an array and gives one: the requests do not wait for responses. What has come when the deadline ends a
-stream goes along with the fault.
+both ways takes an array and gives one: the requests do not wait for responses. A caller that subscribes may send more
+of them while it runs. What has come when the deadline ends a stream goes along with the fault.
 """
 
 import asyncio
@@ -193,7 +193,9 @@ class GRPC(Pooled[Pool[Connection]]):
         """Send the request or requests, and give each answer when it is there."""
         method = self._methods[invocation.method]
         request = self._request(method, neutral(invocation.params))
-        left = invocation.time_left
+        left, more = invocation.time_left, invocation.more
+        if more is not None:
+            request = more.each(partial(self._message, method, place="params.message"), request)
         async with self._lines.lend(invocation) as line, line.calling(invocation):
             call: Any = getattr(line.channel, _CALLS[method.takes_stream, True])(method.path)(
                 request, timeout=None if isinf(left) else left, metadata=self._metadata(invocation)
@@ -255,12 +257,12 @@ class GRPC(Pooled[Pool[Connection]]):
         request, response = described.input_type, described.output_type
         only = types.only(response)
         wrapped = types.only(request)
-        params = types.parameters(request)
+        params, message = types.parameters(request), None
         if described.client_streaming:
             each = types.message(request)
             is_plain = wrapped is not None and request.fields[0].message_type is None
             each = Union[each, wrapped[1]] if wrapped is not None and is_plain else each  # noqa: UP007 - made at run time
-            params = (Parameter(name=_STREAM, hint=GenericAlias(list, (each,))),)
+            params, message = (Parameter(name=_STREAM, hint=GenericAlias(list, (each,))),), each
         result = types.result(response)
         if described.server_streaming:
             result = GenericAlias(list, (only[1] if only is not None and self._options.bare else result,))
@@ -283,6 +285,7 @@ class GRPC(Pooled[Pool[Connection]]):
             doc=doc,
             only=None if streams else only,
             streams=streams,
+            message=message if streams else None,
             is_idempotent=described.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN,
         )
 
@@ -298,15 +301,16 @@ class GRPC(Pooled[Pool[Connection]]):
         """
         if not method.takes_stream:
             return self._values.build(method.request, params).SerializeToString()
-        wrapped = method.wrapped
         return [
-            self._values.build(
-                method.request,
-                each if type(each) is dict or wrapped is None else {wrapped: each},
-                f"params.{_STREAM}[{index}]",
-            ).SerializeToString()
+            self._message(method, each, place=f"params.{_STREAM}[{index}]")
             for index, each in enumerate(params[_STREAM])
         ]
+
+    def _message(self, method: _Method, value: Any, *, place: str) -> bytes:
+        """Make the bytes of a message of a stream."""
+        plain = neutral(value)
+        given = plain if type(plain) is dict or method.wrapped is None else {method.wrapped: plain}
+        return self._values.build(method.request, given, place).SerializeToString()
 
     async def _exchange(self, line: Line, method: _Method, request: Any, invocation: Invocation) -> Any:
         kind = _CALLS[method.takes_stream, method.gives_stream]
