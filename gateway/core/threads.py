@@ -95,7 +95,7 @@ class ThreadPool:
         try:
             outcome, error = await asyncio.shield(future)
         except asyncio.CancelledError:
-            if not future.done():
+            if not future.done() and not self._is_abandoned:
                 await self._outlast(future)
             raise
         if error is None:
@@ -136,6 +136,7 @@ class ThreadPool:
             future.cancel()
         for mailbox in self._idle:
             mailbox.put(None)
+        self._idle.clear()  # what is still to be run, like the end of a stream, has a thread of its own
 
     def _start(self) -> _Mailbox:
         # threading.Thread.start() waits until the new thread runs. Where 2,000 calls come at once, each of these waits

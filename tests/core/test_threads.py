@@ -100,3 +100,21 @@ def test_an_abandoned_pool_is_waited_for_no_longer() -> None:
 
     asyncio.run(check())
     end.set()
+
+
+def test_what_is_run_after_the_end_has_a_thread_and_is_not_waited_for() -> None:
+    """A stream that ends with the gateway closes its generator in a thread."""
+
+    async def scenario() -> None:
+        pool, gate = ThreadPool(), threading.Event()
+        assert await pool.run(lambda: 1) == 1
+        pool.abandon()
+        assert await pool.run(lambda: 2) == 2
+        late = asyncio.ensure_future(pool.run(gate.wait))
+        await asyncio.sleep(0)
+        late.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await late
+        gate.set()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
