@@ -35,6 +35,7 @@ from gateway.model.calls import CallRecord
 from gateway.model.durations import BUCKETS, Durations
 from gateway.model.faults import CATALOGUE
 from gateway.model.http import Refusal
+from gateway.telemetry.exemplars import Exemplars
 
 Levels: TypeAlias = Mapping[tuple[str, ...], float | Durations]
 """Values by the name of a gauge, without its prefix, and its labels: ``{("calls_running", "thread"): 3}``.
@@ -50,6 +51,7 @@ _NONE = "-"  # the label of a method that is not registered, and of a fault that
 _FOLDED = "application"
 _CODES = 20  # of methods' own fault codes, in a slot; each is a series for each method that it comes from
 _OWN_CODES = frozenset(str(entry.code) for entry in CATALOGUE.values())
+_WITH_EXEMPLARS = "gateway_call_duration_seconds"
 _OPENMETRICS = "application/openmetrics-text"
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client takes it from the environment alone
 _Key: TypeAlias = tuple[str, str, dict[str, str], str]  # as it stands in the files: metric, sample, labels, help
@@ -155,10 +157,12 @@ class Metrics:
         codec: str = "pure",
     ) -> None:
         import prometheus_client  # noqa: PLC0415 - not before the fork, and not where nobody watches
-        from prometheus_client import exposition, metrics_core, multiprocess, values  # noqa: PLC0415 - likewise
+        from prometheus_client import exposition, metrics_core, multiprocess, samples, values  # noqa: PLC0415 - likewise
 
         self._known = known
         self._directory = directory
+        self._exemplars = Exemplars(directory, slot)
+        self._exemplar_class = samples.Exemplar
         self._codes: set[str] = set()
         self._choose_encoder: Any = exposition.choose_encoder
         self._merge: Any = multiprocess.MultiProcessCollector.merge
@@ -218,6 +222,10 @@ class Metrics:
             tally = self._usual.get(key) or self._tally(*key)
             tally.calls += 1
             tally.durations.add(record.seconds)
+            span = record.span
+            if span is not None and span.is_sampled:
+                label = record.method if self._known(record.method, record.protocol) else _NONE
+                self._exemplars.note(label, record.protocol, record.seconds, span)
 
     def refusal(self, refused: Refusal) -> None:
         """Count a request that was refused before it was a call."""
@@ -231,6 +239,7 @@ class Metrics:
 
     def update(self, levels: Levels) -> None:
         """Write down what has been counted since the last time, and what was measured now."""
+        self._exemplars.write()
         for tally in self._tallies.values():
             if tally.calls:
                 tally.write()
@@ -254,10 +263,16 @@ class Metrics:
 
         """
         encode, content_type = self._choose_encoder(_OPENMETRICS if _OPENMETRICS in accept.lower() else "")
-        return content_type, encode(self)
+        return content_type, encode(self)  # the older format has no exemplars: its encoder leaves them out
 
     def collect(self) -> Iterator[Any]:
         """Iterate over the metrics of all workers (called by prometheus_client's encoders)."""
+        for metric in self._collected():
+            if metric.name == _WITH_EXEMPLARS:
+                self._exemplars.put(metric, self._exemplar_class)
+            yield metric
+
+    def _collected(self) -> Iterator[Any]:
         torn = 0
         if self._directory is None:
             for metric in self._registry.collect():

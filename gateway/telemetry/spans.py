@@ -37,6 +37,7 @@ _MEMBER = re.compile(
 )
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?", re.ASCII)
 _FAILED = Status(StatusCode.ERROR)
+_NOWHERE = contexts.Context()
 _setting = threading.Lock()
 
 
@@ -100,19 +101,26 @@ class Spans:
         self._usual: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
 
     def begin(self, context: Context, entry: Entry, parent: "Span | None") -> "Span":
-        """Begin the span of a call."""
-        is_known = bool(self._known(context.method, context.protocol))
-        name, usual = self._named(context.protocol, context.method if is_known else "")
+        """Begin the span of a call; in a batch of which nothing is recorded, that of the batch is its."""
+        if parent is not None and not parent.is_recording:
+            return parent
+        is_known = True
+        found = self._usual.get((context.protocol, context.method))
+        if found is None:
+            is_known = bool(context.method) and bool(self._known(context.method, context.protocol))
+            found = self._named(context.protocol, context.method if is_known else "")
+        name, usual = found
         if parent is None:
             kind, within = SpanKind.SERVER, _within(context.headers)
         else:
             kind, within = SpanKind.INTERNAL, parent.within
         start = time.time_ns()
         made = self.tracer.start_span(name, within, kind, usual, start_time=start)
-        if made.is_recording():
+        span = Span(self, made, start)
+        if span.is_recording:
             made.set_attributes(_of_request(context.headers, context.client, context.request_id))
             made.set_attributes(_of_call(context, entry, is_known=is_known))
-        return Span(self, made, start)
+        return span
 
     def begin_batch(self, protocol: str, method: str, size: int, context: Mapping[str, Any]) -> "Span":
         """Begin the span of a request that is several calls."""
@@ -127,7 +135,7 @@ class Spans:
 
     def enter(self, span: "Span") -> Any:
         """Make a span the current one."""
-        return contexts.attach(trace.set_span_in_context(span.made))
+        return contexts.attach(trace.set_span_in_context(span.made) if contexts.get_current() else span.within)
 
     def leave(self, token: Any) -> None:
         """Make the one before the current one."""
@@ -150,13 +158,13 @@ class Spans:
         return found
 
 
-def _within(headers: Mapping[str, str]) -> contexts.Context | None:
+def _within(headers: Mapping[str, str]) -> contexts.Context:
     """Return where the span of a request belongs: to the program's own span, if there is one, or to the caller's."""
-    if trace.get_current_span().get_span_context().is_valid:
-        return None
+    current = contexts.get_current()
+    if current and trace.get_current_span(current).get_span_context().is_valid:
+        return current
     parent = parent_of(headers)
-    made = contexts.Context()
-    return made if parent is None else trace.set_span_in_context(NonRecordingSpan(parent), made)
+    return _NOWHERE if parent is None else trace.set_span_in_context(NonRecordingSpan(parent), _NOWHERE)
 
 
 def _of_request(headers: Mapping[str, str], client: str, request_id: str) -> dict[str, Any]:
@@ -186,14 +194,15 @@ class Span:
 
     Attributes:
         made: OpenTelemetry's own.
-        within: where spans inside of it begin.
+        is_recording: whether anything is to be said of it.
 
     """
 
-    __slots__ = ("_is_over", "_spans", "_start", "_within", "made")
+    __slots__ = ("_is_over", "_spans", "_start", "_within", "is_recording", "made")
 
     def __init__(self, spans: Spans, made: trace.Span, start: int) -> None:
         self.made = made
+        self.is_recording = made.is_recording()
         self._spans = spans
         self._start = start
         self._within: contexts.Context | None = None
@@ -203,7 +212,7 @@ class Span:
     def within(self) -> contexts.Context:
         """Where spans inside of it begin."""
         if self._within is None:
-            self._within = trace.set_span_in_context(self.made, contexts.Context())
+            self._within = trace.set_span_in_context(self.made, _NOWHERE)
         return self._within
 
     @property
@@ -223,7 +232,7 @@ class Span:
 
     def attempt(self, peer: Peer, method: str) -> "Attempt":
         """Begin the span of an attempt at an upstream; where nothing is recorded, the attempt is in this one."""
-        if not self.made.is_recording():
+        if not self.is_recording:
             return Attempt(self.made, self._along(self.made), peer, is_own=False)
         name = method
         if peer.system == "grpc":
@@ -247,12 +256,10 @@ class Span:
 
     def end(self, record: CallRecord) -> None:
         """End it, as the call has."""
-        if self._is_over:
+        if self._is_over or not self.is_recording:
             return
         self._is_over = True
         made, outcome = self.made, record.outcome
-        if not made.is_recording():
-            return
         if outcome is not None:
             if outcome != "cancelled":
                 made.set_attribute("rpc.response.status_code", str(outcome))

@@ -132,18 +132,15 @@ class Tracing:
         """Wrap the function of a method, so that spans which are begun in it belong to that of its call."""
         return _WRAPPERS["async" if run == "async" else "thread", streams](self, function)
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        """Make the span of the call that runs here the current one."""
+    def enter(self) -> Any:
+        """Make the span of the call that runs here the current one; what is returned is for ``leave``."""
         context = CURRENT.get(None)
         span: Any = None if context is None else context.span
-        if span is None:
-            yield
-            return
-        token = self._spans.enter(span)
-        try:
-            yield
-        finally:
+        return None if span is None else self._spans.enter(span)
+
+    def leave(self, token: Any) -> None:
+        """Make the one before the current one."""
+        if token is not None:
             self._spans.leave(token)
 
     async def flush(self) -> None:
@@ -172,8 +169,11 @@ def _end(done: asyncio.Future[None]) -> None:
 def _plain(tracing: Tracing, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        with tracing.current():
+        token = tracing.enter()
+        try:
             return function(*args, **kwargs)
+        finally:
+            tracing.leave(token)
 
     return call
 
@@ -181,8 +181,11 @@ def _plain(tracing: Tracing, function: Callable[..., Any]) -> Callable[..., Any]
 def _coroutine(tracing: Tracing, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:
-        with tracing.current():
+        token = tracing.enter()
+        try:
             return await function(*args, **kwargs)
+        finally:
+            tracing.leave(token)
 
     return call
 
@@ -193,11 +196,13 @@ def _generator(tracing: Tracing, function: Callable[..., Generator[Any, None, No
         values = function(*args, **kwargs)
         try:
             while True:
-                with tracing.current():
-                    try:
-                        value = next(values)
-                    except StopIteration:
-                        return
+                token = tracing.enter()
+                try:
+                    value = next(values)
+                except StopIteration:
+                    return
+                finally:
+                    tracing.leave(token)
                 yield value
         finally:
             values.close()
@@ -211,11 +216,13 @@ def _async_generator(tracing: Tracing, function: Callable[..., AsyncGenerator[An
         values = function(*args, **kwargs)
         try:
             while True:
-                with tracing.current():
-                    try:
-                        value = await anext(values)
-                    except StopAsyncIteration:
-                        return
+                token = tracing.enter()
+                try:
+                    value = await anext(values)
+                except StopAsyncIteration:
+                    return
+                finally:
+                    tracing.leave(token)
                 yield value
         finally:
             await values.aclose()

@@ -3,22 +3,33 @@
 import asyncio
 import importlib.util
 import json
+import re
+import shutil
 import socket
 import subprocess
 import sys
+import time
 import xmlrpc.client
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
 from opentelemetry import trace
+from opentelemetry.context import attach, detach, get_value, set_value
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
-from gateway import ConfigError, Fault, Registry, app, asgi, current_context
+from gateway import Call, ConfigError, Context, Fault, Registry, app, asgi, current_context
 from gateway.config import load
+from gateway.model.calls import CURRENT, CallRecord
+from gateway.model.tracing import AttemptSpan, Peer
 from gateway.telemetry import tracing
-from gateway.telemetry.spans import _text, parent_of
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.spans import Spans, _text, parent_of
 from tests.conftest import Logged
 from tests.endpoints.test_events import Caller
 from tests.hosts.test_asgi import SCOPE, ask
@@ -432,6 +443,29 @@ def test_what_the_caller_has_not_sampled_is_not_exported_and_passed_on(server: S
     assert exporter.get_finished_spans() == ()
 
 
+def test_nothing_is_made_for_the_calls_of_a_batch_that_is_not_sampled() -> None:
+    made = Spans(TracerProvider(ALWAYS_OFF, shutdown_on_exit=False), registry.get, "1", propagate=True)
+    context = Context.fake("add", headers={"traceparent": PARENT})
+    asked = Call(method="add", params=[])
+    outer = made.begin(context, asked, None)
+    assert made.begin(context, asked, outer) is outer
+    assert (outer.trace_id, outer.is_sampled) == (TRACE, False)
+
+
+def test_what_a_program_has_in_its_context_stays_there(server: Server) -> None:
+    tracer = server.gateway.tracing
+    assert tracer is not None
+    context = Context.fake("add")
+    context.span = tracer.begin(context, Call(method="add", params=[]))
+    before, running = attach(set_value("shop", 1)), CURRENT.set(context)
+    token = tracer.enter()
+    assert get_value("shop") == 1
+    assert trace.get_current_span() is getattr(context.span, "made")  # noqa: B009 - it is a Protocol here
+    tracer.leave(token)
+    CURRENT.reset(running)
+    detach(before)
+
+
 def test_a_span_of_the_surrounding_program_is_the_parent() -> None:
     mounted = asgi(registry, config=load(None, {}, ["traces.enabled=true"]))
     with trace.get_tracer("shop").start_as_current_span("request"):
@@ -481,3 +515,71 @@ def test_an_exporter_that_is_not_there_is_an_error(
     assert problem().startswith(f"traces.enabled: OTEL_TRACES_EXPORTER: there is no exporter {wrong!r}; installed are ")
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none, console")
     assert [point.name for point in tracing.exporters()] == ["console"]
+
+
+def exposed(server: Server, accept: str = "application/openmetrics-text") -> str:
+    return exchange(server.metrics, request("/metrics", {"Accept": accept}, b"", "GET")).body.decode()
+
+
+EXEMPLAR = re.compile(
+    r'^gateway_call_duration_seconds_bucket\{le="(?P<le>\S+)",method="(?P<method>\S+)",protocol="\w+"\} \S+'
+    r' # \{span_id="(?P<span>\w+)",trace_id="(?P<trace>\w+)"\} (?P<seconds>\S+) (?P<time>\S+)$',
+    re.MULTILINE,
+)
+
+
+def test_a_bucket_has_the_trace_of_its_last_call() -> None:
+    with serving(registry, ON) as server:
+        call(server.port, body("add", 1, 2))
+        spans(1)
+        exporter.clear()
+        call(server.port, body("add", 1, 2), traceparent=PARENT)
+        call(server.port, body("invented"))
+        call(server.port, body("waiting"), traceparent=f"00-{TRACE}-{SPAN}-00")
+        found = [span for span in spans(2) if trace_id(span) == TRACE]
+        told = [match for match in EXEMPLAR.finditer(exposed(server)) if match["method"] == "add"]
+        assert [(match["trace"], match["span"]) for match in told if match["trace"] == TRACE] == [
+            (TRACE, own(found[0]))
+        ]
+        for match in told:
+            assert float(match["seconds"]) <= float(match["le"])
+            assert abs(float(match["time"]) - time.time()) < 60
+        assert {match["method"] for match in EXEMPLAR.finditer(exposed(server))} == {"add", "-"}
+        assert " # {" not in exposed(server, "text/plain")
+
+
+def test_workers_tell_the_exemplars_of_each_other(tmp_path: Path) -> None:
+    spans_of = [Ids("a" * 32, "b" * 16), Ids("c" * 32, "d" * 16)]
+    one, other = (Metrics(registry.get, ("jsonrpc",), "1", tmp_path, slot) for slot in (0, 1))
+    for metrics, span, seconds in ((other, spans_of[1], 0.0021), (one, spans_of[0], 0.002), (other, spans_of[1], 0.2)):
+        record = CallRecord(
+            method="add",
+            protocol="jsonrpc",
+            client="",
+            outcome=None,
+            bytes=1,
+            request_id="",
+            position=None,
+            seconds=seconds,
+            span=span,
+        )
+        metrics.calls([record])
+        metrics.update({})
+    (tmp_path / "exemplars_2.json").write_text("[[torn")
+    for metrics in (one, other):
+        told = EXEMPLAR.finditer(metrics.expose("application/openmetrics-text")[1].decode())
+        assert [(match["le"], match["trace"]) for match in told] == [("0.0025", "a" * 32), ("0.25", "c" * 32)]
+    shutil.rmtree(tmp_path)
+    one.calls([record])
+    one.update({})
+
+
+class Ids(Struct):
+    """As much of a span as metrics look at."""
+
+    trace_id: str
+    span_id: str
+    is_sampled: bool = True
+
+    def attempt(self, peer: Peer, method: str) -> AttemptSpan:
+        raise NotImplementedError
