@@ -13,7 +13,9 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from mkdocs.config.defaults import MkDocsConfig
 
+from docs import site as hooks
 from gateway.model.explained import anchor
 from gateway.model.faults import CATALOGUE
 from tests.browser import browsing
@@ -86,6 +88,14 @@ def test_each_page_of_docs_is_found_by_the_search_and_in_the_navigation(site: Pa
     assert {"index.html", "conf/gateway.toml.html", "benchmarks/index.html", "CHANGELOG.html"} <= found
     assert 'href="gateway/index.html"' in first  # README.md says [gateway/](gateway/)
     assert (site / "benchmarks" / "speed" / "calls_per_second.png").is_file()
+
+
+def test_a_page_that_the_navigation_does_not_name_is_among_those_on_how_to_do_something() -> None:
+    config = MkDocsConfig()
+    config.nav = [{"Home": ["index.md"]}, {"How to": ["methods.md"]}, {"Reference": ["api.md"]}]
+    _, how_to, reference = hooks.on_config(config).nav or []
+    pages = [path.name for path in (ROOT / "docs").glob("*.md")]
+    assert sorted(how_to["How to"] + reference["Reference"]) == sorted(pages)
 
 
 def test_each_fault_has_an_anchor_to_which_links_lead(site: Path) -> None:
