@@ -20,7 +20,7 @@ from gateway.core.rates import Buckets
 from gateway.hosts.asgi import ASGIHost, Scope
 from gateway.methods import Registry
 from gateway.methods.loading import load_registry
-from gateway.model.http import Admission, Endpoint
+from gateway.model.http import Admission, Endpoint, Know
 from gateway.telemetry.callers import Callers, claimed
 from gateway.upstreams.frame import introduce
 
@@ -126,9 +126,18 @@ def endpoint_of(config: Config, *registries: Registry) -> Endpoint:
         if gateway is not None:
             await _end(gateway)
 
+    def know() -> Know | None:
+        gateway = opened.get(asyncio.get_running_loop())
+        return None if gateway is None else gateway.know
+
     assemble()  # what is wrong is reported now, and not to the first caller
     return Endpoint(
-        open=open_here, close=close_here, limits=config.limits, paths=config.server.paths, agents=agents_path(config)
+        open=open_here,
+        close=close_here,
+        know=know,
+        limits=config.limits,
+        paths=config.server.paths,
+        agents=agents_path(config),
     )
 
 

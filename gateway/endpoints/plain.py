@@ -118,6 +118,7 @@ class PlainHead:
         connection: object,
         respond: Callable[[bytes], None],
         trace: str | None = None,
+        request: object | None = None,
     ) -> bytes | Running | None:
         """Answer a request with this head."""
         meter, arrival, deadline = self._meter, time.monotonic(), math.inf
@@ -149,6 +150,7 @@ class PlainHead:
             arrival=arrival,
             deadline=min(deadline, arrival + known.timeout),
             connection=None if caller.is_proxied else connection,
+            request=request,
         )
         tracing = self._way.endpoint.observers.tracing
         if tracing is not None:

@@ -44,14 +44,15 @@ def routes(
         head = HTTPRequest(
             method=request.method,
             target=request.path if request.path in endpoint.agents else mount.path,
-            headers=Headers(pair for pair in request.headers.items() if not (unpacked and _is_coding(pair[0]))),
+            headers=Headers([pair for pair in request.raw_headers if not (unpacked and _is_coding(pair[0]))]),
             peer=HERE if request.remote == "" else request.remote or "",  # of a Unix socket it is empty
             request=request,
             user=user(request),
             takes_pieces=True,
         )
         version = f"{request.version.major}.{request.version.minor}"
-        async with mount.responding(head, _pieces(request), version) as response:
+        pairs = None if unpacked else request.raw_headers
+        async with mount.responding(head, _pieces(request), version, pairs) as response:
             if response.pieces is None:
                 return Response(status=response.status, headers=response.headers, body=response.body or None)
             made = StreamResponse(status=response.status, headers=response.headers)
@@ -79,5 +80,5 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _is_coding(name: str) -> bool:
-    return name.lower() == "content-encoding"
+def _is_coding(name: bytes) -> bool:
+    return name.lower() == b"content-encoding"

@@ -76,16 +76,17 @@ class ASGIHost:
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, unless its client hangs up."""
+        pairs = [(name, value) for name, value in scope["headers"]]
         head = HTTPRequest(
             method=scope["method"],
             target=_path(scope).replace("?", "%3F"),  # it has been decoded, and no query follows
-            headers=Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
+            headers=Headers(pairs),
             peer=peer(scope),
             request=scope,
             user=self._user(scope),
             takes_pieces=True,
         )
-        upload, is_head = await self._mount.begin(head, scope["http_version"]), head.method == "HEAD"
+        upload, is_head = await self._mount.begin(head, scope["http_version"], pairs), head.method == "HEAD"
         if isinstance(upload, HTTPResponse):
             await _send(upload, send, is_head=is_head)
             return

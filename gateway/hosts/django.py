@@ -103,7 +103,8 @@ def async_view(
             user=await found if isawaitable(found) else found,
             takes_pieces=True,
         )
-        upload, pieces = await mount.begin(head, request.scope["http_version"]), None
+        pairs = tuple(request.headers.items())
+        upload, pieces = await mount.begin(head, request.scope["http_version"], pairs), None
         if isinstance(upload, HTTPResponse):
             response = upload
         else:

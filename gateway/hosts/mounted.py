@@ -10,17 +10,19 @@ A server hands a head over as it understood it. What can still be seen to be wro
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterable, AsyncIterator, ItemsView, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import AsyncIterable, AsyncIterator, Callable, ItemsView, Iterator, Mapping, ValuesView
 from contextlib import asynccontextmanager, suppress
+from functools import cached_property
 from http import HTTPStatus
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from msgspec import Struct, structs
 
 from gateway.hosts.fairness import Crowd
-from gateway.model.http import Admission, Admitted, Endpoint, HTTPRequest, HTTPResponse, Pieces
+from gateway.hosts.kept import Cut, KeptHeads, Pairs, answered
+from gateway.model.http import Admission, Admitted, Endpoint, HTTPRequest, HTTPResponse, Pieces, Plain
 from gateway.model.limits import Limits
 from gateway.wire.http_grammar import HOST, TOKEN
 
@@ -44,10 +46,11 @@ FAILED = plain(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error")
 
 
 class _Opened(Struct, frozen=True):
-    """An endpoint on one event loop, and the requests that each client has there."""
+    """An endpoint on one event loop, the requests that each client has there, and the heads that are kept."""
 
     admit: Admission
     crowd: Crowd
+    heads: KeptHeads | None
 
 
 class Mount:
@@ -58,6 +61,7 @@ class Mount:
         self.path = endpoint.paths[0]
         self._open = endpoint.open
         self._close = endpoint.close
+        self._know = endpoint.know
         self._openings = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[_Opened]]()
 
     async def open(self) -> None:
@@ -76,13 +80,13 @@ class Mount:
 
     @asynccontextmanager
     async def responding(
-        self, head: HTTPRequest, pieces: AsyncIterable[bytes], version: str = "1.1"
+        self, head: HTTPRequest, pieces: AsyncIterable[bytes], version: str = "1.1", pairs: Pairs | None = None
     ) -> AsyncIterator[HTTPResponse]:
         """Answer a request; only if its head is let in, a body is asked for. Inside, the response is sent.
 
         Raises nothing but CancelledError, and what is raised inside.
         """
-        upload = await self.begin(head, version)
+        upload = await self.begin(head, version, pairs)
         if isinstance(upload, HTTPResponse):
             yield upload
             return
@@ -94,50 +98,81 @@ class Mount:
                 if response.pieces is not None:
                     await response.pieces.close()
 
-    async def begin(self, head: HTTPRequest, version: str = "1.1") -> "HTTPResponse | Upload":
+    async def begin(
+        self, head: HTTPRequest, version: str = "1.1", pairs: Pairs | None = None
+    ) -> "HTTPResponse | Upload":
         """Judge a request by its head. Raises nothing but CancelledError.
 
         Args:
             head: the head; whether it has too many bytes is found out here.
             version: of HTTP; before 1.1, no Host is needed.
+            pairs: its headers, as they came; None for a head that is not kept.
 
         """
-        problem = problem_of(head, version)
-        if problem is not None:
-            return plain(HTTPStatus.BAD_REQUEST, f"Bad request: {problem}.")
         try:
             opened = await self._opened()
-            admitted = opened.admit(within(head, self.limits.max_header))
-            if isinstance(admitted, HTTPResponse):
-                return admitted
-            if int(head.headers.get("Content-Length", "0")) > self.limits.max_body:
-                return admitted.too_large()
-            if not opened.crowd.enter(admitted.client):
-                return admitted.too_many()
+            heads = opened.heads
+            cut = heads.cut(head, version, pairs) if heads is not None and pairs is not None else None
+            if heads is None or cut is None:
+                return self._judged(opened, head, version)
+            found = heads.find(cut)
+            if found is not None and opened.crowd.enter(found.client):
+                return Upload(opened, self.limits, head, found.client, plain=(found, cut))
+            upload = self._judged(opened, head, version)
+            if isinstance(upload, Upload):
+                heads.learn(cut, head)
         except Exception:
             log.exception(_BUG)
             return FAILED
-        return Upload(admitted, self.limits, opened.crowd)
+        return upload
+
+    def _judged(self, opened: _Opened, head: HTTPRequest, version: str) -> "HTTPResponse | Upload":
+        problem = problem_of(head, version)
+        if problem is not None:
+            return plain(HTTPStatus.BAD_REQUEST, f"Bad request: {problem}.")
+        admitted = opened.admit(within(head, self.limits.max_header))
+        if isinstance(admitted, HTTPResponse):
+            return admitted
+        if int(head.headers.get("Content-Length", "0")) > self.limits.max_body:
+            return admitted.too_large()
+        if not opened.crowd.enter(admitted.client):
+            return admitted.too_many()
+        return Upload(opened, self.limits, head, admitted.client, admitted)
 
     async def _opened(self) -> _Opened:
         loop = asyncio.get_running_loop()
         opening = self._openings.get(loop)
+        if opening is not None and opening.done() and not opening.cancelled() and opening.exception() is None:
+            return opening.result()
         if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
             opening = self._openings[loop] = asyncio.ensure_future(self._open_here())
         return await asyncio.shield(opening)  # a request that is cancelled leaves it to the others
 
     async def _open_here(self) -> _Opened:
         crowd = Crowd(self.limits.client_connections, lambda _: False)
-        return _Opened(admit=await self._open(), crowd=crowd)
+        admit, know = await self._open(), self._know()
+        return _Opened(admit=admit, crowd=crowd, heads=None if know is None else KeptHeads(know, self.limits))
 
 
 class Upload:
     """A request that was let in by its head. Close it in the end: until then its client is counted to have it."""
 
-    def __init__(self, admitted: Admitted, limits: Limits, crowd: Crowd) -> None:
-        self._admitted = admitted
+    def __init__(  # noqa: PLR0913 - what is known of one request
+        self,
+        opened: _Opened,
+        limits: Limits,
+        head: HTTPRequest,
+        client: str,
+        admitted: Admitted | None = None,
+        *,
+        plain: tuple[Plain, Cut] | None = None,
+    ) -> None:
+        self._opened = opened
         self._limits = limits
-        self._crowd = crowd
+        self._head = head
+        self._client = client
+        self._admitted = admitted
+        self._plain = plain
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -152,14 +187,14 @@ class Upload:
     def close(self) -> None:
         """Stop counting the request. Call it once."""
         self._pieces.clear()
-        self._crowd.leave(self._admitted.client)
+        self._opened.crowd.leave(self._client)
 
     def take(self, piece: bytes) -> HTTPResponse | None:
         """Take a piece of the body. A response refuses the request, because it is too large."""
         self._size += len(piece)
         if self._size > self._limits.max_body:
             self._pieces.clear()
-            return self._admitted.too_large()
+            return self._refused(lambda admitted: admitted.too_large())
         self._pieces.append(piece)
         return None
 
@@ -172,19 +207,32 @@ class Upload:
                     if refusal is not None:
                         return refusal
         except TimeoutError:
-            return self._admitted.unreadable(408, "the body did not come in time")
+            return self._refused(lambda admitted: admitted.unreadable(408, "the body did not come in time"))
         except Exception as error:  # noqa: BLE001 - each server has its own for a client that leaves or sends nonsense
             log.debug("a body could not be read: %s", error)
-            return self._admitted.unreadable(400, "the body did not come as its head says")
+            return self._refused(lambda admitted: admitted.unreadable(400, "the body did not come as its head says"))
         return None
 
     async def answer(self) -> HTTPResponse:
         """Answer the request, now that its body is here. Raises nothing but CancelledError."""
+        body = b"".join(self._pieces)
         try:
-            return await self._admitted.answer(b"".join(self._pieces))
+            response = await answered(*self._plain, self._head, body) if self._plain is not None else None
+            if response is not None:
+                return response
+            admitted = self._let_in()
+            return admitted if isinstance(admitted, HTTPResponse) else await admitted.answer(body)
         except Exception:
             log.exception(_BUG)
             return FAILED
+
+    def _refused(self, refuse: Callable[[Admitted], HTTPResponse]) -> HTTPResponse:
+        admitted = self._let_in()
+        return admitted if isinstance(admitted, HTTPResponse) else refuse(admitted)
+
+    def _let_in(self) -> HTTPResponse | Admitted:
+        """Return the request as it was let in; one whose head was known is judged only now."""
+        return self._opened.admit(self._head) if self._admitted is None else self._admitted
 
 
 class Sending:
@@ -227,11 +275,17 @@ class Sending:
 class Headers(Mapping[str, str]):
     """The headers of a request; names in any case, and values of a name that comes twice joined by a comma."""
 
-    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        self._values: dict[str, str] = {}
-        for name, value in pairs:
-            key = name.title()
-            self._values[key] = f"{self._values[key]}, {value}" if key in self._values else value
+    def __init__(self, pairs: Pairs) -> None:
+        self._pairs = tuple(pairs)
+
+    @cached_property
+    def _values(self) -> dict[str, str]:
+        """Read them when they are asked for: nobody does where a head is known."""
+        read: dict[str, str] = {}
+        for name, value in self._pairs:
+            key, text = _text(name).title(), _text(value)
+            read[key] = f"{read[key]}, {text}" if key in read else text
+        return read
 
     def __getitem__(self, name: str) -> str:
         return self._values[name.title()]
@@ -242,13 +296,21 @@ class Headers(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a value, in a third of the time that Mapping takes."""
+        return self._values.get(name.title(), default)
+
     def values(self) -> ValuesView[str]:
-        """Return all values, in a third of the time that Mapping takes."""
+        """Return all values, likewise."""
         return self._values.values()
 
     def items(self) -> ItemsView[str, str]:
         """Return all names and values."""
         return self._values.items()
+
+
+def _text(header: str | bytes) -> str:
+    return header if isinstance(header, str) else header.decode("latin-1")
 
 
 def peer_of(told: str | None) -> str:

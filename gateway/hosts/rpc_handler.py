@@ -92,7 +92,7 @@ class RPCHandler(RequestHandler):
             user=self._user(self),
             takes_pieces=True,
         )
-        upload = await self._mount.begin(head, request.version.removeprefix("HTTP/"))
+        upload = await self._mount.begin(head, request.version.removeprefix("HTTP/"), request.headers.get_all())
         if isinstance(upload, HTTPResponse):
             self._respond(upload)
         else:

@@ -176,6 +176,7 @@ class Plain(Protocol):
         connection: object,
         respond: Callable[[bytes], None],
         trace: str | None = None,
+        request: object | None = None,
     ) -> bytes | Running | None:
         """Answer a request with such a head. Raises nothing.
 
@@ -187,6 +188,7 @@ class Plain(Protocol):
             respond: called with the response when it is there, once, on the event loop and never from in here; not
                 after ``cancel``.
             trace: the value of traceparent, None without one.
+            request: see HTTPRequest.
 
         Returns:
             the whole response of HTTP/1.1, from the status line on, without a header Connection; or a call that runs,
@@ -210,6 +212,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
         open: opens the endpoint in this process. What it returns belongs to one process and one event loop; a process
             that is forked later opens the endpoint again. What all processes share was made before.
         close: closes what ``open`` has opened for methods, on the same loop, if the host knows when it ends.
+        know: returns what judges heads that may be kept, for what was opened on this loop; None where none may be.
         limits: what the host keeps to.
         paths: where calls are POSTed to.
         agents: the path for AI agents; none where they are offered nothing.
@@ -221,3 +224,4 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     paths: tuple[str, ...]
     agents: tuple[str, ...] = ()
     close: Callable[[], Coroutine[Any, Any, None]] = _nothing
+    know: Callable[[], Know | None] = lambda: None

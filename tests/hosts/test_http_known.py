@@ -57,6 +57,7 @@ class Judge:
         connection: object,
         respond: Callable[[bytes], None],
         trace: str | None = None,
+        request: object | None = None,
     ) -> bytes | Running | None:
         assert isinstance(connection, object)
         if body == b"later":

@@ -163,6 +163,7 @@ class PlainEcho:
         connection: object,
         respond: object,
         trace: str | None = None,
+        request: object | None = None,
     ) -> bytes | None:
         head = self._head
         headers = {name.lower(): value for name, value in head.headers.items()}
