@@ -23,7 +23,7 @@ from gateway.cli import main
 pytestmark = pytest.mark.unmeasured
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/migrating.md", "docs/methods.md", "docs/agents.md", "docs/deployment.md")
+PAGES = ("README.md", "docs/migrating.md", "docs/methods.md", "docs/agents.md", "docs/deployment.md", "docs/record.md")
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
 INSTALLED = re.compile(r"pip install +(?:(?:--constraint +\S+|--\S+) +)*('[^']+'|[^\s`]+)")
 PLAIN_CALL = re.compile(r"(?:\.venv/bin/)?gateway call [^|;&>$`\\]+")  # what a shell would read as shlex does

@@ -17,6 +17,7 @@ from gateway.cli import (
     explaining,
     listing,
     publishing,
+    replaying,
     serving,
     stubbing,
 )
@@ -48,6 +49,7 @@ for _command in (
     deploying.key,
     deploying.uwsgi_,
     calling.call,
+    replaying.replay,
     agents.mcp_,
     stubbing.stubs,
     creating.new,

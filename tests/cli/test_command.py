@@ -49,6 +49,7 @@ COMMANDS = (
     "key",
     "uwsgi",
     "call",
+    "replay",
     "mcp",
     "stubs",
     "new",
