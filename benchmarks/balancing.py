@@ -1,9 +1,10 @@
 """What it costs to spread calls over eight instances, beside an upstream of one: a part of ``make bench``.
 
-The instances are eight ports of one process, and both upstreams have eight connections, so that nothing else differs:
-eight processes would answer at other times, and so in smaller portions. The gateway has one core to itself, the
-instances and the callers have the other one. Both upstreams are called by turns, round after round. The processor time
-of the gateway for each call says more on a busy machine than calls per second do. Before that, what a pick costs.
+The instances are eight ports of one process, and all have eight connections, so that nothing else differs: eight
+processes would answer at other times, and so in smaller portions. Eight upstreams of one instance, each called by an
+eighth of the callers, have the same connections as one of eight instances, and choose nothing. The gateway has one core
+to itself, the instances and the callers have the other one. All are called by turns, round after round. The processor
+time of the gateway for each call says more on a busy machine than calls per second do. Before that, what a pick costs.
 """
 
 import argparse
@@ -14,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.load import drive, http
+from benchmarks.load import Exchange, drive, http
 from benchmarks.machine import spent
 from benchmarks.running import Running, cores, serving
 from gateway.fleet.listing import Instance
@@ -48,13 +50,24 @@ def picks(count: int) -> float:
     return min(times)
 
 
-def measured(server: Running, upstream: str, seconds: float) -> tuple[float, float]:
-    """Return calls per second, and the gateway's processor time for each call in microseconds."""
+def called(upstream: str) -> Exchange:
+    """Return a call of an upstream."""
     body = json.dumps({"jsonrpc": "2.0", "method": f"{upstream}.get", "params": ["x"], "id": 1}).encode()
+    return http("/api", "application/json", body, b'"result"')
+
+
+CALLED = {
+    "one upstream of one instance": [called("one")],
+    "eight upstreams of one instance": [called(f"alone{number}") for number in range(COUNT)],
+    "one upstream of eight instances": [called("eight")],
+}
+
+
+def measured(server: Running, calls: Sequence[Exchange], seconds: float) -> tuple[float, float]:
+    """Return calls per second, and the gateway's processor time for each call in microseconds."""
     before = spent(server.pid)
-    done = drive(server.port, http("/api", "application/json", body, b'"result"'), CALLERS, seconds)
-    calls = done.calls_per_second * seconds
-    return done.calls_per_second, (spent(server.pid) - before) / calls * 1e6
+    done = drive(server.port, calls, CALLERS, seconds)
+    return done.calls_per_second, (spent(server.pid) - before) / (done.calls_per_second * seconds) * 1e6
 
 
 def main() -> None:
@@ -78,21 +91,27 @@ def main() -> None:
             f"[server]\nmodules = []\nbind = '127.0.0.1:0'\n[log]\nlevel = 'warning'\n"
             f"[upstreams.one]\nurl = '{urls[0]}'\nmethods = ['get']\nconnections = {COUNT}\n"
             f"[upstreams.eight]\nurl = {urls}\nmethods = ['get']\nconnections = 1\n"
+            + "".join(
+                f"[upstreams.alone{number}]\nurl = '{url}'\nmethods = ['get']\nconnections = 1\n"
+                for number, url in enumerate(urls)
+            )
         )
         command = [sys.executable, "-m", "gateway", "serve", "--config", str(toml)]
         server = stack.enter_context(serving(command, cores()[:1]))
-        results: dict[str, list[tuple[float, float]]] = {"one": [], "eight": []}
-        for upstream in results:
-            measured(server, upstream, 0.3)
+        results: dict[str, list[tuple[float, float]]] = {name: [] for name in CALLED}
+        for name in results:
+            measured(server, CALLED[name], 0.3)
         for _ in range(options.rounds):
-            for upstream, found in results.items():
-                found.append(measured(server, upstream, options.seconds))
-    ratio = statistics.median(eight[1] / one[1] for one, eight in zip(results["one"], results["eight"], strict=True))
-    print("| instances | calls per second | us of the gateway for each |\n| --- | --- | --- |")
-    for upstream, found in results.items():
+            for name, found in results.items():
+                found.append(measured(server, CALLED[name], options.seconds))
+    print("| called | calls per second | us of the gateway for each |\n| --- | --- | --- |")
+    for name, found in results.items():
         rates, costs = zip(*found, strict=True)
-        print(f"| {upstream} | {statistics.median(rates):.0f} | {statistics.median(costs):.1f} |")
-    print(f"\neight cost {ratio - 1:+.1%} of the gateway's time, by the median of the rounds")
+        print(f"| {name} | {statistics.median(rates):.0f} | {statistics.median(costs):.1f} |")
+    *others, eight = ([cost for _, cost in found] for found in results.values())
+    for name, other in zip(results, others, strict=False):
+        ratio = statistics.median(more / less for less, more in zip(other, eight, strict=True))
+        print(f"eight instances cost {ratio - 1:+.1%} beside {name}, by the median of the rounds")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import rolling
 from benchmarks.directories import DRILLS as OF_DIRECTORIES
 from benchmarks.directories import DirectoryDrill
 from gateway.fleet.directories import file as looked_at
@@ -123,8 +124,7 @@ def drilled(drill: Drill) -> tuple[str, ...]:
             drill.happens(fleet)
             time.sleep(1)
         executed = fleet.executed()
-    load.judge(executed)
-    return (drill.name, *(_shown(load, method) for method in ("get", "put")), _doubled(executed))
+    return _row(drill.name, load, executed)
 
 
 def drilled_with(drill: DirectoryDrill) -> tuple[str, ...]:
@@ -144,8 +144,12 @@ def drilled_with(drill: DirectoryDrill) -> tuple[str, ...]:
                 drill.happens(fleet, directory)
                 time.sleep(1)
             executed = fleet.executed()
+    return _row(drill.name, load, executed)
+
+
+def _row(name: str, load: Load, executed: Counter[str]) -> tuple[str, ...]:
     load.judge(executed)
-    return (drill.name, *(_shown(load, method) for method in ("get", "put")), _doubled(executed))
+    return (name, *(_shown(load, method) for method in ("get", "put")), _doubled(executed))
 
 
 def _shown(load: Load, method: str) -> str:
@@ -168,6 +172,8 @@ def main() -> None:
         print(f"| {' | '.join(drilled(drill))} |", flush=True)
     for of_directory in OF_DIRECTORIES:
         print(f"| {' | '.join(drilled_with(of_directory))} |", flush=True)
+    load, executed = rolling.drilled(PAUSE)
+    print(f"| {' | '.join(_row(rolling.NAME, load, executed))} |", flush=True)
 
 
 if __name__ == "__main__":

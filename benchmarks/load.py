@@ -7,8 +7,9 @@ fast one. It spends some 15 microseconds on a call, a third or less of what the 
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import cycle
 from typing import NamedTuple
 
 
@@ -43,8 +44,8 @@ def bytewise(sent: bytes, expected: bytes) -> Exchange:
     return Exchange(sent, expected, lambda data: data if len(data) >= len(expected) else None)
 
 
-def drive(port: int, exchange: Exchange, connections: int, seconds: float) -> Load:
-    """Drive a server for so many seconds.
+def drive(port: int, exchange: Exchange | Sequence[Exchange], connections: int, seconds: float) -> Load:
+    """Drive a server for so many seconds; of several exchanges, each connection has one, in turn.
 
     Raises:
         RuntimeError: what is expected is not in an answer, or a connection is closed.
@@ -56,7 +57,8 @@ def drive(port: int, exchange: Exchange, connections: int, seconds: float) -> Lo
         ]
         for connection in sockets:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return load(_answer_times(sockets, exchange, seconds), seconds)
+        exchanges = [exchange] if isinstance(exchange, Exchange) else exchange
+        return load(_answer_times(dict(zip(sockets, cycle(exchanges), strict=False)), seconds), seconds)
 
 
 def load(times: Iterator[float], seconds: float) -> Load:
@@ -72,20 +74,20 @@ def load(times: Iterator[float], seconds: float) -> Load:
     return Load(len(in_order) / seconds, in_order[len(in_order) // 2] * 1e6)
 
 
-def _answer_times(connections: list[socket.socket], exchange: Exchange, seconds: float) -> Iterator[float]:
-    sent, expected, read = exchange
-    by_number = {connection.fileno(): connection for connection in connections}
+def _answer_times(connections: Mapping[socket.socket, Exchange], seconds: float) -> Iterator[float]:
+    by_number = {connection.fileno(): (connection, exchange) for connection, exchange in connections.items()}
     started: dict[int, float] = {}
     partial: dict[int, bytes] = {}
     start = time.perf_counter()
     with select.epoll() as poll:
-        for number, connection in by_number.items():
+        for number, (connection, exchange) in by_number.items():
             poll.register(number, select.EPOLLIN)
             started[number] = time.perf_counter()
-            connection.send(sent)
+            connection.send(exchange.sent)
         while time.perf_counter() - start < seconds:
             for number, _ in poll.poll(1):
-                received = by_number[number].recv(65536)
+                connection, (sent, expected, read) = by_number[number]
+                received = connection.recv(65536)
                 if not received:
                     raise RuntimeError("the server closed a connection")
                 data = partial.pop(number, b"") + received
@@ -98,7 +100,7 @@ def _answer_times(connections: list[socket.socket], exchange: Exchange, seconds:
                 now = time.perf_counter()
                 yield now - started[number]
                 started[number] = now
-                by_number[number].send(sent)
+                connection.send(sent)
 
 
 def _body(data: bytes) -> bytes | None:

@@ -6,7 +6,7 @@
     introduce(services, registry)   the same for all upstreams of a process that starts; it waits a second at most
     service.passing(name)           the method that passes on a name which fits a pattern of ``methods``
     service.absent(name)            Unavailable for a name that may turn out to be one of its methods
-    service.survey(registry)        one attempt of it, for ``gateway upstreams``
+    service.survey(registry)        one attempt of it, for ``gateway upstreams``; it is asked again when it has come back
     service.status                  how the upstream is; calling.py has its calls
 
 Of upstreams that have a method of the same name, the one that is first in the file has it, whichever is reached first;
@@ -33,6 +33,7 @@ from gateway.model.durations import Durations
 from gateway.model.faults import Fault, MethodNotFound, Unavailable
 from gateway.model.limits import Limits
 from gateway.upstreams import Beginner, Options, Parameter, Signature, Streamer, Upstream, upstream_class
+from gateway.upstreams.again import Again
 from gateway.upstreams.calling import UpstreamCalls
 from gateway.upstreams.counting import Counts
 from gateway.upstreams.faults import MOST_SHOWN, is_answer, reason
@@ -109,6 +110,8 @@ class UpstreamService:
         self._learned = 0
         self._documents: dict[int, Told] = {}
         self._registry: Registry | None = None
+        self._told_methods: dict[str, Signature] = {}  # what the upstream itself has told
+        self._again = Again(self._ask_again)
 
     @property
     def address(self) -> str:
@@ -175,7 +178,10 @@ class UpstreamService:
         """Ask the upstream once, and add what it tells unless its methods are known."""
         signatures, said = await self._ask()
         if signatures is not None and not self.is_described:
+            self._registry = registry
             self._add_all(signatures, registry)
+            self._told_methods = {each.name: each for each in signatures}
+            self.status.came_back = self._again.soon
         elif self.status.state == "up" and not self.is_described:
             self.is_described = True
             self.status.complain(f"it does not tell its methods: name them in the configuration, methods = [...]{said}")
@@ -218,7 +224,35 @@ class UpstreamService:
 
     async def close(self) -> None:
         """Close the connections."""
+        self._again.close()
         await (self.instances or self._upstream).close()
+
+    async def _ask_again(self) -> None:
+        """Ask for the methods once more, and take those that are new or have changed; how it is, its calls show."""
+        deadline = time.monotonic() + _DESCRIBE
+        try:
+            async with asyncio.timeout(_DESCRIBE):
+                signatures = await (self.instances or self._upstream).describe(deadline)
+        except Exception as error:  # noqa: BLE001 - those that it had are served on
+            log.debug("upstream %s: it does not tell its methods again: %s", self.name, reason(error))
+            return
+        others = [each for each in signatures or () if self._told_methods.get(each.name) != each]
+        if others and self._registry is not None:
+            self._told_methods |= {each.name: each for each in others}
+            for signature in others:
+                self._change(signature, self._registry)
+            log.info("upstream %s: methods that are new or have changed: %d", self.name, len(others))
+
+    def _change(self, signature: Signature, registry: Registry) -> None:
+        """Put a method into the place of what the upstream had under its name, or add it."""
+        try:
+            found = self._claims.get(self._names.ours(signature.name))
+            if found is not None and found.upstream == self.name and not found.rank[0]:
+                registry.replace(self._method(signature))
+            else:
+                self._add(signature, registry)
+        except RegistrationError as error:
+            self.status.complain(f"left out: {error}")
 
     def _add_all(self, signatures: list[Signature], registry: Registry) -> None:
         self.is_described = True

@@ -150,12 +150,15 @@ class Instances:
 
     def listed(self, listing: Listing) -> None:
         """Take the instances that there are from now on, as far as they are for this upstream."""
+        is_first = not self.known.is_set()
         self.known.set()
         scheme = self._options.form.partition(":")[0].lower()
         self._listing = listing = fitting(listing, scheme, self._options.version, self._options.group)
         slot = os.getpid() if self._slot is None else self._slot  # of another server's workers we know no number
         taken = listing if self.seats.is_by_key else subset(listing, _MOST, slot, self._seed)
-        _, gone = self.seats.update(taken, time.monotonic(), time.time())
+        added, gone = self.seats.update(taken, time.monotonic(), time.time())
+        if (added or gone) and not is_first:
+            self._status.came_back()
         for seat in gone:
             self._forget_probe(seat)
             self._late.discard(seat)
@@ -314,6 +317,7 @@ class Instances:
     def _note_back(self, seat: Seat) -> None:
         self._forget_probe(seat)
         log.info("upstream %s: %s is back in service", self._name, seat.instance.address)
+        self._status.came_back()
         if self._status.state == "down":
             self._status.note_up()
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Literal
 
 log = logging.getLogger("gateway.upstreams")
@@ -16,6 +17,7 @@ class Status:
         state: "up" after a response of its own, "down" after a failure to reach it.
         methods: how many it has here.
         error: the last failure, for operators; it never goes to a caller.
+        came_back: called when it is up again, or one of its instances is, which may have other methods now.
 
     """
 
@@ -23,6 +25,7 @@ class Status:
         self.state: Literal["unknown", "up", "down"] = "unknown"
         self.methods = 0
         self.error = ""
+        self.came_back: Callable[[], object] = _nothing
         self._name = name
         self._address = address
         self._uncounted = 0
@@ -34,6 +37,7 @@ class Status:
         """Note that it has responded."""
         if self.state == "down":
             log.info("upstream %s is up again", self._name)
+            self.came_back()
         self.state = "up"
 
     def note_down(self, reason: str) -> None:
@@ -69,3 +73,7 @@ class Status:
         """Return how many such calls there were since the last time."""
         taken, self._uncounted = self._uncounted, 0
         return taken
+
+
+def _nothing() -> None:
+    """Do nothing: its methods are known without asking it."""
