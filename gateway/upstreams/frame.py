@@ -6,7 +6,7 @@
     introduce(services, registry)   the same for all upstreams of a process that starts; it waits a second at most
     service.passing(name)           the method that passes on a name which fits a pattern of ``methods``
     service.absent(name)            Unavailable for a name that may turn out to be one of its methods
-    service.survey(registry)        one attempt of it, for ``gateway upstreams``; it is asked again when it has come back
+    service.survey(registry)        one attempt of it, for ``gateway upstreams``; again when it has come back
     service.status                  how the upstream is; calling.py has its calls
 
 Of upstreams that have a method of the same name, the one that is first in the file has it, whichever is reached first;
