@@ -14,7 +14,7 @@ from pathlib import Path
 from gateway import Registry
 from tests.fleet.directories.zookeeper import ZooKeeper
 from tests.fleet.load import Load
-from tests.process.test_supervisor import Fleet, fleet, write_handlers
+from tests.process.fleets import Fleet, fleet, write_handlers
 from tests.serving import eventually, free_port, serving
 
 NAME = "2 times each of two published gateways is reloaded, then stopped and started"
