@@ -23,8 +23,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
-from gateway import Call, ConfigError, Context, Fault, Registry, app, asgi, current_context
+from gateway import Call, ConfigError, Context, Fault, Registry, app, asgi, current_context, endpoint
 from gateway.config import load
+from gateway.hosts.wsgi import WSGIHost
 from gateway.model.calls import CURRENT, CallRecord
 from gateway.model.tracing import AttemptSpan, Peer
 from gateway.telemetry import tracing
@@ -34,6 +35,8 @@ from tests.conftest import Logged
 from tests.endpoints.test_events import Caller
 from tests.hosts.test_asgi import SCOPE, ask
 from tests.hosts.test_websocket import Client
+from tests.hosts.test_wsgi import ask as wsgi_ask
+from tests.hosts.test_wsgi import environ
 from tests.raw_http import Wire, exchange, request
 from tests.serving import Server, eventually, free_port, serving
 from tests.tracing import ON, attributes, collect, exporter, own, parent, spans, trace_id
@@ -473,6 +476,14 @@ def test_a_span_of_the_surrounding_program_is_the_parent() -> None:
         assert ask(mounted, scope)[0]["status"] == 200
     outer, inner = spans(2)
     assert (outer.name, inner.name, parent(inner)) == ("request", "add", own(outer))
+
+
+def test_a_wsgi_application_traces_calls_too() -> None:
+    mounted = WSGIHost(endpoint(registry, config=load(None, {}, ["traces.enabled=true"])))
+    answer = wsgi_ask(mounted, environ(json.dumps(body("blocking")).encode(), HTTP_TRACEPARENT=PARENT))
+    outer, inner = spans(2)
+    assert json.loads(answer.body)["result"] == trace_id(outer) == trace_id(inner) == TRACE
+    assert (outer.kind, parent(outer), parent(inner)) == (SpanKind.SERVER, SPAN, own(outer))
 
 
 def test_off_nothing_of_it_is_imported() -> None:
