@@ -64,6 +64,8 @@ async def begun(streams: Callable[[str], bool], exchange: Exchange, codec: Codec
 
 async def begin(exchange: Exchange, call: Call, writer: Writer, form: Form) -> "Events | None":
     """Begin the stream of a call. Where there is none, the exchange has the reply, and does not call again."""
+    if exchange.head.is_held:
+        exchange.deadline = min(exchange.deadline, exchange.arrival + exchange.endpoint.limits.timeout)
     context = exchange.context(writer, call, None)
     context.streaming = "may"
     replied = exchange.endpoint.handler(call, context)

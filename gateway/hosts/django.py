@@ -61,7 +61,7 @@ def view(endpoint: Endpoint, user: Callable[[HttpRequest], str | None] = lambda 
             environ["wsgi.input"] = request  # middleware may have read it; without a length, Django reads nothing
         head: list[Any] = []
         answer = host.answer(
-            environ, lambda *told: head.extend(told), path or endpoint.paths[0], request, user(request)
+            environ, lambda *told: head.extend(told), path or endpoint.paths[0], request, user(request), in_pieces=False
         )
         made = _made(int(head[0][:3]), head[1], b"".join(answer))
         if isinstance(answer, Closing):

@@ -29,11 +29,11 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 from gateway.hosts.loops import new_event_loop
 from gateway.hosts.mounted import FAILED, HERE, Headers, peer_of, plain, problem_of, within
-from gateway.model.http import Admission, Admitted, Endpoint, HTTPRequest, HTTPResponse
+from gateway.model.http import Admission, Admitted, Endpoint, HTTPRequest, HTTPResponse, Pieces
 
 T = TypeVar("T")
 Environ: TypeAlias = dict[str, Any]
@@ -60,13 +60,15 @@ class WSGIHost:
         """Answer a request for the path in it."""
         return self.answer(environ, start_response, environ.get("PATH_INFO", ""))
 
-    def answer(
+    def answer(  # noqa: PLR0913 - the last one is named
         self,
         environ: Environ,
         start_response: StartResponse,
         path: str,
         request: object | None = None,
         user: str | None = None,
+        *,
+        in_pieces: bool = True,
     ) -> Iterable[bytes]:
         """Answer a request for a path of the endpoint, for a framework that has found its way here.
 
@@ -76,6 +78,8 @@ class WSGIHost:
             path: the path, whatever leads to it.
             request: what the framework has made of the request.
             user: who calls, where the framework knows it.
+            in_pieces: whether the framework passes a stream on as it comes. A stream holds up a thread of the server,
+                so there are none where it has but one, and they take no longer than a call.
 
         """
         body = None
@@ -88,6 +92,8 @@ class WSGIHost:
                 peer=_peer(environ),
                 request=request,
                 user=user,
+                takes_pieces=in_pieces and bool(environ.get("wsgi.multithread")),
+                is_held=True,
             )
             problem = problem_of(head, environ.get("SERVER_PROTOCOL", "").removeprefix("HTTP/"))
             if problem is None:
@@ -98,6 +104,9 @@ class WSGIHost:
         except Exception:
             log.exception("the endpoint raised an exception, which is a bug")
             response = FAILED
+        if response.pieces is not None:
+            _send(response, environ, start_response)
+            return _Pieces(response.pieces)
         sent = [_send(response, environ, start_response)]
         if body is None or not body.left:
             return sent
@@ -259,12 +268,38 @@ def _send(response: HTTPResponse, environ: Environ, start_response: StartRespons
     """Send a response's head, and return what is to be sent of its body. The server itself writes Connection."""
     status = HTTPStatus(response.status)
     headers = list(response.headers)
-    if status is not HTTPStatus.NO_CONTENT:
+    if status is not HTTPStatus.NO_CONTENT and response.pieces is None:
         headers.append(("Content-Length", str(len(response.body))))
     if "uwsgi.version" in environ:  # all others have a clock of their own
         headers.append(("Date", formatdate(usegmt=True)))
     start_response(f"{status.value} {status.phrase}", headers)
     return b"" if environ.get("REQUEST_METHOD") == "HEAD" else response.body
+
+
+class _Pieces:
+    """A response that is sent as it comes, by a thread of the server."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        piece = _background().run(_next_of(self._pieces))
+        if piece is None:
+            raise StopIteration
+        return piece
+
+    def close(self) -> None:
+        """End the stream, if it has not ended (called by the server)."""
+        _background().run(self._pieces.close())
+
+
+async def _next_of(pieces: Pieces) -> bytes | None:
+    async for piece in pieces:
+        return piece
+    return None
 
 
 class _Refused(list[bytes]):

@@ -40,6 +40,7 @@ class HTTPRequest(Struct, frozen=True, kw_only=True):
         request: the request of the framework that the endpoint is mounted in, for methods that want to see it.
         user: who calls, where the surrounding application has found out; a name, which stands for an API key's.
         takes_pieces: whether the host can send a response in pieces.
+        is_held: whether that holds up a thread of the server, so that it may take no longer than a call.
 
     """
 
@@ -53,6 +54,7 @@ class HTTPRequest(Struct, frozen=True, kw_only=True):
     request: object | None = None
     user: str | None = None
     takes_pieces: bool = False
+    is_held: bool = False
 
 
 class Pieces(Protocol):

@@ -1,6 +1,8 @@
 """Streams as server-sent events where the gateway is mounted in another server: the same bytes as on the front."""
 
 import asyncio
+import io
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway import Fault, Registry
+from gateway.hosts.wsgi import WSGIHost
 from tests.endpoints.test_events import Caller, event
 from tests.endpoints.test_streams import count, lines
 from tests.hosts.mounting import MOUNTS, Mounted, endpoint_of, served
@@ -100,6 +103,49 @@ def test_the_response_is_that_of_the_front(mounted: Mounted, front: Any, path: s
     assert found == asked(front.port, body, path)
     assert found[0] == 200
     assert found[2]
+
+
+def test_under_wsgi_a_stream_has_a_thread_for_as_long_as_a_call(front: Any) -> None:
+    for kind in ("flask", "django"):
+        with served(MOUNTS[kind](endpoint_of(registry, SETTINGS))) as server:
+            if kind == "django":  # it is sent in one piece
+                status, headers, body = asked(server.port, call("count", 2))
+                assert (status, headers["content-type"], b'"result":[0,1]' in body) == (200, "application/json", True)
+                continue
+            for sent in (call("count", 3), call("lines", "a b"), call("fails"), [call("count", 1)], call("count", "x")):
+                assert asked(server.port, sent) == asked(front.port, sent)
+            with Caller(server.port, CLIENT) as caller:
+                response = caller.ask(call("ticks", 0.5))
+                said = [event(response) for _ in range(4)]
+                assert said[0]["params"]["result"] == 1
+                assert log == ["begins"]  # it has been sent while the method runs
+                while "params" in said[-1] and len(said) < 20:
+                    said.append(event(response))
+                assert said[-1]["error"]["code"] == -32001
+            assert log == ["begins", "ends"]
+            with Caller(server.port, CLIENT) as caller:
+                event(caller.ask(call("ticks", 0.01)))
+            eventually(lambda: log.count("ends") == 2, "it runs on")
+
+
+def test_a_wsgi_server_of_one_thread_is_not_held_up() -> None:
+    body = json.dumps(call("count", 2)).encode()
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "PATH_INFO": "/api",
+        "REMOTE_ADDR": "127.0.0.1",
+        "HTTP_HOST": "a",
+        "HTTP_ACCEPT": "text/event-stream",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(body)),
+    }
+    host, said = WSGIHost(endpoint_of(registry, SETTINGS)), []
+    for threads in (False, True):
+        given = environ | {"wsgi.input": io.BytesIO(body), "wsgi.multithread": threads}
+        said.append(b"".join(host(given, lambda *_: None)))
+    assert json.loads(said[0])["result"] == [0, 1]
+    assert said[1].count(b"data: ") == 3
 
 
 def test_who_hangs_up_ends_the_stream_and_is_counted_no_longer(mounted: Mounted) -> None:

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway import Registry
+from gateway.endpoints.subscriptions import Subscriptions
 from gateway.model.faults import Overloaded, Unavailable
 from gateway.model.streams import Inbox
 from gateway.upstreams import Invocation
@@ -147,6 +148,13 @@ def test_messages_wait_for_an_upstream_that_does_not_read_and_few_do(server: Ser
         assert values == 2 * (taken + 1)
 
 
+@pytest.mark.parametrize(("at_once", "room"), [(1, 1), (4, 3), (1000, 8)])
+def test_messages_that_wait_leave_room_for_calls(at_once: int, room: int) -> None:
+    rpc = SimpleNamespace(limits=SimpleNamespace(in_flight=at_once))
+    subscriptions: Any = SimpleNamespace(rpc=rpc)
+    assert Subscriptions._room_for_messages(subscriptions) == room
+
+
 def test_a_message_is_taken_by_one_or_by_nobody() -> None:
     async def talk() -> None:
         inbox = Inbox(2)
@@ -203,4 +211,4 @@ def test_messages_that_were_taken_are_not_sent_to_another_instance() -> None:
     course: Any = SimpleNamespace(told=lambda error: error)
     spread: Any = SimpleNamespace(first=lambda _: attempt, ended=lambda _, __, error: error, after_refusal=refused)
     asyncio.run(run(reads=False))
-    asyncio.run(run(reads=True))
+    asyncio.run(asyncio.wait_for(run(reads=True), 5))
