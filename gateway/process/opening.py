@@ -96,7 +96,7 @@ def _remove_stale(path: str) -> None:
 
 def _inherited_all(numbers: range) -> Iterator[socket.socket]:
     if not numbers:
-        raise OSError(errno.ENOENT, "systemd has passed no socket to this process (LISTEN_FDS)")
+        raise OSError(errno.ENOENT, "systemd has passed no socket to this process (LISTEN_FDS): it needs a socket unit")
     for number in numbers:
         yield _inherited(number)
 

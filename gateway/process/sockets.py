@@ -125,8 +125,9 @@ def _open(config: Config, address: str, option: str) -> tuple[socket.socket, ...
     try:
         return open_address(address, config.limits.backlog, int(config.server.unix_mode, 8))
     except (OSError, UnicodeError) as error:  # a host name can be one that has no bytes
-        reason = str(getattr(error, "strerror", None) or error).lower()
-        raise StartupError([f"cannot listen on {address}: {reason}; choose another address with {option}"]) from None
+        reason = str(getattr(error, "strerror", None) or error)
+        said = f"{reason[:1].lower()}{reason[1:]}"
+        raise StartupError([f"cannot listen on {address}: {said}; choose another address with {option}"]) from None
 
 
 def urls_of(config: Config, listeners: Listeners) -> URLs:

@@ -141,7 +141,10 @@ def test_a_number_that_is_not_that_of_a_listening_socket(kind: str) -> None:
 def test_without_systemd_nothing_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_FDS", "1")
     monkeypatch.setenv("LISTEN_PID", "1")
-    with pytest.raises(StartupError, match="systemd has passed no socket"):
+    with pytest.raises(
+        StartupError,
+        match=r"systemd has passed no socket to this process \(LISTEN_FDS\): it needs a socket unit; choose",
+    ):
         listen(load(None, {}, ["server.bind=systemd"]), None)
 
 

@@ -1,7 +1,7 @@
 """Thrift servers to stand behind a gateway: python -m tests.upstreams.thrift_programs LIBRARY PROTOCOL TRANSPORT PORT.
 
 LIBRARY is thriftpy2, thriftpy2-multiplexed, or official, which is Apache's own with the code that its compiler makes;
-``make`` has it made in .venv/thrift. With CERT in the environment, the official one speaks TLS.
+``make`` has it made in the environment. With CERT in the environment, the official one speaks TLS.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from thriftpy2.transport import TBufferedTransportFactory, TFramedTransportFacto
 from tests.upstreams import programs
 
 HERE = Path(__file__).parent
-GENERATED = HERE.parents[1] / ".venv" / "thrift"
+GENERATED = Path(sys.prefix) / "thrift"  # of the environment, of which there may be one for each Python
 
 
 class Handler:
