@@ -45,3 +45,12 @@ def test_the_service_of_a_method_is_that_of_its_full_name(port: int, tmp_path: P
         name = next(name for name, _ in up.server.gateway.offered() if name.endswith("Failing.Told"))
         up.call(name.removeprefix("up."), "x-request-id")
         assert spans(2)[1].name == "programs.Failing/Told"
+
+
+def test_a_stream_is_one_attempt(port: int, tmp_path: Path) -> None:
+    with serve_upstream(service("Streams"), port, tmp_path, settings=ON) as up:
+        exporter.clear()
+        assert len(up.call("Count", 3)) == 3
+        outer, attempt = spans(2)
+        assert (attempt.name, parent(attempt)) == ("programs.Streams/Count", own(outer))
+        assert attributes(attempt).items() >= {"rpc.response.status_code": "OK", "gateway.sent": "yes"}.items()
