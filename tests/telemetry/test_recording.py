@@ -353,8 +353,8 @@ def test_a_slow_disk_delays_no_call_and_not_the_end(
         for number in range(10):
             assert call(server, "echo", [number]).status == 200
         eventually(lambda: dropped(server, "slow") == 6, "6 dropped")
-    (line,) = logged.take("record.folder")
-    assert line.endswith(f"{tmp_path} is too slow; what waits for longer is dropped")
+    (line,) = logged.take("record.share")
+    assert line.endswith(f"calls come faster than {tmp_path} takes records; some are dropped: lower record.share")
     going_on.set()
     eventually(lambda: not recorder.is_writing(), "it ends")
     assert [each.params for each in entries(tmp_path)] == [["first"], [0], [1], [2], [3]]

@@ -2,6 +2,8 @@
 
 import signal
 import stat
+import subprocess
+import sys
 import xmlrpc.client
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,8 +11,12 @@ from typing import Any
 
 import pytest
 
+from gateway import Registry
+from gateway.app import mounted
 from gateway.client import Client
-from tests.cli.running import serving
+from gateway.config import load
+from tests.cli.running import environment, serving
+from tests.hosts.mounting import served, uvicorn_of
 from tests.serving import children, eventually
 from tests.telemetry.test_recording import entries
 
@@ -97,6 +103,46 @@ def test_a_reload_changes_what_is_recorded(tmp_path: Path) -> None:
         assert running.stop().code == 0
     assert {(each.method, each.result) for each in entries(folder)} == {("process", first)}
     assert {each.method for each in entries(tmp_path / "others")} == {"login"}
+
+
+MOUNTED = """
+import asyncio
+import sys
+import threading
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from gateway.app import mounted
+from gateway.client import Client
+from gateway.config import load
+from gateway.hosts.wsgi import WSGIHost
+
+config = load(None, {}, ["record.methods=*", "record.folder=recordings"])
+WSGIRequestHandler.log_message = lambda *_: None
+server = make_server("127.0.0.1", 0, WSGIHost(mounted.endpoint("served", config=config)))
+threading.Thread(target=server.serve_forever, daemon=True).start()
+with Client(f"http://127.0.0.1:{server.server_port}/api") as client:
+    client.login("ann", "hunter2")
+"""
+
+
+def test_a_process_of_a_wsgi_server_writes_what_waits_when_it_ends(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    command = [sys.executable, "-c", MOUNTED]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment({}), capture_output=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    (found,) = entries(folder)
+    assert (found.method, found.params[0], found.redacted) == ("login", "ann", ["params[1]", "result"])
+
+
+def test_an_asgi_application_writes_what_waits_when_it_shuts_down(tmp_path: Path) -> None:
+    registry = Registry()
+    registry.register(lambda: 1, name="one")
+    config = load(None, {}, ["record.methods=*", f"record.folder={tmp_path / 'a'}"])
+    application = uvicorn_of(mounted.asgi(registry, config=config), lifespan="on")
+    with served(application) as running, Client(f"http://127.0.0.1:{running.port}/api") as client:
+        assert client.one() == 1
+    (found,) = entries(tmp_path / "a")
+    assert found.result == 1
 
 
 def test_a_full_disk_fails_no_call_and_leaves_no_half_of_a_line(tmp_path: Path) -> None:

@@ -159,6 +159,8 @@ SECRET_VALUES = (
     "x bearer abcdef123456",
     "Basic dXNlcjpwYXNz",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc",
+    "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.",
+    "x=a.b.eyJhbGciOiJIUzI1NiJ9.e30.abc.d",
     "-----BEGIN PRIVATE KEY-----\nMIIE",
     "-----BEGIN RSA PRIVATE KEY-----",
     "LS0tLS1CRUdJTiBQUklW",
@@ -178,6 +180,11 @@ OTHER_VALUES = (
     "BEGIN",
     b"abc",
     "-----BEGIN CERTIFICATE-----",
+    "-eyJ" * 16_000,
+    "eyJ.a.b.c",
+    "bearer" + " " * 60_000,
+    "-----BEGIN " * 5_000,
+    "://a:" * 12_000,
 )
 
 

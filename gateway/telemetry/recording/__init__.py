@@ -155,7 +155,11 @@ class Recorder:
                 self._waiting.append((taken, record, document))
                 is_dropped = False
         if is_dropped:
-            self._tell("slow", "record.folder: %s is too slow; what waits for longer is dropped", self._plan.folder)
+            self._tell(
+                "slow",
+                "calls come faster than %s takes records; some are dropped: lower record.share",
+                self._plan.folder,
+            )
         elif not self._wake.is_set():
             self._wake.set()
 

@@ -25,13 +25,14 @@ _WORDS = frozenset({"pwd", "pass", "pw", "pin", "otp", "totp", "cvv", "cvc", "au
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _VALUE = re.compile(
     r"(?i:\bbearer)\s+[\w.~+/=-]{8,}"
-    r"|\beyJ[\w-]{6,}\.[\w-]{2,}\."  # a JWT
     r"|-----BEGIN [A-Z0-9 ]*PRIVATE KEY|LS0tLS1CRUdJTi"  # the second one is the first in base64
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
     r"|\b(?:gh[pousr]_|github_pat_|glpat-|xox[abprs]-|sk-|AIza)[\w-]{16,}"
     r"|://[^/\s:@]{1,200}:[^/\s@]{1,200}@"  # a password in a URL
 )
+_RUNS = re.compile(r"[^\w.-]+")  # between what may be a JWT
 _BASIC = re.compile(r"(?i:basic)\s+([A-Za-z0-9+/]+={0,2})\s*")
+_HEADER = 9  # characters that the first part of a JWT has at least
 _MOST = 200  # secrets of a record that are looked for elsewhere in it; of one with more, nothing is told
 _SHORT = 4  # characters; a shorter secret is found only where it is all of a text
 _SMALL = 1000  # an int below it may be anything
@@ -197,8 +198,13 @@ def _names_secret(name: str) -> bool:
     return any(word.lower() in _WORDS for word in _WORD.findall(name))
 
 
+def _is_jwt(run: str) -> bool:
+    """Tell whether one of the parts that points separate begins one: two more are behind it."""
+    return any("eyJ" in part and len(part) - part.index("eyJ") >= _HEADER for part in run.split(".")[:-2])
+
+
 def _looks_secret(text: str) -> bool:
-    if _VALUE.search(text):
+    if _VALUE.search(text) or ("eyJ" in text and any(map(_is_jwt, _RUNS.split(text)))):
         return True
     basic = _BASIC.fullmatch(text)
     if basic is None:
