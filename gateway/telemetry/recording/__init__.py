@@ -30,6 +30,7 @@ from msgspec import UNSET, Struct
 
 from gateway.model.calls import Answer, Call, CallRecord, Context, Params, Reply
 from gateway.model.places import Place
+from gateway.telemetry.recording.copying import Left, TooLargeError
 from gateway.telemetry.recording.entry import VERSION, Entry, Fault, line
 from gateway.telemetry.recording.files import Files
 from gateway.telemetry.recording.redaction import Redactor
@@ -45,7 +46,6 @@ _GATHER = 0.1  # seconds between two writes
 _PATIENCE = 2.0  # seconds that the last write has at the end of a program
 _LOOK = 0.005  # seconds between two looks at whether it has been written
 _SILENCE = 300.0  # seconds between two lines of the log about the same
-_VALUE = 8  # bytes that a value counts for, at least
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -122,10 +122,10 @@ class Recorder:
         """Take the arguments of a call, if it is to be recorded."""
         if not self._is_wanted(call.method):
             return None
-        left = _Left(self._plan.max_record)
+        left = Left(self._plan.max_record)
         try:
             params: Params | None = left.copy(call.params)
-        except _TooLargeError:
+        except TooLargeError:
             params = None
         return _Taken(self, call.method, params, left.taken, time.time(), is_notification=call.notification)
 
@@ -347,35 +347,3 @@ class _Taken:
 def _name_of(record: CallRecord) -> str:
     caller = record.caller
     return "" if caller is None else (caller.key or caller.certificate or "")[:_LONGEST_NAME]
-
-
-class _TooLargeError(Exception):
-    """There is more than is recorded."""
-
-
-class _Left:
-    """The bytes that the arguments of a call may have in memory, roughly."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.taken = 0
-
-    def copy(self, value: Any) -> Any:
-        """Copy arrays and objects: the method may change them."""
-        kind = type(value)
-        if kind is str or kind is bytes:
-            self._take(len(value))
-        elif kind is list:
-            self._take(_VALUE)
-            return [self.copy(each) for each in value]
-        elif kind is dict:
-            self._take(_VALUE)
-            return {self.copy(name): self.copy(each) for name, each in value.items()}
-        else:
-            self._take(_VALUE if kind is not int else _VALUE + value.bit_length() // 8)
-        return value
-
-    def _take(self, size: int) -> None:
-        self.taken += size
-        if self.taken > self._most:
-            raise _TooLargeError
