@@ -85,7 +85,7 @@ reference: $(VENV)/test.stamp
 	$(BIN)/python -m docs.reference
 
 docs: $(VENV)/test.stamp
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/mkdocs/mkdocs.yml
 	@echo "build/site/index.html is the first page; to search, serve them: $(BIN)/python -m http.server --directory build/site"
 
 check: $(VENV)/test.stamp

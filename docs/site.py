@@ -1,4 +1,4 @@
-"""The hooks of mkdocs.yml: README.md and the other files of the repository that pages link to become part of the site.
+"""The hooks of mkdocs: README.md and the other files of the repository that pages link to become part of the site.
 
 A page links to ../conf/gateway.toml or ../gateway/, which a code host shows. On the site, each such file is a page with
 its text, a folder is a page with what is in it, and a picture stays a picture. README.md is the first page.

@@ -23,6 +23,7 @@ from tests.browser import browsing
 pytestmark = pytest.mark.unmeasured
 
 ROOT = Path(__file__).parent.parent
+MKDOCS = (sys.executable, "-m", "mkdocs")
 ELSEWHERE = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
 
 
@@ -48,7 +49,7 @@ class _Loaded(HTMLParser):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
+        [*MKDOCS, "build", "--strict", "--quiet", "--config-file", "docs/mkdocs/mkdocs.yml", "--site-dir", folder],
         cwd=ROOT,
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
