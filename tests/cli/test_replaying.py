@@ -389,6 +389,16 @@ def test_hostile_recordings_write_nothing_to_the_terminal(tmp_path: Path, same: 
     assert len(ended.out.splitlines()) == 7
 
 
+def test_values_that_are_nested_too_deep_are_no_records(tmp_path: Path, same: Server) -> None:
+    nested = line(entry(params=(1,))).replace(b'"params":[1]', b'"params":' + b"[" * 900 + b"]" * 900)
+    deep: list[Any] = []
+    for _ in range(60):
+        deep = [deep]
+    ended = replayed(write(tmp_path / "a", nested, entry(params=tuple(deep))), "--to", same.url, "--all")
+    assert "gateway: 1 call compared: 1 same, 0 different" in ended.out
+    assert "gateway: 1 skipped: " in ended.out
+
+
 def test_many_differences_are_counted(tmp_path: Path, same: Server) -> None:
     file = write(tmp_path / "a", entry("echo", (list(range(30)),), result=[[-1] * 30]))
     assert "and 10 differences more" in replayed(file, "--to", same.url, "--all").out

@@ -295,6 +295,20 @@ def test_hostile_names_stay_on_their_line(name: str, tmp_path: Path) -> None:
     assert [(each.method, each.params) for each in entries(tmp_path)] == [(name, [name]), ("named", {name: name})]
 
 
+def test_what_is_nested_as_deep_as_can_be_is_recorded(tmp_path: Path) -> None:
+    arrays: list[Any] = []
+    objects: dict[str, Any] = {"password": "hunter2"}
+    for _ in range(195):
+        arrays, objects = [arrays], {"a": objects}
+    with recorded(tmp_path, limits_max__depth="200") as server:
+        call(server, "echo", arrays)
+        call(server, "named", objects)
+    first, second = entries(tmp_path)
+    assert first.params == first.result == arrays
+    assert second.redacted == [f"params{'.a' * 195}.password", f"result{'.a' * 195}.password"]
+    assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+
 def test_what_is_too_large_is_left_out(tmp_path: Path) -> None:
     with recorded(tmp_path, record_max__record="2000") as server:
         call(server, "n" * 201, [])
