@@ -1,5 +1,7 @@
 """Unary calls of gRPC on the wire: servers that say by HTTP/2 what the genuine library's servers rarely do."""
 
+import asyncio
+import functools
 import gzip
 import json
 import shutil
@@ -9,7 +11,7 @@ import subprocess
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +26,9 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from msgspec.structs import replace
 
+from gateway.upstreams import Invocation
+from gateway.upstreams.grpc.hpack import HeaderBlocks, literal
+from gateway.upstreams.grpc.unary import Connection, UnaryCall, framed
 from tests.conftest import Logged
 from tests.raw_http import exchange, request
 from tests.serving import free_port
@@ -36,6 +41,8 @@ VALUES = replace(GRPC, options="service = 'programs.Failing'")
 HEAD = [(":status", "200"), ("content-type", "application/grpc")]
 OK = [("grpc-status", "0"), ("grpc-message", "")]
 SEVEN = b"\0\0\0\0\2\x08\7"
+CODED_HEAD = b"\x88" + literal(b"content-type", b"application/grpc")
+CODED_OK = literal(b"grpc-status", b"0")
 BAD, DEADLINE, UNAVAILABLE, OVERLOADED, DENIED, NO_METHOD = -32004, -32001, -32002, -32003, -32005, -32601
 
 
@@ -289,6 +296,7 @@ FAULTS: dict[str, tuple[dict[str, Any], int, str]] = {
     "HTTP 500": (http("500"), BAD, ""),
     "HTTP 302": (http("302", location="http://inside.example/"), BAD, ""),
     "HTTP 200": (http("200", content_type="text/html", grpc_status="0"), BAD, ""),
+    "HTTP 200 and a message": ({"head": [HEAD[0], ("content-type", "text/html")], "messages": [SEVEN]}, BAD, ""),
     "HTTP 503 and gRPC": (http("503", content_type="application/grpc"), UNAVAILABLE, ""),
     "a status alone": (alone(*TEXT), -32000, "\u20ac 5, 100% %zz"),
     "a status behind": ({"messages": [SEVEN], "trailers": TEXT}, -32000, "\u20ac 5, 100% %zz"),
@@ -305,6 +313,7 @@ FAULTS: dict[str, tuple[dict[str, Any], int, str]] = {
     "no message": ({}, BAD, ""),
     "two messages": ({"messages": [SEVEN, SEVEN]}, BAD, ""),
     "a part of one": ({"messages": [SEVEN[:6]]}, BAD, ""),
+    "fewer bytes than it says": ({"messages": [b"\0\0\0\0\3" + SEVEN[5:]]}, BAD, ""),
     "not the message": ({"messages": [b"\0\0\0\0\1\xff"]}, BAD, ""),
     "an unknown coding": (unpacked("br", b"x"), BAD, ""),
     "no coding": (unpacked("identity", b"\x08\7"), BAD, ""),
@@ -447,6 +456,145 @@ def test_a_server_that_reads_nothing_holds_back_calls_and_no_others(tmp_path: Pa
             faults = list(pool.map(lambda _: up.fault("Crash", "y" * 900_000), range(4)))
         assert {code for code, _ in faults} == {DEADLINE}
         stuck.set()
+
+
+def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    @functools.wraps(test)
+    def run() -> None:
+        asyncio.run(test())
+
+    return run
+
+
+class _Transport(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def take(self) -> bytes:
+        written, self.written = self.written, b""
+        return written
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        pass
+
+
+class _Outcome:
+    """What waits for a call."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def done(self) -> bool:
+        return bool(self.told)
+
+    def set_result(self, value: Any) -> None:
+        self.told.append(value)
+
+    def set_exception(self, error: Exception) -> None:
+        self.told.append(error)
+
+
+def connected() -> tuple[Connection, _Transport]:
+    connection, transport = Connection(1000, HeaderBlocks()), _Transport()
+    connection.connection_made(transport)
+    connection.data_received(h2(4, 0, 0, b""))
+    transport.take()
+    return connection, transport
+
+
+def sent(connection: Connection, message: bytes = b"\x08\1") -> tuple[UnaryCall, _Outcome, Callable[[], None]]:
+    invocation = Invocation(method="x", params={}, deadline=time.monotonic() + 60, request_id="1")
+    call, outcome = UnaryCall(b"\x83", framed(message), bytes, invocation), _Outcome()
+    return call, outcome, call.send(outcome, connection)
+
+
+@on_a_loop
+async def test_what_cannot_be_written_waits_unsent() -> None:
+    connection, transport = connected()
+    connection.pause_writing()
+    first, outcome, _ = sent(connection)
+    second, nothing, stop = sent(connection)
+    assert (transport.take(), first.invocation.sent, first.invocation.waits) == (b"", "no", True)
+    stop()
+    connection.data_received(h2(6, 0, 0, bytes(8)))
+    assert transport.take() == h2(6, 1, 0, bytes(8))
+    connection.resume_writing()
+    assert transport.take().endswith(h2(0, 1, 1, framed(b"\x08\1")))
+    assert (first.invocation.sent, first.invocation.waits, second.invocation.sent) == ("maybe", False, "no")
+    connection.data_received(h2(1, 4, 1, CODED_HEAD) + h2(0, 0, 1, SEVEN) + h2(1, 5, 1, CODED_OK))
+    assert (outcome.told, nothing.told, first.invocation.sent) == ([b"\x08\7"], [], "yes")
+    assert connection.usable()
+
+
+@on_a_loop
+async def test_a_large_request_waits_while_nothing_can_be_written() -> None:
+    connection, transport = connected()
+    sent(connection, bytes(100_000))
+    connection.pause_writing()
+    transport.take()
+    connection.data_received(h2(8, 0, 0, b"\0\1\0\0") + h2(8, 0, 1, b"\0\1\0\0"))
+    assert transport.take() == b""
+    connection.resume_writing()
+    assert len(transport.take()) > 30_000
+
+
+@on_a_loop
+async def test_calls_that_wait_when_the_server_leaves_were_not_sent() -> None:
+    connection, _ = connected()
+    connection.pause_writing()
+    call, outcome, _ = sent(connection)
+    connection.data_received(h2(7, 0, 0, bytes(8)))
+    assert not connection.usable()
+    (error,) = outcome.told
+    assert (str(error), call.invocation.sent) == ("UNAVAILABLE: REFUSED_STREAM: GOAWAY", "no")
+
+
+@on_a_loop
+async def test_a_call_that_is_cancelled_makes_room_for_one_that_waits() -> None:
+    connection, transport = connected()
+    connection.data_received(h2(4, 0, 0, b"\0\3\0\0\0\1"))
+    assert connection.most_calls == 1
+    _, _, stop = sent(connection)
+    call, _, _ = sent(connection)
+    transport.take()
+    connection.data_received(h2(6, 1, 0, bytes(8)))
+    stop()
+    assert transport.take().startswith(h2(3, 0, 1, b"\0\0\0\x08"))
+    assert call.invocation.sent == "maybe"
+    assert connection.usable()
+
+
+@on_a_loop
+async def test_an_outcome_that_nobody_wants_is_not_told() -> None:
+    connection, _ = connected()
+    _, outcome, _ = sent(connection)
+    outcome.told.append("given up")
+    connection.data_received(h2(1, 4, 1, CODED_HEAD) + h2(0, 0, 1, SEVEN) + h2(1, 5, 1, CODED_OK))
+    connection.connection_lost(None)
+    assert outcome.told == ["given up"]
+
+
+@on_a_loop
+async def test_a_connection_that_breaks_is_told_to_all_calls_on_it() -> None:
+    connection, transport = connected()
+    _, first, stop = sent(connection)
+    connection.pause_writing()
+    _, second, _ = sent(connection)
+    transport.take()
+    connection.connection_lost(None)
+    assert [type(told) for outcome in (first, second) for told in outcome.told] == [EOFError, EOFError]
+    stop()
+    assert transport.take() == b""  # there is nobody to write to
+    assert not connection.usable()
 
 
 # ---- the end of a stream and of a connection -------------------------------------------------------------------------

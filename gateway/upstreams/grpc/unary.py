@@ -316,7 +316,7 @@ def received(stream: Stream, most: int, invocation: Invocation) -> bytes:
         raise _by_http(head[":status"])
     if status != "0":
         raise _status(status, trailers.get("grpc-message", ""), trailers.get("grpc-status-details-bin", ""))
-    if len(body) < _PREFIX or int.from_bytes(body[1:_PREFIX], "big") != len(body) - _PREFIX:
+    if int.from_bytes(body[1:_PREFIX], "big") != len(body) - _PREFIX:  # which is below 0 where the prefix is not whole
         raise ProtocolError("a response with the status OK does not have one message")
     if not body[0]:
         return bytes(body[_PREFIX:])
