@@ -29,6 +29,7 @@ from msgspec.structs import replace
 from gateway.upstreams import Invocation
 from gateway.upstreams.grpc.hpack import HeaderBlocks, literal
 from gateway.upstreams.grpc.unary import Connection, UnaryCall, framed
+from gateway.upstreams.transport.pool import Pool
 from tests.conftest import Logged
 from tests.raw_http import exchange, request
 from tests.serving import free_port
@@ -571,6 +572,31 @@ async def test_a_call_that_is_cancelled_makes_room_for_one_that_waits() -> None:
     assert transport.take().startswith(h2(3, 0, 1, b"\0\0\0\x08"))
     assert call.invocation.sent == "maybe"
     assert connection.usable()
+
+
+@on_a_loop
+async def test_a_connection_with_a_response_that_is_not_grpc_takes_no_more_calls() -> None:
+    connection, _ = connected()
+    call, outcome, _ = sent(connection)
+    connection.data_received(h2(1, 4, 1, CODED_HEAD) + h2(0, 1, 1, SEVEN))
+    assert [str(told) for told in outcome.told] == ["a response has no status of gRPC"]
+    assert (call.invocation.sent, connection.usable()) == ("yes", False)
+
+
+@on_a_loop
+async def test_a_pool_has_calls_wait_where_a_server_allows_few() -> None:
+    connection, _ = connected()
+    connection.data_received(h2(4, 0, 0, b"\0\3\0\0\0\2"))
+
+    async def connect() -> Connection:
+        return connection
+
+    pool = Pool(connect, 1, 100)
+    async with pool.lend(), pool.lend():
+        third = asyncio.create_task(pool.lend().__aenter__())
+        await asyncio.sleep(0)
+        assert pool.load() == (1, 1)
+    assert await third is connection
 
 
 @on_a_loop
