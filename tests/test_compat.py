@@ -280,6 +280,18 @@ def test_a_function_may_end_the_server_and_it_may_serve_again() -> None:
         assert tried.connect_ex(server.server_address) != 0
 
 
+def test_a_program_that_fails_while_it_serves_ends() -> None:
+    server = SimpleXMLRPCServer(LOCAL)
+    thread = threading.Thread(target=server.serve_forever)
+    with contextlib.suppress(ZeroDivisionError), server:
+        thread.start()
+        with proxy(server) as client:
+            client.system.listMethods()
+        1 / 0  # noqa: B018 - the program's bug
+    thread.join(10)
+    assert not thread.is_alive()
+
+
 def test_what_is_configured_holds(tmp_path: Path) -> None:
     (tmp_path / "gateway.toml").write_text('[access]\nallow = ["192.0.2.1"]\n[metrics]\nbind = ""\n')
     for config in (tmp_path / "gateway.toml", load(None, {}, ["access.allow=192.0.2.1", "metrics.bind="])):

@@ -195,7 +195,8 @@ class SimpleXMLRPCServer:
         """Do nothing; a subclass may do something."""
 
     def server_close(self) -> None:
-        """End everything, and close the address."""
+        """End everything, and close the address; what serves in another thread ends first."""
+        self.shutdown()
         if self._server is not None:
             self._runner.run(self._server.stop())
         self._runner.close()
@@ -258,6 +259,7 @@ class _Server(Server):
 
 class _Counted(Observers):
     def __init__(self, inner: Observers, count: Callable[[], None]) -> None:
+        super().__init__(tracing=inner.tracing)
         self._inner = inner
         self._count = count
 
