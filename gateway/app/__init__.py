@@ -173,14 +173,14 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         rates=rates,
         asked=versions.headers,
     )
-    rpc.begin_events = partial(begun, partial(_streams, served, JSONRPC.name))
+    rpc.begin_events = partial(begun, partial(_streams, served, versions, upstreams, JSONRPC.name))
     rpc.recorder = recorder = recorder_of(config, served, codecs, partial(_absent, upstreams))
     return Gateway(
         config=config,
         registry=served,
         versions=versions,
         rpc=rpc,
-        admit=_agents(config, versions, rpc, policy, partial(_streams, served, PROTOCOL)),
+        admit=_agents(config, versions, rpc, policy, partial(_streams, served, versions, upstreams, PROTOCOL)),
         know=_know(rpc, Unversioned(dispatcher, versions.prefixes) if config.versions else dispatcher, policy, permits),
         site=_site(config, rpc),
         websockets=_websockets(config, rpc),
@@ -272,9 +272,12 @@ def _websockets(config: Config, rpc: RPCEndpoint) -> WebSockets | None:
     )
 
 
-def _streams(served: Registry, protocol: str, name: str) -> bool:
-    found = served.get(name, protocol)
-    return found is not None and found.streams
+def _streams(
+    served: Registry, versions: Versions, upstreams: Iterable[UpstreamService], protocol: str, name: str
+) -> bool:
+    """Tell whether a name is that of a method that streams, also by another version or the pattern of an upstream."""
+    found = served.get(name, protocol) or versions.get(name, protocol) or _absent(upstreams, name)
+    return isinstance(found, Method) and found.streams
 
 
 def _rules(config: Config) -> Rules:

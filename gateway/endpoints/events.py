@@ -11,7 +11,7 @@ MCP has another form (gateway/endpoints/mcp/progress.py).
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
@@ -68,11 +68,22 @@ async def begin(exchange: Exchange, call: Call, writer: Writer, form: Form) -> "
         exchange.deadline = min(exchange.deadline, exchange.arrival + exchange.endpoint.limits.timeout)
     context = exchange.context(writer, call, None)
     context.streaming = "may"
-    replied = exchange.endpoint.handler(call, context)
-    reply = replied if isinstance(replied, Reply) else await replied
+    exchange.began = time.monotonic()
+    try:
+        replied = exchange.endpoint.handler(call, context)
+        reply = replied if isinstance(replied, Reply) else await replied
+    except BaseException:
+        _note(exchange, context, 0, "cancelled", exchange.began)
+        raise
     if isinstance(reply.value, Stream):
         return Events(exchange, context, reply.value, form)
-    exchange.handler, exchange.begun = lambda _call, _context: reply, context.span
+
+    def answered(_call: Call, again: Context) -> Reply:
+        again.method, again.called, again.deprecation = context.method, context.called, context.deprecation
+        again.instance, again.attempts = context.instance, context.attempts
+        return reply
+
+    exchange.handler, exchange.begun = answered, context.span
     return None
 
 
@@ -153,29 +164,33 @@ class Events:
         await self._stream.close()
         answer = await self._form.end(reply, self._context)
         last = b"data: %b\n\n" % answer.wire
-        self._note(sent + len(last), None if answer.fault is None else answer.fault.code, since, is_cut=is_cancelled)
+        outcome: int | Literal["cancelled"] | None = None if answer.fault is None else answer.fault.code
+        self._exchange.endpoint.observers.answered(self._context.protocol, 0, sent + len(last))
+        _note(self._exchange, self._context, sent + len(last), "cancelled" if is_cancelled else outcome, since)
         if not is_cancelled or self._farewell is not None:
             await self._pieces.put((last, True))
 
-    def _note(self, size: int, outcome: int | None, since: float, *, is_cut: bool) -> None:
-        """Report the call."""
-        context, caller = self._context, self._exchange.judged.caller
-        self._exchange.endpoint.observers.answered(context.protocol, 0, size)
-        record = CallRecord(
-            method=context.method,
-            protocol=context.protocol,
-            client=caller.client,
-            outcome="cancelled" if is_cut else outcome,
-            bytes=size,
-            request_id=context.request_id,
-            position=None,
-            seconds=time.monotonic() - since,
-            instance=context.instance,
-            attempts=context.attempts,
-            called=context.called,
-            caller=caller,
-            span=context.span,
-        )
-        self._exchange.endpoint.observers.note(record)
-        if self._exchange.endpoint.recorder is not None:
-            self._exchange.endpoint.recorder.streamed(record)
+
+def _note(
+    exchange: Exchange, context: Context, size: int, outcome: int | Literal["cancelled"] | None, since: float
+) -> None:
+    """Report a call."""
+    caller = exchange.judged.caller
+    record = CallRecord(
+        method=context.method,
+        protocol=context.protocol,
+        client=caller.client,
+        outcome=outcome,
+        bytes=size,
+        request_id=context.request_id,
+        position=None,
+        seconds=time.monotonic() - since,
+        instance=context.instance,
+        attempts=context.attempts,
+        called=context.called,
+        caller=caller,
+        span=context.span,
+    )
+    exchange.endpoint.observers.note(record)
+    if exchange.endpoint.recorder is not None:
+        exchange.endpoint.recorder.streamed(record)

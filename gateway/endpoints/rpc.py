@@ -213,7 +213,7 @@ class Exchange(Struct, kw_only=True):
     """One request that was let in, and what its calls have in common.
 
     With a ``refusal``, that is the answer to each of them. ``handler`` answers them in the endpoint's place.
-    ``span`` is that of a batch, ``begun`` that of a call which something else has begun.
+    ``span`` is that of a batch, ``begun`` that of a call which something else has begun, at ``began``.
     """
 
     endpoint: RPCEndpoint
@@ -227,6 +227,7 @@ class Exchange(Struct, kw_only=True):
     handler: CallHandler | None = None
     span: CallSpan | None = None
     begun: CallSpan | None = None
+    began: float = 0.0
 
     async def answer(self, body: bytes) -> HTTPResponse:
         """Answer the request, now that its body is here. Raises nothing."""
@@ -381,7 +382,7 @@ class Exchange(Struct, kw_only=True):
         recorder = self.endpoint.recorder
         if recorder is not None and isinstance(entry, Call):
             context.recorded = recorder.begin(entry, context)
-        start = time.monotonic()
+        start = self.began or time.monotonic()
         reply = answer = None
         try:
             if isinstance(entry, InvalidCall):

@@ -6,6 +6,7 @@ import json
 import time
 import xmlrpc.client
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
@@ -163,6 +164,17 @@ def test_a_body_is_read_once(server: Server, monkeypatch: pytest.MonkeyPatch) ->
         for body in (call("nothing"), [call("add", 1, 2)], call("count", 1)):
             caller.ask(body).read()
     assert len(read) == 3
+
+
+def test_another_name_of_a_version_streams_too(tmp_path: Path) -> None:
+    versioned = Registry()
+    versioned.register(lines, name="shop.v2.lines")
+    file = tmp_path / "gateway.toml"
+    file.write_text("[versions.shop]\ndefault = 'v2'\n")
+    with serving(versioned, {}, file) as server, Caller(server.port) as caller:
+        response = caller.ask(call("shop.lines", "a"))
+        assert response.headers["Content-Type"] == "text/event-stream"
+        assert event(response)["params"]["result"] == "a"
 
 
 def test_who_hangs_up_ends_the_stream_which_is_counted(server: Server) -> None:

@@ -18,8 +18,9 @@ from gateway.fleet.seats import Seats
 from gateway.model.faults import BadUpstream
 from gateway.upstreams.zerorpc.connection import _Flow
 from tests.conftest import Logged
-from tests.endpoints.test_events import Caller, event
+from tests.endpoints.test_events import EVENTS, Caller, event
 from tests.hosts.test_websocket import Client, call
+from tests.scraping import until as scraped
 from tests.serving import Server, eventually, serving
 from tests.upstreams.kinds import KINDS, TYPED, Kind
 from tests.upstreams.running import Program, Served, serve_upstream, until
@@ -162,16 +163,30 @@ def test_what_gives_no_stream_is_one_value(up: Up, tmp_path: Path) -> None:
     assert up.served.call("add", 1, 2) == 3
 
 
+def test_who_hangs_up_before_it_is_known_whether_there_is_a_stream_is_counted(tmp_path: Path) -> None:
+    with Program(ZERO.kind) as program, serve_upstream(ZERO.kind, program.port, tmp_path, "", ON) as served:
+        until(lambda: served.offers("pause"))
+        with Caller(served.server.port) as caller:
+            caller.connection.request("POST", "/api", json.dumps(call("up.pause", 3)), EVENTS)
+            eventually(lambda: served.upstream.running, "it does not begin")
+        with Caller(served.server.port) as caller:
+            assert json.loads(caller.ask(call("up.pause", 0)).read())["result"] == 0
+        labels = {"method": "up.pause", "outcome": "cancelled"}
+        scraped(served.server.metrics, lambda numbers: numbers.of("gateway_calls_total", **labels) > 0)
+
+
 def test_a_name_that_a_pattern_passes_on_streams_too(tmp_path: Path) -> None:
     with (
         Program(ZERO.kind) as program,
         serve_upstream(ZERO.kind, program.port, tmp_path, "methods = ['c*', 'add']", ON) as served,
         Client(served.server) as client,
     ):
-        for _ in range(2):
-            subscribe(client, "up.count", 2)
-            assert values(client) == ([0, 1], None)
+        with Caller(served.server.port) as caller:
+            response = caller.ask(call("up.count", 2))
+            assert [event(response)["params"]["result"] for _ in range(2)] == [0, 1]
         assert served.offers("count")  # and is a method from then on
+        subscribe(client, "up.count", 2)
+        assert values(client) == ([0, 1], None)
 
 
 @contextmanager
