@@ -98,6 +98,7 @@ bench: environments
 	$(BIN)/python -m benchmarks.speed --rounds $(ROUNDS) --seconds $(SECONDS)
 	$(BIN)/python -m benchmarks.callers --rounds $(ROUNDS) --seconds $(SECONDS)
 	$(BIN)/python -m benchmarks.balancing --rounds $(ROUNDS) --seconds $(SECONDS)
+	$(BIN)/python -m benchmarks.instances
 
 simulate: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.simulate

@@ -1,4 +1,4 @@
-"""An instance for drills: python -m tests.fleet.program LOG MODE PORT...
+"""An instance for drills: python -m tests.fleet.program LOG MODE [HOST:]PORT...
 
 It speaks JSON-RPC on lines, and writes the first argument of each call that it runs as a line to LOG, which the
 instances share. MODE: ``well``, ``garbage`` (responses that are none), ``reset`` (connections are reset when a call
@@ -58,7 +58,8 @@ async def main(log: str, mode: str, *ports: str) -> None:
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     loop = asyncio.get_running_loop()
     for port in ports:
-        await loop.create_server(lambda: Instance(file, mode), "127.0.0.1", int(port), reuse_address=True)
+        host, _, number = port.rpartition(":")
+        await loop.create_server(lambda: Instance(file, mode), host or "127.0.0.1", int(number), reuse_address=True)
     await loop.create_future()
 
 
