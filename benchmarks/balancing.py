@@ -59,6 +59,7 @@ def called(upstream: str) -> Exchange:
 CALLED = {
     "one upstream of one instance": [called("one")],
     "eight upstreams of one instance": [called(f"alone{number}") for number in range(COUNT)],
+    "one upstream of eight instances, least": [called("least")],
     "one upstream of eight instances": [called("eight")],
 }
 
@@ -91,6 +92,7 @@ def main() -> None:
             f"[server]\nmodules = []\nbind = '127.0.0.1:0'\n[log]\nlevel = 'warning'\n"
             f"[upstreams.one]\nurl = '{urls[0]}'\nmethods = ['get']\nconnections = {COUNT}\n"
             f"[upstreams.eight]\nurl = {urls}\nmethods = ['get']\nconnections = 1\n"
+            f"[upstreams.least]\nurl = {urls}\nmethods = ['get']\nconnections = 1\nbalance = 'least'\n"
             + "".join(
                 f"[upstreams.alone{number}]\nurl = '{url}'\nmethods = ['get']\nconnections = 1\n"
                 for number, url in enumerate(urls)

@@ -199,7 +199,7 @@ class Instances:
     def end(self, attempt: Running, ended: Ended, why: str = "") -> None:
         """Take note of how a call has ended, and why for operators; it is written down if it ends the service."""
         seat: Seat = attempt.seat
-        if attempt in seat.streams:
+        if seat.streams and attempt in seat.streams:
             self._end_stream(seat, attempt, ended, why)
             return
         if attempt not in seat.running:
