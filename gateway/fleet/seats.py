@@ -399,7 +399,7 @@ class Budget:
     def earn(self) -> None:
         """Count a call."""
         left = self._left + self._ratio
-        self._left = left if left < _MOST_LEFT else _MOST_LEFT
+        self._left = min(_MOST_LEFT, left)
 
     def spend(self) -> bool:
         """Take an extra attempt, if one is left."""
