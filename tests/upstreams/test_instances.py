@@ -98,6 +98,26 @@ def test_one_that_is_listed_no_longer_ends_its_calls_and_has_no_new_ones(tmp_pat
             assert [served.call("add", 1, 2) for _ in range(5)] == [3] * 5
 
 
+def test_one_that_is_listed_no_longer_is_not_tried_again(tmp_path: Path) -> None:
+    """Its last call is refused: nobody wants to know when it is back, and the log says nothing."""
+    with Program(LINES) as one, Program(LINES) as other:
+        file = written(tmp_path, LINES, one, other)
+        with serving(Registry(), None, file) as server:
+            instances = instances_of(Served(server))
+
+            async def end() -> bool:
+                first = instances.seats.all[0]
+                left = tuple(seat.instance for seat in instances.seats.all[1:])
+                invocation = Invocation(method="add", params=[1, 2], deadline=0.0, request_id="")
+                attempt = module.Attempt(first, invocation)
+                instances.seats.begin(first, attempt, time.monotonic())
+                instances.listed(left)
+                instances.end(attempt, "refused", "connection refused")
+                return bool(instances._probes)
+
+            assert not asyncio.run_coroutine_threadsafe(end(), server.loop).result(20)
+
+
 def test_a_call_at_one_that_is_listed_no_longer_has_so_much_time(tmp_path: Path) -> None:
     with Program(LINES) as one, Program(LINES) as other:
         file = written(tmp_path, LINES, one, other, options="balance = 'round-robin'\nidempotent = ['add']")
