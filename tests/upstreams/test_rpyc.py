@@ -1,5 +1,6 @@
 """RPyC: the articles' service, results that are references, arguments that are lent; and what a service may not do."""
 
+import asyncio
 import itertools
 import json
 import socket
@@ -16,6 +17,7 @@ from typing import Any
 from xmlrpc.client import Fault, ServerProxy
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from rpyc.core import brine as theirs  # type: ignore[import-untyped]
@@ -127,6 +129,17 @@ RESULTS: list[tuple[str, Any]] = [
     ("table", {"a": [1]}),
     ("crowd", [1]),
 ]
+
+
+def test_a_service_that_has_gone_is_told_nothing_more() -> None:
+    async def end() -> None:
+        loop, (ours, theirs) = asyncio.get_running_loop(), socket.socketpair()
+        _, connection = await loop.create_connection(lambda: Connection(65536), sock=ours)
+        theirs.close()
+        connection.close()
+        connection.forget([("builtins.generator", 1, 2)])
+
+    uvloop.run(end())  # whose transports refuse what is written then
 
 
 @pytest.mark.parametrize(("kind", "value"), RESULTS)

@@ -468,13 +468,16 @@ def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Non
 
 
 class _Transport(asyncio.Transport):
-    """A transport that keeps what is written."""
+    """A transport that keeps what is written, and takes nothing more once it is closed, as uvloop's."""
 
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
+        self.is_closed = False
 
     def write(self, data: Any) -> None:
+        if self.is_closed:
+            raise RuntimeError("the handler is closed")
         self.written += bytes(data)
 
     def take(self) -> bytes:
@@ -482,10 +485,10 @@ class _Transport(asyncio.Transport):
         return written
 
     def is_closing(self) -> bool:
-        return False
+        return self.is_closed
 
     def abort(self) -> None:
-        pass
+        self.is_closed = True
 
 
 class _Outcome:
@@ -624,6 +627,17 @@ async def test_a_connection_that_breaks_is_told_to_all_calls_on_it() -> None:
 
 
 # ---- the end of a stream and of a connection -------------------------------------------------------------------------
+
+
+@on_a_loop
+async def test_a_call_can_be_given_up_on_a_connection_that_was_just_closed() -> None:
+    connection, transport = connected()
+    _, outcome, stop = sent(connection)
+    transport.take()
+    connection.close()
+    stop()
+    connection.connection_lost(None)
+    assert (transport.take(), outcome.told) == (b"", [])
 
 
 def test_a_call_that_is_late_or_given_up_is_cancelled_at_the_server(tmp_path: Path) -> None:

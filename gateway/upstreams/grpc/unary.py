@@ -205,7 +205,7 @@ class Connection(StreamConnection):
             return
         self._is_retired = self._is_retired or self.heard == call.heard
         self._http2.cancel(call.stream)
-        if self._error is None:
+        if self._error is None and not self._transport.is_closing():
             self._transport.write(self._http2.take())
             self._go_on()
 

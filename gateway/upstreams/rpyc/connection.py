@@ -100,7 +100,9 @@ class Connection(StreamConnection):
         return await asyncio.gather(*futures)
 
     def forget(self, references: list[IdPack]) -> None:
-        """Tell the service that references are not needed any more; nobody waits for its replies."""
+        """Tell a service that is still there that references are not needed any more; nobody waits for its replies."""
+        if not self.usable():
+            return
         for reference in references:
             number = next(self._numbers)
             self._forgotten.add(number)

@@ -115,8 +115,7 @@ class Plain:
         try:
             return await self._value(boxed, self._depth)
         finally:
-            if self._connection.usable():
-                self._connection.forget(self._references)
+            self._connection.forget(self._references)
 
     async def _value(self, boxed: Any, depth: int) -> Any:
         content: Any
