@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 from collections.abc import Iterator
 
 import coverage
@@ -12,6 +13,12 @@ from tests import corpus_methods
 from tests.serving import Server, serving
 
 CORPUS_SETTINGS = {"limits.timeout": 2, "limits.max_depth": 64, "limits.max_batch": 100}
+
+
+def pytest_configure() -> None:
+    """Take SIGINT again, for the programs that tests start: what a shell starts in the background ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
