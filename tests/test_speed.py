@@ -132,6 +132,12 @@ def test_part_of_an_answer_may_be_on_its_way(read: int) -> None:
     see({"requests": 100, "errors": 0, "read": read}, 1, 1000)
 
 
+def test_answers_may_be_longer_by_the_ids_of_requests_which_count() -> None:
+    see({"requests": 10_000, "errors": 0, "read": 2_260_000}, 1, 220)
+    with pytest.raises(WrongAnswer, match="answers of 230 bytes instead of 220"):
+        see({"requests": 10_000, "errors": 0, "read": 2_300_000}, 1, 220)
+
+
 def test_a_server_that_has_ended_is_left_out_and_the_others_are_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
