@@ -47,16 +47,22 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = 30) 
         time.sleep(0.02)
 
 
+_GIVEN: set[int] = set()
+_DRAWN = random.SystemRandom()  # what tests do to the other generator makes two processes draw the same
+
+
 def free_port() -> int:
     """Return a port where nobody listens, for a server that is to be started, and started again, later.
 
-    It is none of those that the system gives to clients, or one of them might have it by then.
+    It is none of those that the system gives to clients, or one of them might have it by then; and none twice.
     """
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = _DRAWN.randrange(20_000, 32_000)
         with socket.socket() as bound, suppress(OSError):
             bound.bind(("127.0.0.1", port))
-            return port
+            if port not in _GIVEN:
+                _GIVEN.add(port)
+                return port
 
 
 def children(process: int) -> set[int]:

@@ -436,6 +436,8 @@ def eventually(read: Callable[[], Any]) -> Any:
     for _ in range(200):
         try:
             return read()
-        except (urllib.error.URLError, AssertionError, KeyError):
+        except (urllib.error.URLError, AssertionError, KeyError) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             time.sleep(0.1)
     return read()
