@@ -99,9 +99,11 @@ def test_a_case_of_a_public_report(case: dict[str, Any], server: Server) -> None
 def test_a_case_of_a_public_report_over_tcp(case: dict[str, Any], server: Server) -> None:
     """Each text is answered when it is whole, with nothing behind it, and the connection stays open."""
     body = body_of(case)
-    with socket.create_connection(("127.0.0.1", server.tcp_port), timeout=20) as client:
+    with (
+        socket.create_connection(("127.0.0.1", server.tcp_port), timeout=20) as client,
+        client.makefile("rb") as answers,
+    ):
         client.sendall(body)
-        answers = client.makefile("rb")
         for _ in range(body.count(b'"method"')):
             check_json(case["expect"], json.loads(answers.readline()))
 
