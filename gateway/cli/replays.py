@@ -10,7 +10,7 @@ A line that is not a record is None among the entries.
 import asyncio
 import heapq
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -111,14 +111,36 @@ class Outcome(Struct):
 
 
 def records(paths: Iterable[Path]) -> Iterator[Entry | None]:
-    """Read files, and the files of folders.
+    """Read files, and the files of folders; only those are open whose times overlap.
 
     Raises:
         OSError: one cannot be read.
 
     """
     files = [file for path in paths for file in (sorted(path.glob("*.jsonl")) if path.is_dir() else [path])]
-    return heapq.merge(*map(_lines, files), key=lambda entry: "" if entry is None else entry.at)
+    waiting = deque(sorted((_began(next(_lines(file), None)), number, file) for number, file in enumerate(files)))
+    active: list[tuple[str, int, Entry | None, Iterator[Entry | None]]] = []
+    while waiting or active:
+        while waiting and (not active or waiting[0][0] < active[0][0]):
+            _, number, file = waiting.popleft()
+            _advance(active, number, _lines(file))
+        if active:
+            _, number, entry, lines = heapq.heappop(active)
+            yield entry
+            _advance(active, number, lines)
+
+
+def _advance(
+    active: list[tuple[str, int, Entry | None, Iterator[Entry | None]]], number: int, lines: Iterator[Entry | None]
+) -> None:
+    """Have the next entry of a file wait for its turn, if there is one."""
+    for entry in lines:
+        heapq.heappush(active, (_began(entry), number, entry, lines))
+        return
+
+
+def _began(entry: Entry | None) -> str:
+    return "" if entry is None else entry.at
 
 
 def _lines(file: Path) -> Iterator[Entry | None]:

@@ -17,6 +17,7 @@ import pytest
 from msgspec import UNSET
 
 from gateway import Fault, Registry
+from gateway.cli.replays import records
 from gateway.client import Client
 from gateway.telemetry.recording import entry as recorded
 from gateway.telemetry.recording.entry import Entry, line
@@ -387,6 +388,25 @@ def test_hostile_recordings_write_nothing_to_the_terminal(tmp_path: Path, same: 
     assert ended.code == 1
     assert all(c.isprintable() or c == "\n" for c in ended.out)
     assert len(ended.out.splitlines()) == 7
+
+
+def test_files_of_many_processes_are_read_in_turn_and_few_of_them_at_once(tmp_path: Path) -> None:
+    def begun(second: int) -> Entry:
+        call = entry()
+        call.at = f"2026-11-29T10:00:{second:02}.000+00:00"
+        return call
+
+    for number in range(200):
+        write(tmp_path / f"{number:03}.jsonl", begun(number % 50), begun(number % 50))
+    write(tmp_path / "all.jsonl", begun(0), begun(20), begun(49))
+    found, most, before = [], 0, len(list(Path("/proc/self/fd").iterdir()))
+    for each in records([tmp_path]):
+        assert each is not None
+        found.append(each.at)
+        most = max(most, len(list(Path("/proc/self/fd").iterdir())) - before)
+    assert found == sorted(found)
+    assert len(found) == 403
+    assert most < 20
 
 
 def test_values_that_are_nested_too_deep_are_no_records(tmp_path: Path, same: Server) -> None:
