@@ -20,7 +20,7 @@ from gateway.codecs.jsonrpc import JSONRPC
 from gateway.endpoints.batches import Writer
 from gateway.endpoints.rpc import Exchange
 from gateway.endpoints.subscriptions import encoded_value
-from gateway.model.calls import Answer, Call, CallRecord, Context, Reply
+from gateway.model.calls import Answer, Call, Context, Reply, record_of
 from gateway.model.faults import Fault, Unavailable, detached
 from gateway.model.http import HTTPRequest
 from gateway.model.streams import Stream
@@ -175,22 +175,7 @@ def _note(
     exchange: Exchange, context: Context, size: int, outcome: int | Literal["cancelled"] | None, since: float
 ) -> None:
     """Report a call."""
-    caller = exchange.judged.caller
-    record = CallRecord(
-        method=context.method,
-        protocol=context.protocol,
-        client=caller.client,
-        outcome=outcome,
-        bytes=size,
-        request_id=context.request_id,
-        position=None,
-        seconds=time.monotonic() - since,
-        instance=context.instance,
-        attempts=context.attempts,
-        called=context.called,
-        caller=caller,
-        span=context.span,
-    )
+    record = record_of(context, outcome, size, since)
     exchange.endpoint.observers.note(record)
     if exchange.endpoint.recorder is not None:
         exchange.endpoint.recorder.streamed(record)

@@ -29,7 +29,7 @@ from gateway.endpoints.heads import Judged
 from gateway.endpoints.rpc import NOSNIFF, TIMEOUT, RPCEndpoint
 from gateway.endpoints.varying import VARYING, VaryingHeaders
 from gateway.methods import Method
-from gateway.model.calls import Answer, Call, Caller, CallRecord, Context, Reply
+from gateway.model.calls import Answer, Call, Caller, Context, Reply, record_of
 from gateway.model.http import HTTPRequest, HTTPResponse, Running
 from gateway.telemetry.log import log_unencodable
 from gateway.wire import content_coding
@@ -241,20 +241,7 @@ class PlainHead:
         answer: Answer | None = None,
     ) -> None:
         """Report a call."""
-        record = CallRecord(
-            method=context.method,
-            protocol=context.protocol,
-            client=self.client,
-            outcome=outcome,
-            bytes=size,
-            request_id=context.request_id,
-            position=None,
-            seconds=time.monotonic() - start,
-            instance=context.instance,
-            attempts=context.attempts,
-            caller=self._caller,
-            span=context.span,
-        )
+        record = record_of(context, outcome, size, start)
         self._way.endpoint.observers.note(record)
         if context.recorded is not None:
             context.recorded.end(record, reply, answer)

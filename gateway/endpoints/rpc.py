@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from email.utils import formatdate
 from functools import partial
 from itertools import count
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct, field
 
@@ -38,13 +38,13 @@ from gateway.model.calls import (
     Batch,
     Call,
     CallHandler,
-    CallRecord,
     Context,
     Deprecation,
     Entry,
     InvalidCall,
     Recording,
     Reply,
+    record_of,
 )
 from gateway.model.faults import GatewayFault, InvalidRequest, ParseError, RateLimited, RequestTooLarge
 from gateway.model.http import HTTPRequest, HTTPResponse, Pieces, Refusal, Visitor
@@ -399,30 +399,11 @@ class Exchange(Struct, kw_only=True):
                 log_unencodable(context, answer.fault)
         finally:
             size = 0 if answer is None or is_notification(entry) else len(answer.wire)
-            record = self._record(context, "cancelled" if answer is None else _code(answer), size, start)
+            record = record_of(context, "cancelled" if answer is None else _code(answer), size, start)
             self.endpoint.observers.note(record)
             if context.recorded is not None:
                 context.recorded.end(record, reply, answer)
         return answer
-
-    def _record(
-        self, context: Context, outcome: int | Literal["cancelled"] | None, size: int, start: float
-    ) -> CallRecord:
-        return CallRecord(
-            method=context.method,
-            protocol=context.protocol,
-            client=self.judged.caller.client,
-            outcome=outcome,
-            bytes=size,
-            request_id=self.request_id,
-            position=context.position,
-            seconds=time.monotonic() - start,
-            instance=context.instance,
-            attempts=context.attempts,
-            called=context.called,
-            caller=self.judged.caller,
-            span=context.span,
-        )
 
     def told_to_proxy(self, decoded: Decoded, answers: list[Answer]) -> Headers:
         """Return what a trusted proxy cannot read in the body, for its own log; it keeps these from the client."""

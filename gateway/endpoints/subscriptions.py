@@ -30,7 +30,7 @@ from gateway.codecs.contract import at_once
 from gateway.codecs.jsonrpc import JSONRPC
 from gateway.endpoints.batches import in_turns
 from gateway.endpoints.rpc import RPCEndpoint
-from gateway.model.calls import Call, CallRecord, Context, Reply
+from gateway.model.calls import Call, Context, Reply, record_of
 from gateway.model.faults import Fault, InvalidParams, Overloaded, ResponseTooLarge, Unavailable, detached
 from gateway.model.streams import Inbox, Stream
 from gateway.model.values import encoding_error
@@ -314,21 +314,8 @@ class Subscription:
         """Report the stream as a call, which it was."""
         context, observers = self._context, self._owner.rpc.observers
         observers.answered(context.protocol, 0, self._sent)
-        record = CallRecord(
-            method=context.method,
-            protocol=context.protocol,
-            client=self._owner.client,
-            outcome="cancelled" if self._is_stopped else None if fault is None else fault.code,
-            bytes=self._sent,
-            request_id=context.request_id,
-            position=None,
-            seconds=time.monotonic() - since,
-            instance=context.instance,
-            attempts=context.attempts,
-            called=context.called,
-            caller=context.caller,
-            span=context.span,
-        )
+        code = None if fault is None else fault.code
+        record = record_of(context, "cancelled" if self._is_stopped else code, self._sent, since)
         observers.note(record)
         if self._owner.rpc.recorder is not None:
             self._owner.rpc.recorder.streamed(record)

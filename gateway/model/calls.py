@@ -293,6 +293,34 @@ CallHandler: TypeAlias = Callable[[Call, Context], Reply | Awaitable[Reply]]
 WaitingHandler: TypeAlias = Callable[[Call, Context], Coroutine[Any, Any, Reply]]
 """Answers a call for which something may have to be waited for."""
 
+
+def record_of(context: Context, outcome: int | Literal["cancelled"] | None, size: int, since: float) -> CallRecord:
+    """Return what became of a call.
+
+    Args:
+        context: of the call, which has ended.
+        outcome: see CallRecord.
+        size: bytes of the answer that was sent.
+        since: when the call began, in seconds of ``time.monotonic()``.
+
+    """
+    return CallRecord(
+        method=context.method,
+        protocol=context.protocol,
+        client=context.caller.client,
+        outcome=outcome,
+        bytes=size,
+        request_id=context.request_id,
+        position=context.position,
+        seconds=time.monotonic() - since,
+        instance=context.instance,
+        attempts=context.attempts,
+        called=context.called,
+        caller=context.caller,
+        span=context.span,
+    )
+
+
 CURRENT: ContextVar[Context] = ContextVar("gateway.context")
 
 
