@@ -19,6 +19,8 @@ PYTHONS ?= python3.11 python3.12 python3.13
 VENV := .venv
 BIN := $(VENV)/bin
 SOAK ?= 600
+# A run that hangs is ended, and says what has failed before.
+ENDED := $(shell command -v timeout >/dev/null && echo timeout --signal=INT --kill-after=60 2400)
 ROUNDS ?= 5
 SECONDS ?= 1
 
@@ -68,7 +70,7 @@ types: $(VENV)/test.stamp
 	$(BIN)/mypy
 
 suite: $(VENV)/test.stamp
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=
+	$(ENDED) $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95 --format=total
 	$(BIN)/coverage report --fail-under=100 --include='gateway/codecs/*,gateway/model/faults.py,gateway/core/dispatch.py'
 

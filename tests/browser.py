@@ -13,6 +13,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from tests.serving import free_port
+
 _ARGUMENTS = (
     "--headless=new",
     "--no-sandbox",  # the tests may run as root
@@ -133,10 +135,11 @@ def browsing() -> Iterator[Browser]:
 
 
 def _started(driver: str) -> tuple[subprocess.Popen[str], str]:
-    """Start a driver on a free port of IPv4; it ends again where another program has the same port of IPv6."""
+    """Start a driver on a free port; a port of its own choice is often one that an ended connection still keeps."""
     said = ""
     for _ in range(5):
-        process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        command = [driver, f"--port={free_port()}"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert process.stdout is not None
         for line in process.stdout:
             said += line

@@ -261,7 +261,8 @@ def _foreign(error: xmlrpc.client.Fault) -> Fault:
 
 def exceeded(context: Context) -> DeadlineExceeded:
     """Make the fault of a call whose time is over."""
-    return DeadlineExceeded(f"no answer within {context.deadline - context.arrival:g} s")
+    seconds = round(context.deadline - context.arrival, 6)  # the difference of two readings of a clock is not exact
+    return DeadlineExceeded(f"no answer within {seconds:g} s")
 
 
 def crash(error: BaseException, context: Context) -> InternalError:

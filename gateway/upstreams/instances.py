@@ -32,6 +32,7 @@ from gateway.upstreams.counting import Counts
 from gateway.upstreams.faults import reason
 from gateway.upstreams.status import Status, log
 
+_DOUBT = 1.0  # seconds from a failure to a try of the instance, which may get no other call for long
 _KEPT = 60.0  # seconds after its last call that connections to an instance are kept
 _MOST = 100  # instances that one worker has connections to, where there are at least twice as many
 
@@ -211,6 +212,8 @@ class Instances:
         turn = self.seats.end(seat, attempt, ended, now)
         if turn is not None and not seat.is_gone:
             (self._note_out if turn == "out" else self._note_back)(seat)
+        elif ended == "bad" and not seat.is_gone and seat not in self._probes:
+            self._probes[seat] = _later(_DOUBT, functools.partial(self._doubt, seat))
         if ended == "ok" and self._status.state != "up":
             self._status.note_up()
         if seat.is_gone and not seat.load():
@@ -321,7 +324,14 @@ class Instances:
         if self._status.state == "down":
             self._status.note_up()
 
+    def _doubt(self, seat: Seat) -> None:
+        """Try an instance in service whose last call has failed: others are preferred, so no call may show it dead."""
+        del self._probes[seat]
+        if seat.failures and not seat.is_out:
+            self._start(self._try(seat))
+
     def _probe_later(self, seat: Seat) -> None:
+        self._forget_probe(seat)
         self._probes[seat] = _later(seat.until - time.monotonic(), lambda: self._start(self._probe(seat)))
 
     def _forget_probe(self, seat: Seat) -> None:

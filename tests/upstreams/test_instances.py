@@ -11,6 +11,7 @@ import pytest
 from gateway import Registry
 from gateway.config import ConfigError, load
 from gateway.fleet.listing import Instance
+from gateway.fleet.seats import Seat
 from gateway.upstreams import Invocation
 from gateway.upstreams import instances as module
 from gateway.upstreams.instances import Instances
@@ -50,6 +51,52 @@ def test_every_protocol_has_several_and_goes_on_where_one_dies(kind: Kind, tmp_p
             one.kill()
             assert [served.call("add", 1, number) for number in range(4)] == [1, 2, 3, 4]
     logged.take("is out of service")
+
+
+def test_one_that_dies_under_a_call_is_out_though_no_other_call_comes(tmp_path: Path, logged: Logged) -> None:
+    """The others have lower costs for a minute, so no call would show that it is dead."""
+    with (
+        Program(LINES) as one,
+        Program(LINES) as other,
+        ThreadPoolExecutor(1) as pool,
+        serving(Registry(), None, written(tmp_path, LINES, one, other)) as server,
+    ):
+        served = Served(server)
+        seats = instances_of(served).seats.all
+        call = pool.submit(served.answer, "pause", 30)
+        until(lambda: any(seat.running for seat in seats))
+        (one if seats[0].running else other).kill()
+        assert call.result(20)["error"]["data"]["sent"] == "maybe"
+        until(lambda: logged.take("is out of service: connection refused"))
+
+
+def test_one_that_has_failed_and_lives_stays_in_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_DOUBT", 0.01)
+    tried: list[Seat] = []
+    with (
+        Program(LINES) as one,
+        Program(LINES) as other,
+        serving(Registry(), None, written(tmp_path, LINES, one, other)) as server,
+    ):
+        instances = instances_of(Served(server))
+        seat, reach = instances.seats.all[0], instances._try
+
+        async def noted(seat: Seat) -> bool:
+            tried.append(seat)
+            return await reach(seat)
+
+        async def fail(at_last: Any) -> None:
+            for ended in ("bad", "bad", at_last):
+                attempt = module.Attempt(seat, Invocation(method="add", params=[1, 2], deadline=0.0, request_id=""))
+                instances.seats.begin(seat, attempt, time.monotonic())
+                instances.end(attempt, ended, "it broke")
+
+        monkeypatch.setattr(instances, "_try", noted)
+        for at_last, expected in (("ok", []), ("bad", [seat])):
+            asyncio.run_coroutine_threadsafe(fail(at_last), server.loop).result(20)
+            until(lambda: not instances._probes and not instances._tasks)
+            assert tried == expected
+        assert not seat.is_out
 
 
 def test_connections_are_closed_when_no_call_comes_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,6 +115,9 @@ class ZooKeeper:
             return b"Mode:" in asked.recv(4096)
         return False
 
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
