@@ -2,6 +2,8 @@
 
 A page links to ../conf/gateway.toml or ../gateway/, which a code host shows. On the site, each such file is a page with
 its text, a folder is a page with what is in it, and a picture stays a picture. README.md is the first page.
+
+api.md has tables of names for a code host, and comments that tell mkdocstrings what to show on the site.
 """
 
 import ast
@@ -17,9 +19,12 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
 FIRST = "README.md"
+API = "docs/api.md"
 MORE = ("CHANGELOG.md", "conf/gateway.toml")  # in the navigation, whether or not a page links to them
 PICTURES = {".png", ".svg"}
 _LINK = re.compile(r"\]\((?![a-z]+:|[#/])(?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+_DIRECTIVES = re.compile(r"<!-- On the site:\n(.*?)-->", re.DOTALL)
+_NAME = re.compile(r"\[(`(gateway\.[\w.]+)`)\]\([^)\s]+\)")
 _FENCES = re.compile(r"^`{3,}", re.MULTILINE)
 _UNSEEN = {"__pycache__", ".so"}
 
@@ -44,7 +49,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if not path.startswith("docs/"):
             files.append(_file(path, config))
         if path.endswith(".md"):
-            fresh = set(_linked(path, (ROOT / path).read_text("utf-8"))) - found
+            fresh = set(_linked(path, _shown(path, (ROOT / path).read_text("utf-8")))) - found
             left += [each for each in fresh if not each.startswith("docs/")]
             found |= fresh
     return files
@@ -62,7 +67,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         target = posixpath.relpath(site_path(path), posixpath.dirname(page.file.src_uri) or ".")
         return f"]({target}{link['anchor'] or ''})"
 
-    return _LINK.sub(rewritten, markdown) if here.endswith(".md") else markdown
+    return _LINK.sub(rewritten, _shown(here, markdown)) if here.endswith(".md") else markdown
 
 
 def site_path(path: str) -> str:
@@ -74,6 +79,13 @@ def site_path(path: str) -> str:
     if (ROOT / path).is_dir():
         return f"{path}/index.md"
     return path if Path(path).suffix in {".md", *PICTURES} else f"{path}.md"
+
+
+def _shown(path: str, markdown: str) -> str:
+    """Make the page of the API tell what the docstrings say, and its names lead there instead of to the source."""
+    if path != API:
+        return markdown
+    return _NAME.sub(r"[\1](#\2)", _DIRECTIVES.sub(r"\1", markdown))
 
 
 def _repository_path(source: str) -> str:

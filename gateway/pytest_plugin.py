@@ -1,9 +1,11 @@
 """The fixtures for tests of methods, which pytest finds where the gateway is installed.
 
-rpc             gateway.testing.Client: calls the methods in this process
-rpc_server      a gateway on a free port, in a thread, for tests with real clients; it has ``url`` and ``port``
-rpc_registry    what both serve: by default the package handlers; define it in conftest.py to serve something else
-rpc_config      their configuration: by default the defaults, without metrics; likewise
+    rpc             gateway.testing.Client: calls the methods in this process
+    rpc_server      a gateway on a free port, in a thread, for real clients
+    rpc_registry    what both serve: by default the package handlers
+    rpc_config      their configuration: by default the defaults, without metrics
+
+``rpc_server`` has ``url`` and ``port``. Define rpc_registry and rpc_config in conftest.py to serve something else.
 """
 
 from collections.abc import Iterator

@@ -105,6 +105,19 @@ def test_each_fault_has_an_anchor_to_which_links_lead(site: Path) -> None:
         assert f'id="{anchor(row.code, row.title)}"' in page
 
 
+def test_the_page_of_the_api_has_the_docstrings_of_what_it_names(site: Path) -> None:
+    names = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text("utf-8"), re.MULTILINE)
+    page = (site / "api.html").read_text("utf-8")
+    index = json.loads((site / "search" / "search_index.json").read_text("utf-8"))
+    found = {entry["location"]: re.sub("<[^>]+>", "", entry["text"]) for entry in index["docs"]}
+    assert len(names) > 50
+    for name in names:
+        assert found[f"api.html#{name}"], name
+        assert f'<a href="#{name}">' in page, name
+    assert "the common name of the client's certificate" in found["api.html#gateway.Caller"]
+    assert "is_proxied: bool = False" in found["api.html#gateway.Caller"]  # the constructor of a Struct (structs.py)
+
+
 def test_nothing_is_loaded_from_another_host(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 30

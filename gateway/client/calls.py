@@ -121,9 +121,10 @@ class Client(_Caller):
     """Calls the methods of a server; threads may share it.
 
         with Client("http://127.0.0.1:8000/api") as client:
-            client.inventory.list("fruit", limit=10)     or client.call("inventory.list", ...)
+            client.inventory.list("fruit", limit=10)
+            client.call("inventory.list", "fruit", limit=10)  # the same
 
-    ``url`` and ``options`` are explained in gateway/client/address.py and options.py.
+    ``url`` is explained in gateway/client/address.py, and ``options`` are those of gateway.client.options.Options.
 
     Raises:
         ValueError: the URL or an option is wrong.

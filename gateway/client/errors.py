@@ -1,16 +1,18 @@
 """Why a call has no result that the server gave. A fault of the server's is not one of these (gateway/model/faults.py).
 
-    CallError              names the URL, what happened, and what can be done; ``sent`` says how far the call came
-    ├─ ArgumentError       an argument cannot be encoded in the protocol
-    ├─ Unreachable         no connection could be made          (also a ConnectionError)
-    ├─ TLSError            TLS was refused, by either side      (likewise)
-    ├─ ConnectionLost      it broke before the response was whole (likewise)
-    ├─ CallTimeout         the time of the call is over         (also a TimeoutError)
-    ├─ StatusError         the response is an HTTP status, and not one of the protocol
-    └─ BadResponse         it is not HTTP, not of the protocol, too long, or the response to another call
+    CallError           names the URL, what happened, and what can be done
+    ├─ ArgumentError    an argument cannot be encoded in the protocol
+    ├─ Unreachable      no connection could be made
+    ├─ TLSError         TLS was refused, by either side
+    ├─ ConnectionLost   it broke before the response was whole
+    ├─ CallTimeout      the time of the call is over
+    ├─ StatusError      an HTTP status came, and no response of the protocol
+    └─ BadResponse      it cannot be read, or is that to another call
 
-``sent`` is "no" where the server certainly has not run the call, "maybe" where nobody knows, and "yes" where there is a
-response.
+Unreachable, TLSError and ConnectionLost are also a ConnectionError, and CallTimeout is also a TimeoutError.
+
+``sent`` says how far the call came: "no" where the server certainly has not run it, "maybe" where nobody knows, and
+"yes" where there is a response.
 """
 
 import os

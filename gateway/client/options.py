@@ -27,13 +27,15 @@ _MIB = 2**20
 class CallOptions(TypedDict, total=False):
     """What may differ from call to call.
 
-    timeout: seconds that a call may take, with everything: waiting for a connection, making it, second attempts. The
-        server is told in X-Request-Timeout. 60 by default.
-    idempotent: whether a call may run twice, so that it is tried again when nobody knows whether it has run. Otherwise
-        only what was certainly not sent is. False by default.
-    retries: how often a call is tried again. 2 by default.
-    headers: further headers, or a function that returns them for each call, as for a trace. They win over all others,
-        and those of ``using`` are added to those of the client.
+    Attributes:
+        timeout: seconds that a call may take, with everything: waiting for a connection, making it, second attempts.
+            The server is told in X-Request-Timeout. 60 by default.
+        idempotent: whether a call may run twice, so that it is tried again when nobody knows whether it has run.
+            Otherwise only what was certainly not sent is. False by default.
+        retries: how often a call is tried again. 2 by default.
+        headers: further headers, or a function that returns them for each call, as for a trace. They win over all
+            others, and those of ``using`` are added to those of the client.
+
     """
 
     timeout: float
@@ -45,25 +47,27 @@ class CallOptions(TypedDict, total=False):
 class Options(CallOptions, total=False):
     """What a client is told.
 
-    protocol: "jsonrpc" or "xmlrpc"; the URL may say it, too (``xmlrpc+http://...``). "jsonrpc" by default.
-    key: an API key, sent as a Bearer token.
-    auth: a name and a password, sent as Basic authorization, like NAME:KEY@ in the URL.
-    ca: a file of certificates in PEM; the servers signed by them are trusted. The system's by default.
-    cert: a file with our certificate for servers that ask for one; ``cert_key`` is the file of its key, if that is not
-        in it.
-    verify: whether the server's certificate is checked. True by default.
-    tls: a context of one's own, in the place of these four.
-    connections: at once, at most; other calls wait for one. 8 by default.
-    connect_timeout: seconds to make a connection. 10 by default.
-    compress_above: bytes from which a request is sent as gzip; the server must read it. Never by default.
-    framing: of plain TCP: "json", "newline" or "netstring". "json" by default.
-    max_response: bytes of a response, before and after unpacking. 64 MiB by default.
-    lenient: whether some of what servers get wrong is read: of members with the same name the last counts, and in
-        XML-RPC empty and zero dates and doubles that are not finite are None. False by default.
-    nil: whether an XML-RPC server reads ``<nil/>``; otherwise None is refused as an argument. True by default.
-    i8: whether it reads ``<i8>``; otherwise ints beyond 32 bits are refused. True by default.
-    subscriptions: the names of the methods that make and end subscriptions over WebSocket: "rpc" for rpc.subscribe,
-        "eth" for eth_subscribe. "rpc" by default.
+    Attributes:
+        protocol: "jsonrpc" or "xmlrpc"; the URL may say it, too (``xmlrpc+http://...``). "jsonrpc" by default.
+        key: an API key, sent as a Bearer token.
+        auth: a name and a password, sent as Basic authorization, like NAME:KEY@ in the URL.
+        ca: a file of certificates in PEM; the servers signed by them are trusted. The system's by default.
+        cert: a file with our certificate for servers that ask for one; ``cert_key`` is the file of its key, if that is
+            not in it.
+        verify: whether the server's certificate is checked. True by default.
+        tls: a context of one's own, in the place of these four.
+        connections: at once, at most; other calls wait for one. 8 by default.
+        connect_timeout: seconds to make a connection. 10 by default.
+        compress_above: bytes from which a request is sent as gzip; the server must read it. Never by default.
+        framing: of plain TCP: "json", "newline" or "netstring". "json" by default.
+        max_response: bytes of a response, before and after unpacking. 64 MiB by default.
+        lenient: whether some of what servers get wrong is read: of members with the same name the last counts, and in
+            XML-RPC empty and zero dates and doubles that are not finite are None. False by default.
+        nil: whether an XML-RPC server reads ``<nil/>``; otherwise None is refused as an argument. True by default.
+        i8: whether it reads ``<i8>``; otherwise ints beyond 32 bits are refused. True by default.
+        subscriptions: the names of the methods that make and end subscriptions over WebSocket: "rpc" for rpc.subscribe,
+            "eth" for eth_subscribe. "rpc" by default.
+
     """
 
     protocol: str

@@ -13,7 +13,7 @@ RETIRE = b"r"
 
 
 class StartupError(Exception):
-    """What keeps a generation from being planned or started, a line each."""
+    """The gateway cannot start, or cannot take over a new configuration; the message has a line for each problem."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
