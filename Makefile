@@ -2,7 +2,7 @@
 # make test   format, lint, types, and all tests
 # make each   make test with each Python from 3.11 to 3.13 that is installed, in environments of their own
 # make dist   the wheel and the sdist, in dist/; tries the wheel in an empty environment, with tests of the sdist
-# make reference  write docs/options.md from the options of the configuration
+# make reference  write docs/options.md and conf/gateway.toml from the options of the configuration
 # make docs   the documentation as a site with a search, in build/site
 # make bench  calls per second, memory and bridges, beside servers of Go, node and Python; ten minutes (ROUNDS=5 SECONDS=1)
 # make simulate  how each way of balancing does with fleets that have something wrong with them; a minute, no sockets

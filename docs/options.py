@@ -1,14 +1,14 @@
 """The text of docs/options.md, the reference of every option, made from the code; reference.py writes the file.
 
 The options are the fields of the structs that ``gateway check`` converts a file by, so types, ranges, defaults and
-descriptions are those that hold. The console shows the same descriptions.
+descriptions are those that hold. The console and conf/gateway.toml (configuration.py) show the same descriptions.
 """
 
 import inspect
 import re
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ _TOP = """\
 <!-- written by make reference from the code; edit the descriptions there -->
 
 What can be set in `conf/gateway.toml`, in the environment and on the command line, made from the code that reads it.
-[conf/gateway.toml](../conf/gateway.toml) has all options of the sections with their defaults and reasons, to be copied.
+[conf/gateway.toml](../conf/gateway.toml) has the same of the sections, as a file to be copied.
 
 An option that is left out keeps its default. The environment wins over the file, and the command line over both:
 `limits.timeout` is `GATEWAY_LIMITS_TIMEOUT=5` in the environment, and `--set limits.timeout=5` on the command line. The
@@ -44,17 +44,17 @@ def page() -> str:
     parts = [_TOP]
     for section in dict.fromkeys(option.partition(".")[0] for option in OPTIONS):
         struct = type(getattr(Config(), section))
-        parts += [f"## [{section}]\n", said(struct), *table(struct, ())]
-    parts += ["## [upstreams.NAME]\n", "A table for each upstream; [bridges.md](bridges.md) explains them.\n"]
+        parts += [f"## [{section}]\n", f"{marked(summary(struct))}\n", *table(struct, ())]
+    tables = {field.name: f"{marked(description(field.type))}\n" for field in msgspec.structs.fields(Config)}
+    parts += ["## [upstreams.NAME]\n", tables["upstreams"]]
     parts += ["### All upstreams\n", *table(Options, ())]
     for struct, schemes in grouped((f"{scheme}://", upstream_class(f"{scheme}://").Options) for scheme in SCHEMES):
         parts += [f"### {', '.join(schemes)}\n", *(table(struct, Options.__struct_fields__) or ["No others.\n"])]
-    parts += ["## [directories.NAME]\n", "A table for each directory; [fleet.md](fleet.md) explains them.\n"]
+    parts += ["## [directories.NAME]\n", tables["directories"]]
     parts += ["### All directories\n", *table(DirectoryOptions, ())]
     for directory, kinds in grouped((kind, directory_class(kind).Options) for kind in KINDS):
         parts += [f"### {', '.join(kinds)}\n", *table(directory, DirectoryOptions.__struct_fields__)]
-    parts += ["## [versions.NAME]\n", f"{said(VersionTable)}\n[versions.md](versions.md) explains them.\n"]
-    parts += table(VersionTable, ())
+    parts += ["## [versions.NAME]\n", tables["versions"], *table(VersionTable, ())]
     return "\n".join(parts)
 
 
@@ -66,10 +66,14 @@ def grouped(pairs: Iterable[tuple[str, type[Any]]]) -> list[tuple[type[Any], lis
     return list(found.items())
 
 
-def said(struct: type[Any]) -> str:
+def summary(struct: type[Any]) -> str:
     """Return what a section says of itself, without what is for programs."""
-    first = (inspect.getdoc(struct) or "").partition("\n\n")[0]
-    return f"{marked(' '.join(first.split()))}\n"
+    return " ".join((inspect.getdoc(struct) or "").partition("\n\n")[0].split())
+
+
+def examples(hint: Any) -> list[Any]:
+    """Return values that show how an option is written."""
+    return [each for meta in getattr(hint, "__metadata__", ()) for each in meta.examples or ()]
 
 
 def table(struct: type[Any], without: Iterable[str]) -> list[str]:
@@ -80,7 +84,8 @@ def table(struct: type[Any], without: Iterable[str]) -> list[str]:
 
 def row(field: msgspec.structs.FieldInfo) -> str:
     """Return the row of an option."""
-    cells = (f"`{field.name}`", kind(field.type), default(field), marked(description(field.type)))
+    shown = "".join(f" Example: `{spelled(example)}`." for example in examples(field.type))
+    cells = (f"`{field.name}`", kind(field.type), default(field), f"{marked(description(field.type))}{shown}")
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
@@ -111,20 +116,21 @@ def kind(hint: Any) -> str:
     return "table" if origin is dict else _NAMES.get(hint, "text")
 
 
-def bounds(meta: msgspec.Meta) -> str:
+def bounds(meta: msgspec.Meta, shown: Callable[[float], str] = "{:,}".format) -> str:
     """Say the range of a number."""
     low, high = (meta.ge if meta.ge is not None else meta.gt), meta.le
     if low is None:
-        return "" if high is None else f", at most {high:,}"
+        return "" if high is None else f", at most {shown(high)}"
     if meta.gt is not None:
-        return f", above {low:,}" + ("" if high is None else f", at most {high:,}")
-    return f", at least {low:,}" if high is None else f", {low:,} to {high:,}"
+        return f", above {shown(low)}" + ("" if high is None else f", at most {shown(high)}")
+    return f", at least {shown(low)}" if high is None else f", {shown(low)} to {shown(high)}"
 
 
 def marked(text: str) -> str:
     """Write a description as Markdown: what a browser or Markdown would take for something else stays what it is."""
     parts = re.sub(r"``(.+?)``", r"`\1`", text).split("`")
-    return "`".join(escaped(part) if at % 2 == 0 else part for at, part in enumerate(parts))
+    marked = "`".join(escaped(part) if at % 2 == 0 else part for at, part in enumerate(parts))
+    return re.sub(r"\bdocs/(\w+\.md)\b", r"[\1](\1)", marked)
 
 
 def escaped(text: str) -> str:

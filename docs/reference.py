@@ -1,6 +1,10 @@
-"""Write docs/options.md, the reference of the options, from the code that reads them: ``python -m docs.reference``."""
+"""Write docs/options.md, the reference of the options, and conf/gateway.toml, which has their defaults.
 
-from docs import options
+Both are made from the code that reads the options: ``python -m docs.reference``.
+"""
+
+from docs import configuration, options
 
 if __name__ == "__main__":
     options.PAGE.write_text(options.page(), "utf-8")
+    configuration.FILE.write_text(configuration.page(), "utf-8")

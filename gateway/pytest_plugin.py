@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.config import Config, MetricsSection
+from gateway.config import Config
+from gateway.config.monitoring import MetricsSection
 from gateway.methods import Registry
 from gateway.methods.loading import load_registry
 from gateway.process.embedding import Server, running

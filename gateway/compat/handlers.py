@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.config import Config, MetricsSection, load
+from gateway.config import Config, load
+from gateway.config.monitoring import MetricsSection
 
 _NEVER = 2**62  # bytes of a response that is compressed
 _REMEDIES = {  # what programs override in a request handler -> what does the same here

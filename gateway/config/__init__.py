@@ -8,26 +8,37 @@ Each upstream and each directory has a table of its own, [upstreams.NAME] and [d
 have the versions of an interface, [versions.NAME]; the
 environment has no names for these.
 
-Each option is written once, as a field of a section below; its type and range are checked by msgspec. Whatever is
-wrong, in all three places, is reported at once.
+Each option is written once, as a field of a section: its type and range, which msgspec checks, and what it is for.
+conf/gateway.toml, docs/options.md and the console show that text. Whatever is wrong, in all three places, is reported
+at once.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from gateway.config.access import KEY_PREFIX, Access
 from gateway.config.mcp import MCPSection
+from gateway.config.monitoring import ConsoleSection, LogSection, MetricsSection, TracesSection
 from gateway.config.nginx import NginxSection
+from gateway.config.protocols import JSONRPCSection, XMLRPCSection
 from gateway.config.publish import PublishSection, publish_contradictions
 from gateway.config.record import RecordSection, record_contradictions
+from gateway.config.server import ServerSection, TLSSection
 from gateway.config.sources import Setting, find, nearest_option, read
-from gateway.config.tables import convert_setting, read_directories, read_upstreams, read_versions
-from gateway.config.traces import TracesSection
+from gateway.config.tables import (
+    DIRECTORIES,
+    UPSTREAMS,
+    VERSIONS,
+    convert_setting,
+    read_directories,
+    read_upstreams,
+    read_versions,
+)
 from gateway.config.versions import VersionTable
 from gateway.config.versions import contradictions as version_contradictions
 from gateway.config.websocket import WebSocketSection
@@ -39,8 +50,6 @@ from gateway.upstreams.options import nearest
 _NO_SECTIONS = {"upstreams", "directories", "versions", "file"}
 _IN_TABLE = re.compile(r"(upstreams|directories)\.([A-Za-z][A-Za-z0-9_-]*)\.([^.]+)")
 _IN_VERSIONS = re.compile(r"(versions)\.([A-Za-z][A-Za-z0-9_.-]*)\.([^.]+)")
-_ADDRESS = r"unix:/[^,\s]{1,106}|fd:(?:[3-9]|[1-9][0-9]{1,6})|systemd"
-_PORT = "(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
 
 class ConfigError(Exception):
@@ -53,187 +62,6 @@ class ConfigError(Exception):
         self.problems = list(problems)
         self.config = config or Config()
         super().__init__("\n".join(self.problems))
-
-
-class ServerSection(Struct, frozen=True, kw_only=True):
-    """Where the gateway listens, and what it serves."""
-
-    bind: Annotated[
-        tuple[
-            Annotated[
-                str,
-                Meta(
-                    pattern=rf"^(?:(\[[0-9a-fA-F:.]+\]|[^:\s/,]*):{_PORT}|{_ADDRESS})$",
-                    description="host:port, like 127.0.0.1:8000, with a port from 0, which takes a free one, to 65535;"
-                    " [::1]:8000 for IPv6, :8000 for all addresses; unix:/path for a Unix socket; fd:3 for a socket"
-                    " that the process has inherited; systemd for all that systemd passes.",
-                ),
-            ],
-            ...,
-        ],
-        Meta(min_length=1, description="The addresses to listen on: one, or a list of several."),
-    ] = ("127.0.0.1:8000",)
-    unix_mode: Annotated[
-        str,
-        Meta(
-            pattern="^[0-7]{3}$",
-            description="three octal digits, like 660; the permissions of Unix sockets: who may write to one may call.",
-        ),
-    ] = "660"
-    paths: Annotated[
-        tuple[
-            Annotated[str, Meta(pattern=r"^/[A-Za-z0-9._~%@:+=/-]*$", description="a path that begins with a slash")],
-            ...,
-        ],
-        Meta(min_length=1, description="The paths that calls are POSTed to."),
-    ] = ("/api", "/RPC2", "/jsonrpc", "/")
-    modules: Annotated[
-        tuple[str, ...], Meta(description="The modules whose methods are served; none to serve upstreams only.")
-    ] = ("handlers",)
-    middleware: Annotated[
-        tuple[
-            Annotated[
-                str,
-                Meta(pattern=r"^[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*$", description="a function, module:function"),
-            ],
-            ...,
-        ],
-        Meta(description="The middleware of all methods, module:function; the first one is the outermost."),
-    ] = ()
-    app: Annotated[
-        str,
-        Meta(
-            pattern=r"^(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*)?$",
-            description="module:application; an application of Tornado that answers what is not a call. GET and HEAD of"
-            " the paths of calls are its, too. Empty for none.",
-        ),
-    ] = ""
-    tcp: Annotated[
-        str,
-        Meta(
-            pattern=rf"^(?:(\[[0-9a-fA-F:.]+\]|[^:\s/]*):{_PORT})?$",
-            description="host:port, like 127.0.0.1:31415, or nothing; the address for JSON-RPC over plain TCP.",
-        ),
-    ] = ""
-    tcp_framing: Annotated[
-        Literal["json", "newline", "netstring"],
-        Meta(
-            description="How messages on that address are separated. json: a text ends with its last bracket, whatever"
-            " is between two of them; newline: one on each line; netstring: 5:hello,"
-        ),
-    ] = "json"
-    workers: Annotated[
-        Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        Meta(description="Processes that serve; auto starts one for each core. Each has its own memory."),
-    ] = 1
-    grace: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=3600,
-            description="Seconds from SIGTERM, when /readyz starts to return 503, to the end of accepting connections.",
-        ),
-    ] = 0.0
-    drain: Annotated[
-        float, Meta(ge=0, le=3600, description="Seconds that running calls have to end when the gateway stops.")
-    ] = 10.0
-    watchdog: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=86400,
-            description="Seconds after which a worker is killed and replaced if its event loop does not run, because a"
-            " method holds it or the process is stopped; 0 for never. Twice the default of limits.timeout.",
-        ),
-    ] = 60.0
-    pid_file: Annotated[str, Meta(description="The file with the process id, for gateway reload; none if empty.")] = ""
-    callers: Annotated[
-        str, Meta(description="A folder for the counts of who calls which method, for gateway callers; none if empty.")
-    ] = ""
-
-    def __post_init__(self) -> None:
-        """Take one address by itself, as a program may write it; its characters would be addresses, too."""
-        given: object = self.bind
-        if isinstance(given, str):
-            msgspec.structs.force_setattr(self, "bind", (given,))
-
-
-class TLSSection(Struct, frozen=True, kw_only=True):
-    """HTTPS without a proxy in front. Without a certificate it is HTTP."""
-
-    certificate: Annotated[str, Meta(description="A file with the certificate and its chain, in PEM.")] = ""
-    key: Annotated[str, Meta(description="A file with the certificate's private key, in PEM.")] = ""
-    client_ca: Annotated[
-        str, Meta(description="A file of authorities, in PEM; clients then need a certificate from one of them.")
-    ] = ""
-
-
-class MetricsSection(Struct, frozen=True, kw_only=True):
-    """What Prometheus reads."""
-
-    bind: Annotated[
-        str,
-        Meta(
-            pattern=rf"^(?:(\[[0-9a-fA-F:.]+\]|[^:\s/]*):{_PORT})?$",
-            description="host:port, like 127.0.0.1:9464, with port 0 for a free one; the address of /metrics,"
-            " none if empty.",
-        ),
-    ] = "127.0.0.1:0"
-
-
-class ConsoleSection(Struct, frozen=True, kw_only=True):
-    """Pages for people: the methods, a form to call them, and how the gateway is."""
-
-    bind: Annotated[
-        str,
-        Meta(
-            pattern=rf"^(?:(\[[0-9a-fA-F:.]+\]|[^:\s/]*):{_PORT})?$",
-            description="host:port, like 127.0.0.1:9465, with port 0 for a free one; the address of the console, none"
-            " if empty. Whoever reaches it may read all of it; calls from it are held to [access].",
-        ),
-    ] = ""
-    public: Annotated[
-        bool,
-        Meta(
-            description="Whether /console/ at the addresses for calls shows each caller the methods that it may call,"
-            " to be read only. [access] holds."
-        ),
-    ] = False
-
-
-class LogSection(Struct, frozen=True, kw_only=True):
-    """The log, which is written to standard error."""
-
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="info has a line for each call.")
-    ] = "info"
-    format: Annotated[Literal["text", "json"], Meta(description="text for people, json for programs.")] = "text"
-
-
-class XMLRPCSection(Struct, frozen=True, kw_only=True):
-    """What XML-RPC responses may contain beyond the specification."""
-
-    none: Annotated[
-        Literal["nil", "empty", "fault"],
-        Meta(
-            description="How None is written: as <nil/>, as an empty string, or not at all: the call then has a fault."
-        ),
-    ] = "nil"
-    i8: Annotated[
-        bool, Meta(description="Whether integers beyond 32 bits are written as <i8>; otherwise the call has a fault.")
-    ] = True
-
-
-class JSONRPCSection(Struct, frozen=True, kw_only=True):
-    """How JSON-RPC responses are written."""
-
-    int64: Annotated[
-        Literal["number", "text"],
-        Meta(
-            description="How integers beyond 53 bits are written, which JavaScript rounds. With text, such texts are"
-            " also taken for int parameters."
-        ),
-    ] = "number"
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -250,13 +78,13 @@ class Config(Struct, frozen=True, kw_only=True):
     console: ConsoleSection = ConsoleSection()
     xmlrpc: XMLRPCSection = XMLRPCSection()
     jsonrpc: JSONRPCSection = JSONRPCSection()
-    directories: dict[str, DirectoryOptions] = {}
+    directories: Annotated[dict[str, DirectoryOptions], DIRECTORIES] = {}
     websocket: WebSocketSection = WebSocketSection()
     mcp: MCPSection = MCPSection()
     publish: PublishSection = PublishSection()
     record: RecordSection = RecordSection()
-    upstreams: dict[str, Options] = {}
-    versions: dict[str, VersionTable] = {}
+    upstreams: Annotated[dict[str, Options], UPSTREAMS] = {}
+    versions: Annotated[dict[str, VersionTable], VERSIONS] = {}
     file: Path | None = None
 
 

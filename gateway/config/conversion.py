@@ -122,7 +122,7 @@ def _expected(text: str, hint: Any) -> str:
     if text.startswith("Invalid enum value"):
         return f"{choices}, or an integer" if "int" in str(hint) else choices
     if "matching regex" in text:
-        return next(str(meta.description).partition(";")[0] for meta in _metas(hint) if repr(meta.pattern) in text)
+        return next(str(meta.description).partition(";")[0] for meta in metas(hint) if repr(meta.pattern) in text)
     wanted = re.sub(r"\.0$", "", text.removeprefix("Expected ").partition(", got ")[0].replace("`", ""))
     if wanted == _NOT_EMPTY:
         return "a list with at least one entry"
@@ -154,12 +154,13 @@ def _choices(hint: Any) -> Iterator[str]:
         yield from typing.get_args(part) if typing.get_origin(part) is Literal else _choices(part)
 
 
-def _metas(hint: Any) -> Iterator[Meta]:
+def metas(hint: Any) -> Iterator[Meta]:
+    """Iterate over what a type hint says of values, and of those in them."""
     yield from getattr(hint, "__metadata__", ())
     for part in typing.get_args(hint):
-        yield from _metas(part)
+        yield from metas(part)
 
 
 def missing(hint: Any) -> str:
     """Return what an option that must be there is for."""
-    return next(str(meta.description) for meta in _metas(hint)).rstrip(".").lower()
+    return next(str(meta.description) for meta in metas(hint)).rstrip(".").lower()

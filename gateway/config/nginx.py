@@ -3,22 +3,22 @@
 Timeouts, sizes and networks that both enforce are in ``[limits]`` and ``[access]``, once.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
 from gateway.model.networks import Network
 
 _PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-_FILE = r'^[^"$\\\x00-\x1f\x7f]*$'
-_ADDRESS = Annotated[
+_File: TypeAlias = Annotated[str, Meta(pattern=r'^[^"$\\\x00-\x1f\x7f]*$', description='a path without ", $ and \\')]
+_Listening: TypeAlias = Annotated[
     str,
     Meta(
         pattern=rf"^(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.*-]+):{_PORT}$",
         description="host:port, like 0.0.0.0:443 or [::]:443, with a port from 1 to 65535",
     ),
 ]
-_SERVER = Annotated[
+_Server: TypeAlias = Annotated[
     str,
     Meta(
         pattern=rf"^(?:(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):{_PORT}|unix:/[A-Za-z0-9._/-]{{1,106}})$",
@@ -28,42 +28,48 @@ _SERVER = Annotated[
 
 
 class NginxSection(Struct, frozen=True, kw_only=True):
-    """nginx between the network and the gateway."""
+    """nginx in front: "gateway nginx" prints its configuration, made from this section, [limits] and [access]."""
 
     listen: Annotated[
-        tuple[_ADDRESS, ...],
-        Meta(min_length=1, description="The addresses for HTTPS; nginx does not listen for plain HTTP."),
+        tuple[_Listening, ...],
+        Meta(
+            min_length=1,
+            description="The addresses for HTTPS. nginx does not listen for plain HTTP, where a caller would have sent"
+            " everything, the key included, before it is refused.",
+        ),
     ] = ("0.0.0.0:443", "[::]:443")
     server_name: Annotated[
         str,
-        Meta(
-            pattern=r"^[A-Za-z0-9.-]+$",
-            description="a host name; the Host for old clients that send none.",
-        ),
+        Meta(pattern=r"^[A-Za-z0-9.-]+$", description="a host name"),
+        Meta(description="The host for old clients that send none. access.hosts says which names are served."),
     ] = "localhost"
-    certificate: Annotated[
-        str, Meta(pattern=_FILE, description='a path without ", $ and \\; a certificate and its chain, in PEM.')
-    ] = "/etc/ssl/certs/callgate.pem"
-    key: Annotated[
-        str, Meta(pattern=_FILE, description="a path without \", $ and \\; the certificate's private key, in PEM.")
-    ] = "/etc/ssl/private/callgate.key"
+    certificate: Annotated[_File, Meta(description="The file with the certificate and its chain, in PEM.")] = (
+        "/etc/ssl/certs/callgate.pem"
+    )
+    key: Annotated[_File, Meta(description="The file with the certificate's private key, in PEM.")] = (
+        "/etc/ssl/private/callgate.key"
+    )
     tls_protocols: Annotated[
         tuple[Literal["TLSv1.2", "TLSv1.3"], ...],
         Meta(min_length=1, description="The versions of TLS; older ones are insecure."),
     ] = ("TLSv1.2", "TLSv1.3")
     servers: Annotated[
-        tuple[_SERVER, ...],
-        Meta(description="host:port or unix:/path of the gateways; if empty, server.bind on this machine."),
+        tuple[_Server, ...],
+        Meta(description="The gateways, as host:port or unix:/path; [] for server.bind on this machine."),
     ] = ()
     proxies: Annotated[
         tuple[Network, ...],
-        Meta(description="Load balancers in front of nginx, whose X-Forwarded-For it trusts."),
+        Meta(
+            description='Load balancers in front of nginx whose X-Forwarded-For it trusts, like "10.1.0.0/24"; [] if'
+            " there are none."
+        ),
     ] = ()
     buffer_bodies: Annotated[
         bool,
         Meta(
-            description="Whether a body is passed on only when it is complete, as uWSGI needs it. The time limit is"
-            " then one between two reads, and not one for the whole body."
+            description="Whether a body is passed on only when it is complete. uWSGI needs that, because a slow client"
+            " would hold a thread there. The time limit is then one between two reads, and not one for the whole body."
+            " The gateway itself waits for slow bodies at no cost, and limits the whole."
         ),
     ] = False
     connect_timeout: Annotated[
@@ -71,7 +77,7 @@ class NginxSection(Struct, frozen=True, kw_only=True):
         Meta(
             gt=0,
             le=75,
-            description="Seconds to connect to a gateway; then the next one is tried. Five are enough for two"
+            description="Seconds to connect to a gateway, after which the next one is tried. Five are enough for two"
             " retransmissions.",
         ),
     ] = 5.0
@@ -83,8 +89,8 @@ class NginxSection(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=3600,
-            description="Seconds that nginx waits for a response beyond the longest timeout of a method, so that it is"
-            " the gateway that reports a timeout.",
+            description="Seconds that nginx waits for a response beyond the longest timeout of a method. So it is the"
+            " gateway that reports a timeout.",
         ),
     ] = 5.0
     rate: Annotated[
@@ -92,12 +98,12 @@ class NginxSection(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1_000_000,
-            description="Requests per second from one address; 0 for no limit. An office behind one address stays below"
-            " 100.",
+            description="Requests per second from one address; 0 for no limit. It stops floods before they reach the"
+            " gateway, whose own rates count calls. An office behind one address stays below 100.",
         ),
     ] = 100
     burst: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Requests that a client may make at once after a pause.")
+        int, Meta(ge=1, le=1_000_000, description="Requests that one address may make at once beyond nginx.rate.")
     ] = 200
     connections: Annotated[
         int,
@@ -118,25 +124,25 @@ class NginxSection(Struct, frozen=True, kw_only=True):
     ] = 10_000
     user: Annotated[
         str,
+        Meta(pattern=r"^[A-Za-z0-9_.-]*$", description="a name"),
         Meta(
-            pattern=r"^[A-Za-z0-9_.-]*$",
-            description="a name; the user that the workers run as when root starts nginx, not written if empty.",
+            description='The user that the workers run as when root starts nginx; "" if nginx is started by the user'
+            " that it runs as."
         ),
     ] = "www-data"
     access_log: Annotated[
-        str,
+        _File,
         Meta(
-            pattern=_FILE,
-            description='a path without ", $ and \\; the log with a line for each request, none if empty.',
+            description="The log with a JSON object for each request: client, method, batch, fault code, times, bytes."
+            ' "" for none.'
         ),
     ] = "/var/log/nginx/access.log"
-    error_log: Annotated[
-        str, Meta(pattern=_FILE, description='a path without ", $ and \\; the log of errors, standard error if empty.')
-    ] = "/var/log/nginx/error.log"
+    error_log: Annotated[_File, Meta(description='The log of errors. "" for standard error.')] = (
+        "/var/log/nginx/error.log"
+    )
     folder: Annotated[
-        str,
+        _File,
         Meta(
-            pattern=_FILE,
-            description="a path without \", $ and \\; a folder for the process id and bodies, the system's if empty.",
+            description='A folder for the process id, and for bodies that do not fit into memory; "" for the system\'s.'
         ),
     ] = ""

@@ -1,6 +1,7 @@
 """Where each option in force comes from, and its value as it may be shown."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def values(config: Config) -> dict[str, str]:
 def _row(option: str, value: Any, places: Mapping[str, str], said: str) -> dict[str, Any]:
     hidden = bool(value) and _is_secret(option)
     if hidden and isinstance(value, Mapping):
-        text = f"{{{', '.join(f'{name} = (hidden)' for name in value)}}}"
+        text = f"{{ {', '.join(f'{name} = (hidden)' for name in value)} }}"
     else:
         text = "(hidden)" if hidden else spelled(value)
     return {"option": option, "value": text, "from": places.get(option, DEFAULT), "for": said}
@@ -79,14 +80,14 @@ def spelled(value: Any) -> str:
     """Write a value as a file of TOML has it."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | date):
         return str(value)
     if isinstance(value, list | tuple | set | frozenset):
         return f"[{', '.join(spelled(each) for each in value)}]"
     if isinstance(value, msgspec.Struct):
         value = {name: each for name, each in msgspec.structs.asdict(value).items() if each is not None}
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{name} = {spelled(each)}' for name, each in value.items())}}}"
+        return f"{{ {', '.join(f'{name} = {spelled(each)}' for name, each in value.items())} }}" if value else "{}"
     return '""' if value is None else msgspec.json.encode(str(value)).decode()
 
 

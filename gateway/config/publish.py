@@ -14,34 +14,48 @@ _HOST_PORT = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:\s/]*):[0-9]{1,5}")
 
 
 class PublishSection(Struct, frozen=True, kw_only=True):
-    """A directory that the gateway puts itself into."""
+    """A directory that the gateway puts itself into, so that callers find it; docs/fleet.md explains it."""
 
-    directory: Annotated[str, Meta(description="The name of a directory of the kind zookeeper; none if empty.")] = ""
+    directory: Annotated[
+        str,
+        Meta(
+            description="The directory that the gateway puts itself into when it is ready, and leaves at SIGTERM,"
+            ' before server.grace begins: the name of one of the kind zookeeper; "" for none.'
+        ),
+    ] = ""
     address: Annotated[
         str,
         Meta(
             pattern=r"^(?:(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[1-9][0-9]{0,4})?$",
-            description="host:port, like 10.0.1.5:8000; where callers reach the gateway. Without it that is the first"
-            " address of server.bind.",
+            description="host:port, like 10.0.1.5:8000",
+        ),
+        Meta(
+            description='Where callers reach the gateway: host:port, like "10.0.1.5:8000". Without it that is the first'
+            " address of server.bind, which then must not be one of all addresses, like 0.0.0.0:8000."
         ),
     ] = ""
     service: Annotated[
         str,
+        Meta(pattern=r"^[^\s/]+$", description="a name without blanks and /"),
         Meta(
-            pattern=r"^[^\s/]+$",
-            description="a name without blanks and /; the name of the service. Never use one that other programs"
-            " provide, too.",
+            description="The service that it is listed under. Never use one that other programs provide, too: their"
+            " callers would come here."
         ),
     ] = "callgate"
-    version: Annotated[str, Meta(description="The version of the service; none if empty.")] = ""
-    group: Annotated[str, Meta(description="The group of the service; none if empty.")] = ""
-    zone: Annotated[str, Meta(description="Where the gateway runs; not told if empty.")] = ""
+    version: Annotated[str, Meta(description='The version of the service, by which callers choose; "" for none.')] = ""
+    group: Annotated[str, Meta(description='The group of the service, by which callers choose; "" for none.')] = ""
+    zone: Annotated[str, Meta(description='Where the gateway runs, which callers are told; "" for none.')] = ""
     weight: Annotated[
-        int, Meta(ge=0, le=1_000_000, description="Its share of the calls, compared with the others.")
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Its share of the calls, compared with the other instances. With 0 it has none.",
+        ),
     ] = 100
     schemes: Annotated[
         tuple[Literal["jsonrpc", "xmlrpc"], ...],
-        Meta(min_length=1, description="What it is published for: jsonrpc, xmlrpc or both."),
+        Meta(min_length=1, description='The protocols that it is listed for: "jsonrpc", "xmlrpc", or both.'),
     ] = ("jsonrpc",)
 
 

@@ -12,20 +12,23 @@ _RECORDS = 16  # that the folder has room for, at least
 
 
 class RecordSection(Struct, frozen=True, kw_only=True):
-    """Recordings of calls, with their arguments and results."""
+    """Recordings of calls, with their arguments and results; docs/record.md explains them."""
 
     methods: Annotated[
         tuple[Annotated[str, Meta(min_length=1)], ...],
-        Meta(description="The methods whose calls are recorded: patterns with * and ?. None by default."),
+        Meta(
+            description="The methods whose calls are recorded with their arguments and results, for"
+            ' "gateway replay": patterns with * and ?. None by default.'
+        ),
     ] = ()
     share: Annotated[
-        float, Meta(ge=0, le=1, description="The share of their calls that is recorded, from 0 to 1, drawn by lot.")
+        float, Meta(ge=0, le=1, description="The share of their calls that is recorded, drawn by lot.")
     ] = 1.0
     folder: Annotated[
         str,
         Meta(
-            description="The folder for the recordings, which is needed with record.methods. It is made with the mode"
-            " 0700; its files have 0600."
+            description="The folder for the recordings, which is needed with record.methods. Only the gateway's user"
+            " can read it: it is made with the mode 0700, and its files have 0600."
         ),
     ] = ""
     max_folder: Annotated[
@@ -47,8 +50,8 @@ class RecordSection(Struct, frozen=True, kw_only=True):
     redact: Annotated[
         tuple[str, ...],
         Meta(
-            description="What is never written: places like params[0].password, params.user.password, result.*.token;"
-            " with a pattern of methods before it as auth.*:params[1]."
+            description='What is never written: places like "params[0].password", "params.user.password" and'
+            ' "result.*.token"; with a pattern of methods before it as "auth.*:params[1]".'
         ),
     ] = ()
     redact_secrets: Annotated[

@@ -7,10 +7,11 @@ versions are all alike. What is wrong with a table is noted in ``problems``, a l
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import date
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from gateway.config.access import KEY_PREFIX
 from gateway.config.conversion import ConversionError, convert, missing
@@ -23,6 +24,35 @@ from gateway.upstreams.options import nearest
 
 SECRET = {"keys", "headers", "metadata", "login"}  # options that may hold a key, even where none belongs
 _Options = TypeVar("_Options", bound=Struct)
+_SERVERS = ["10.0.0.2:2181", "10.0.0.3:2181", "10.0.0.4:2181"]
+DIRECTORIES = Meta(
+    description="Where the instances of upstreams are found, a table for each such directory. docs/fleet.md explains"
+    " the options.",
+    examples=[
+        {
+            "list": {"kind": "file", "path": "/etc/callgate/stock.json"},
+            "k8s": {"kind": "dns"},
+            "zk": {"kind": "zookeeper", "servers": _SERVERS},
+        }
+    ],
+)
+UPSTREAMS = Meta(
+    description="The upstreams, a table for each. docs/bridges.md explains the options.",
+    examples=[{"warehouse": {"url": "jsonrpc+tcp://10.0.0.7:31415", "idempotent": ["get*"]}}],
+)
+VERSIONS = Meta(
+    description="The versions of interfaces, a table for each: of the methods whose names begin with the name of the"
+    " table and a dot. docs/versions.md explains the options.",
+    examples=[
+        {
+            "inventory": {
+                "default": "v1",
+                "canary": {"to": "v2", "percent": 5},
+                "deprecated": {"v1": {"since": date(2026, 12, 1), "sunset": date(2027, 3, 1), "use": "v2"}},
+            }
+        }
+    ],
+)
 
 
 def convert_setting(setting: Setting, hint: Any, into: dict[str, Any], name: str, problems: list[str]) -> None:

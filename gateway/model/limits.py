@@ -51,8 +51,9 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=100_000,
-            description="Calls of one JSON-RPC batch that run at once; with 1 they run in order. The responses are in"
-            " the order of the requests in any case, and the calls of a system.multicall always run in order.",
+            description="Calls of one JSON-RPC batch that run at once. With 1 they run in order, one after the other."
+            " The responses are in the order of the requests in any case. The calls of a system.multicall always run in"
+            " order.",
         ),
     ] = 1
     timeout: Annotated[
@@ -104,15 +105,21 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1_000_000,
-            description="Calls per second from one client, over all workers; 0 for no limit. A client is an IPv4"
-            " address or an IPv6 /64.",
+            description="Calls per second from one client, over all workers; 0 for no limit. Each call of a batch"
+            " counts. A client is an IPv4 address or an IPv6 /64.",
         ),
     ] = 0.0
     client_burst: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Calls that a client may make at once after a pause.")
     ] = 100
     key_rate: Annotated[
-        float, Meta(ge=0, le=1_000_000, description="Calls per second with one API key; 0 for no limit.")
+        float,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Calls per second with one API key, from wherever it is used, over all workers; 0 for no limit."
+            " Each call of a batch counts.",
+        ),
     ] = 0.0
     key_burst: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Calls that may be made at once with a key after a pause.")

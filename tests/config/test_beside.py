@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 import gateway
-from gateway.config import Config, ServerSection, load
+from gateway.config import Config, load
 from gateway.config.access import Access, Rule
 from gateway.config.beside import load_for_program
 from gateway.config.described import callers, described
+from gateway.config.server import ServerSection
 from gateway.process.server import serve
 from tests.cli.running import environment, run, serving
 from tests.raw_http import post

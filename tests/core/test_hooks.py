@@ -31,7 +31,8 @@ from gateway import (
     StartupError,
     method,
 )
-from gateway.config import MetricsSection, load
+from gateway.config import load
+from gateway.config.monitoring import MetricsSection
 from gateway.model.hooks import Next
 from tests.conftest import Logged
 from tests.process.fleets import call, fleet, write_handlers

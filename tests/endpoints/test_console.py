@@ -270,8 +270,8 @@ def test_what_is_in_force_is_told_with_its_place_but_no_secret(tmp_path: Path) -
     assert (rows["limits.timeout"]["value"], rows["limits.timeout"]["from"]) == ("5.0", "command line")
     assert rows["limits.threads"]["from"] == "environment variable GATEWAY_LIMITS_THREADS"
     assert (rows["limits.calls"]["from"], rows["limits.calls"]["value"]) == ("default", "16384")
-    assert rows["access.keys"]["value"] == "{ada = (hidden)}"
-    assert rows["upstreams.w.headers"]["value"] == "{Authorization = (hidden)}"
+    assert rows["access.keys"]["value"] == "{ ada = (hidden) }"
+    assert rows["upstreams.w.headers"]["value"] == "{ Authorization = (hidden) }"
     assert rows["upstreams.w.url"]["value"] == '"xmlrpc+http://127.0.0.1:1"'
     assert rows["server.paths"]["value"] == '["/api", "/RPC2", "/jsonrpc", "/"]'
     assert all(row["for"] for option, row in rows.items() if not option.startswith("upstreams"))
@@ -281,9 +281,9 @@ def test_what_is_in_force_is_told_with_its_place_but_no_secret(tmp_path: Path) -
 
 def test_a_rule_is_spelled_as_in_a_file(server: Server) -> None:
     options = {row["option"]: row for row in json.loads(get(server, "/data/configuration").body)["options"]}
-    expected = '[{methods = ["guarded.*"], networks = ["127.0.0.0/8"], keys = ["ada"]}]'
+    expected = '[{ methods = ["guarded.*"], networks = ["127.0.0.0/8"], keys = ["ada"] }]'
     assert options["access.rules"]["value"] == expected
-    assert options["access.keys"]["value"] == "{ada = (hidden)}"
+    assert options["access.keys"]["value"] == "{ ada = (hidden) }"
 
 
 def test_workers_of_the_command_are_shown_together_with_what_check_says(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway import Registry
-from gateway.config import ConfigError, TLSSection
+from gateway.config import ConfigError
+from gateway.config.server import TLSSection
 from gateway.hosts.http import HTTPHost
 from gateway.hosts.listening import bind
 from gateway.model.http import HTTPRequest, HTTPResponse

@@ -15,7 +15,8 @@ from tornado.web import Application, RequestHandler
 
 import gateway
 from gateway import Config, Registry, Server, StartupError
-from gateway.config import MetricsSection, ServerSection
+from gateway.config.monitoring import MetricsSection
+from gateway.config.server import ServerSection
 from tests.raw_http import Wire, post, request
 from tests.serving import eventually
 

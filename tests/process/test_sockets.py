@@ -18,7 +18,8 @@ import pytest
 import gateway
 from benchmarks.edge import nginx
 from gateway import Config, Context, Registry, StartupError
-from gateway.config import MetricsSection, load
+from gateway.config import load
+from gateway.config.monitoring import MetricsSection
 from gateway.process.sockets import close, listen
 from tests.cli.running import environment
 from tests.deploy.nginx.edging import METHODS, ask, calling, result
