@@ -15,6 +15,7 @@ import xmlrpc.client
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from math import inf
+from operator import contains
 from types import SimpleNamespace
 from typing import Any, Protocol, TypeAlias
 
@@ -222,12 +223,7 @@ def _types_that_fit(method: Method) -> tuple[frozenset[type], ...] | None:
 
 
 def _all_fit(params: list[Any], fits: tuple[frozenset[type], ...]) -> bool:
-    if len(params) != len(fits):
-        return False
-    for value, types_ in zip(params, fits, strict=True):  # noqa: SIM110 - a generator would take longer than the loop
-        if type(value) not in types_:
-            return False
-    return True
+    return len(params) == len(fits) and all(map(contains, fits, map(type, params)))
 
 
 @types.coroutine

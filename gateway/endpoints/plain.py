@@ -87,6 +87,7 @@ class PlainHead:
         "_headers",
         "_is_chunked",
         "_meter",
+        "_own",
         "_permitted",
         "_shared",
         "_varying",
@@ -103,9 +104,11 @@ class PlainHead:
         self._headers = head.headers
         self._is_chunked = "Transfer-Encoding" in head.headers
         self._varying = tuple(map(head.headers.get, VARYING))
+        length = head.headers.get(VARYING[0], "")
+        self._own = (int(length) if length.isdecimal() else None, *self._varying[1:])
         self._meter: Meter | None = way.endpoint.rates.meter(judged.caller)
         self._permitted: dict[str, Method] = {}
-        self._fixed = header_lines((("Content-Type", codec.content_type), NOSNIFF))
+        self._fixed = header_lines((("Content-Type", codec.content_type), NOSNIFF)) + b"X-Request-ID: "
         self._shared = header_lines(judged.headers)
         accepted = head.headers.get("Accept-Encoding")
         self._accepted = content_coding.chosen(accepted) if accepted else None
@@ -208,6 +211,8 @@ class PlainHead:
         self, length: int, request_id: str | None, wish: str | None, trace: str | None
     ) -> Mapping[str, str]:
         """Return the headers of one request, which are those of the head that was judged but for what varies."""
+        if (length, request_id, wish, trace) == self._own:
+            return self._headers
         varying = (str(length) if length and not self._is_chunked else None, request_id, wish, trace)
         return self._headers if varying == self._varying else VaryingHeaders(self._headers, varying)
 
@@ -253,14 +258,9 @@ class PlainHead:
         if self._accepted is not None and len(document) > self._way.endpoint.limits.compress_above:
             extra += header_lines((("Content-Encoding", self._accepted),))
             document = content_coding.pack(document, self._accepted) if packed is None else packed
-        return b"%b%d\r\n%bX-Request-ID: %b\r\n%b\r\n%b" % (
-            beginning(200),
-            len(document),
-            self._fixed,
-            request_id.encode(),
-            extra,
-            document,
-        )
+        said = request_id.encode()
+        head = b"%b%d\r\n%b%b\r\n%b\r\n" % (beginning(200), len(document), self._fixed, said, extra)
+        return head + document  # formatted with the head, a large one would have room for more, which has to be found
 
 
 class _Running:

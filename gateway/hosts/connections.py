@@ -180,7 +180,7 @@ class Connections(Generic[C]):
     def note_idle(self, connection: C) -> None:
         """Note that a client may begin its next request."""
         clock = self._move(connection, self._idle, self._limits.idle_timeout)
-        if clock is not None:
+        if clock is not None and clock.client is not None:
             self._release(clock)
 
     def note_quiet(self, connection: C, seconds: float) -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 
 from gateway.codecs.jsonrpc import JSONRPC, usual
-from gateway.codecs.jsonrpc.text import parse
+from gateway.codecs.jsonrpc.text import inside, measured, parse
 from gateway.model.calls import Answer, Call, InvalidCall, Reply
 from gateway.model.faults import ParseError
 from gateway.model.values import EncodingError
@@ -123,7 +123,9 @@ def test_a_usual_result_is_not_looked_at_twice(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    "odd", [float("nan"), 2**64, (1,), {1: 2}, {"\ud800": 1}, "\udc00", b"a", Colour.RED, object()]
+    "odd",
+    [float("nan"), 2**64, 10**4400, (1,), {1: 2}, {"\ud800": 1}, "\udc00", b"a", Colour.RED, object()],
+    ids=lambda odd: type(odd).__name__,
 )
 @pytest.mark.parametrize("many", [[{"a": 1, "b": 1.5}] * 30, [[1, "x", None, True]] * 30, [1.5, "x", {}, []] * 10])
 def test_an_odd_one_among_many_values_is_found(odd: Any, many: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +134,33 @@ def test_an_odd_one_among_many_values_is_found(odd: Any, many: list[Any], monkey
         for value in ([*many, inner], [*many, odd], {"a": many, "b": odd}, [[many, inner]]):
             first, second = answers(value, monkeypatch, codec)
             assert shown(first) == shown(second)
+
+
+def test_doubles_among_many_values_are_looked_at_only_beside_a_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Any] = []
+
+    def look(value: Any) -> bool:
+        looks.append(value)
+        return usual_look(value)
+
+    usual_look = usual._are_finite
+    monkeypatch.setattr(usual, "_are_finite", look)
+    for value, times in (([1.5, "x"] * 30, 0), ([1.5, "null"] * 30, 1), ([{"a": 1.5, "b": [None]}] * 30, 1)):
+        assert msgspec.json.decode(CODEC.encode(CALL, Reply(value=value), ROOM).wire)["result"] == value
+        assert len(looks) == times
+        looks.clear()
+
+
+def test_values_are_found_whatever_the_names_in_dicts_are_or_were() -> None:
+    once = {1: 0, "a": [1], "b": 2}
+    del once[1]
+    level: list[Any] = [{"a": 1, "b": {"c": 2}}, [3, 4], once, {}, []]
+    assert sorted(map(str, inside(level, 6))) == ["1", "2", "3", "4", "[1]", "{'c': 2}"]
+    level.append({Colour.RED: 5})
+    assert len(inside(level, 7)) == 8
+    many = [once] * 30
+    assert usual.size_of(many, DEPTH, ROOM, 0) == 121
+    assert measured(many) == (60, 3)
 
 
 PIECES = [

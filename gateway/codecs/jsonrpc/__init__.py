@@ -29,7 +29,7 @@ from gateway.codecs.contract import Decoded, Turns, at_once, encoded
 from gateway.codecs.jsonrpc import batches
 from gateway.codecs.jsonrpc.answers import ID_TYPES, read_answer
 from gateway.codecs.jsonrpc.text import LARGE, parse, parsing
-from gateway.codecs.jsonrpc.usual import Request, Response, call_of, read_call, read_request, size_of, write
+from gateway.codecs.jsonrpc.usual import Request, Response, call_of, read_call, read_request, size_of, written
 from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
 from gateway.model.faults import (
     BadUpstream,
@@ -47,7 +47,7 @@ _BOM = b"\xef\xbb\xbf"
 _SPECIFIED_CODES = frozenset({-32700, -32600, -32601, -32602, -32603})
 _MAX_INT = 10**4300  # Python itself reads and writes at most 4,300 digits (CVE-2020-10735)
 _MAX_BITS = _MAX_INT.bit_length() - 1  # what has no more is below it
-_EVERY, _EXACT_IN_DOUBLES = 63, 53  # bits of ints that are written as numbers
+_EVERY, _EXACT_IN_DOUBLES = 0, 53  # bits of ints that are written as numbers; 0 for any
 _MINUTE = timedelta(minutes=1)
 _TURN = 2000  # values that are converted in one turn
 _MANY = 5000  # values from which on more than one turn is taken
@@ -113,7 +113,9 @@ class JSONRPC:
     def encode(self, entry: Entry, reply: Reply, room: int) -> Answer:
         """Write a response object."""
         if reply.fault is None:
-            wire = self._usual(reply.value, entry.id, size_of(reply.value, self._max_depth, room, self._bits))
+            value = reply.value
+            size = size_of(value, self._max_depth, room, self._bits)
+            wire = written(Response(result=value, id=entry.id), value, size)
             if wire is not None and len(wire) <= room:
                 return Answer(wire=wire)
         return at_once(encoded(self, entry, reply, room))
@@ -127,17 +129,8 @@ class JSONRPC:
         size = size_of(value, self._max_depth, room, self._bits)
         if size > _MANY:
             yield
-        wire = self._usual(value, call_id, size)
+        wire = written(Response(result=value, id=call_id), value, size)
         return (yield from self._object(b"result", value, call_id, room)) if wire is None else wire
-
-    def _usual(self, value: Any, call_id: Id, size: int) -> bytes | None:
-        """Write a usual result; None if it is none, or has a lone surrogate, whose place is to be found."""
-        if not size:
-            return None
-        try:
-            return write(Response(result=value, id=call_id))
-        except UnicodeEncodeError:
-            return None
 
     def write_result(self, value: Any, room: int) -> Turns[bytes]:
         """Write a result by itself, as notifications have it.
@@ -147,12 +140,8 @@ class JSONRPC:
             Exception: it cannot be encoded.
 
         """
-        if size_of(value, self._max_depth, room, self._bits):
-            try:
-                return write(value)
-            except UnicodeEncodeError:  # a lone surrogate, whose place is found below
-                pass
-        return (yield from self._written(value, room))
+        wire = written(value, value, size_of(value, self._max_depth, room, self._bits))
+        return (yield from self._written(value, room)) if wire is None else wire
 
     def write_error(self, fault: Fault) -> Turns[bytes]:
         """Write the error object of a fault by itself.
@@ -192,12 +181,9 @@ class JSONRPC:
             InvalidParams: an argument cannot be encoded as JSON; the detail names its place.
 
         """
-        if size_of(params, self._max_depth - 1, _UNBOUNDED, self._bits):
-            try:
-                return write(Request(method=method, params=params, id=call_id))
-            except UnicodeEncodeError:  # a lone surrogate, whose place is found below
-                pass
-        return self._request({"jsonrpc": "2.0", "method": method, "params": params, "id": call_id})
+        size = size_of(params, self._max_depth - 1, _UNBOUNDED, self._bits)
+        wire = written(Request(method=method, params=params, id=call_id), params, size)
+        return wire or self._request({"jsonrpc": "2.0", "method": method, "params": params, "id": call_id})
 
     def encode_notification(self, method: str, params: Params) -> bytes:
         """Write a request object without an id, which is not answered (section 4.1)."""

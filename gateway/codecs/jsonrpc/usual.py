@@ -3,22 +3,21 @@
 read_call(text, max_depth)                 a request object, or None for what must be looked at more closely
 read_request(text), call_of(request, ...)  the same in two parts
 size_of(value, max_depth, room, bits)      how many values a result has that can be written without a conversion
-write(Request(...)), write(Response(...))  the bytes of an object; UnicodeEncodeError for a lone surrogate
+written(Response(...), value, size)        the bytes of an object with such a result, or None
 """
 
-from itertools import chain
 from math import isfinite
 from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Struct
 
-from gateway.codecs.jsonrpc.text import are_unique, measured
+from gateway.codecs.jsonrpc.text import are_unique, inside, measured
 from gateway.model.calls import Call
 
-_STR = frozenset({str})
 _CONTAINERS = frozenset({list, dict})
-_SCALARS = frozenset({str, int, bool, type(None)})
+_PLAIN = frozenset({str, bool, type(None)})
+_SCALARS = _PLAIN | {int}
 _USUAL = _SCALARS | _CONTAINERS | {float}
 _FEW = 12  # values that are looked at one by one in less time than by their types
 _ID_TYPES = frozenset({str, int, float, type(None), msgspec.UnsetType})
@@ -90,8 +89,11 @@ def call_of(request: _Request, text: bytes, max_depth: int) -> Call | None:
 def size_of(value: Any, max_depth: int, room: int, bits: int) -> int:
     """Return how many values there are in one that msgspec writes as it is to be written; 0 if it must be converted.
 
-    What holds the same values many times over, or itself, must be.
+    What holds the same values many times over, or itself, must be. ``bits`` are those of the widest int, 0 for any.
+    Doubles among many values are not looked at, see ``written``.
     """
+    if type(value) in _PLAIN or (type(value) is int and not bits):
+        return 1
     level: list[Any] = [value]  # the values that are equally deep
     size = 0
     for _ in range(max_depth):
@@ -99,19 +101,40 @@ def size_of(value: Any, max_depth: int, room: int, bits: int) -> int:
         size += len(level)
         if not inner:
             return 0 if inner is None else size
-        if len(inner) == 1 and type(inner[0]) is list:  # as the arguments of a call are
-            room -= 2 * len(inner[0])
-            if room < 0:
-                return 0
-            level = inner[0]
-            continue
-        dicts = [each for each in inner if type(each) is dict]
-        lists = inner if not dicts else [each for each in inner if type(each) is list]
-        room -= 2 * sum(map(len, inner))
-        if room < 0 or (dicts and not _STR.issuperset(map(type, chain.from_iterable(dicts)))):
+        count = sum(map(len, inner))
+        room -= 2 * count
+        if room < 0:
             return 0
-        level = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
+        level = inside(inner, count)
+        if len(level) > count:  # a name is not a text
+            return 0
     return 0
+
+
+def written(whole: Any, value: Any, size: int) -> bytes | None:
+    """Write what holds a value of so many values, as size_of says; None if it has to be converted after all.
+
+    That is where a text has a lone surrogate, an int more digits than Python writes, or a double is not finite.
+    msgspec writes ``null`` for that one, so that doubles are looked at only where there is such a word.
+    """
+    if not size:
+        return None
+    try:
+        wire = write(whole)
+    except ValueError:
+        return None
+    return None if size > _FEW and b"null" in wire and not _are_finite(value) else wire
+
+
+def _are_finite(value: Any) -> bool:
+    """Return whether all doubles in a value are finite."""
+    level = [value]
+    while level:
+        if not all(map(isfinite, [each for each in level if type(each) is float])):
+            return False
+        inner = [each for each in level if type(each) is dict or type(each) is list]
+        level = inside(inner, sum(map(len, inner)))
+    return True
 
 
 def _inner(values: list[Any], bits: int) -> list[Any] | None:
@@ -124,19 +147,17 @@ def _inner(values: list[Any], bits: int) -> list[Any] | None:
         elif kind is float:
             if not isfinite(value):
                 return None
-        elif kind not in _SCALARS or (kind is int and value.bit_length() > bits):
+        elif kind not in _SCALARS or (kind is int and bits and value.bit_length() > bits):
             return None
     return inner
 
 
 def _inner_of_many(values: list[Any], bits: int) -> list[Any] | None:
-    """Do the same by types instead of one by one: a double must be finite, and an int must not have too many bits."""
+    """Do the same by types instead of one by one, whatever the doubles are."""
     kinds = set(map(type, values))
     if not kinds <= _USUAL:
         return None
-    if float in kinds and not all(map(isfinite, [value for value in values if type(value) is float])):
-        return None
-    if int in kinds and max(map(int.bit_length, [value for value in values if type(value) is int])) > bits:
+    if bits and int in kinds and max(map(int.bit_length, [value for value in values if type(value) is int])) > bits:
         return None
     if kinds.isdisjoint(_CONTAINERS):
         return []

@@ -43,10 +43,10 @@ from gateway.model.values import EncodingError, by_name, located, plain
 
 _INT64 = range(-(2**63), 2**63)
 _PROLOG = b'<?xml version="1.0" encoding="utf-8"?>'
-_PARAMS = _PROLOG + b"<methodResponse><params><param>%b</param></params></methodResponse>"
+_PARAMS = (_PROLOG + b"<methodResponse><params><param>", b"</param></params></methodResponse>")
 _CALL = _PROLOG + b"<methodCall><methodName>%b</methodName><params>%b</params></methodCall>"
 _UNBOUNDED = 2**62  # bytes; the arguments of a call came by a call, which was bounded
-_FAULT = _PROLOG + b"<methodResponse><fault>%b</fault></methodResponse>"
+_FAULT = (_PROLOG + b"<methodResponse><fault>", b"</fault></methodResponse>")
 _SLOT = b"<value><array><data>%b</data></array></value>"
 
 
@@ -177,13 +177,14 @@ class XMLRPC:
 
     def single(self, answer: Answer) -> bytes:
         """Make the methodResponse of a call."""
-        frame = _PARAMS if answer.fault is None else _FAULT
-        return frame % answer.wire
+        begin, end = _PARAMS if answer.fault is None else _FAULT
+        return b"".join((begin, answer.wire, end))  # formatted, a large one would have room for more, to be found
 
     def batch(self, answers: list[Answer]) -> bytes:
         """Make the methodResponse of a multicall: each result in an array of its own, each fault a struct."""
         slots = [_SLOT % answer.wire if answer.fault is None else answer.wire for answer in answers]
-        return _PARAMS % (b"<value><array><data>%b</data></array></value>" % b"".join(slots))
+        begin, end = _PARAMS
+        return b"".join((begin, b"<value><array><data>", *slots, b"</data></array></value>", end))
 
     def encode_call(self, method: str, params: Params, _call_id: Id = None) -> bytes:
         """Write a methodCall for another server.

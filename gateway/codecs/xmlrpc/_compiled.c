@@ -19,10 +19,15 @@
 #include <string.h>
 
 #define LENGTH(literal) ((Py_ssize_t)sizeof(literal) - 1)
+#if defined(__GNUC__)
+#define ALWAYS_INLINE inline __attribute__((always_inline)) /* so that lengths of literals are known where they are compared */
+#else
+#define ALWAYS_INLINE inline
+#endif
 #define EXACT_DOUBLES (FLT_EVAL_METHOD == 0) /* no arithmetic in registers that are wider than a double */
 
 enum { WIDE = 1, REFERENCE = 2, MARKUP = 4, REFUSED = 8 }; /* what a byte of a text may be; 0 is a plain character */
-enum { FRAMES = 24, NAMES = 64, SMALL = 1024, LARGE = 512, SHORT_NUMBER = 40, LONG_NUMBER = 400 };
+enum { FRAMES = 24, NAMES = 64, SMALL = 1024, LARGE = 512, FARTHEST = 64, SLACK = 8, SHORT_NUMBER = 40, LONG_NUMBER = 400 };
 
 static unsigned char kinds[256];
 static signed char digits_of_base64[256];
@@ -76,7 +81,7 @@ typedef struct {
 
 #define TAKES(reader, literal) takes(reader, literal, LENGTH(literal))
 
-static inline int
+static ALWAYS_INLINE int
 takes(Reader *reader, const char *literal, Py_ssize_t length)
 {
     if (reader->end - reader->at < length || memcmp(reader->at, literal, (size_t)length) != 0) {
@@ -412,7 +417,7 @@ read_datetime(Reader *reader)
 #define SCALAR(reader, tag, read) (TAKES(reader, tag ">") ? closed(reader, read(reader), "</" tag ">", LENGTH(tag) + 3) : NULL)
 
 /* Return a scalar behind which its end tag and that of its value are. */
-static PyObject *
+static ALWAYS_INLINE PyObject *
 closed(Reader *reader, PyObject *value, const char *tag, Py_ssize_t length)
 {
     if (value != NULL && takes(reader, tag, length)) {
@@ -744,6 +749,13 @@ typedef struct {
     Py_ssize_t next;
 } Begun;
 
+/* The name of a member that was written before, by its borrowed reference, and where that is from its tag to its end. */
+typedef struct {
+    PyObject *name;
+    size_t place;
+    size_t length;
+} Written;
+
 typedef struct {
     char *at;
     char *end;
@@ -756,17 +768,35 @@ typedef struct {
     Py_ssize_t depth;
     Py_ssize_t places;
     Begun first[FRAMES];
+    Written written[NAMES];
     char small[SMALL];
 } Writer;
+
+/* Return how many bytes there may be in the end, judged by how much of the containers is done; 0 where that says little. */
+static size_t
+expected(const Writer *writer, size_t used)
+{
+    double done = 0; /* a share of the container that is looked at, from the innermost one outwards */
+    for (Py_ssize_t place = writer->depth; place-- > 0;) {
+        const Begun *begun = &writer->begun[place];
+        Py_ssize_t size = PyList_CheckExact(begun->holder) ? PyList_GET_SIZE(begun->holder) : PyDict_GET_SIZE(begun->holder);
+        Py_ssize_t before = begun->next > size ? size - 1 : begun->next - 1;
+        done = size > 0 && before >= 0 ? ((double)before + done) / (double)size : 0;
+    }
+    return done > 1.0 / FARTHEST ? (size_t)((double)used / done * 1.0625) : 0;
+}
 
 /* Make room for so many bytes. Return 0 where there is too much, or with an exception where there is no memory. What is
    asked for is written, but for LARGE bytes at most. */
 static int
 grow(Writer *writer, size_t more)
 {
-    size_t used = (size_t)(writer->at - writer->start), size = 2 * used + more;
+    size_t used = (size_t)(writer->at - writer->start), size = 2 * used + more, end = expected(writer, used);
     if (writer->room < 0 || used + more > (size_t)writer->room + LARGE) {
         return 0;
+    }
+    if (end > size && end <= (size_t)writer->room) { /* each block that is grown again is one that is mapped again */
+        size = end;
     }
     if (size > PY_SSIZE_T_MAX) {
         PyErr_NoMemory();
@@ -916,6 +946,20 @@ write_int(Writer *writer, PyObject *value)
     return 1;
 }
 
+/* Write digits that have so many behind the point, but no zeros at their end. */
+static void
+put_decimal(Writer *writer, uint64_t digits, int places)
+{
+    uint64_t fraction = digits % whole_powers[places];
+    put_digits(writer, digits / whole_powers[places], 1);
+    PUT(writer, ".");
+    while (places > 1 && fraction % 10 == 0) {
+        fraction /= 10;
+        places--;
+    }
+    put_digits(writer, fraction, places > 0 ? places : 1);
+}
+
 /* Write a double in the digits that it has, if these are 15 at most: two doubles never have the same 15 digits, so the
    number in so many digits that is read as this double is the shortest one, too. */
 static int
@@ -929,6 +973,13 @@ put_short_double(Writer *writer, double value)
     if (!EXACT_DOUBLES || value < 1e-4 || value >= 1e15) {
         return 0;
     }
+    if (value < 1e11) { /* most have few decimals */
+        uint64_t thousandths = (uint64_t)(value * 1e3 + 0.5);
+        if ((double)thousandths / 1e3 == value) {
+            put_decimal(writer, thousandths, 3);
+            return 1;
+        }
+    }
     for (double limit = 10; value >= limit; limit *= 10) {
         places--;
     }
@@ -939,14 +990,7 @@ put_short_double(Writer *writer, double value)
     if ((double)digits / powers[places] != value) {
         return 0;
     }
-    uint64_t fraction = digits % whole_powers[places];
-    put_digits(writer, digits / whole_powers[places], 1);
-    PUT(writer, ".");
-    while (places > 1 && fraction % 10 == 0) {
-        fraction /= 10;
-        places--;
-    }
-    put_digits(writer, fraction, places > 0 ? places : 1);
+    put_decimal(writer, digits, places);
     return 1;
 }
 
@@ -1065,6 +1109,31 @@ write_string(Writer *writer, PyObject *value)
     return 1;
 }
 
+/* Write the name of a member. Programs use the same objects for it again and again, whose bytes are copied then. */
+static int
+write_name(Writer *writer, PyObject *name)
+{
+    Written *written = &writer->written[((uintptr_t)name >> 4) % NAMES];
+    if (!has_room(writer, 64)) {
+        return 0;
+    }
+    if (written->name == name) {
+        if (!has_room(writer, written->length + 64)) {
+            return 0;
+        }
+        put(writer, writer->start + written->place, (Py_ssize_t)written->length);
+        return 1;
+    }
+    size_t place = (size_t)(writer->at - writer->start);
+    PUT(writer, "<member><name>");
+    if (!PyUnicode_CheckExact(name) || !write_text(writer, name) || !has_room(writer, 64)) {
+        return 0;
+    }
+    PUT(writer, "</name>");
+    *written = (Written){.name = name, .place = place, .length = (size_t)(writer->at - writer->start) - place};
+    return 1;
+}
+
 /* Write the beginning of a list or of a dict; write_whole goes on with what is in it. */
 static int
 begin_container(Writer *writer, PyObject *holder, int is_list)
@@ -1167,11 +1236,9 @@ write_whole(Writer *writer, PyObject *value, Py_ssize_t max_depth)
                 writer->depth--;
                 continue;
             }
-            PUT(writer, "<member><name>");
-            if (!PyUnicode_CheckExact(name) || !write_text(writer, name) || !has_room(writer, 64)) {
+            if (!write_name(writer, name)) {
                 return 0;
             }
-            PUT(writer, "</name>");
         }
         if (value == NULL) {
             return writer->at - writer->start <= writer->room;
@@ -1200,6 +1267,7 @@ write_value(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t 
     writer.begun = writer.first;
     writer.depth = 0;
     writer.places = FRAMES;
+    memset(writer.written, 0, sizeof writer.written);
     int is_written = write_whole(&writer, arguments[0], max_depth);
     if (writer.begun != writer.first) {
         PyMem_Free(writer.begun);
@@ -1214,7 +1282,13 @@ write_value(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t 
     if (writer.bytes == NULL) {
         return PyBytes_FromStringAndSize(writer.small, writer.at - writer.small);
     }
-    _PyBytes_Resize(&writer.bytes, writer.at - writer.start);
+    Py_ssize_t size = writer.at - writer.start;
+    if (writer.end - writer.at > size / SLACK) {
+        _PyBytes_Resize(&writer.bytes, size);
+        return writer.bytes;
+    }
+    *writer.at = '\0'; /* there is room for it behind the end of any bytes; to give the rest back takes longer */
+    Py_SET_SIZE(writer.bytes, size);
     return writer.bytes;
 }
 
