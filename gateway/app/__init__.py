@@ -40,6 +40,7 @@ from gateway.endpoints.websocket import WebSocketEndpoint
 from gateway.fleet.directories import DirectoryConfigError, directory
 from gateway.fleet.directories.watching import WatchedDirectory
 from gateway.methods import RESERVED, Method, RegistrationError, Registry, place_of
+from gateway.methods.hooks import check_middleware
 from gateway.methods.introspection import add_introspection, describe
 from gateway.methods.loading import LoadError, load_function
 from gateway.model.calls import Caller, CallHandler
@@ -140,9 +141,7 @@ def build(  # noqa: PLR0913 - each stands for something that a gateway has only 
         "async": [ConcurrencyLimiter(limits.calls, limits.waiting)],
         "method": list[ConcurrencyLimiter](),
     }
-    everywhere = Everywhere(
-        middleware=tuple(load_function(name) for name in config.server.middleware), state=lifespans.state
-    )
+    everywhere = Everywhere(middleware=_middleware(config), state=lifespans.state)
     tracing = _tracing(config, versions)
     compose = composer(limits, pool, limiters, running or Running(), everywhere, tracing)
     dispatcher = Dispatcher(served, compose, partial(_absent, upstreams))
@@ -253,7 +252,8 @@ def _site(config: Config, rpc: RPCEndpoint) -> Any:
     from gateway.hosts.http.site import site  # noqa: PLC0415 - it needs Tornado
 
     try:
-        made = site(load_function(config.server.app), rpc.visit, config.server.paths, agents_path(config))
+        application = load_function("server.app", config.server.app)
+        made = site(application, rpc.visit, config.server.paths, agents_path(config))
     except TypeError as error:
         raise LoadError([f"server.app: {config.server.app}: {error}"]) from error
     return structs.replace(made, console=PATH) if config.console.public else made
@@ -334,11 +334,16 @@ def _check_protocols(served: Registry) -> None:
 def _authenticate(config: Config, served: Registry) -> Authenticate | None:
     """Return the function of the user's that finds out who sends a request."""
     if config.access.authenticate:
-        served.authenticate(load_function(config.access.authenticate))
+        load_function("access.authenticate", config.access.authenticate, served.authenticate)
     function = served.hooks.authenticate
     if function is not None and config.access.keys:
         raise ConfigError([f"access.keys: {place_of(function)} decides who is let in: leave access.keys empty"])
     return function
+
+
+def _middleware(config: Config) -> tuple[Any, ...]:
+    names = config.server.middleware
+    return tuple(load_function("server.middleware", name, check_middleware) for name in names)
 
 
 def _absent(upstreams: Iterable[UpstreamService], name: str) -> Method | Fault | None:

@@ -105,8 +105,11 @@ def _checked(modules: tuple[str, ...], file: Path | None, settings: tuple[str, .
         found += [Finding("methods", problem) for problem in error.problems]
     try:
         gateway = app.build(config, registry)
-    except ConfigError as error:
-        found += [Finding("upstreams", problem) for problem in error.problems]
+    except (ConfigError, LoadError) as error:
+        found += [
+            Finding("upstreams" if problem.startswith("upstreams.") else "configuration", problem)
+            for problem in error.problems
+        ]
     if not found:
         found += findings(gateway, modules or config.server.modules)
     for finding in sorted(found, key=lambda finding: finding.level):

@@ -119,7 +119,7 @@ def _with_state(made: Callable[..., Any], function: Callable[..., Any]) -> Calla
 def _takes(function: Callable[..., Any], count: int) -> bool:
     try:
         inspect.signature(function).bind(*range(count))
-    except TypeError:
+    except (TypeError, ValueError):  # ValueError: a builtin says nothing of its parameters
         return False
     return True
 

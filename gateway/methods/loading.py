@@ -67,11 +67,16 @@ def load_registry(names: Iterable[str]) -> Registry:
     return registry
 
 
-def load_function(name: str) -> Callable[..., Any]:
-    """Import the function that a configuration names, ``module:function``.
+def load_function(option: str, name: str, check: Callable[[Any], object] | None = None) -> Callable[..., Any]:
+    """Import the function that an option of the configuration names, ``module:function``.
+
+    Args:
+        option: the option, for messages.
+        name: what it says.
+        check: raises RegistrationError where the function is none for this option.
 
     Raises:
-        LoadError: there is no such function.
+        LoadError: there is no such function, or it is none for this option.
 
     """
     _search_here()
@@ -81,8 +86,13 @@ def load_function(name: str) -> Callable[..., Any]:
     found = getattr(module, attribute, None)
     if module is not None and not callable(found):
         problems.append(f"{module_name}: the module has no function named {attribute}")
+    elif module is not None and check is not None:
+        try:
+            check(found)
+        except RegistrationError as error:
+            problems.append(str(error))
     if problems or found is None:
-        raise LoadError(problems)
+        raise LoadError([f"{option}: {problem}" for problem in problems])
     return cast("Callable[..., Any]", found)
 
 

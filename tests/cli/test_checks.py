@@ -319,3 +319,32 @@ def test_errors_end_the_command_and_warnings_do_not(tmp_path: Path) -> None:
         "gateway: error[host-never-matches",
         "gateway: warning[open-to-everybody",
     ]
+
+
+FUNCTIONS = {
+    "access.authenticate=os:environ": "access.authenticate: os: the module has no function named environ",
+    "access.authenticate=nowhere:x": "access.authenticate: nowhere: there is no such module in ",
+    "access.authenticate=os:getcwd": "access.authenticate: getcwd: write it as def (head, caller)",
+    "access.authenticate=operator:itemgetter": "access.authenticate: itemgetter: write it as def (head, caller)",
+    "server.middleware=os:environ": "server.middleware: os: the module has no function named environ",
+    "server.middleware=os:getcwd": "server.middleware: getcwd: write middleware as async def (call, context, next)",
+    "server.app=os:environ": "server.app: os: the module has no function named environ",
+    "server.app=os:getcwd": "server.app: os:getcwd: it is not an application of Tornado",
+}
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+@pytest.mark.parametrize("setting", FUNCTIONS)
+def test_functions_that_the_configuration_names(command: str, setting: str, tmp_path: Path) -> None:
+    (tmp_path / "served.py").write_text("from gateway import method\n\n\n@method\ndef add() -> int:\n    return 1\n")
+    ended = run(tmp_path, command, "--set", "server.modules=served", "--set", setting)
+    label = "error[configuration]: " if command == "check" else ""
+    assert (ended.code, ended.out) == (1, "")
+    assert f"gateway: {label}{FUNCTIONS[setting]}" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_what_keeps_upstreams_from_being_made_is_named_by_its_place(tmp_path: Path) -> None:
+    (tmp_path / "served.py").write_text("from gateway import method\n\n\n@method\ndef add() -> int:\n    return 1\n")
+    keyed = ("--set", KEYS, "--set", "access.authenticate=operator:add", "--set", "server.modules=served")
+    assert "error[configuration]: access.keys: add decides who is let in" in run(tmp_path, "check", *keyed).err
