@@ -12,6 +12,8 @@ import pytest
 from tests import corpus_methods
 from tests.serving import Server, serving
 
+_MEASURES = "COVERAGE_PROCESS_CONFIG"  # by which the programs that tests start are measured
+_MEASURED = os.environ.pop(_MEASURES, None)
 CORPUS_SETTINGS = {"limits.timeout": 2, "limits.max_depth": 64, "limits.max_batch": 100}
 
 
@@ -45,10 +47,17 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> None:
-    """Stop measuring coverage where it takes longer than the test itself, and finds nothing that others do not."""
-    while _is_unmeasured(item) and (measuring := coverage.Coverage.current()) is not None:
-        measuring.stop()  # another one is below it where this process is one of several that pytest has started
-        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)  # by which the programs that tests start are measured
+    """Measure coverage where it finds what it does not find elsewhere: it takes longer than many a test.
+
+    Starting the gateway takes twice as long where it is measured, and tests start it hundreds of times. So only the
+    processes of tests that are marked for it are.
+    """
+    if _is_unmeasured(item) and (measuring := coverage.Coverage.current()) is not None:
+        measuring.stop()
+    if _MEASURED is not None and item.get_closest_marker("processes") is not None:
+        os.environ[_MEASURES] = _MEASURED
+    else:
+        os.environ.pop(_MEASURES, None)
 
 
 def _is_unmeasured(item: pytest.Item) -> bool:

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from benchmarks.concurrency.contenders import CONTENDERS, Contender
 from benchmarks.concurrency.driving import CannotStart, Pace, drive
 from benchmarks.concurrency.figures import figures, most_at_once
-from benchmarks.concurrency.pictures import spread
 from benchmarks.concurrency.processes import family, sampled, started, used
 from benchmarks.concurrency.results import Results, read
 
@@ -281,6 +280,8 @@ def test_a_place_gives_one_answer_in_each_call_time(ended: list[float], most: in
 
 @given(st.lists(st.floats(0, 1), max_size=15))
 def test_names_in_a_picture_keep_their_distance_and_their_order(wanted: list[float]) -> None:
+    from benchmarks.concurrency.pictures import spread  # late, as matplotlib takes long
+
     found = spread(wanted, 0.05)
     assert all(-1e-9 <= height <= 1 + 1e-9 for height in found)
     assert all(above - below >= 0.05 - 1e-9 for below, above in pairwise(sorted(found)))

@@ -65,6 +65,7 @@ def _certify(folder: Path) -> None:
             made.rename(folder / f"{name}{suffix}")
 
 
+@pytest.mark.processes
 def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
     files = {block["file"]: block["text"] for block in BLOCK.finditer((ROOT / "docs/testing.md").read_text("utf-8"))}
     for name in ("shop.py", "test_shop.py"):

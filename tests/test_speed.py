@@ -16,7 +16,6 @@ from benchmarks import machine
 from benchmarks.bridges import Bridged
 from benchmarks.running import CannotStart, Running, serving
 from benchmarks.speed import memory, servers
-from benchmarks.speed.__main__ import publish
 from benchmarks.speed.aims import AIMS, aims
 from benchmarks.speed.cases import BY_KEY as GROUPS
 from benchmarks.speed.cases import CASES, asked, needed, result
@@ -298,6 +297,8 @@ def test_aims_are_said_to_be_reached_or_missed(results: Results) -> None:
 
 
 def test_figures_are_written_between_the_markers_and_nowhere_else(results: Results, tmp_path: Path) -> None:
+    from benchmarks.speed.__main__ import publish  # late, as matplotlib takes long
+
     (tmp_path / "benchmarks").mkdir()
     pages = [tmp_path / "README.md", tmp_path / "benchmarks" / "README.md"]
     for page in pages:

@@ -98,6 +98,7 @@ def started(folder: Path, *arguments: str) -> Iterator[Agent]:
             process.stdout.close()
 
 
+@pytest.mark.processes
 def test_a_local_agent_is_served_without_sockets(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(METHODS)
     key, hashed = make_key()
@@ -131,6 +132,7 @@ def test_a_local_agent_is_served_without_sockets(tmp_path: Path) -> None:
     assert "another one" in log
 
 
+@pytest.mark.processes
 def test_who_has_no_key_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(METHODS)
     hashed = make_key()[1]
@@ -140,6 +142,7 @@ def test_who_has_no_key_is_told_so(tmp_path: Path) -> None:
         assert said["message"].startswith("the gateway responds with HTTP 401: ")
 
 
+@pytest.mark.processes
 def test_a_gateway_elsewhere_is_bridged(tmp_path: Path) -> None:
     with serving(mcp_methods.registry, mcp_methods.SETTINGS) as running:
         with started(tmp_path, "--url", running.at("/mcp"), "--header", "X-Request-ID: r-1") as agent:

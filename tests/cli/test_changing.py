@@ -86,6 +86,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     assert [each.name for each in folder.glob("gateway.pid*")] == []
 
 
+@pytest.mark.processes
 def test_what_would_change_is_shown_and_then_taken_back(running: Running) -> None:
     running.write()
     assert running.command("reload", "--diff") == (0, "gateway: nothing would change\n")
@@ -120,6 +121,7 @@ def test_what_would_change_is_shown_and_then_taken_back(running: Running) -> Non
     assert (running.folder / "conf" / "gateway.toml.rolled-back").read_text() == "[limits\n"
 
 
+@pytest.mark.processes
 def test_without_a_gateway_that_runs_there_is_nothing_to_compare(tmp_path: Path) -> None:
     (tmp_path / "conf").mkdir()
     stopped = Running(tmp_path, 0)

@@ -96,6 +96,7 @@ def test_modules_can_be_named_in_the_file(project: Path) -> None:
 # methods
 
 
+@pytest.mark.processes
 def test_methods_are_listed_with_parameters_and_places(project: Path) -> None:
     listed = run(project, "methods", "handlers.some:registry", "handlers")
     assert (listed.code, listed.err) == (0, "")
@@ -110,6 +111,7 @@ def test_methods_are_listed_with_parameters_and_places(project: Path) -> None:
     assert rows[-1][:3] == ["forever", "()", "async"]
 
 
+@pytest.mark.processes
 def test_methods_as_json_are_the_openrpc_document(project: Path) -> None:
     listed = run(project, "methods", "--json")
     document = msgspec.json.decode(listed.out)
@@ -150,6 +152,7 @@ def test_check_counts_what_would_be_served(project: Path) -> None:
     assert one == Run(code=0, out=f"{NO_FILE}gateway: no errors: 1 method\n", err="")
 
 
+@pytest.mark.processes
 def test_check_tells_everything_wrong_at_once(project: Path) -> None:
     (project / "conf").mkdir()
     (project / "conf" / "gateway.toml").write_text(
@@ -536,6 +539,7 @@ def test_a_wrong_command_line_is_told_with_the_usage(arguments: tuple[str, ...],
 # key
 
 
+@pytest.mark.processes
 def test_a_key_is_printed_with_the_line_that_lets_it_in(project: Path) -> None:
     made = run(project, "key", "odoo")
     key, comment, line = (part for part in made.out.split("\n") if part)

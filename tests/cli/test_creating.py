@@ -155,6 +155,7 @@ def test_changes_are_served_at_once_and_a_mistake_ends_nothing(project: Path) ->
         assert watched.process.wait(30) == 0
 
 
+@pytest.mark.processes
 def test_what_cannot_start_is_started_when_it_is_mended(project: Path) -> None:
     write(project, "import nowhere\n")
     with reloading(project) as watched:

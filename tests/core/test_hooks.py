@@ -424,6 +424,7 @@ def version(context: Context) -> bool:
 """
 
 
+@pytest.mark.processes
 def test_lifespans_run_in_each_worker_and_one_that_fails_keeps_a_reload_from_it(tmp_path: Path) -> None:
     write_handlers(tmp_path, LIVING)
     with fleet(tmp_path, "server.modules=handlers.some:registry", workers=2) as running:

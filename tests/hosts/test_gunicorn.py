@@ -96,6 +96,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
         assert "Error handling request" not in running.log.read_text()
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("case", PLAIN, ids=named)
 def test_case(case: dict[str, Any], corpus: Gunicorn) -> None:
     sent = case["request"]

@@ -266,6 +266,7 @@ def test_text_around_the_certificates_is_fine_in_any_language(authority: Authori
     assert load(served((written(authority, "text.pem", text), key))) is not None
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("command", ["serve", "check"])
 def test_the_commands_report_it_and_end(command: str, authority: Authority, tmp_path: Path) -> None:
     tls = _expired(authority)

@@ -149,6 +149,7 @@ def test_without_systemd_nothing_is_passed(monkeypatch: pytest.MonkeyPatch) -> N
         listen(load(None, {}, ["server.bind=systemd"]), None)
 
 
+@pytest.mark.processes
 def test_sockets_of_systemd_and_the_command(path: Path, tmp_path: Path) -> None:
     write_handlers(tmp_path)
     gw = f"exec {sys.executable} -m gateway serve --bind systemd --bind unix:{path} --set metrics.bind="
@@ -174,6 +175,7 @@ def test_sockets_of_systemd_and_the_command(path: Path, tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.processes
 def test_the_command_shows_how_to_call_a_unix_socket(path: Path, tmp_path: Path) -> None:
     write_handlers(tmp_path)
     with subprocess.Popen(

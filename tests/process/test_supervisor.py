@@ -202,6 +202,7 @@ def test_where_a_worker_crashes_while_it_starts_is_told(project: Path) -> None:
     assert 'some.py", line 5 in load' in ended.stderr
 
 
+@pytest.mark.processes
 def test_a_stop_starts_nothing_more(project: Path) -> None:
     with fleet(project, workers=1) as running:
         fail_to_start(running, project)
@@ -249,6 +250,7 @@ def test_garbage_that_a_method_writes_to_the_control_socket_ends_nothing(project
         eventually(lambda: len(processes(running) - before) == 1, "there is no new worker")
 
 
+@pytest.mark.processes
 def test_an_unreadable_report_is_a_start_that_fails(project: Path) -> None:
     write_handlers(project, NOISY + "\n\nnoise()")
     command = [*SERVE, "--bind", "127.0.0.1:0"]
@@ -258,6 +260,7 @@ def test_an_unreadable_report_is_a_start_that_fails(project: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.processes
 def test_a_fork_that_fails_is_tried_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "program.py").write_text(WITHOUT_PROCESSES)
     monkeypatch.setattr(fleets, "SERVE", (sys.executable, "program.py", "serve"))
@@ -273,6 +276,7 @@ def test_a_fork_that_fails_is_tried_again(project: Path, monkeypatch: pytest.Mon
         eventually(lambda: _descriptors(running.process.pid) == descriptors, "descriptors are left")
 
 
+@pytest.mark.processes
 def test_a_reload_before_the_first_start_is_none(project: Path) -> None:
     (project / "slow").touch()
     write_handlers(project, "from pathlib import Path\nPath('loading').touch()\n" + SLOW.replace("{version}", "1"))
@@ -358,6 +362,7 @@ def test_workers_end_when_their_parent_is_killed(project: Path) -> None:
         assert is_refused(running.port)
 
 
+@pytest.mark.processes
 def test_a_worker_that_does_not_end_is_killed(project: Path) -> None:
     with fleet(project, "server.drain=0", workers=1) as running:
         (stuck,) = processes(running)
@@ -394,6 +399,7 @@ def _reload(project: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=30, check=False)
 
 
+@pytest.mark.processes
 def test_systemd_is_told_what_happens(project: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(str(project / "notify"))
@@ -432,6 +438,7 @@ def test_metrics_are_those_of_all_workers_over_crashes_and_reloads(project: Path
         assert running.end() == 0
 
 
+@pytest.mark.processes
 def test_a_log_that_nobody_reads_blocks_neither_calls_nor_the_supervisor(project: Path) -> None:
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)

@@ -122,6 +122,7 @@ def test_a_list_on_the_command_line_is_written_with_commas_or_as_json(written: s
     assert config.access.allow == ()
 
 
+@pytest.mark.processes
 def test_check_reaches_nobody_and_tells_what_can_be_told_without(tmp_path: Path) -> None:
     well = gateway(tmp_path, f"[upstreams.a]\n{TCP}\nmethods = ['add']\n[upstreams.b]\n{HTTP}", "check")
     assert (well.code, well.err) == (0, "")
@@ -156,6 +157,7 @@ def test_what_is_not_configured_is_not_loaded(tmp_path: Path) -> None:
     assert gateway(tmp_path, f"[upstreams.a]\n{TCP}", "check", PYTHONPATH=str(tmp_path)).code == 0
 
 
+@pytest.mark.processes
 def test_upstreams_shows_each_as_it_is(tmp_path: Path) -> None:
     xml, _, tcp, _ = KINDS[:4]
     nobody = free_port()

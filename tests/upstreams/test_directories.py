@@ -180,6 +180,7 @@ def test_of_thousands_a_worker_has_connections_to_some(tmp_path: Path) -> None:
     assert (len(first), len(second), first & second) == (100, 100, set())
 
 
+@pytest.mark.processes
 def test_the_command_shows_each_instance(tmp_path: Path) -> None:
     with Program(LINES) as one:
         write(tmp_path, *at(one, version="1.4"), {"address": "127.0.0.1:1", "weight": 50})

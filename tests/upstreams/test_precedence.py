@@ -120,6 +120,7 @@ def test_entries_that_match_nothing_are_logged_where_methods_are_told(tmp_path: 
 HIDE = "hide = ['gt']"
 
 
+@pytest.mark.processes
 def test_what_was_told_is_listed(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     with server(telling("a", "add", "get")) as (port, _):

@@ -20,6 +20,7 @@ def run_gateway(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.processes
 def test_the_rendering_of_the_default_is_the_one_in_conf() -> None:
     run = run_gateway("nginx", "--config", "conf/gateway.toml")
     assert run.returncode == 0
@@ -147,6 +148,7 @@ IMPOSSIBLE = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("setting", "problem"), IMPOSSIBLE.items())
 def test_a_gateway_that_nginx_could_not_reach(setting: str, problem: str) -> None:
     beside = ["--set", "tls.key=a.pem"] if setting.startswith("tls") else []

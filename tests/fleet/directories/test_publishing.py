@@ -312,6 +312,7 @@ def test_a_directory_that_is_away_at_the_end(logged: Logged) -> None:
     logged.take("is listed until its session ends")
 
 
+@pytest.mark.processes
 def test_the_child_of_the_supervisor(server: ZooKeeper, others: Any, tmp_path: Path) -> None:
     write_handlers(tmp_path)
     (tmp_path / "conf").mkdir()
@@ -467,6 +468,7 @@ def test_a_gateway_of_another_server_is_published_while_it_is_ready(
     asyncio.run(run())
 
 
+@pytest.mark.processes
 def test_the_command_publishes_until_it_is_told_to_end(server: ZooKeeper, others: Any, tmp_path: Path) -> None:
     write_handlers(tmp_path)
     with fleet(tmp_path, workers=1) as running:

@@ -113,6 +113,7 @@ def test_a_name_that_does_not_resolve_is_unavailable(
     assert logged.take("is down: gaierror: ")
 
 
+@pytest.mark.processes
 def test_a_process_does_not_wait_for_a_lookup_when_it_ends(tmp_path: Path) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "gateway.toml").write_text(UNRESOLVED.replace('methods = ["add"]\n', ""))
