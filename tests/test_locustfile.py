@@ -71,27 +71,38 @@ class Run(Struct, frozen=True, kw_only=True):
 Locust = Callable[..., Run]
 
 
+@pytest.fixture(scope="module")
+def locusts() -> Iterator[subprocess.Popen[str]]:
+    """Start what runs Locust in forks of itself; see forked_locust.py."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.forked_locust"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        process.communicate()
+
+
 @pytest.fixture
-def locust() -> Locust:
+def locust(locusts: subprocess.Popen[str], tmp_path: Path) -> Locust:
     """Run Locust without its page for a second."""
 
     def run(host: str, *options: str, environment: dict[str, str] | None = None) -> Run:
-        done = subprocess.run(
-            [*LOCUST, "--host", host, "--headless", "--only-summary", "-t", "1s", *FINISH, *options],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        assert locusts.stdin is not None
+        assert locusts.stdout is not None
+        given = ("-f", "locustfile.py", "--host", host, "--headless", "--only-summary", "-t", "1s", *FINISH, *options)
+        printed = tmp_path / "output"
+        order = {"arguments": given, "environment": environment, "output": str(printed)}
+        print(json.dumps(order), file=locusts.stdin, flush=True)
+        code = int(locusts.stdout.readline())
+        output = printed.read_text()
         return Run(
-            code=done.returncode,
-            output=done.stdout,
-            requests={(kind, name): int(number) for kind, name, number in REQUESTS.findall(done.stdout)},
-            failures={(kind, name, error): int(number) for number, kind, name, error in FAILURES.findall(done.stdout)},
+            code=code,
+            output=output,
+            requests={(kind, name): int(number) for kind, name, number in REQUESTS.findall(output)},
+            failures={(kind, name, error): int(number) for number, kind, name, error in FAILURES.findall(output)},
         )
 
     return run
@@ -272,7 +283,7 @@ KINDS = ("Fault", "TransportError", "WrongAnswer")
 def test_what_is_not_the_answer_is_wrong(locust: Locust, user: str, script: dict[str | None, bytes]) -> None:
     with running(Scripted(*(Answer(body=body) for body in script.values()))) as server:
         run = locust(server.url, user, *(PATIENT if len(script) > 1 else ()))
-    assert run.errors() == script.keys() - {None}
+    assert run.errors() == script.keys() - {None}, run.output
     assert run.code == (1 if run.failures else 0)
 
 
