@@ -39,10 +39,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (_is_unmeasured(item), item.get_closest_marker("slow") is None))
 
 
+def pytest_collection() -> None:
+    """Keep the garbage collector from going through thousands of tests again and again while they are collected."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Have the garbage collector leave alone what stays until the end: modules, and thousands of tests."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
