@@ -13,7 +13,7 @@ from tests import corpus_methods
 from tests.serving import Server, serving
 
 _MEASURES = "COVERAGE_PROCESS_CONFIG"  # by which the programs that tests start are measured
-_MEASURED = os.environ.pop(_MEASURES, None)
+_MEASURED = os.environ.get(_MEASURES)
 CORPUS_SETTINGS = {"limits.timeout": 2, "limits.max_depth": 64, "limits.max_batch": 100}
 
 
@@ -58,8 +58,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
     Starting the gateway takes twice as long where it is measured, and tests start it hundreds of times. So only the
     processes of tests that are marked for it are.
     """
-    if _is_unmeasured(item) and (measuring := coverage.Coverage.current()) is not None:
-        measuring.stop()
+    while _is_unmeasured(item) and (measuring := coverage.Coverage.current()) is not None:
+        measuring.stop()  # another one is below it where this process is one of several that pytest has started
     if _MEASURED is not None and item.get_closest_marker("processes") is not None:
         os.environ[_MEASURES] = _MEASURED
     else:
