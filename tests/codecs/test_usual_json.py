@@ -293,3 +293,38 @@ def test_what_is_not_a_call_is_left_to_the_other_reader(member: str) -> None:
     text = f'{{"jsonrpc":"2.0","method":"m",{member}}}'.encode()
     assert usual.read_call(text, DEPTH) is None
     assert isinstance(CODEC.decode(text, None), InvalidCall)
+
+
+RESPONSES = [
+    '{"jsonrpc": "2.0", "id": 1, "result": 5}',
+    '{"jsonrpc":"2.0","result":{"a":[1,{"c":"d:e"}],"b":null},"id":"x:y"}',
+    '{"result":[[[[[[1]]]]]],"id":null,"jsonrpc":"2.0"}',
+    '{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"no"}}',
+    '{"jsonrpc":"2.0","id":7,"result":[' + ",".join('{"a":1,"b":"c:d"}' for _ in range(12)) + "]}",
+]
+
+
+def test_mutated_responses_are_read_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.codecs.jsonrpc.read_result", lambda *_: None)
+    chance = random.Random(20261130)
+    read = 0
+    for _ in range(int(os.environ.get("FUZZ", "5000"))):
+        text = mutated(chance.choice(RESPONSES), chance)
+        answer = usual.read_result(text, DEPTH)
+        assert answer is None or repr(answer) == repr(CODEC.decode_answer(text)), text
+        read += answer is not None
+    assert read > 200
+
+
+@pytest.mark.parametrize("levels", [DEPTH - 2, DEPTH - 1, DEPTH])
+def test_responses_are_as_deep(levels: int) -> None:
+    text = f'{{"jsonrpc":"2.0","result":{"[" * levels}1{"]" * levels},"id":1}}'.encode()
+    assert (usual.read_result(text, DEPTH) is not None) == (levels <= DEPTH - 1)
+    answer = CODEC.decode_answer(text)
+    assert answer is not None
+    assert (answer[1].fault is None) == (levels <= DEPTH - 1)
+
+
+@pytest.mark.parametrize("member", ['"id":true', '"id":[1]', '"id":1,"x":2', '"id":1,"id":1', '"id":1,"error":null'])
+def test_what_is_not_a_usual_response_is_left_to_the_other_reader(member: str) -> None:
+    assert usual.read_result(f'{{"jsonrpc":"2.0","result":5,{member}}}'.encode(), DEPTH) is None

@@ -29,7 +29,16 @@ from gateway.codecs.contract import Decoded, Turns, at_once, encoded
 from gateway.codecs.jsonrpc import batches
 from gateway.codecs.jsonrpc.answers import ID_TYPES, read_answer
 from gateway.codecs.jsonrpc.text import LARGE, parse, parsing
-from gateway.codecs.jsonrpc.usual import Request, Response, call_of, read_call, read_request, size_of, written
+from gateway.codecs.jsonrpc.usual import (
+    Request,
+    Response,
+    call_of,
+    read_call,
+    read_request,
+    read_result,
+    size_of,
+    written,
+)
 from gateway.model.calls import Answer, Batch, Call, Entry, Id, InvalidCall, Params, Reply
 from gateway.model.faults import (
     BadUpstream,
@@ -210,6 +219,9 @@ class JSONRPC:
         error of 2.0 without an id is as one whose id is null. ``lenient`` takes the last of members that have the same
         name. None stands for a request object, which answers nothing.
         """
+        usual = read_result(body, self._max_depth)
+        if usual is not None:
+            return usual
         try:
             document = parse(body.removeprefix(_BOM), self._max_depth, unique=not lenient)
         except ParseError as fault:

@@ -2,6 +2,7 @@
 
 read_call(text, max_depth)                 a request object, or None for what must be looked at more closely
 read_request(text), call_of(request, ...)  the same in two parts
+read_result(text, max_depth)               the id and the result of a response object, or None likewise
 size_of(value, max_depth, room, bits)      how many values a result has that can be written without a conversion
 written(Response(...), value, size)        the bytes of an object with such a result, or None
 """
@@ -13,7 +14,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from gateway.codecs.jsonrpc.text import are_unique, inside, measured
-from gateway.model.calls import Call
+from gateway.model.calls import Call, Id, Reply
 
 _CONTAINERS = frozenset({list, dict})
 _PLAIN = frozenset({str, bool, type(None)})
@@ -31,6 +32,14 @@ class _Request(Struct, forbid_unknown_fields=True):
     method: str
     params: Any = UNSET
     id: Any = UNSET
+
+
+class _Result(Struct, forbid_unknown_fields=True):
+    """A response object with a result."""
+
+    jsonrpc: Literal["2.0"]
+    result: Any
+    id: Any
 
 
 class Request(Struct, kw_only=True):
@@ -51,6 +60,7 @@ class Response(Struct, kw_only=True):
 
 
 _read = msgspec.json.Decoder(_Request).decode
+_read_result = msgspec.json.Decoder(_Result).decode
 write = msgspec.json.Encoder().encode
 
 
@@ -84,6 +94,18 @@ def call_of(request: _Request, text: bytes, max_depth: int) -> Call | None:
     if call_id is UNSET:
         return Call(method=request.method, params=params, notification=True)
     return Call(method=request.method, params=params, id=call_id)
+
+
+def read_result(text: bytes, max_depth: int) -> tuple[Id, Reply] | None:
+    """Return the id and the result of a response object, or None for what is not one, or is unusual."""
+    try:
+        answer = _read_result(text)
+    except _NOT_READ:
+        return None
+    inside, depth = measured(answer.result)
+    if type(answer.id) not in _ID_TYPES or depth >= max_depth or not are_unique(text, 3 + inside):
+        return None
+    return answer.id, Reply(value=answer.result)
 
 
 def size_of(value: Any, max_depth: int, room: int, bits: int) -> int:
