@@ -20,7 +20,7 @@ from gateway.codecs.jsonrpc.text import inside, measured, parse
 from gateway.model.calls import Answer, Call, InvalidCall, Reply
 from gateway.model.faults import ParseError
 from gateway.model.values import EncodingError
-from tests.codecs.test_properties import JSON_VALUES, anything, fixed
+from tests.codecs.test_properties import JSON_VALUES, anything, fuzzed
 
 DEPTH = 8
 CODEC = JSONRPC(max_depth=DEPTH, max_batch=1)
@@ -45,7 +45,7 @@ def shown(answer: Answer) -> tuple[bytes, Any]:
     return answer.wire, answer.fault and (answer.fault.code, answer.fault.message)
 
 
-@fixed(100)
+@fuzzed(200)
 @given(JSON_VALUES | anything)
 def test_both_writers_write_the_same(value: Any) -> None:
     for codec in (CODEC, TEXTUAL):

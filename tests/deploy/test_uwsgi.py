@@ -21,6 +21,7 @@ import pytest
 
 from benchmarks.edge import nginx
 from gateway.telemetry.callers import read
+from tests.cli.running import here
 from tests.conftest import CORPUS_SETTINGS
 from tests.deploy import uwsgi
 from tests.deploy.nginx.edging import FREE, ask, result
@@ -400,7 +401,8 @@ def test_the_file_is_what_comes_of_the_defaults() -> None:
     ids=str,
 )
 def test_its_numbers_are_the_gateways(settings: dict[str, Any], line: str) -> None:
-    assert line in uwsgi.rendered(settings, METHODS).splitlines()
+    chosen = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    assert line in here("uwsgi", *chosen, *METHODS).out.splitlines()
 
 
 def test_it_says_what_has_to_be_in_the_environment(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import run
+from tests.cli.running import here
 
 ONE = "[upstreams.up]\n"
 HTTP = "url = 'jsonrpc+http:///rpc'"
@@ -32,10 +32,12 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize(("text", "problem"), PROBLEMS.items(), ids=PROBLEMS.values())
-def test_what_cannot_be_meant(text: str, problem: str, tmp_path: Path) -> None:
+def test_what_cannot_be_meant(text: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "served_here.py").write_text(
         "from gateway import method\n@method(name='stock.get', version='v1')\ndef get() -> int:\n    return 1\n"
     )
     (tmp_path / "gateway.toml").write_text(f"{text}\n")
-    done = run(tmp_path, "check", "served_here", "--config", "gateway.toml")
+    done = here("check", "served_here", "--config", "gateway.toml")
     assert problem in done.err, done
