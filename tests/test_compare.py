@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.concurrency.contenders import CONTENDERS, Contender
@@ -278,6 +278,7 @@ def test_a_place_gives_one_answer_in_each_call_time(ended: list[float], most: in
     assert most_at_once(ended, 1.0, 3) == most
 
 
+@settings(deadline=None)  # the first example imports matplotlib
 @given(st.lists(st.floats(0, 1), max_size=15))
 def test_names_in_a_picture_keep_their_distance_and_their_order(wanted: list[float]) -> None:
     from benchmarks.concurrency.pictures import spread  # late, as matplotlib takes long
