@@ -3,8 +3,9 @@
 The instances are eight ports of one process, and all have eight connections, so that nothing else differs: eight
 processes would answer at other times, and so in smaller portions. Eight upstreams of one instance, each called by an
 eighth of the callers, have the same connections as one of eight instances, and choose nothing. The gateway has one core
-to itself, the instances and the callers have the other one. All are called by turns, round after round. The processor
-time of the gateway for each call says more on a busy machine than calls per second do. Before that, what a pick costs.
+to itself, the instances and the callers have the other one. All are called by turns, round after round, by names of the
+same length: requests whose heads differ from the first one's in Content-Length take longer. The processor time of the
+gateway for each call says more on a busy machine than calls per second do. Before that, what a pick costs.
 """
 
 import argparse
@@ -57,10 +58,10 @@ def called(upstream: str) -> Exchange:
 
 
 CALLED = {
-    "one upstream of one instance": [called("one")],
+    "one upstream of one instance": [called("single")],
     "eight upstreams of one instance": [called(f"alone{number}") for number in range(COUNT)],
-    "one upstream of eight instances, least": [called("least")],
-    "one upstream of eight instances": [called("eight")],
+    "one upstream of eight instances, least": [called("fewest")],
+    "one upstream of eight instances": [called("spread")],
 }
 
 
@@ -90,9 +91,9 @@ def main() -> None:
         toml = Path(folder) / "gateway.toml"
         toml.write_text(
             f"[server]\nmodules = []\nbind = '127.0.0.1:0'\n[log]\nlevel = 'warning'\n"
-            f"[upstreams.one]\nurl = '{urls[0]}'\nmethods = ['get']\nconnections = {COUNT}\n"
-            f"[upstreams.eight]\nurl = {urls}\nmethods = ['get']\nconnections = 1\n"
-            f"[upstreams.least]\nurl = {urls}\nmethods = ['get']\nconnections = 1\nbalance = 'least'\n"
+            f"[upstreams.single]\nurl = '{urls[0]}'\nmethods = ['get']\nconnections = {COUNT}\n"
+            f"[upstreams.spread]\nurl = {urls}\nmethods = ['get']\nconnections = 1\n"
+            f"[upstreams.fewest]\nurl = {urls}\nmethods = ['get']\nconnections = 1\nbalance = 'least'\n"
             + "".join(
                 f"[upstreams.alone{number}]\nurl = '{url}'\nmethods = ['get']\nconnections = 1\n"
                 for number, url in enumerate(urls)

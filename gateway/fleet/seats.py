@@ -229,12 +229,16 @@ class Seats:
         self.running += 1
 
     def end(self, seat: Seat, attempt: object, ended: Ended, now: float) -> Turn | None:
-        """Take note of how a call has ended, and of what that means for its instance."""
+        """Take note of how a call has ended, and of what that means for its instance.
+
+        Raises:
+            KeyError: it does not run there.
+
+        """
         seconds = now - seat.running.pop(attempt)
         self.running -= 1
         if ended == "ok":
-            seat.failures, seat.pause = 0, _FIRST_PAUSE
-            turn = self._back(seat) if seat.is_out else None
+            turn = self._recovered(seat) if seat.failures else None
             seat.see(seconds, now)
             return turn
         if ended == "cancelled" or (ended == "late" and seconds < min(seat.ewma, _IMPATIENT)):
@@ -260,6 +264,7 @@ class Seats:
 
     def refuse(self, seat: Seat, now: float) -> Turn | None:
         """Put a seat out of service, because no connection to it could be made."""
+        seat.failures += 1
         return None if seat.is_out else self._out(seat, now)
 
     def back(self, seat: Seat) -> Turn | None:
@@ -281,6 +286,11 @@ class Seats:
         seat.until = now + seat.pause * (0.9 + 0.2 * self._random())
         self._until = -inf
         return "out"
+
+    def _recovered(self, seat: Seat) -> Turn | None:
+        """Forget the failures of a seat, which has some where it is out, or was until now."""
+        seat.failures, seat.pause = 0, _FIRST_PAUSE
+        return self._back(seat) if seat.is_out else None
 
     def _back(self, seat: Seat) -> Turn:
         seat.is_out = False
@@ -395,14 +405,16 @@ class Budget:
     def __init__(self, ratio: float) -> None:
         self._ratio = ratio
         self._left = 10.0 if ratio else 0.0
+        self._earned = 0  # calls since the last look at what is left
 
     def earn(self) -> None:
         """Count a call."""
-        left = self._left + self._ratio
-        self._left = min(_MOST_LEFT, left)
+        self._earned += 1
 
     def spend(self) -> bool:
         """Take an extra attempt, if one is left."""
+        self._left = min(_MOST_LEFT, self._left + self._earned * self._ratio)
+        self._earned = 0
         if self._left < 1:
             return False
         self._left -= 1

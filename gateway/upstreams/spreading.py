@@ -197,7 +197,7 @@ class Spread:
 
     def succeeded(self, attempt: Running) -> None:
         """Judge the instance by a result."""
-        self._instances.end(attempt, "ok")
+        self._instances.succeed(attempt)
 
     def cancelled(self, course: Course, attempt: Running) -> None:
         """Let an attempt end that nobody waits for, because the caller has gone, or its time is over."""

@@ -216,6 +216,16 @@ def test_the_pause_grows_to_half_a_minute_until_a_call_has_succeeded() -> None:
     assert first.until <= 1.1
 
 
+def test_a_call_that_ends_well_ends_the_pauses_of_one_that_no_call_has_failed_at() -> None:
+    seats = seats_of(4)
+    first = seats.all[0]
+    assert seats.refuse(first, 0.0) == "out"
+    seats.stay_out(first, 0.0)
+    assert run(seats, first, "ok", 0.0, 0.0) == "back"
+    assert run(seats, first, "refused", 0.0, 0.0) == "out"
+    assert first.until <= 1.1
+
+
 def test_one_that_is_new_begins_slowly() -> None:
     seats = seats_of(3, "random", slow_start=20.0)
     assert max(shares(seats, 3000).values()) < 1200  # the first list is not new

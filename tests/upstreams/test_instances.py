@@ -99,6 +99,37 @@ def test_one_that_has_failed_and_lives_stays_in_service(tmp_path: Path, monkeypa
         assert not seat.is_out
 
 
+def test_results_are_judged_behind_what_is_read_with_them_but_before_a_failure(tmp_path: Path) -> None:
+    with (
+        Program(LINES) as one,
+        Program(LINES) as other,
+        serving(Registry(), None, written(tmp_path, LINES, one, other)) as server,
+    ):
+        instances = instances_of(Served(server))
+        seat = instances.seats.all[0]
+
+        def begun() -> module.Attempt:
+            attempt = module.Attempt(seat, Invocation(method="add", params=[1, 2], deadline=0.0, request_id=""))
+            instances.seats.begin(seat, attempt, time.monotonic())
+            return attempt
+
+        async def fail() -> list[tuple[int, int]]:
+            seen = []
+            for ended in ("bad", "bad", "ok", "bad"):
+                attempt = begun()
+                if ended == "ok":
+                    instances.succeed(attempt)
+                else:
+                    instances.end(attempt, "bad", "it broke")
+                seen.append((seat.failures, seat.load()))
+            instances.succeed(begun())
+            await asyncio.sleep(0)
+            return [*seen, (seat.failures, seat.load())]
+
+        seen = asyncio.run_coroutine_threadsafe(fail(), server.loop).result(20)
+        assert seen == [(1, 0), (2, 0), (2, 1), (1, 0), (0, 0)]
+
+
 def test_connections_are_closed_when_no_call_comes_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_KEPT", 0.1)
     with Program(LINES) as one, Program(LINES) as other:
