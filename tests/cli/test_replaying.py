@@ -410,13 +410,16 @@ def test_files_of_many_processes_are_read_in_turn_and_few_of_them_at_once(tmp_pa
 
 
 def test_values_that_are_nested_too_deep_are_no_records(tmp_path: Path, same: Server) -> None:
-    nested = line(entry(params=(1,))).replace(b'"params":[1]', b'"params":' + b"[" * 900 + b"]" * 900)
+    nested = [
+        line(entry(params=(1,))).replace(b'"params":[1]', b'"params":' + b"[" * depth + b"]" * depth)
+        for depth in (300, 900, 5000)
+    ]
     deep: list[Any] = []
     for _ in range(60):
         deep = [deep]
-    ended = replayed(write(tmp_path / "a", nested, entry(params=tuple(deep))), "--to", same.url, "--all")
+    ended = replayed(write(tmp_path / "a", *nested, entry(params=tuple(deep))), "--to", same.url, "--all")
     assert "gateway: 1 call compared: 1 same, 0 different" in ended.out
-    assert "gateway: 1 skipped: " in ended.out
+    assert "gateway: 3 skipped: " in ended.out
 
 
 def test_many_differences_are_counted(tmp_path: Path, same: Server) -> None:

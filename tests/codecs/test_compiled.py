@@ -403,7 +403,8 @@ def test_no_memory_is_lost() -> None:
         return
     shared = (None, True, False, "", b"", ())
     tracemalloc.start()
-    exercise(COMPILED)
+    for _ in range(5):
+        exercise(COMPILED)
     before, references = traced(), [sys.getrefcount(each) for each in shared]
     for _ in range(20):
         exercise(COMPILED)

@@ -29,6 +29,7 @@ class Redacted:
 
 
 REDACTED = Redacted()
+_DEEPEST = 256  # levels of nesting in what is read: above the largest limits.max_depth, below what Python has calls for
 
 
 def typed(value: Any) -> Any:
@@ -47,15 +48,17 @@ def typed(value: Any) -> Any:
     return write(value)
 
 
-def untyped(document: Any) -> Any:
-    """Return the value of what was read as JSON.
+def untyped(document: Any, depth: int = 0) -> Any:
+    """Return the value of what was read as JSON, at a depth of nesting.
 
     Raises:
-        ValueError: ``typed`` does not write this.
+        ValueError: ``typed`` does not write this, or it is nested too deep.
 
     """
+    if depth > _DEEPEST:
+        raise ValueError(f"it is nested too deep: at most {_DEEPEST} levels")
     if type(document) is list:
-        return [untyped(each) for each in document]
+        return [untyped(each, depth + 1) for each in document]
     if type(document) is not dict:
         return document
     if len(document) == 1:
@@ -66,7 +69,7 @@ def untyped(document: Any) -> Any:
                 return read(said)
             except (TypeError, ValueError, binascii.Error, AttributeError):
                 raise ValueError(f"{name} is followed by what it cannot have") from None
-    return {_read_name(name): untyped(each) for name, each in document.items()}
+    return {_read_name(name): untyped(each, depth + 1) for name, each in document.items()}
 
 
 def _read_name(name: str) -> str:
