@@ -1,5 +1,6 @@
 """What the tests of upstreams need: real servers to stop and start, broken ones, and a gateway in front of them."""
 
+import asyncio
 import atexit
 import functools
 import json
@@ -259,6 +260,10 @@ class Served:
         assert "error" in said, said
         data = said["error"].get("data")
         return said["error"]["code"], data.get("sent") if isinstance(data, dict) else None
+
+    def judged(self) -> None:
+        """Wait until the results so far are judged, which is done in the next turn of the event loop."""
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.server.loop).result(20)
 
     def offers(self, method: str) -> bool:
         """Tell whether a method is known by now."""

@@ -1,6 +1,5 @@
 """Upstreams whose instances a directory lists: the list, what is wrong with it, and what becomes of calls meanwhile."""
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -158,13 +157,12 @@ def test_the_same_parameter_goes_to_the_same_instance(tmp_path: Path) -> None:
             instances = served.upstream.instances
             assert instances is not None
             served.call("getObj")
-            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), server.loop).result(20)
+            served.judged()
             for key in range(8):
                 seen = [seat.seen for seat in instances.seats.all]
                 for way in range(3):
                     served.answer("sendObj", key) if way else served.answer("sendObj", data=key)
-                # A result is judged in the next turn of the event loop.
-                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), server.loop).result(20)
+                served.judged()
                 assert sum(before != seat.seen for before, seat in zip(seen, instances.seats.all, strict=True)) == 1
             assert all(seat.seen for seat in instances.seats.all)
 

@@ -262,6 +262,7 @@ def seats(up: Served) -> list[Seat]:
 
 def home(up: Served) -> Seat:
     """Return the instance that was called last."""
+    up.judged()
     return max(seats(up), key=lambda seat: seat.seen)
 
 
