@@ -16,7 +16,7 @@ _BACKLOG = min(4096, int(Path("/proc/sys/net/core/somaxconn").read_text()))  # u
 _UWSGI = (
     str(Path(sys.executable).with_name("uwsgi")),
     *("--strict", "--need-app", "--module", "benchmarks.concurrency.servers.flask_app:app"),
-    *("--master", "--single-interpreter", "--py-call-osafterfork", "--disable-logging"),
+    *("--master", "--single-interpreter", "--py-call-uwsgi-fork-hooks", "--disable-logging"),
     *("--http-socket", "127.0.0.1:{port}", "--listen", str(_BACKLOG), "--add-header", "Connection: close"),
 )
 _AT_ONCE = ("--set", "server.drain=0")  # a stopped gateway lets no call end

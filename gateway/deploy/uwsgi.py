@@ -38,7 +38,7 @@ listen = {listen}
 master = true
 processes = {processes}
 single-interpreter = true
-py-call-osafterfork = true
+py-call-uwsgi-fork-hooks = true
 
 # limits.threads: a call holds a thread from its first byte until its response is sent.
 threads = {threads}

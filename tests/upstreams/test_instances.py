@@ -64,7 +64,7 @@ def test_one_that_dies_under_a_call_is_out_though_no_other_call_comes(tmp_path: 
         served = Served(server)
         seats = instances_of(served).seats.all
         call = pool.submit(served.answer, "pause", 30)
-        until(lambda: any(seat.running for seat in seats))
+        until(lambda: any(attempt.invocation.sent == "maybe" for seat in seats for attempt in seat.running))
         (one if seats[0].running else other).kill()
         assert call.result(20)["error"]["data"]["sent"] == "maybe"
         until(lambda: logged.take("is out of service: connection refused"))
