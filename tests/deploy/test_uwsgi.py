@@ -215,12 +215,17 @@ def test_a_call_that_meets_its_deadline_or_not_never_meets_harakiri(tmp_path: Pa
 
 def test_all_processes_count_who_calls(tmp_path: Path) -> None:
     with uwsgi.running(tmp_path, {"server.workers": 2, "server.callers": tmp_path / "callers"}, METHODS) as running:
-        assert at_once([lambda: calling(running.port, "nap", 0.3)] * 12) == ["done"] * 12
+        calls = 0
+        while len([*(tmp_path / "callers").glob("*.lock")]) < 2:  # one process may take all of a few calls
+            assert calls < 1200, "a process takes no calls"
+            assert at_once([lambda: calling(running.port, "nap", 0.3)] * 12) == ["done"] * 12
+            calls += 12
         assert running.stop() == 0
     assert len([*(tmp_path / "callers").glob("*.json")]) == 2
     tally = read(tmp_path / "callers")
     assert tally is not None
-    assert [(row.method, row.kind, row.name, row.calls) for row in tally.rows] == [("nap", "address", "127.0.0.1", 12)]
+    told = [(row.method, row.kind, row.name, row.calls) for row in tally.rows]
+    assert told == [("nap", "address", "127.0.0.1", calls)]
 
 
 def test_all_processes_charge_the_same_buckets(tmp_path: Path) -> None:
