@@ -4,7 +4,8 @@
     await instances.follow()                        watch the directory, if there is one
     instances.listed(listing)                       which there are, now and after each change
     instances.seats.begin(seat, attempt, now)       a call runs there ...
-    instances.end(attempt, "ok")                    ... and has ended
+    instances.succeed(attempt)                      ... and has ended with a result
+    instances.end(attempt, "bad", why)              ... or in another way
     instances.adapter(seat)                         what calls it
 
 Seats (gateway/fleet/seats.py) choose and judge. An instance out of service is tried by a connection, in the background.
@@ -20,6 +21,7 @@ import os
 import platform
 import random
 import time
+from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple, Protocol, cast
 from zlib import crc32
@@ -137,12 +139,14 @@ class Instances:
         self._checking: asyncio.Task[None] | None = None
         self._late: set[Seat] = set()  # those that did not answer the last question for their health
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_closed = False
         self._succeeded: list[tuple[Running, float]] = []  # calls of this turn of the event loop, and when they ended
         if directory is None:
             self.listed(options.instances)
 
     async def follow(self) -> None:
         """Begin to be told the instances by the directory, if there is one, and wait for the first list."""
+        self._is_closed = False
         if self._directory is not None and self._watch is None:
             self._watch = self._directory.watch(self._options.directory_service, self.listed)
             self.list_status = self._watch.status
@@ -235,7 +239,7 @@ class Instances:
         elif turn is not None:
             (self._note_out if turn == "out" else self._note_back)(seat)
         elif ended == "bad" and seat not in self._probes:
-            self._probes[seat] = _later(_DOUBT, functools.partial(self._doubt, seat))
+            self._try_in(_DOUBT, seat, self._doubt)
         if ended == "ok" and self._status.state != "up":
             self._status.note_up()
 
@@ -309,7 +313,8 @@ class Instances:
         await asyncio.gather(*(self._try(seat) for seat in self.seats.all))
 
     async def close(self) -> None:
-        """Close all connections, and watch the directory no longer."""
+        """Close all connections, watch the directory no longer, and try no instance because of calls that this ends."""
+        self._is_closed = True
         if self._checking is not None:
             self._checking.cancel()
             self._checking = None
@@ -344,6 +349,11 @@ class Instances:
         if self._status.state == "down":
             self._status.note_up()
 
+    def _try_in(self, seconds: float, seat: Seat, begin: Callable[[Seat], None]) -> None:
+        self._forget_probe(seat)
+        if not self._is_closed:
+            self._probes[seat] = _later(seconds, functools.partial(begin, seat))
+
     def _doubt(self, seat: Seat) -> None:
         """Try an instance in service whose last call has failed: others are preferred, so no call may show it dead."""
         del self._probes[seat]
@@ -351,8 +361,7 @@ class Instances:
             self._start(self._try(seat))
 
     def _probe_later(self, seat: Seat) -> None:
-        self._forget_probe(seat)
-        self._probes[seat] = _later(seat.until - time.monotonic(), lambda: self._start(self._probe(seat)))
+        self._try_in(seat.until - time.monotonic(), seat, lambda seat: self._start(self._probe(seat)))
 
     def _forget_probe(self, seat: Seat) -> None:
         timer = self._probes.pop(seat, None)
@@ -367,6 +376,8 @@ class Instances:
     async def _try(self, seat: Seat) -> bool:
         """Try a connection to an instance, and its health; return whether it is out of service after that."""
         problem = await self._problem_of(seat)
+        if seat.is_gone:  # meanwhile: nobody wants to know
+            return False
         if problem is None:
             if seat.is_out and self.seats.back(seat) == "back":
                 self._note_back(seat)

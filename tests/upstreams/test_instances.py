@@ -53,6 +53,10 @@ def test_every_protocol_has_several_and_goes_on_where_one_dies(kind: Kind, tmp_p
     logged.take("is out of service")
 
 
+def attempts(seat: Seat) -> list[module.Attempt]:
+    return [attempt for attempt in seat.running if isinstance(attempt, module.Attempt)]
+
+
 def test_one_that_dies_under_a_call_is_out_though_no_other_call_comes(tmp_path: Path, logged: Logged) -> None:
     """The others have lower costs for a minute, so no call would show that it is dead."""
     with (
@@ -64,7 +68,7 @@ def test_one_that_dies_under_a_call_is_out_though_no_other_call_comes(tmp_path: 
         served = Served(server)
         seats = instances_of(served).seats.all
         call = pool.submit(served.answer, "pause", 30)
-        until(lambda: any(attempt.invocation.sent == "maybe" for seat in seats for attempt in seat.running))
+        until(lambda: any(running.invocation.sent == "maybe" for seat in seats for running in attempts(seat)))
         (one if seats[0].running else other).kill()
         assert call.result(20)["error"]["data"]["sent"] == "maybe"
         until(lambda: logged.take("is out of service: connection refused"))
@@ -97,6 +101,56 @@ def test_one_that_has_failed_and_lives_stays_in_service(tmp_path: Path, monkeypa
             until(lambda: not instances._probes and not instances._tasks)
             assert tried == expected
         assert not seat.is_out
+
+
+def test_no_instance_is_tried_because_of_calls_that_the_end_of_the_upstream_ends(tmp_path: Path) -> None:
+    with (
+        Program(LINES) as one,
+        Program(LINES) as other,
+        serving(Registry(), None, written(tmp_path, LINES, one, other)) as server,
+    ):
+        instances = instances_of(Served(server))
+        seat = instances.seats.all[0]
+
+        def fail() -> int:
+            attempt = module.Attempt(seat, Invocation(method="add", params=[1, 2], deadline=0.0, request_id=""))
+            instances.seats.begin(seat, attempt, time.monotonic())
+            instances.end(attempt, "bad", "it broke")
+            return len(instances._probes)
+
+        async def end() -> list[int]:
+            before = fail()
+            await instances.close()
+            after = fail()
+            await instances.follow()  # it begins again
+            return [before, after, fail()]
+
+        assert asyncio.run_coroutine_threadsafe(end(), server.loop).result(20) == [1, 0, 1]
+
+
+@pytest.mark.parametrize("is_out", [False, True])
+def test_one_that_is_listed_no_longer_when_it_could_not_be_reached_is_forgotten(
+    is_out: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        Program(LINES) as one,
+        Program(LINES) as other,
+        serving(Registry(), None, written(tmp_path, LINES, one, other)) as server,
+    ):
+        instances = instances_of(Served(server))
+        seat = instances.seats.all[0]
+
+        async def gone(_: Seat) -> Exception:
+            instances.listed((instances.seats.all[1].instance,))
+            return ConnectionRefusedError("connection refused")
+
+        async def probe() -> int:
+            seat.is_out = is_out
+            await instances._probe(seat)
+            return len(instances._probes)
+
+        monkeypatch.setattr(instances, "_problem_of", gone)
+        assert asyncio.run_coroutine_threadsafe(probe(), server.loop).result(20) == 0
 
 
 def test_results_are_judged_behind_what_is_read_with_them_but_before_a_failure(tmp_path: Path) -> None:
