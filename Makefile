@@ -19,8 +19,9 @@ PYTHONS ?= python3.11 python3.12 python3.13
 VENV := .venv
 BIN := $(VENV)/bin
 SOAK ?= 600
-# A run that hangs is ended, and says what has failed before.
-ENDED := $(shell command -v timeout >/dev/null && echo timeout --signal=INT --kill-after=60 2400)
+# Seconds after which a run of the tests that hangs is ended, and says what has failed before.
+ENDS ?= 2400
+ENDED := $(shell command -v timeout >/dev/null && echo timeout --signal=INT --kill-after=60 $(ENDS))
 ROUNDS ?= 5
 SECONDS ?= 1
 

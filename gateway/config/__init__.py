@@ -5,8 +5,7 @@
     --set limits.timeout=5      on the command line
 
 Each upstream and each directory has a table of its own, [upstreams.NAME] and [directories.NAME] (tables.py), and so
-have the versions of an interface, [versions.NAME]; the
-environment has no names for these.
+have the versions of an interface, [versions.NAME]; the environment has no names for these.
 
 Each option is written once, as a field of a section: its type and range, which msgspec checks, and what it is for.
 conf/gateway.toml, docs/options.md and the console show that text. Whatever is wrong, in all three places, is reported

@@ -73,7 +73,7 @@ def load_function(option: str, name: str, check: Callable[[Any], object] | None 
     Args:
         option: the option, for messages.
         name: what it says.
-        check: raises RegistrationError where the function is none for this option.
+        check: what sees, or takes, the function; it raises RegistrationError where that is none for this option.
 
     Raises:
         LoadError: there is no such function, or it is none for this option.

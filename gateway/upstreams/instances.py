@@ -205,7 +205,7 @@ class Instances:
     def succeed(self, attempt: Running) -> None:
         """Take note that a call has ended with a result, which is judged in the next turn of the event loop.
 
-        All results of a turn together take less than half of the time that each takes by itself, between other work.
+        All results of a turn together take less time than each by itself, between other work.
         """
         if not self._succeeded:
             asyncio.get_running_loop().call_soon(self._settle, context=contextvars.Context())

@@ -88,8 +88,8 @@ def call_of(request: _Request, text: bytes, max_depth: int) -> Call | None:
         return None
     if type(call_id) not in _ID_TYPES:
         return None
-    inside, depth = measured(params)
-    if depth >= max_depth or not are_unique(text, members + inside):
+    within, depth = measured(params)
+    if depth >= max_depth or not are_unique(text, members + within):
         return None
     if call_id is UNSET:
         return Call(method=request.method, params=params, notification=True)
@@ -102,8 +102,8 @@ def read_result(text: bytes, max_depth: int) -> tuple[Id, Reply] | None:
         answer = _read_result(text)
     except _NOT_READ:
         return None
-    inside, depth = measured(answer.result)
-    if type(answer.id) not in _ID_TYPES or depth >= max_depth or not are_unique(text, 3 + inside):
+    within, depth = measured(answer.result)
+    if type(answer.id) not in _ID_TYPES or depth >= max_depth or not are_unique(text, 3 + within):
         return None
     return answer.id, Reply(value=answer.result)
 
