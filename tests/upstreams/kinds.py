@@ -1,7 +1,10 @@
 """Kinds of upstreams that the same tests run over. A new protocol adds a Kind here, and a program that serves it."""
 
 import gzip
+import hashlib
+import os
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -47,6 +50,23 @@ def program(name: str) -> tuple[str, ...]:
 
 def module(name: str, *options: str) -> tuple[str, ...]:
     return (sys.executable, "-m", f"tests.upstreams.{name}", *options)
+
+
+def descriptors(name: str) -> str:
+    """Return the option that gives the types of a .proto of this folder, which protoc has read before.
+
+    They are made once and kept, under the hash of what they were made of.
+    """
+    here = Path(__file__).parent
+    digest = hashlib.sha256((here / f"{name}.proto").read_bytes()).hexdigest()
+    made = here.parents[1] / "build" / "descriptors" / f"{name}-{digest[:16]}.pb"
+    if not made.exists():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        draft = made.with_suffix(f".{os.getpid()}")
+        command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{here}", "--include_imports", "--include_source_info"]
+        subprocess.run([*command, f"--descriptor_set_out={draft}", f"{name}.proto"], check=True)
+        draft.rename(made)
+    return f"descriptor_set = '{made}'"
 
 
 def http(body: bytes, status: str = "200 OK", headers: bytes = b"Content-Type: text/plain\r\n") -> bytes:
@@ -295,7 +315,7 @@ TYPED = (
         url="grpc://127.0.0.1:{port}",
         command=module("grpc_programs"),
         options="service = 'programs.Programs'",
-        named="proto = ['tests/upstreams/programs.proto']",
+        named=descriptors("programs"),
         garbage=(
             b"SSH-2.0-OpenSSH_9.2\r\n",
             http(b"<html></html>"),
@@ -318,7 +338,7 @@ TYPED = (
         name="protobuf",
         url="protobuf://127.0.0.1:{port}",
         command=generic_program("frames"),
-        options="proto = ['tests/upstreams/generic.proto']\nservice = 'generic.Programs'\noneway = ['forget']",
+        options=f"{descriptors('generic')}\nservice = 'generic.Programs'\noneway = ['forget']",
         named="",
         garbage=(*_GENERIC_GARBAGE, generic_frame(b"\xff\xff"), generic_frame(b"")),
         endless=(generic_frame(b"", length=2**31), b"x" * 0x2000),
@@ -327,7 +347,7 @@ TYPED = (
         name="protobuf callbacks",
         url="protobuf://127.0.0.1:{port}",
         command=generic_program("callbacks"),
-        options=f"proto = ['tests/upstreams/generic.proto']\nservice = 'generic.Programs'\n{_CALLBACKS}",
+        options=f"{descriptors('generic')}\nservice = 'generic.Programs'\n{_CALLBACKS}",
         named="",
         garbage=(*_GENERIC_GARBAGE, generic_frame(b"\xff\xff", index=1), generic_frame(b"", index=1)),
         endless=(generic_frame(b"", length=2**31), b"x" * 0x2000),

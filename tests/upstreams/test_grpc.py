@@ -46,11 +46,11 @@ from tests.conftest import Logged
 from tests.hosts.test_websocket import Client, call
 from tests.raw_http import exchange, post, request
 from tests.serving import Server, serving
-from tests.upstreams.kinds import TYPED, Kind, h2, h2_headers, h2_message, module
+from tests.upstreams.kinds import TYPED, Kind, descriptors, h2, h2_headers, h2_message, module
 from tests.upstreams.running import ROOT, Program, Served, Wires, serve_upstream, until
 
 GRPC = next(kind for kind in TYPED if kind.name == "grpc")
-PROTO = "proto = ['tests/upstreams/programs.proto']"
+PROTO = descriptors("programs")
 CALCULATOR = "proto = ['tests/upstreams/calculator.proto']"
 
 
@@ -145,10 +145,11 @@ def test_two_nodes_and_one_client(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["reflection", "proto", "descriptor set"])
 def test_names_types_and_texts_come_from_each_source(source: str, port: int, tmp_path: Path) -> None:
-    descriptors = tmp_path / "programs.pb"
+    plain = tmp_path / "programs.pb"  # without the texts
     protoc = (sys.executable, "-m", "grpc_tools.protoc", "-Itests/upstreams", "--include_imports")
-    subprocess.run([*protoc, f"--descriptor_set_out={descriptors}", "programs.proto"], cwd=ROOT, check=True)
-    named = {"reflection": "", "proto": PROTO, "descriptor set": f"descriptor_set = '{descriptors}'"}[source]
+    subprocess.run([*protoc, f"--descriptor_set_out={plain}", "programs.proto"], cwd=ROOT, check=True)
+    proto = "proto = ['tests/upstreams/programs.proto']"
+    named = {"reflection": "", "proto": proto, "descriptor set": f"descriptor_set = '{plain}'"}[source]
     kind = replace(GRPC, options=f"{named}")
     with serve_upstream(kind, port, tmp_path) as up:
         until(lambda: up.offers("programs.Programs.add"))
@@ -1042,7 +1043,7 @@ def test_tls_with_certificates_on_both_sides(tmp_path: Path, logged: Logged) -> 
 
 
 WRONG: dict[str, str] = {
-    f"{PROTO}\ndescriptor_set = 'x.pb'": "upstreams.up: use proto or descriptor_set, not both",
+    f"{CALCULATOR}\ndescriptor_set = 'x.pb'": "upstreams.up: use proto or descriptor_set, not both",
     "include = ['x']": "upstreams.up: include needs proto",
     "methods = ['add']": "upstreams.up: the service's own description names the methods",
     "ca = 'x.pem'": "upstreams.up: ca, cert, key and server_name are for a url with grpcs",

@@ -33,10 +33,10 @@ from gateway.upstreams.transport.pool import Pool
 from tests.conftest import Logged
 from tests.raw_http import exchange, request
 from tests.serving import free_port
-from tests.upstreams.kinds import TYPED, Kind, h2
+from tests.upstreams.kinds import TYPED, Kind, descriptors, h2
 from tests.upstreams.running import Program, Served, listens, serve_upstream, until
 
-PROTO = "proto = ['tests/upstreams/programs.proto']"
+PROTO = descriptors("programs")
 GRPC = next(kind for kind in TYPED if kind.name == "grpc")
 VALUES = replace(GRPC, options="service = 'programs.Failing'")
 HEAD = [(":status", "200"), ("content-type", "application/grpc")]
