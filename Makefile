@@ -71,7 +71,7 @@ types: $(VENV)/test.stamp
 	$(BIN)/mypy
 
 suite: $(VENV)/test.stamp
-	$(ENDED) $(BIN)/python -m pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder --cov --cov-report=
+	$(ENDED) $(BIN)/python -m pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95 --format=total
 	$(BIN)/coverage report --fail-under=100 --include='gateway/codecs/*,gateway/model/faults.py,gateway/core/dispatch.py'
 

@@ -10,7 +10,7 @@ from tests.raw_http import Wire, request
 from tests.serving import Server
 from tests.test_corpus import RAW, SMALL, body_of, check, named, raw_bytes
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("case", SMALL, ids=named)

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.slow]
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/migrating.md", "docs/methods.md", "docs/agents.md", "docs/deployment.md", "docs/record.md")

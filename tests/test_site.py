@@ -20,7 +20,7 @@ from gateway.model.explained import anchor
 from gateway.model.faults import CATALOGUE
 from tests.browser import browsing
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.slow]
 
 ROOT = Path(__file__).parent.parent
 MKDOCS = (sys.executable, "-m", "mkdocs")

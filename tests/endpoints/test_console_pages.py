@@ -21,7 +21,7 @@ from tests.endpoints.console_methods import HOSTILE, NAMES, registry
 from tests.raw_http import post
 from tests.serving import Server, serving
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.slow]
 
 KEY = "gw_" + "k" * 43
 SETTINGS = {

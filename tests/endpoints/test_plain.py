@@ -42,7 +42,7 @@ from tests.raw_http import Wire, request
 from tests.serving import children, eventually
 from tests.test_corpus import CASES, body_of, named
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.slow]
 
 KEY, STORED = make_key()
 registry = Registry()
