@@ -1173,6 +1173,18 @@ def test_the_librarys_client_compresses_requests_and_keeps_its_connection(server
         assert transport.make_connection(f"127.0.0.1:{server.port}").sock is connection
 
 
+def refused(proxy: xmlrpc.client.ServerProxy) -> int:
+    """Call, and return the status of the refusal.
+
+    Nothing is kept of the exception: its traceback has the response, which the library leaves unread and open.
+    """
+    try:
+        proxy.add(2, 3)
+    except xmlrpc.client.ProtocolError as error:
+        return error.errcode
+    raise AssertionError("it is not refused")
+
+
 def test_the_librarys_client_reads_a_fault_and_goes_on(server: Server) -> None:
     with xmlrpc.client.ServerProxy(server.at("/RPC2")) as proxy:
         with pytest.raises(xmlrpc.client.Fault) as raised:
@@ -1182,12 +1194,8 @@ def test_the_librarys_client_reads_a_fault_and_goes_on(server: Server) -> None:
             proxy.echo("a\x01b")  # which the library writes as it is, and XML does not have
         assert raised.value.faultCode == -32700
         assert proxy.add(2, 3) == 5
-    with (
-        xmlrpc.client.ServerProxy(server.at("/elsewhere")) as lost,
-        pytest.raises(xmlrpc.client.ProtocolError) as missed,
-    ):
-        lost.add(2, 3)
-    assert missed.value.errcode == 404
+    with xmlrpc.client.ServerProxy(server.at("/elsewhere")) as lost:
+        assert refused(lost) == 404
 
 
 @pytest.mark.parametrize("body", [ADD_XML, ADD_JSON])
