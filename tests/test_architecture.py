@@ -225,6 +225,11 @@ def test_importing_the_gateway_loads_no_host() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_what_serves_calls_loads_no_tornado() -> None:
+    code = "import sys, gateway.cli, gateway.hosts.http; sys.exit('tornado' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def test_the_top_level_is_fixed() -> None:
     expected = {"gateway", "handlers", "conf", "tests", "benchmarks", "docs", ".ci", "pyproject.toml", "README.md"}
     expected |= {"CHANGELOG.md", "LICENSE", "Makefile", "constraints.txt", ".gitignore", "locustfile.py", "MANIFEST.in"}

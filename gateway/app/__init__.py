@@ -67,7 +67,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
     rpc: RPCEndpoint
     admit: Admission  # judges all requests, those for rpc too
     know: Know
-    site: Any  # a Site of gateway/hosts/http/site.py, which needs Tornado; None where only calls are answered
+    site: Any  # a TornadoSite of gateway/hosts/http/site.py, which needs Tornado; None where only calls are answered
     websockets: WebSockets | None
     pool: ThreadPool
     limiters: Mapping[str, list[ConcurrencyLimiter]]

@@ -27,8 +27,8 @@ from gateway.hosts.connections import Connections
 from gateway.hosts.http.connection import Connection
 from gateway.hosts.http.known import KnownHeads
 from gateway.hosts.http.requests import Requests, Retiring
-from gateway.hosts.http.site import Site
 from gateway.hosts.http.tls import TLS
+from gateway.hosts.http.visits import Site
 from gateway.model.http import Admission, Know
 from gateway.model.limits import Limits
 from gateway.model.websocket import WebSockets

@@ -20,8 +20,7 @@ from gateway.hosts.http.connection import Connection
 from gateway.hosts.http.exchange import Exchange
 from gateway.hosts.http.heads import BadHeadError, Head, beginning_of, can_begin, read
 from gateway.hosts.http.known import Known, KnownHeads
-from gateway.hosts.http.site import Site
-from gateway.hosts.http.visits import Visit
+from gateway.hosts.http.visits import Site, Visit
 from gateway.hosts.http.websocket import WebSocket
 from gateway.model.http import Admission, Admitted, HTTPRequest, HTTPResponse, Pieces
 from gateway.model.limits import Limits

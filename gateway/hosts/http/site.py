@@ -1,7 +1,8 @@
 """An application of Tornado beside the calls, on the same sockets.
 
-    Site(application, visit, paths)     what is not a call goes to the application
-    Guest(...)                          one request that it answers: Tornado's HTTPConnection, on a connection of ours
+    TornadoSite(application, visit, paths)     what is not a call goes to the application
+    TornadoGuest(...)                          one request that it answers: Tornado's HTTPConnection, on a connection
+                                               of ours
 
 The host reads the head and the body, with all of its rules and clocks; the application gets them as from Tornado's own
 server, through HTTPServerConnectionDelegate and HTTPMessageDelegate. A piece of a body is handed over when the one
@@ -31,7 +32,7 @@ _READ = frozenset({"GET", "HEAD"})
 _HEALTH = frozenset({"/healthz", "/readyz"})
 
 
-class Site(Struct, frozen=True, kw_only=True):
+class TornadoSite(Struct, frozen=True, kw_only=True):
     """What is served beside the calls.
 
     Attributes:
@@ -55,6 +56,10 @@ class Site(Struct, frozen=True, kw_only=True):
         if self.console and f"{path}/".startswith(self.console):
             return False
         return path not in (_HEALTH if method in _READ else self.paths) and path not in self.closed
+
+    def welcome(self, carrier: "Carrier", head: Head, body: Body, visitor: Visitor, most: int) -> "TornadoGuest":
+        """Make a guest of a request, whose body may have so many bytes."""
+        return TornadoGuest(self.application, carrier, head, body, visitor, most)
 
 
 class Carrier(Protocol):
@@ -97,7 +102,7 @@ class _Context:
         return self.remote_ip
 
 
-class Guest(httputil.HTTPConnection):
+class TornadoGuest(httputil.HTTPConnection):
     """One request and its response.
 
     Attributes:
@@ -107,10 +112,19 @@ class Guest(httputil.HTTPConnection):
 
     """
 
-    def __init__(self, carrier: Carrier, head: Head, body: Body, visitor: Visitor, most: int) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - each is a part of the request
+        self,
+        application: httputil.HTTPServerConnectionDelegate,
+        carrier: Carrier,
+        head: Head,
+        body: Body,
+        visitor: Visitor,
+        most: int,
+    ) -> None:
         self.context = _Context(visitor, carrier.scheme)
         self.body = body
         self.most = most
+        self._application = application
         self._carrier = carrier
         self._head = head
         self._delegate: httputil.HTTPMessageDelegate
@@ -127,11 +141,11 @@ class Guest(httputil.HTTPConnection):
 
     # What the connection calls
 
-    def begin(self, application: httputil.HTTPServerConnectionDelegate, *, closes: bool) -> None:
+    def begin(self, *, closes: bool) -> None:
         """Hand the request over; ``closes`` tells whether the connection ends with it whatever the head says."""
         options, is_old = self._head.options, self._head.is_old
         self._closes = closes or "close" in options or (is_old and options != ("keep-alive",))
-        self._delegate = application.start_request(self._carrier, self)
+        self._delegate = self._application.start_request(self._carrier, self)
         self._running = start(self._go())
 
     def is_full(self) -> bool:
@@ -311,7 +325,7 @@ def site(
     visit: Callable[[HTTPRequest], Visitor | HTTPResponse],
     paths: Iterable[str],
     closed: Iterable[str] = (),
-) -> Site:
+) -> TornadoSite:
     """Put a site together.
 
     Raises:
@@ -320,7 +334,7 @@ def site(
     """
     if not isinstance(application, httputil.HTTPServerConnectionDelegate):
         raise TypeError("it is not an application of Tornado")
-    return Site(application=application, visit=visit, paths=frozenset(paths), closed=frozenset(closed))
+    return TornadoSite(application=application, visit=visit, paths=frozenset(paths), closed=frozenset(closed))
 
 
 def _break(flush: "asyncio.Future[None]") -> None:

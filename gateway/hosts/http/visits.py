@@ -1,6 +1,9 @@
 """A request that the application beside the calls answers: for so long, it has the connection.
 
-Visit(host, connection, requests).begin(...)     the connection's reader, until the response is written
+    Visit(host, connection, requests).begin(...)     the connection's reader, until the response is written
+
+Site and Guest are what it asks of the application; site.py has those of Tornado, which is imported only where there is
+one.
 """
 
 from typing import Any, Protocol
@@ -9,8 +12,7 @@ from gateway.hosts.connections import Connections
 from gateway.hosts.http.bodies import BadBodyError, Body
 from gateway.hosts.http.connection import Connection, Reader
 from gateway.hosts.http.heads import Head
-from gateway.hosts.http.site import Guest, Site
-from gateway.model.http import Visitor
+from gateway.model.http import HTTPRequest, HTTPResponse, Visitor
 from gateway.model.limits import Limits
 
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -35,6 +37,47 @@ class Requests(Reader, Protocol):
         """Write a response, and close."""
 
 
+class Guest(Protocol):
+    """What is asked of one request that an application answers.
+
+    Attributes:
+        body: the body, as far as it was read and not yet taken.
+        most: how many bytes it may have.
+
+    """
+
+    body: Body
+    most: int
+
+    def begin(self, *, closes: bool) -> None:
+        """Hand the request over; ``closes`` tells whether the connection ends with it whatever the head says."""
+
+    def is_full(self) -> bool:
+        """Tell whether a piece of the body, or the head, waits to be taken, or no more of it comes."""
+
+    def fed(self) -> None:
+        """Take note that there is more of the body."""
+
+    def drained(self) -> None:
+        """Take note that the client has taken all that was written."""
+
+    def lose(self) -> None:
+        """Take note that the client is gone, or is refused: tell the application."""
+
+
+class Site(Protocol):
+    """What is served beside the calls."""
+
+    def has(self, method: str, target: str) -> bool:
+        """Tell whether the application answers a request, because it is neither a call nor about health."""
+
+    def visit(self, request: HTTPRequest, /) -> Visitor | HTTPResponse:
+        """Judge by its head who sends a request to the application."""
+
+    def welcome(self, visit: "Visit", head: Head, body: Body, visitor: Visitor, most: int) -> Guest:
+        """Make a guest of a request, whose body may have so many bytes."""
+
+
 class Visit:
     """A request that an application answers: the reader of its connection, and the carrier of its guest."""
 
@@ -49,12 +92,12 @@ class Visit:
 
     def begin(self, site: Site, head: Head, body: Body, visitor: Visitor) -> None:
         """Hand the request over to the application."""
-        self._guest = guest = Guest(self, head, body, visitor, self._host.limits.max_body)
+        self._guest = guest = site.welcome(self, head, body, visitor, self._host.limits.max_body)
         self._connection.reader = self
         self._host.calls.add(guest)
         if not body.is_whole:
             self._host.connections.note_body(self._connection)
-        guest.begin(site.application, closes=self._host.connections.retired)
+        guest.begin(closes=self._host.connections.retired)
         if not self._is_over and body.is_whole:
             self._host.connections.note_busy(self._connection)
 
