@@ -57,7 +57,7 @@ class TornadoSite(Struct, frozen=True, kw_only=True):
             return False
         return path not in (_HEALTH if method in _READ else self.paths) and path not in self.closed
 
-    def welcome(self, carrier: "Carrier", head: Head, body: Body, visitor: Visitor, most: int) -> "TornadoGuest":
+    def make_guest(self, carrier: "Carrier", head: Head, body: Body, visitor: Visitor, most: int) -> "TornadoGuest":
         """Make a guest of a request, whose body may have so many bytes."""
         return TornadoGuest(self.application, carrier, head, body, visitor, most)
 

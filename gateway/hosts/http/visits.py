@@ -74,7 +74,7 @@ class Site(Protocol):
     def visit(self, request: HTTPRequest, /) -> Visitor | HTTPResponse:
         """Judge by its head who sends a request to the application."""
 
-    def welcome(self, visit: "Visit", head: Head, body: Body, visitor: Visitor, most: int) -> Guest:
+    def make_guest(self, visit: "Visit", head: Head, body: Body, visitor: Visitor, most: int) -> Guest:
         """Make a guest of a request, whose body may have so many bytes."""
 
 
@@ -92,7 +92,7 @@ class Visit:
 
     def begin(self, site: Site, head: Head, body: Body, visitor: Visitor) -> None:
         """Hand the request over to the application."""
-        self._guest = guest = site.welcome(self, head, body, visitor, self._host.limits.max_body)
+        self._guest = guest = site.make_guest(self, head, body, visitor, self._host.limits.max_body)
         self._connection.reader = self
         self._host.calls.add(guest)
         if not body.is_whole:
