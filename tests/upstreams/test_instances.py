@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from gateway.upstreams import instances as module
 from gateway.upstreams.instances import Instances
 from gateway.upstreams.options import Options, target
 from tests.conftest import Logged
-from tests.serving import serving
+from tests.serving import Server, serving
 from tests.upstreams.kinds import KINDS, TYPED, Kind
 from tests.upstreams.running import Program, Served, until
 
@@ -38,6 +39,24 @@ def written(folder: Path, kind: Kind, *programs: Program, options: str = "") -> 
     file = folder / "gateway.toml"
     file.write_text(f"[upstreams.up]\nurl = {urls(kind, *programs)}\n{kind.options}\n{kind.named}\n{options}\n")
     return file
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Serve an upstream of two instances."""
+    with (
+        Program(LINES) as one,
+        Program(LINES) as other,
+        serving(Registry(), None, written(tmp_path, LINES, one, other)) as running,
+    ):
+        yield running
+
+
+def begun(instances: Instances, seat: Seat) -> module.Attempt:
+    """Begin a call at an instance."""
+    attempt = module.Attempt(seat, Invocation(method="add", params=[1, 2], deadline=0.0, request_id=""))
+    instances.seats.begin(seat, attempt, time.monotonic())
+    return attempt
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *TYPED], ids=lambda kind: kind.name)
@@ -74,114 +93,85 @@ def test_one_that_dies_under_a_call_is_out_though_no_other_call_comes(tmp_path: 
         until(lambda: logged.take("is out of service: connection refused"))
 
 
-def test_one_that_has_failed_and_lives_stays_in_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_has_failed_and_lives_stays_in_service(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_DOUBT", 0.01)
     tried: list[Seat] = []
-    with (
-        Program(LINES) as one,
-        Program(LINES) as other,
-        serving(Registry(), None, written(tmp_path, LINES, one, other)) as server,
-    ):
-        instances = instances_of(Served(server))
-        seat, reach = instances.seats.all[0], instances._try
+    instances = instances_of(Served(server))
+    seat, reach = instances.seats.all[0], instances._try
 
-        async def noted(seat: Seat) -> bool:
-            tried.append(seat)
-            return await reach(seat)
+    async def noted(seat: Seat) -> bool:
+        tried.append(seat)
+        return await reach(seat)
 
-        async def fail(at_last: Any) -> None:
-            for ended in ("bad", "bad", at_last):
-                attempt = module.Attempt(seat, Invocation(method="add", params=[1, 2], deadline=0.0, request_id=""))
-                instances.seats.begin(seat, attempt, time.monotonic())
-                instances.end(attempt, ended, "it broke")
+    async def fail(at_last: Any) -> None:
+        for ended in ("bad", "bad", at_last):
+            instances.end(begun(instances, seat), ended, "it broke")
 
-        monkeypatch.setattr(instances, "_try", noted)
-        for at_last, expected in (("ok", []), ("bad", [seat])):
-            asyncio.run_coroutine_threadsafe(fail(at_last), server.loop).result(20)
-            until(lambda: not instances._probes and not instances._tasks)
-            assert tried == expected
-        assert not seat.is_out
+    monkeypatch.setattr(instances, "_try", noted)
+    for at_last, expected in (("ok", []), ("bad", [seat])):
+        asyncio.run_coroutine_threadsafe(fail(at_last), server.loop).result(20)
+        until(lambda: not instances._probes and not instances._tasks)
+        assert tried == expected
+    assert not seat.is_out
 
 
-def test_no_instance_is_tried_because_of_calls_that_the_end_of_the_upstream_ends(tmp_path: Path) -> None:
-    with (
-        Program(LINES) as one,
-        Program(LINES) as other,
-        serving(Registry(), None, written(tmp_path, LINES, one, other)) as server,
-    ):
-        instances = instances_of(Served(server))
-        seat = instances.seats.all[0]
+def test_no_instance_is_tried_because_of_calls_that_the_end_of_the_upstream_ends(server: Server) -> None:
+    instances = instances_of(Served(server))
+    seat = instances.seats.all[0]
 
-        def fail() -> int:
-            attempt = module.Attempt(seat, Invocation(method="add", params=[1, 2], deadline=0.0, request_id=""))
-            instances.seats.begin(seat, attempt, time.monotonic())
-            instances.end(attempt, "bad", "it broke")
-            return len(instances._probes)
+    def fail() -> int:
+        instances.end(begun(instances, seat), "bad", "it broke")
+        return len(instances._probes)
 
-        async def end() -> list[int]:
-            before = fail()
-            await instances.close()
-            after = fail()
-            await instances.follow()  # it begins again
-            return [before, after, fail()]
+    async def end() -> list[int]:
+        before = fail()
+        await instances.close()
+        after = fail()
+        await instances.follow()  # it begins again
+        return [before, after, fail()]
 
-        assert asyncio.run_coroutine_threadsafe(end(), server.loop).result(20) == [1, 0, 1]
+    assert asyncio.run_coroutine_threadsafe(end(), server.loop).result(20) == [1, 0, 1]
 
 
 @pytest.mark.parametrize("is_out", [False, True])
 def test_one_that_is_listed_no_longer_when_it_could_not_be_reached_is_forgotten(
-    is_out: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    is_out: bool, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with (
-        Program(LINES) as one,
-        Program(LINES) as other,
-        serving(Registry(), None, written(tmp_path, LINES, one, other)) as server,
-    ):
-        instances = instances_of(Served(server))
-        seat = instances.seats.all[0]
+    instances = instances_of(Served(server))
+    seat = instances.seats.all[0]
 
-        async def gone(_: Seat) -> Exception:
-            instances.listed((instances.seats.all[1].instance,))
-            return ConnectionRefusedError("connection refused")
+    async def gone(_: Seat) -> Exception:
+        instances.listed((instances.seats.all[1].instance,))
+        return ConnectionRefusedError("connection refused")
 
-        async def probe() -> int:
-            seat.is_out = is_out
-            await instances._probe(seat)
-            return len(instances._probes)
+    async def probe() -> int:
+        seat.is_out = is_out
+        await instances._probe(seat)
+        return len(instances._probes)
 
-        monkeypatch.setattr(instances, "_problem_of", gone)
-        assert asyncio.run_coroutine_threadsafe(probe(), server.loop).result(20) == 0
+    monkeypatch.setattr(instances, "_problem_of", gone)
+    assert asyncio.run_coroutine_threadsafe(probe(), server.loop).result(20) == 0
 
 
-def test_results_are_judged_behind_what_is_read_with_them_but_before_a_failure(tmp_path: Path) -> None:
-    with (
-        Program(LINES) as one,
-        Program(LINES) as other,
-        serving(Registry(), None, written(tmp_path, LINES, one, other)) as server,
-    ):
-        instances = instances_of(Served(server))
-        seat = instances.seats.all[0]
+def test_results_are_judged_behind_what_is_read_with_them_but_before_a_failure(server: Server) -> None:
+    instances = instances_of(Served(server))
+    seat = instances.seats.all[0]
 
-        def begun() -> module.Attempt:
-            attempt = module.Attempt(seat, Invocation(method="add", params=[1, 2], deadline=0.0, request_id=""))
-            instances.seats.begin(seat, attempt, time.monotonic())
-            return attempt
+    async def fail() -> list[tuple[int, int]]:
+        seen = []
+        for ended in ("bad", "bad", "ok", "bad"):
+            attempt = begun(instances, seat)
+            if ended == "ok":
+                instances.succeed(attempt)
+            else:
+                instances.end(attempt, "bad", "it broke")
+            seen.append((seat.failures, seat.load()))
+        instances.succeed(begun(instances, seat))
+        await asyncio.sleep(0)
+        return [*seen, (seat.failures, seat.load())]
 
-        async def fail() -> list[tuple[int, int]]:
-            seen = []
-            for ended in ("bad", "bad", "ok", "bad"):
-                attempt = begun()
-                if ended == "ok":
-                    instances.succeed(attempt)
-                else:
-                    instances.end(attempt, "bad", "it broke")
-                seen.append((seat.failures, seat.load()))
-            instances.succeed(begun())
-            await asyncio.sleep(0)
-            return [*seen, (seat.failures, seat.load())]
-
-        seen = asyncio.run_coroutine_threadsafe(fail(), server.loop).result(20)
-        assert seen == [(1, 0), (2, 0), (2, 1), (1, 0), (0, 0)]
+    seen = asyncio.run_coroutine_threadsafe(fail(), server.loop).result(20)
+    assert seen == [(1, 0), (2, 0), (2, 1), (1, 0), (0, 0)]
 
 
 def test_connections_are_closed_when_no_call_comes_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,9 +230,7 @@ def test_one_that_is_listed_no_longer_is_not_tried_again(tmp_path: Path) -> None
             async def end() -> bool:
                 first = instances.seats.all[0]
                 left = tuple(seat.instance for seat in instances.seats.all[1:])
-                invocation = Invocation(method="add", params=[1, 2], deadline=0.0, request_id="")
-                attempt = module.Attempt(first, invocation)
-                instances.seats.begin(first, attempt, time.monotonic())
+                attempt = begun(instances, first)
                 instances.listed(left)
                 instances.end(attempt, "refused", "connection refused")
                 return bool(instances._probes)
